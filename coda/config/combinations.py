@@ -1,0 +1,84 @@
+"""Combinations of parameters that cannot work together, each with its remedy."""
+
+from coda.config.params import Budget, Params
+from coda.errors import Problem
+
+CANDIDATES = ("unadapted", "aligned", "coral", "oda", "coda", "coda+aligned", "coda+coral")
+
+
+def impossible_combinations(params: Params) -> list[Problem]:
+    """Return every combination of valid values that cannot work."""
+    problems: list[Problem] = []
+    _views(params, problems)
+    _channels(params, problems)
+    for name, budget in (
+        ("pretrain", params.pretrain),
+        ("head.budget", params.head.budget),
+        ("adaptation.budget", params.adaptation.budget),
+    ):
+        _budget(name, budget, problems)
+    _candidates(params, problems)
+    return problems
+
+
+def _views(params: Params, problems: list[Problem]) -> None:
+    crops = params.crops
+    for name in ("global_size", "local_size"):
+        size = getattr(crops, name)
+        if size > crops.centre:
+            remedy = f"Lower crops.{name} or raise crops.centre."
+            problems.append(Problem(f"crops.{name}", str(size), f"at most crops.centre ({crops.centre})", remedy))
+        patch = params.extractor.overrides.get("patch_size", 16)
+        if size % patch:
+            remedy = f"Use a multiple of the extractor's patch size, for example {max(patch, size - size % patch)}."
+            problems.append(Problem(f"crops.{name}", str(size), f"a multiple of {patch}", remedy))
+    if crops.global_size * crops.eval_grid > crops.centre * 2:
+        remedy = "Lower crops.eval_grid."
+        problems.append(
+            Problem("crops.eval_grid", str(crops.eval_grid), "crops that mostly do not repeat pixels", remedy)
+        )
+
+
+def _channels(params: Params, problems: list[Problem]) -> None:
+    missing = [name for name in params.extractor.channels if name not in params.ingest.channels]
+    if missing:
+        remedy = "Add them to ingest.channels or drop them here."
+        problems.append(Problem("extractor.channels", ", ".join(missing), "stains that ingest stores", remedy))
+    width, heads = params.extractor.overrides.get("embed_dim"), params.head.num_heads
+    if width is not None and width % heads:
+        remedy = "Choose a divisor of extractor.overrides.embed_dim."
+        problems.append(Problem("head.num_heads", str(heads), f"a divisor of {width}", remedy))
+
+
+def _budget(name: str, budget: Budget, problems: list[Problem]) -> None:
+    if (budget.epochs is None) == (budget.iterations is None):
+        found = f"epochs {budget.epochs}, iterations {budget.iterations}"
+        problems.append(Problem(name, found, "exactly one of the two", "Set the other one to null."))
+    if budget.epochs is not None and budget.warmup_epochs >= budget.epochs:
+        remedy = "Lower warmup_epochs."
+        expected = f"less than {name}.epochs ({budget.epochs})"
+        problems.append(Problem(f"{name}.warmup_epochs", str(budget.warmup_epochs), expected, remedy))
+    if budget.learning_rate_end > budget.learning_rate:
+        expected = f"at most {name}.learning_rate ({budget.learning_rate})"
+        problems.append(
+            Problem(f"{name}.learning_rate_end", str(budget.learning_rate_end), expected, "Swap or lower it.")
+        )
+
+
+def _candidates(params: Params, problems: list[Problem]) -> None:
+    names = params.adaptation.candidates
+    unknown = [name for name in names if name not in CANDIDATES]
+    if unknown:
+        problems.append(
+            Problem("adaptation.candidates", ", ".join(unknown), f"some of {', '.join(CANDIDATES)}", "Remove them.")
+        )
+    if params.gate.baseline not in names:
+        remedy = "Add it to adaptation.candidates."
+        problems.append(Problem("gate.baseline", params.gate.baseline, "one of adaptation.candidates", remedy))
+    for name in names:
+        needs = "standardise" if name.endswith("aligned") else "none"
+        if name in CANDIDATES and needs not in params.head.alignments:
+            remedy = f"Add {needs!r} to head.alignments or drop the candidate."
+            problems.append(
+                Problem("adaptation.candidates", name, f"a head trained with alignment {needs!r}", remedy)
+            )

@@ -1,0 +1,120 @@
+"""params.yaml and overlays -> one Params, with every problem reported at once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from coda.config.combinations import impossible_combinations
+from coda.config.params import Params
+from coda.contracts.base import digest_of_json
+from coda.errors import ConfigError, Problem, raise_if_any
+
+
+def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[str] = ()) -> Params:
+    """Read the parameters.
+
+    Args:
+        base: The complete parameter file, usually ``params.yaml``.
+        overlays: Files with only the keys they change, applied in order.
+        settings: Last changes as ``dotted.path=value``, the value in YAML.
+
+    Raises:
+        ConfigError: A file cannot be read, a key is unknown, a value has the wrong type or is out of range, or a
+            combination is impossible; all of them together, each with its dotted path and the remedy.
+    """
+    merged = _read(base)
+    problems: list[Problem] = []
+    for overlay in overlays:
+        _merge(merged, _read(overlay), overlay.name, (), problems)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            problems.append(Problem(setting, "no '='", "dotted.path=value", "Write for example seed=1."))
+            continue
+        nested: Any = yaml.safe_load(text)
+        for key in reversed(path.split(".")):
+            nested = {key: nested}
+        _merge(merged, nested, "--set", (), problems)
+    name = " + ".join([base.name, *(overlay.name for overlay in overlays)])
+    params = None
+    try:
+        params = Params.model_validate(_tuples(merged), strict=True)
+    except ValidationError as error:
+        problems.extend(_problem(item) for item in error.errors(include_url=False))
+    if params is not None:
+        problems.extend(impossible_combinations(params))
+    raise_if_any(ConfigError, f"{len(problems)} problem(s) in the parameters ({name}); nothing was computed.", problems)
+    if params is None:  # unreachable: a validation error always leaves a problem; keeps the type checker honest
+        raise ConfigError(f"The parameters ({name}) cannot be read.")
+    return params
+
+
+def params_digest(params: Params) -> str:
+    """Return the SHA-256 that names these parameters in records; the compute section is left out on purpose.
+
+    Threads and devices change rounding, not the experiment: the same experiment on other machines has one name.
+    """
+    values = params.model_dump(mode="json")
+    values.pop("compute")
+    return digest_of_json(values)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        problem = Problem(str(path), "no such file", "a YAML file of parameters", "Check the path.")
+        raise ConfigError("The parameters cannot be read.", [problem]) from error
+    except yaml.YAMLError as error:
+        problem = Problem(str(path), str(error).replace("\n", " "), "YAML", "Correct the file at this place.")
+        raise ConfigError("The parameters cannot be read.", [problem]) from error
+    if not isinstance(content, dict):
+        problem = Problem(str(path), type(content).__name__, "sections with keys", "Start from params.yaml.")
+        raise ConfigError("The parameters cannot be read.", [problem])
+    return content
+
+
+FREE_MAPPINGS = {("extractor", "overrides")}
+"""Mappings whose keys are the user's: an overlay replaces them whole and may bring new keys."""
+
+
+def _merge(
+    target: dict[str, Any], change: dict[str, Any], where: str, above: tuple[str, ...], problems: list[Problem]
+) -> None:
+    for key, value in change.items():
+        path = (*above, str(key))
+        if key not in target:
+            remedy = "Remove it, or correct the spelling" + _nearest(str(key), target)
+            problems.append(Problem(f"{where}: {'.'.join(path)}", "an unknown key", "a key of params.yaml", remedy))
+        elif isinstance(value, dict) and isinstance(target[key], dict) and path not in FREE_MAPPINGS:
+            _merge(target[key], value, where, path, problems)
+        else:
+            target[key] = value
+
+
+def _nearest(key: str, known: dict[str, Any]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(key, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)." if close else f"; known here: {', '.join(sorted(known))}."
+
+
+def _tuples(value: Any) -> Any:
+    # YAML has lists only; the model is frozen and strict, so it wants tuples
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _problem(item: Any) -> Problem:
+    path = ".".join(str(step) for step in item["loc"])
+    kind = item["type"]
+    if kind == "extra_forbidden":
+        return Problem(path, "an unknown key", "a key of the Params model", "Remove it, or correct the spelling.")
+    if kind == "missing":
+        return Problem(path, "nothing", "a value", "Add it; params.yaml shows the paper's value and its source.")
+    found = f"{item['input']!r} ({type(item['input']).__name__})"
+    return Problem(path, found, item["msg"].removeprefix("Input should be ").lower(), "Change the value.")

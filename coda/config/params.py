@@ -1,0 +1,189 @@
+"""The Params model: every hyper-parameter of the project, strict, with its range.
+
+Values live in `params.yaml` (the paper's) and its overlays; nothing here has a default that a run could fall back on
+silently. Ranges and combinations are checked before any compute; `coda.config.load` reports all problems at once.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from coda.contracts.manifest import Stain
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the parameters: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Illumination(Section):
+    """Per-plate, per-channel illumination function (method section 4.1)."""
+
+    enabled: bool
+    down_scale_factor: Count
+    median_filter_size: Count = Field(description="Diameter of the median filter, in down-scaled pixels.")
+    floor_percentile: Annotated[float, Field(ge=0, le=50)]
+
+
+class Ingest(Section):
+    """Raw TIFF to plate store."""
+
+    channels: tuple[Stain, ...] = Field(min_length=1, description="Stains that must be present and are stored.")
+    scaling_factor: Annotated[float, Field(gt=0, le=1)]
+    illumination: Illumination
+    low_percentile: Annotated[float, Field(ge=0, lt=50)]
+    high_percentile: Annotated[float, Field(gt=50, le=100)]
+    plate_high_percentile: Annotated[float, Field(gt=50, le=100)]
+    max_side_px: Count = Field(description="Largest accepted image side; anything larger is refused unread.")
+    workers: Count
+
+
+class Quality(Section):
+    """Quorum and image limits of the validation step; the expectations themselves are in the suite."""
+
+    suite: str = Field(description="Name of the suite file in coda/quality/suites.")
+    plate_quorum: Share = Field(description="Share of a plate's expected fields that must be readable.")
+    batch_quorum: Share = Field(description="Share of a batch's plates that must be accepted.")
+    min_negcon_wells: int = Field(ge=0, description="Negative-control wells a plate must have.")
+    history_mads: Positive = Field(description="Accepted distance from the history's median, in MADs.")
+    min_history_plates: Count = Field(description="Accepted plates needed before history is compared.")
+
+
+class Extractor(Section):
+    """The vision transformer that is adapted (method section 1.1)."""
+
+    arch: str = Field(description="Any timm ViT by name.")
+    channels: tuple[Stain, ...] = Field(min_length=1, description="Stains the network sees, in this order.")
+    overrides: dict[str, int] = Field(description="timm constructor arguments: embed_dim, depth, num_heads, ...")
+    weights: Literal["imagenet", "random"] | str = Field(description="'imagenet', 'random' or a safetensors path.")
+    drop_path: Share = Field(description="Stochastic depth of the student; the teacher has none.")
+
+
+class Crops(Section):
+    """Multi-crop views (method sections 2.2 and 3.1); sizes in stored pixels."""
+
+    centre: Count = Field(description="Centre crop that views are cut from.")
+    global_size: Count
+    local_size: Count
+    locals_per_image: Annotated[int, Field(ge=0)] = Field(description="Local views from each image of the pair.")
+    flips: bool
+    rotations: bool = Field(description="Also turn by multiples of 90 degrees (not in the paper).")
+    intensity_probability: Share
+    brightness_sd: Annotated[float, Field(ge=0)]
+    gamma_sd: Annotated[float, Field(ge=0)]
+    normalise: Literal["crop", "image"]
+    eval_grid: Count = Field(description="Evaluation crops a side: 1 is the paper's centre crop, 2 a 2x2 grid.")
+
+
+class Pairs(Section):
+    """Which two images of one treatment form a pair (method section 3.6)."""
+
+    by: Literal["batch", "plate", "none"] = Field(description="What must differ; 'none' is plain DINO.")
+    no_partner: Literal["error", "other_plate", "same_image", "drop"]
+    control_share: Share = Field(description="Cap on the share of negative-control fields in an epoch.")
+
+
+class Dino(Section):
+    """DINO head and loss (method section 2.1)."""
+
+    prototypes: Count
+    hidden_dim: Count
+    bottleneck_dim: Count
+    batch_norm: bool = Field(description="BatchNorm in the head; needed when training from random weights.")
+    pool: Literal["cls", "mean"] = Field(description="What the DINO head sees: class token or mean of all tokens.")
+    student_temperature: Positive
+    teacher_temperature: Positive
+    teacher_temperature_start: Positive
+    teacher_temperature_warmup_epochs: Annotated[float, Field(ge=0)]
+    centre_momentum: Share
+    ema_start: Share
+    freeze_last_layer_epochs: Annotated[float, Field(ge=0)]
+
+
+class Budget(Section):
+    """How long and how fast to train; schedules run in iterations, epochs are converted."""
+
+    epochs: Positive | None = Field(description="Passes over the anchors; exactly one of epochs and iterations.")
+    iterations: Count | None
+    batch_size: Count
+    learning_rate: Positive
+    learning_rate_end: Annotated[float, Field(ge=0)]
+    warmup_epochs: Annotated[float, Field(ge=0)]
+    weight_decay_start: Annotated[float, Field(ge=0)]
+    weight_decay_end: Annotated[float, Field(ge=0)]
+    clip_norm: Positive
+    checkpoint_every: Count = Field(description="Iterations between checkpoints.")
+
+
+class Head(Section):
+    """The frozen classifier: projector and transformer over all tokens (method section 1.2)."""
+
+    depth: Count
+    num_heads: Count
+    budget: Budget
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)]
+    plateau_patience: Count
+    random_crops: Count = Field(description="Random crops a field whose tokens are cached for training.")
+    alignments: tuple[Literal["none", "standardise"], ...] = Field(
+        min_length=1, description="One head is trained for each: on raw tokens, on tokens standardised per batch."
+    )
+    validation_batches: Count = Field(description="Last batches of the source, by name, held out from all training.")
+
+
+class Adaptation(Section):
+    """Step 3: the extractor continues on unlabelled plates, from the source release (method section 1.4)."""
+
+    budget: Budget
+    freeze_dino_head: bool
+    carry_centre: bool
+    min_pairable_share: Share = Field(description="Below it, ODA replaces CODA.")
+    archive_batches: int = Field(ge=0, description="Earlier accepted batches of the source to pair with.")
+    candidates: tuple[str, ...] = Field(min_length=1, description="Ways of serving that are tried.")
+    align_by: Literal["batch", "plate"] = Field(description="Group that token statistics are fitted on.")
+    align_wells: Literal["all", "negcon"]
+
+
+class Gate(Section):
+    """Thresholds of the gate (practice section 2.1): numbers only, no labels."""
+
+    policy_version: str
+    baseline: str = Field(description="Candidate that is served when nothing else is better.")
+    deciding_measure: str
+    bootstrap: Count = Field(description="Bootstrap samples over treatments.")
+    min_gain: float = Field(description="Smallest mean gain of the deciding measure worth a release.")
+    min_lower_gain: float = Field(description="The lower end of the gain's 95 % interval must not be below this.")
+    min_marginal_entropy: Share = Field(description="Of the logarithm of the number of classes.")
+    min_feature_spread: Share
+    min_rank_share: Share = Field(description="RankMe of a candidate against the baseline's.")
+    max_top_class_share: Share
+
+
+class Compute(Section):
+    """Where and how the arithmetic runs; no influence on what is learned beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: int = Field(ge=0, description="CPU threads; 0 leaves torch's choice.")
+    precision: Literal["auto", "float32", "bfloat16"]
+    attention: Literal["auto", "explicit", "sdpa"]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: int = Field(ge=0)
+    ingest: Ingest
+    quality: Quality
+    extractor: Extractor
+    crops: Crops
+    pairs: Pairs
+    dino: Dino
+    pretrain: Budget
+    head: Head
+    adaptation: Adaptation
+    gate: Gate
+    compute: Compute

@@ -1,0 +1,20 @@
+"""What crosses a boundary: strict, versioned documents. Knows nothing of the rest of the library."""
+
+from coda.contracts.base import Contract
+from coda.contracts.fields import FieldRecord
+from coda.contracts.gate import CandidateScore, GateReport, Measure
+from coda.contracts.manifest import MANIFEST_NAME, STAINS, BatchManifest
+from coda.contracts.quality import Check, QualityReport, QuarantinedField
+from coda.contracts.release import DataRevision, ModelRef, PointerEntry, ReleaseRecord
+from coda.contracts.run import RunRecord, StepRecord
+
+PUBLISHED: tuple[type[Contract], ...] = (
+    BatchManifest, FieldRecord, QualityReport, GateReport, ReleaseRecord, PointerEntry, RunRecord,
+)  # fmt: skip
+"""Contracts whose JSON schemas are published in docs/schemas."""
+
+__all__ = [
+    "MANIFEST_NAME", "PUBLISHED", "STAINS", "BatchManifest", "CandidateScore", "Check", "Contract", "DataRevision",
+    "FieldRecord", "GateReport", "Measure", "ModelRef", "PointerEntry", "QualityReport", "QuarantinedField",
+    "ReleaseRecord", "RunRecord", "StepRecord",
+]  # fmt: skip

@@ -1,0 +1,101 @@
+"""What every contract shares: strict, frozen, versioned, and JSON in and out."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from coda.errors import ContractError, Problem
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""A name that is safe in paths, object keys and labels: letters, digits, dot, underscore, hyphen."""
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 in lower-case hexadecimal."""
+
+
+class Part(BaseModel):
+    """A piece of a contract: unknown keys and lenient conversions are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Contract(Part):
+    """A document that crosses a boundary, with a schema version that readers check."""
+
+    VERSION: ClassVar[int] = 1
+
+    schema_version: int = Field(default=1, description="Version of this document's schema.")
+
+    @classmethod
+    def parse(cls, text: str | bytes, where: str) -> Self:
+        """Read a document, reporting every problem at once.
+
+        Args:
+            text: The JSON document.
+            where: Name of the document for messages: a path or an object key.
+
+        Raises:
+            ContractError: The text is no JSON, has another schema version, or breaks the schema; with one problem
+                for each field.
+        """
+        name = cls.__name__
+        try:
+            raw = json.loads(text)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            problem = Problem(where, f"text that is not JSON ({error})", f"a {name} in JSON", "Write the file again.")
+            raise ContractError(f"{where} cannot be read as {name}.", [problem]) from error
+        version = raw.get("schema_version", 1) if isinstance(raw, dict) else None
+        if version != cls.VERSION:
+            problem = Problem(
+                where,
+                f"schema_version {version!r}",
+                f"schema_version {cls.VERSION}",
+                f"Produce the document for this version (schema: docs/schemas/{name}.json).",
+            )
+            raise ContractError(f"{where} is not a {name} of a version this program reads.", [problem])
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise ContractError(f"{where} is not a valid {name}.", problems_of(error, where)) from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a document from a file; see `parse`."""
+        return cls.parse(path.read_bytes(), str(path))
+
+    def to_json(self) -> str:
+        """Return the document as indented JSON with a final newline."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    def write(self, path: Path) -> Path:
+        """Write the document whole or not at all, and return the path."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(path.name + ".part")
+        draft.write_text(self.to_json(), encoding="utf-8")
+        draft.replace(path)
+        return path
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the canonical JSON: independent of key order and white space."""
+        return digest_of_json(self.model_dump(mode="json"))
+
+
+def digest_of_json(value: Any) -> str:
+    """Return the SHA-256 of a JSON value with sorted keys and no white space."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def problems_of(error: ValidationError, where: str) -> list[Problem]:
+    """Return one problem for each complaint of pydantic, with the dotted path of the field."""
+    problems = []
+    for item in error.errors(include_url=False):
+        path = ".".join(str(step) for step in item["loc"])
+        found = "nothing" if item["type"] == "missing" else f"{item['input']!r}"[:200]
+        problems.append(
+            Problem(f"{where}: {path}" if path else where, found, item["msg"], "Correct this field and deliver again.")
+        )
+    return problems

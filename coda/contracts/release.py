@@ -1,0 +1,61 @@
+"""ReleaseRecord: the extractor and head that serve one source, as one unit."""
+
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from coda.contracts.base import Contract, Digest, Part, Slug
+
+Alignment = Literal["none", "standardise", "coral"]
+
+
+class ModelRef(Part):
+    """One version of one registered model, with the digest its files must have."""
+
+    name: str = Field(description="Registered model in MLflow.")
+    version: int = Field(ge=1)
+    digest: Digest = Field(description="Digest of the artifact's file manifest; verified at every load.")
+
+
+class DataRevision(Part):
+    """One batch as the data registry holds it."""
+
+    source: Slug
+    batch: Slug
+    path: str = Field(description="Path of the batch in the data registry.")
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="Git commit of the data registry.")
+    digest: str = Field(description="DVC's digest of the folder ('<md5>.dir').")
+
+
+class ReleaseRecord(Contract):
+    """What serves predictions for a source: never an extractor without its head."""
+
+    release_id: Slug
+    source: Slug = Field(description="Source it was made for.")
+    created_at: AwareDatetime
+    method: str = Field(description="Candidate it came from: 'source', 'aligned', 'coda+aligned', ...")
+    extractor: ModelRef
+    head: ModelRef
+    alignment: Alignment
+    heads: tuple[ModelRef, ...] = Field(
+        default=(), description="All heads trained on this line of extractors: candidates a later adaptation may bind."
+    )
+    base_release: str | None = Field(default=None, description="Source release the extractor was adapted from.")
+    data: tuple[DataRevision, ...] = ()
+    run_id: str
+    params_digest: Digest
+    gate_sentence: str
+    gate_digest: Digest | None = None
+    approver: str = Field(description="'gate' for an automatic release, else the person who promoted it.")
+
+
+class PointerEntry(Contract):
+    """One line of a source's append-only release log; the last line is the pointer."""
+
+    sequence: int = Field(ge=1)
+    scope: Slug = Field(description="Source whose pointer moved, or 'default'.")
+    action: Literal["promote", "rollback"]
+    release: ReleaseRecord
+    by: str
+    reason: str
+    at: AwareDatetime

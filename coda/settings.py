@@ -1,0 +1,84 @@
+"""Where the services are. Values come from the environment of the process that runs a step, never from parameters.
+
+The names are documented in `docs/settings.md`. Credentials are read by boto3 and MLflow themselves from their standard
+variables (AWS_ACCESS_KEY_ID, MLFLOW_TRACKING_USERNAME, ...) and never pass through this model.
+"""
+
+import os
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from coda.errors import ConfigError, Problem
+
+
+class Settings(BaseModel):
+    """Addresses of the services one run talks to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    landing: str = Field(pattern=r"^s3://[^/]+(/.*)?$", description="Where producers drop batches: s3://bucket/prefix.")
+    platform: str = Field(pattern=r"^s3://[^/]+(/.*)?$", description="Ledger, release log, predictions, reports, runs.")
+    s3_endpoint: str | None = Field(default=None, description="S3 endpoint URL; none for AWS itself.")
+    mlflow_uri: str = Field(min_length=1, description="MLflow tracking and registry URI.")
+    mlflow_artifacts: str | None = Field(default=None, description="Artifact root for a registry without a server.")
+    data_registry: str = Field(min_length=1, description="Git URL or path of the DVC data registry.")
+    data_remote: str = Field(pattern=r"^s3://", description="DVC remote behind the data registry.")
+    checkpoints: str = Field(min_length=1, description="Folder or s3:// prefix for checkpoints of running steps.")
+    data_docs: str | None = Field(default=None, description="Folder that Great Expectations keeps its Data Docs in.")
+    pushgateway: str | None = Field(default=None, description="host:port of a Prometheus Pushgateway.")
+    metrics_dir: str | None = Field(default=None, description="Folder for metrics files where no Pushgateway is.")
+    queue_url: str | None = Field(default=None, description="SQS queue with S3 notifications of the landing bucket.")
+    kfp_endpoint: str | None = Field(default=None, description="Kubeflow Pipelines API.")
+    image: str = Field(default="", description="Image the steps run in, with digest.")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that give another process these settings."""
+        values = self.model_dump(exclude_none=True)
+        return {VARIABLES[name]: str(value) for name, value in values.items()}
+
+
+VARIABLES = {
+    "landing": "CODA_LANDING",
+    "platform": "CODA_PLATFORM",
+    "s3_endpoint": "AWS_ENDPOINT_URL_S3",
+    "mlflow_uri": "MLFLOW_TRACKING_URI",
+    "mlflow_artifacts": "CODA_MLFLOW_ARTIFACTS",
+    "data_registry": "CODA_DATA_REGISTRY",
+    "data_remote": "CODA_DATA_REMOTE",
+    "checkpoints": "CODA_CHECKPOINTS",
+    "data_docs": "CODA_DATA_DOCS",
+    "pushgateway": "CODA_PUSHGATEWAY",
+    "metrics_dir": "CODA_METRICS_DIR",
+    "queue_url": "CODA_QUEUE_URL",
+    "kfp_endpoint": "CODA_KFP_ENDPOINT",
+    "image": "CODA_IMAGE",
+}
+"""Setting -> environment variable."""
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment.
+
+    Args:
+        environment: Variables; the process's own when not given.
+
+    Raises:
+        ConfigError: A variable is missing or has a value that cannot be used; all of them together.
+    """
+    variables = os.environ if environment is None else environment
+    values = {name: variables[key] for name, key in VARIABLES.items() if variables.get(key)}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            Problem(
+                VARIABLES[str(item["loc"][0])],
+                "nothing" if item["type"] == "missing" else repr(item["input"]),
+                item["msg"],
+                "Set the variable (docs/settings.md); `make up` prints a complete set for the embedded services.",
+            )
+            for item in error.errors(include_url=False)
+        ]
+        raise ConfigError("The services are not configured.", problems) from error
