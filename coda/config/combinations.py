@@ -79,6 +79,4 @@ def _candidates(params: Params, problems: list[Problem]) -> None:
         needs = "standardise" if name.endswith("aligned") else "none"
         if name in CANDIDATES and needs not in params.head.alignments:
             remedy = f"Add {needs!r} to head.alignments or drop the candidate."
-            problems.append(
-                Problem("adaptation.candidates", name, f"a head trained with alignment {needs!r}", remedy)
-            )
+            problems.append(Problem("adaptation.candidates", name, f"a head trained with alignment {needs!r}", remedy))

@@ -42,10 +42,10 @@ def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[st
     params = None
     try:
         params = Params.model_validate(_tuples(merged), strict=True)
+        problems.extend(impossible_combinations(params))
     except ValidationError as error:
         problems.extend(_problem(item) for item in error.errors(include_url=False))
-    if params is not None:
-        problems.extend(impossible_combinations(params))
+        problems.extend(_combinations_of_the_rest(merged, _read(base), error))
     raise_if_any(ConfigError, f"{len(problems)} problem(s) in the parameters ({name}); nothing was computed.", problems)
     if params is None:  # unreachable: a validation error always leaves a problem; keeps the type checker honest
         raise ConfigError(f"The parameters ({name}) cannot be read.")
@@ -100,6 +100,25 @@ def _nearest(key: str, known: dict[str, Any]) -> str:
 
     close = get_close_matches(key, list(known), n=1)
     return f" (did you mean {close[0]!r}?)." if close else f"; known here: {', '.join(sorted(known))}."
+
+
+def _combinations_of_the_rest(merged: dict[str, Any], base: dict[str, Any], error: ValidationError) -> list[Problem]:
+    # invalid values must not hide impossible combinations of the valid ones: put the base's value in their place
+    for item in error.errors(include_url=False):
+        target, source = merged, base
+        path = [str(step) for step in item["loc"]]
+        for key in path[:-1]:
+            target, source = target.get(key, {}), source.get(key, {})
+            if not isinstance(target, dict) or not isinstance(source, dict):
+                return []
+        if path[-1] in source:
+            target[path[-1]] = source[path[-1]]
+        else:
+            target.pop(path[-1], None)
+    try:
+        return impossible_combinations(Params.model_validate(_tuples(merged), strict=True))
+    except ValidationError:
+        return []
 
 
 def _tuples(value: Any) -> Any:

@@ -28,6 +28,7 @@ class Illumination(Section):
     down_scale_factor: Count
     median_filter_size: Count = Field(description="Diameter of the median filter, in down-scaled pixels.")
     floor_percentile: Annotated[float, Field(ge=0, le=50)]
+    min_fields: Count = Field(description="Readable fields a plate needs; with fewer its images are not corrected.")
 
 
 class Ingest(Section):
@@ -129,6 +130,7 @@ class Head(Section):
     plateau_factor: Annotated[float, Field(gt=0, lt=1)]
     plateau_patience: Count
     random_crops: Count = Field(description="Random crops a field whose tokens are cached for training.")
+    renew_crops: bool = Field(description="Draw new crops every epoch, which runs the extractor every epoch.")
     alignments: tuple[Literal["none", "standardise"], ...] = Field(
         min_length=1, description="One head is trained for each: on raw tokens, on tokens standardised per batch."
     )
@@ -163,6 +165,14 @@ class Gate(Section):
     max_top_class_share: Share
 
 
+class Predict(Section):
+    """When a prediction is given with a reason not to rely on it."""
+
+    min_top_over_chance: Positive = Field(
+        description="Smallest top probability that counts as an answer, in multiples of 1/classes."
+    )
+
+
 class Compute(Section):
     """Where and how the arithmetic runs; no influence on what is learned beyond rounding."""
 
@@ -186,4 +196,5 @@ class Params(Section):
     head: Head
     adaptation: Adaptation
     gate: Gate
+    predict: Predict
     compute: Compute

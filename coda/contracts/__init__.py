@@ -3,6 +3,7 @@
 from coda.contracts.base import Contract
 from coda.contracts.fields import FieldRecord
 from coda.contracts.gate import CandidateScore, GateReport, Measure
+from coda.contracts.ingest import ContractProblem, IngestReport, PlateOutcome
 from coda.contracts.manifest import MANIFEST_NAME, STAINS, BatchManifest
 from coda.contracts.quality import Check, QualityReport, QuarantinedField
 from coda.contracts.release import DataRevision, ModelRef, PointerEntry, ReleaseRecord
@@ -14,7 +15,7 @@ PUBLISHED: tuple[type[Contract], ...] = (
 """Contracts whose JSON schemas are published in docs/schemas."""
 
 __all__ = [
-    "MANIFEST_NAME", "PUBLISHED", "STAINS", "BatchManifest", "CandidateScore", "Check", "Contract", "DataRevision",
-    "FieldRecord", "GateReport", "Measure", "ModelRef", "PointerEntry", "QualityReport", "QuarantinedField",
-    "ReleaseRecord", "RunRecord", "StepRecord",
+    "MANIFEST_NAME", "PUBLISHED", "STAINS", "BatchManifest", "CandidateScore", "Check", "Contract",
+    "ContractProblem", "DataRevision", "FieldRecord", "GateReport", "IngestReport", "Measure", "ModelRef",
+    "PlateOutcome", "PointerEntry", "QualityReport", "QuarantinedField", "ReleaseRecord", "RunRecord", "StepRecord",
 ]  # fmt: skip

@@ -30,7 +30,9 @@ RelativePath = Annotated[str, AfterValidator(_confined)]
 class Instrument(Part):
     """The microscope and how it was set."""
 
-    name: str = Field(min_length=1, description="Microscope as the laboratory calls it; with the source, it names a history.")
+    name: str = Field(
+        min_length=1, description="Microscope as the laboratory calls it; with the source, it names a history."
+    )
     modality: Literal["widefield", "confocal"]
     objective: str = Field(default="", description="Magnification and numerical aperture, as '20x/1.0'.")
     pixel_size_um: float = Field(gt=0, le=20, description="Edge of a raw pixel in the sample, in micrometres.")

@@ -41,6 +41,7 @@ class QualityReport(Contract):
     source: Slug
     batch: Slug
     manifest_digest: Digest
+    ingest_digest: Digest | None = Field(default=None, description="Digest of the IngestReport that was judged.")
     suite_version: str
     verdict: Verdict
     sentence: str = Field(description="The verdict in one or two plain sentences.")

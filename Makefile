@@ -1,0 +1,74 @@
+# Everything a person types. `make demo` and `make test` work on a fresh clone: Python 3.11+, make, git; nothing else.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEED ?= 0
+SEEDS ?= 1
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+
+.PHONY: help setup demo up clean test test-services lint types fmt all-checks compile-pipelines schemas images k8s audit
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+# torch first and alone: with it installed, nothing that follows pulls another build of it
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@echo "Setting up the environment in $(VENV) (a few minutes the first time) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(READY_DEV): $(READY)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+setup: $(READY_DEV) ## Create the environment with the development tools
+
+demo: $(READY) ## The whole loop on this machine: simulate, train, adapt, judge, release, predict, report (SEEDS=3 averages)
+	@$(BIN)/coda demo run --seed $(SEED) --seeds $(SEEDS)
+
+up: $(READY) ## Keep the demo's stack up: object store, MLflow UI, metrics, trigger; Ctrl-C stops it
+	@$(BIN)/coda demo up --seed $(SEED)
+
+clean: ## Forget what demo and tests made (not the environment)
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+
+test: $(READY_DEV) ## The tests: no Docker, no cluster, no network beyond loopback
+	$(BIN)/python -m pytest -q -m "not services"
+
+test-services: $(READY_DEV) ## The tests against real servers from Debian packages (installs and starts what it needs)
+	PYTHON=$(BIN)/python bash tests/services/run.sh
+
+lint: $(READY_DEV) ## Style, imports, direction of dependencies
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(READY_DEV) ## Strict types
+	$(BIN)/mypy coda components pipelines
+
+fmt: $(READY_DEV) ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+compile-pipelines: $(READY) ## Write the compiled pipelines beside their sources
+	$(BIN)/python -m pipelines.compile
+
+schemas: $(READY) ## Write the JSON schemas of the contracts to docs/schemas
+	$(BIN)/coda schemas docs/schemas
+
+images: ## Build the image that runs every component
+	bash docker/build.sh
+
+k8s: ## Render the Kubernetes manifests (offline)
+	kubectl kustomize k8s/overlays/dev
+
+audit: $(READY_DEV) ## Known vulnerabilities of the locked dependencies
+	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
+
+all-checks: lint types test ## What CI runs, without the real servers

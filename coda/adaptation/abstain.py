@@ -1,0 +1,94 @@
+"""Abstentions: rows whose prediction must not be relied on, each with its reason in plain words."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from coda.contracts.quality import QualityReport
+from coda.evaluation.levels import COMPOUND, PREFIX, TREATED, WELL, classes_of
+
+REASON = "abstain_reason"
+"""Column with the reason; empty where the prediction is an answer."""
+
+
+def mark_uncertain(table: pd.DataFrame, *, min_top_over_chance: float) -> pd.DataFrame:
+    """Add the column of reasons: too low a top probability, else empty.
+
+    Args:
+        table: Prediction table of any level.
+        min_top_over_chance: Smallest top probability that counts as an answer, in multiples of 1/classes (never
+            above 1).
+    """
+    needed = min(min_top_over_chance / max(len(classes_of(table)), 1), 1.0)
+    reasons = [
+        "" if top >= needed else f"Too uncertain: the most probable mechanism has {top:.2f}; {needed:.2f} is needed."
+        for top in table["top_probability"]
+    ]
+    return table.assign(**{REASON: reasons})
+
+
+def add_missing_wells(wells: pd.DataFrame, plan: pd.DataFrame, reports: Sequence[QualityReport]) -> pd.DataFrame:
+    """Add the wells of the plate maps that have no prediction, each with its reason.
+
+    Args:
+        wells: Well-level table with reasons.
+        plan: Wells of the plate maps (`wells.parquet`), delivered or not; empty wells are left out.
+        reports: Quality reports of the batches.
+
+    Returns:
+        One row for every well that was to be predicted, sorted by plate and well; probabilities are NaN and
+        `predicted` is empty where there are none.
+    """
+    planned = plan[plan["Metadata_pert_type"] != "empty"]
+    missing = planned[~_keys(planned, WELL).isin(_keys(wells, WELL))].copy()
+    if missing.empty:
+        return wells.sort_values(WELL, ignore_index=True)
+    missing[REASON] = [_why_missing(row, reports) for row in missing.to_dict("records")]
+    columns = [name for name in missing.columns if name in wells.columns]
+    return _append(wells, missing[columns], "n_fields").sort_values(WELL, ignore_index=True)
+
+
+def add_missing_compounds(compounds: pd.DataFrame, wells: pd.DataFrame) -> pd.DataFrame:
+    """Add the compounds none of whose wells has a prediction.
+
+    Args:
+        compounds: Compound-level table with reasons.
+        wells: Well-level table after `add_missing_wells`.
+    """
+    treated = wells[wells["Metadata_pert_type"].isin(TREATED)]
+    missing = treated[~_keys(treated, COMPOUND).isin(_keys(compounds, COMPOUND))]
+    if missing.empty:
+        return compounds.sort_values(COMPOUND, ignore_index=True)
+    first = missing.drop_duplicates(COMPOUND).copy()
+    first[REASON] = "None of its wells could be predicted: " + first[REASON].astype(str)
+    columns = [name for name in first.columns if name in compounds.columns and name != "n_wells"]
+    kept = [name for name in columns if not name.startswith(PREFIX) and name not in ("predicted", "top_probability")]
+    return _append(compounds, first[kept], "n_wells").sort_values(COMPOUND, ignore_index=True)
+
+
+def _append(table: pd.DataFrame, rows: pd.DataFrame, counted: str) -> pd.DataFrame:
+    numbers = {PREFIX + name: np.float32(np.nan) for name in classes_of(table)}
+    filled = rows.assign(**numbers, predicted="", top_probability=np.float32(np.nan), **{counted: 0})
+    both = [*table.to_dict("records"), *filled.to_dict("records")]
+    columns = list(table.columns)
+    result = pd.DataFrame(both, columns=columns)
+    return result.astype({name: table[name].dtype for name in columns if table[name].dtype.kind in "fiu"})
+
+
+def _why_missing(row: Mapping[Hashable, Any], reports: Sequence[QualityReport]) -> str:
+    plate, well = str(row["Metadata_Plate"]), str(row["Metadata_Well"])
+    for report in reports:
+        if (report.source, report.batch) != (row["Metadata_Source"], row["Metadata_Batch"]):
+            continue
+        if plate in report.plates_refused:
+            return f"Plate {plate} was refused by quality control."
+        told = [item.reason for item in report.quarantined if item.plate == plate and item.well == well]
+        if told:
+            return f"No usable field: {' '.join(dict.fromkeys(told))}"
+    return "No field of this well was delivered."
+
+
+def _keys(table: pd.DataFrame, columns: list[str]) -> pd.Series:
+    return table[columns].astype(str).agg("/".join, axis=1) if len(table) else pd.Series([], dtype=str)

@@ -1,0 +1,169 @@
+"""Serving: fields through one extractor, the alignment, and the frozen heads; a few fields in memory at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from coda.config.params import Params
+from coda.contracts.release import Alignment
+from coda.errors import ConfigError, Problem
+from coda.networks.alignment import TokenStatistics, coral, fit_statistics, standardise
+from coda.networks.extractor import Extractor
+from coda.networks.head import Head
+from coda.plates.fieldset import FieldSet
+from coda.training.split import group_names
+from coda.training.tokens import field_features, field_probabilities, token_batches
+
+
+@dataclass(frozen=True)
+class Way:
+    """What happens between an extractor and the answer.
+
+    Attributes:
+        name: Name of the candidate.
+        alignment: What is done to the tokens.
+        head: Frozen head.
+        source: Statistics of the tokens the head was trained on; CORAL needs them.
+    """
+
+    name: str
+    alignment: Alignment
+    head: Head
+    source: TokenStatistics
+
+
+@dataclass(frozen=True)
+class Served:
+    """Answers of one way.
+
+    Attributes:
+        probabilities: Shape (fields, classes), the mean over evaluation crops.
+        features: Shape (fields, width), the aligned tokens pooled over tokens and crops.
+    """
+
+    probabilities: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one extractor makes of a set of fields.
+
+    Attributes:
+        statistics: Token statistics of each group (``source/batch`` or ``source/batch/plate``).
+        features: Shape (fields, width), raw tokens pooled over tokens and crops.
+        ways: Name -> answers.
+    """
+
+    statistics: Mapping[str, TokenStatistics]
+    features: NDArray[np.float32]
+    ways: Mapping[str, Served]
+
+
+def serve(extractor: Extractor, ways: Sequence[Way], fields: FieldSet, params: Params) -> Service:
+    """Predict every field in each of several ways with one extractor.
+
+    The extractor runs twice: once for the statistics of each group, once for the answers. That keeps a few fields'
+    tokens in memory, where those of one 384-well plate at full scale would take a gigabyte.
+
+    Args:
+        extractor: Extractor of the release or the adapted one.
+        ways: Ways of serving.
+        fields: Fields with the extractor's stains.
+        params: Crops, compute, and `adaptation.align_by` and `align_wells`: the group that statistics are fitted on.
+
+    Raises:
+        ConfigError: There are no fields, or their stains are not the extractor's.
+    """
+    if not len(fields):
+        problem = Problem("dataset", "no accepted field", "at least one", "Look at the quality report of the batch.")
+        raise ConfigError("There is nothing to predict.", [problem])
+    adaptation = params.adaptation
+    names = group_names(fields.table, adaptation.align_by)
+    statistics = fit_groups(extractor, fields, params, names=names, wells=adaptation.align_wells)
+    raw: list[NDArray[np.float32]] = []
+    parts: dict[str, list[Served]] = {way.name: [] for way in ways}
+    start = 0
+    for tokens in token_batches(extractor, fields, params):
+        own = names[start : start + len(tokens)]
+        start += len(tokens)
+        raw.append(field_features(tokens).numpy())
+        for way in ways:
+            aligned = align(tokens, own, statistics, way.source, way.alignment)
+            answers = field_probabilities(way.head, aligned, params)
+            parts[way.name].append(Served(answers, field_features(aligned).numpy()))
+    joined = {
+        name: Served(
+            np.concatenate([part.probabilities for part in found]), np.concatenate([part.features for part in found])
+        )
+        for name, found in parts.items()
+    }
+    return Service(statistics, np.concatenate(raw), joined)
+
+
+def fit_groups(
+    extractor: Extractor,
+    fields: FieldSet,
+    params: Params,
+    *,
+    names: NDArray[np.str_],
+    wells: Literal["all", "negcon"],
+) -> dict[str, TokenStatistics]:
+    """Fit token statistics on each group of fields.
+
+    Args:
+        extractor: Extractor whose tokens are meant.
+        fields: All fields.
+        params: Crops and compute.
+        names: Group of each field.
+        wells: All wells, or negative controls only; a group without them uses all of its wells.
+    """
+    controls = (fields.table["Metadata_pert_type"] == "negcon").to_numpy()
+    statistics = {}
+    for name in np.unique(names):
+        rows = names == name
+        if wells == "negcon" and (rows & controls).any():
+            rows = rows & controls
+        statistics[str(name)] = fit_statistics(token_batches(extractor, fields.take(np.flatnonzero(rows)), params))
+    return statistics
+
+
+def align(
+    tokens: Tensor,
+    names: NDArray[np.str_],
+    statistics: Mapping[str, TokenStatistics],
+    source: TokenStatistics,
+    alignment: Alignment,
+) -> Tensor:
+    """Bring tokens into the frame that the head was trained in (decision 0006).
+
+    Args:
+        tokens: Shape (fields, crops, tokens, width).
+        names: Group of each field.
+        statistics: Statistics of each group.
+        source: Statistics of the head's training tokens; used by 'coral'.
+        alignment: 'none', 'standardise' (by the own group), or 'coral' (whitened by the own group, coloured by the
+            source).
+
+    Returns:
+        Float32, the shape of `tokens`.
+    """
+    if alignment == "none":
+        return tokens.float()
+    aligned = torch.empty_like(tokens, dtype=torch.float32)
+    for name, rows in _by_group(names):
+        own = statistics[name]
+        aligned[rows] = (
+            standardise(tokens[rows], own) if alignment == "standardise" else coral(tokens[rows], own, source)
+        )
+    return aligned
+
+
+def _by_group(names: NDArray[np.str_]) -> Iterator[tuple[str, Tensor]]:
+    for name in np.unique(names):
+        yield str(name), torch.from_numpy(np.flatnonzero(names == name))

@@ -1,0 +1,87 @@
+"""`coda demo`: the whole loop on this machine, and its stack for a look around."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, help="Run the whole loop on this machine, or keep its stack up.")
+
+Seed = Annotated[int, typer.Option(help="Seed of plates and training.", min=0)]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder for the demo's state.")]
+RUNS = Path("runs/demo")
+
+
+@app.command()
+def run(
+    seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(help="Number of seeds to run and average, from --seed on.", min=1)] = 1,
+    runs: Runs = RUNS,
+) -> None:
+    """Simulate, train, adapt, judge, release, predict and report; goes on where it was interrupted."""
+    from coda.local.demo import demo_params, require_checkout, run_seed
+    from coda.local.summary import average
+
+    console = Console()
+    root = Path.cwd()
+    require_checkout(root)
+    summaries = []
+    for number in range(seed, seed + seeds):
+        if seeds > 1:
+            console.rule(f"seed {number}")
+        summaries.append(run_seed(runs / f"seed-{number}", number, demo_params(number, root), console))
+    summary = average(summaries)
+    path = runs / "summary.json"
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+    _print(summary, path, console)
+
+
+@app.command()
+def up(seed: Seed = 0, runs: Runs = RUNS) -> None:
+    """Keep the stack up: object store, MLflow UI, metrics endpoint and the trigger; Ctrl-C stops it."""
+    from coda.local.demo import demo_params, require_checkout
+    from coda.local.up import keep_up
+
+    root = Path.cwd()
+    require_checkout(root)
+    keep_up(runs / f"seed-{seed}", demo_params(seed, root), Console())
+
+
+def _print(summary: dict[str, Any], path: Path, console: Console) -> None:
+    console.print()
+    table = Table(title="Accuracy against the simulation's truth (fields / wells); no adaptation step ever reads it")
+    names: list[str] = []
+    for entry in summary["sources"].values():
+        names.extend(name for name in entry["methods"] if name not in names)
+    names.sort(key=lambda name: (name == "released", names.index(name)))
+    table.add_column("source")
+    for name in names:
+        table.add_column(name, justify="right", style="bold" if name == "released" else "")
+    for source, entry in summary["sources"].items():
+        cells = [
+            f"{scores['accuracy_field']:.3f} / {scores['accuracy_well']:.3f}" if scores else ""
+            for scores in (entry["methods"].get(name) for name in names)
+        ]
+        table.add_row(f"{source} ({entry['role']})", *cells)
+    console.print(table)
+    served = Table(title="Which release serves which source")
+    for column in ("source", "release", "method", "extractor", "head", "because"):
+        served.add_column(column)
+    for source, entry in summary["sources"].items():
+        release = entry["release"]
+        if release:
+            extractor, head = (f"{release[part]['name']} {release[part]['version']}" for part in ("extractor", "head"))
+            served.add_row(source, release["release_id"], release["method"], extractor, head, release["gate_sentence"])
+    console.print(served)
+    for item in summary["refused"]:
+        console.print(f"Refused: {item['batch']}. {item['sentence']}", markup=False)
+    console.print("Reports to open in a browser:")
+    for report in summary["reports"]:
+        console.print(f"  {report}", markup=False, soft_wrap=True)
+    seconds = sum(stage["seconds"] for stage in summary["stages"])
+    console.print(f"Everything above in numbers: {path} (stages took {seconds:.0f} s). `make up` lets you look around.")

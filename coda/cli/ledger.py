@@ -1,0 +1,91 @@
+"""`coda ledger`: what became of every batch that landed."""
+
+import getpass
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from coda.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from coda.trigger.ledger import Ledger, LedgerState
+
+app = typer.Typer(no_args_is_help=True, help="What became of every batch that landed.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(help="source/batch, or source/batch/digest for one version of it.")]
+
+
+@app.command("list")
+def list_(
+    source: Annotated[str, typer.Argument(help="Only this source.")] = "",
+    state: Annotated[str, typer.Option(help="Only batches in this state.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Every batch version with its newest state."""
+    states = [item for item in _ledger().newest(source) if not state or item.state == state]
+    if as_json:
+        typer.echo(json.dumps([item.model_dump(mode="json") for item in states], indent=2))
+        return
+    table = Table("batch", "version", "state", "since (UTC)", "tries", "why", box=None)
+    for item in states:
+        table.add_row(
+            f"{item.source}/{item.batch}", item.manifest_digest[:16], item.state, f"{item.at:%Y-%m-%d %H:%M:%S}",
+            str(item.attempt), item.reasons[0] if item.reasons else "",
+        )  # fmt: skip
+    Console(highlight=False).print(table if states else "The ledger is empty.")
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """All states of a batch's versions, with times and reasons."""
+    ledger = _ledger()
+    histories = [ledger.states(item.version) for item in _found(ledger, name)]
+    if as_json:
+        typer.echo(json.dumps([[item.model_dump(mode="json") for item in states] for states in histories], indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for states in histories:
+        console.print(f"{states[0].source}/{states[0].batch}, manifest {states[0].manifest_digest}", markup=False)
+        console.print(f"  run {states[0].run_id}", markup=False)
+        for item in states:
+            console.print(f"  {item.at:%Y-%m-%d %H:%M:%S}  {item.state}  ({item.owner})", markup=False)
+            for reason in item.reasons:
+                console.print(f"      {reason}", markup=False)
+
+
+@app.command()
+def retry(name: Name) -> None:
+    """Open the newest version that failed again; the trigger's next look runs it under the name it had."""
+    from coda.trigger.service import retry as reopen
+
+    ledger = _ledger()
+    failed = [item for item in _found(ledger, name) if item.state == "failed"]
+    if not failed:
+        problem = Problem(name, "no version that failed", "one", "See `coda ledger show`.")
+        raise ConfigError("There is nothing to try again.", [problem])
+    newest = max(failed, key=lambda item: item.at)
+    opened = reopen(ledger, newest.version, getpass.getuser())
+    typer.echo(f"{newest.run_id} is open again." if opened else f"{newest.run_id} was moved on by somebody else.")
+
+
+def _ledger() -> "Ledger":
+    from coda.settings import read_settings
+    from coda.storage.objects import store_for
+    from coda.trigger.ledger import Ledger
+
+    settings = read_settings()
+    return Ledger(store_for(settings.platform, settings))
+
+
+def _found(ledger: "Ledger", name: str) -> "list[LedgerState]":
+    source, _, rest = name.partition("/")
+    batch, _, digest = rest.partition("/")
+    found = [item for item in ledger.newest(f"{source}/{batch}") if item.manifest_digest.startswith(digest)]
+    if not batch or not found:
+        problem = Problem(name, "nothing", "source/batch of a batch in the ledger", "See `coda ledger list`.")
+        raise ConfigError("The ledger has no such batch.", [problem])
+    return found

@@ -1,0 +1,93 @@
+"""`coda pipeline`: run the training and adaptation pipelines, or compile them."""
+
+import secrets
+import subprocess
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+from coda.errors import CodaError
+
+app = typer.Typer(no_args_is_help=True, help="Run or compile the training and adaptation pipelines.")
+
+WORK = Path("runs/pipelines")
+
+
+class Pipeline(StrEnum):
+    """Pipelines there are."""
+
+    training = "training"
+    adaptation = "adaptation"
+
+
+class RunnerChoice(StrEnum):
+    """What can run them."""
+
+    local = "local"
+    docker = "docker"
+    kfp = "kfp"
+
+
+@app.command()
+def run(
+    pipeline: Annotated[Pipeline, typer.Argument(help="Which pipeline.")],
+    manifest_uri: Annotated[
+        list[str], typer.Option("--manifest-uri", help="s3://.../manifest.json of a batch; may repeat for training.")
+    ],
+    runner: Annotated[RunnerChoice, typer.Option(help="Processes, containers, or Kubeflow.")] = RunnerChoice.local,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = [],  # noqa: B006
+    changes: Settings_ = [],  # noqa: B006
+    labels: Annotated[str, typer.Option(help="Label table for training: s3:// address or path of a CSV.")] = "",
+    run_id: Annotated[str, typer.Option(help="Name of the run; the same name again goes on with it.")] = "",
+    manifest_digest: Annotated[str, typer.Option(help="Refuse any other version of the manifest.")] = "",
+    work: Annotated[Path, typer.Option(help="Folder for the runs of this machine.")] = WORK,
+    wait: Annotated[bool, typer.Option(help="Wait for the end of a run on Kubeflow.")] = True,
+) -> None:
+    """Run a pipeline; services are read from the environment (docs/settings.md).
+
+    A refused batch and a kept incumbent are results: the exit code is 0. A step that fails gives its own exit code.
+    """
+    from coda.runners import run_pipeline
+    from coda.settings import read_settings
+
+    console = Console(highlight=False, soft_wrap=True)
+    name = run_id or f"{pipeline}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    arguments: dict[str, Any] = {"run_id": name, "params": read_params(params, overlay, changes)}
+    if pipeline is Pipeline.training:
+        arguments |= {"manifest_uris": manifest_uri, "labels": labels}
+    else:
+        arguments |= {"manifest_uri": manifest_uri[0] if len(manifest_uri) == 1 else manifest_uri}
+        arguments |= {"manifest_digest": manifest_digest}
+    console.print(f"Run {name}", markup=False)
+    outcome = run_pipeline(
+        pipeline.value,
+        arguments,
+        runner=runner.value,
+        settings=read_settings(),
+        work=work,
+        say=lambda line: console.print(f"  {line}", markup=False),
+        wait=wait,
+    )
+    console.print(f"{outcome.outcome.replace('_', ' ').capitalize()}: {outcome.sentence}", markup=False)
+    if outcome.log is not None:
+        console.print(f"Log: {outcome.log}", markup=False)
+
+
+@app.command("compile")
+def compile_(
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; beside the definitions by default.")] = None,
+    image: Annotated[str, typer.Option(envvar="CODA_IMAGE", help="Image of the steps, best with a digest.")] = "",
+) -> None:
+    """Compile the pipelines to YAML."""
+    # definitions lie above the library: they are run as a program, never imported by it
+    command = [sys.executable, "-m", "pipelines.compile", "--image", image]
+    done = subprocess.run([*command, *(["--out", str(out)] if out else [])], check=False)
+    if done.returncode:
+        raise CodaError("The pipelines could not be compiled; the reason is above.")

@@ -1,0 +1,112 @@
+"""`coda step`: one step of a pipeline on local paths, as the DVC stages run it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+from coda.errors import ContractError
+from coda.local.offline import offline_settings
+
+app = typer.Typer(no_args_is_help=True, help="Run one step of a pipeline on local paths.")
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+Data = Annotated[Path, typer.Option("--dataset", help="Dataset folder (from ingest).")]
+Labels = Annotated[str, typer.Option("--labels", help="CSV with Metadata_Compound and moa.")]
+Work = Annotated[Path, typer.Option("--work", help="Folder for checkpoints.")]
+WORK = Path("runs/steps")
+
+
+@app.command()
+def ingest(
+    manifest: Annotated[list[str], typer.Option("--manifest", help="Path of a manifest.json; may repeat.")],
+    out: Out,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = [],  # noqa: B006
+    changes: Settings_ = [],  # noqa: B006
+    work: Work = WORK,
+) -> None:
+    """Raw TIFFs to plate stores and a field index."""
+    from coda.steps.ingest import ingest as step
+
+    reports = step(manifest, out, params=read_params(params, overlay, changes), settings=offline_settings(work))
+    for report in reports:
+        typer.echo(report.sentence)
+
+
+@app.command()
+def validate(
+    dataset: Data,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = [],  # noqa: B006
+    changes: Settings_ = [],  # noqa: B006
+    work: Work = WORK,
+) -> None:
+    """Judge the quality of each batch; exit code 3 when one is refused."""
+    from coda.steps.validate import validate as step
+
+    reports = step(dataset, params=read_params(params, overlay, changes), settings=offline_settings(work))
+    for report in reports:
+        typer.echo(report.sentence)
+    refused = [report for report in reports if report.refused]
+    if refused:
+        raise ContractError(f"{len(refused)} of {len(reports)} batches were refused; see `coda quality show`.")
+
+
+@app.command()
+def pretrain(
+    dataset: Data,
+    out: Out,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = [],  # noqa: B006
+    changes: Settings_ = [],  # noqa: B006
+    work: Work = WORK,
+) -> None:
+    """Train the extractor with DINO and cross-batch pairs."""
+    from coda.steps.pretrain import pretrain as step
+
+    merged = read_params(params, overlay, changes)
+    _print(step(dataset, out, params=merged, settings=offline_settings(work), run_id="step"))
+
+
+@app.command("train-head")
+def train_head(
+    dataset: Data,
+    pretrained: Annotated[Path, typer.Option("--pretrained", help="Output of pretrain.")],
+    labels: Labels,
+    out: Out,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = [],  # noqa: B006
+    changes: Settings_ = [],  # noqa: B006
+    work: Work = WORK,
+) -> None:
+    """Train the heads on the frozen extractor's tokens."""
+    from coda.steps.train_head import train_head as step
+
+    merged = read_params(params, overlay, changes)
+    _print(step(dataset, pretrained, labels, out, params=merged, settings=offline_settings(work), run_id="step"))
+
+
+@app.command()
+def evaluate(
+    dataset: Data,
+    pretrained: Annotated[Path, typer.Option("--pretrained", help="Output of pretrain.")],
+    heads: Annotated[Path, typer.Option("--heads", help="Output of train-head.")],
+    labels: Labels,
+    out: Out,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = [],  # noqa: B006
+    changes: Settings_ = [],  # noqa: B006
+    work: Work = WORK,
+) -> None:
+    """Measure the heads on the batches that were held out."""
+    from coda.steps.evaluate import evaluate as step
+
+    merged = read_params(params, overlay, changes)
+    _print(step(dataset, pretrained, heads, labels, out, params=merged, settings=offline_settings(work)))
+
+
+def _print(numbers: dict[str, float]) -> None:
+    typer.echo(json.dumps(numbers, indent=2))

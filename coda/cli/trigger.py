@@ -1,0 +1,126 @@
+"""`coda trigger`: watch the landing bucket and start a run for each new batch version."""
+
+import logging
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+
+if TYPE_CHECKING:
+    from coda.trigger.service import Handled, Trigger
+
+app = typer.Typer(no_args_is_help=True, help="Watch the landing bucket and start a run for each new batch.")
+
+WORK = Path("runs/pipelines")
+
+
+class SubmitterChoice(StrEnum):
+    """What runs the batches."""
+
+    local = "local"
+    docker = "docker"
+    kfp = "kfp"
+
+
+RunnerOption = Annotated[SubmitterChoice, typer.Option("--runner", help="Processes, containers, or Kubeflow.")]
+Ignored = Annotated[list[str], typer.Option("--ignore-source", help="Source whose batches start nothing; may repeat.")]
+Poll = Annotated[bool, typer.Option(help="List the landing prefix.")]
+Queue = Annotated[bool, typer.Option(help="Read the queue in CODA_QUEUE_URL.")]
+Work = Annotated[Path, typer.Option(help="Folder for the runs of this machine.")]
+Parallel = Annotated[int, typer.Option(min=1, help="Runs at a time in all; never more than one a source.")]
+Lease = Annotated[float, typer.Option(min=1, help="Seconds without a sign of life before a run is taken over.")]
+
+
+@app.command()
+def once(
+    runner: RunnerOption = SubmitterChoice.local,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = [],  # noqa: B006
+    changes: Settings_ = [],  # noqa: B006
+    ignore_source: Ignored = [],  # noqa: B006
+    poll: Poll = True,
+    queue: Queue = True,
+    work: Work = WORK,
+    parallel: Parallel = 1,
+    lease_s: Lease = 120,
+) -> None:
+    """Look once, run what is new, and wait for the ends (for a CronJob)."""
+    trigger = _trigger(runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s)
+    handled = trigger.run_once()
+    for item in handled:
+        _tell(item)
+    if not handled:
+        typer.echo("Nothing new.")
+
+
+@app.command()
+def serve(
+    runner: RunnerOption = SubmitterChoice.local,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = [],  # noqa: B006
+    changes: Settings_ = [],  # noqa: B006
+    ignore_source: Ignored = [],  # noqa: B006
+    poll: Poll = True,
+    queue: Queue = True,
+    work: Work = WORK,
+    parallel: Parallel = 1,
+    lease_s: Lease = 120,
+    poll_every_s: Annotated[float, typer.Option(min=1, help="Seconds between two listings.")] = 30,
+    host: Annotated[str, typer.Option(help="Address of /healthz, /readyz and /metrics.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of these pages; 0 takes a free one.")] = 8080,
+    grace_s: Annotated[float, typer.Option(min=0, help="Seconds that runs get to end on SIGTERM.")] = 20,
+) -> None:
+    """Look and run until SIGTERM or Ctrl-C."""
+    from coda.trigger.server import TriggerService
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    trigger = _trigger(runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s)
+    service = TriggerService(trigger, poll_every_s=poll_every_s, host=host, port=port, tell=_tell)
+    service.stop_on_signals()
+    typer.echo(f"Watching {trigger.settings.landing}; http://{host}:{service.port}/metrics")
+    service.serve(grace_s=grace_s)
+    typer.echo("Stopped.")
+
+
+def _trigger(
+    runner: SubmitterChoice,
+    params: Path,
+    overlay: list[Path],
+    changes: list[str],
+    ignore_source: list[str],
+    poll: bool,  # noqa: FBT001
+    queue: bool,  # noqa: FBT001
+    work: Path,
+    parallel: int,
+    lease_s: float,
+) -> "Trigger":
+    from coda.settings import read_settings
+    from coda.trigger.service import Pace, Trigger
+    from coda.trigger.submit import KubeflowSubmitter, LocalSubmitter
+
+    settings = read_settings()
+    submitter = (
+        KubeflowSubmitter(settings)
+        if runner is SubmitterChoice.kfp
+        else LocalSubmitter(settings, work.resolve(), runner.value)
+    )
+    return Trigger(
+        settings,
+        submitter,
+        params=read_params(params, overlay, changes),
+        ignore_sources=ignore_source,
+        poll=poll,
+        queue=queue,
+        pace=Pace(parallel=parallel, lease_s=lease_s),
+    )
+
+
+def _tell(handled: "Handled") -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{handled.source}/{handled.batch}: {handled.state.replace('_', ' ')}", markup=False)
+    for reason in handled.reasons:
+        console.print(f"  {reason}", markup=False)

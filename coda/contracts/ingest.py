@@ -1,0 +1,59 @@
+"""IngestReport: what a batch should have held, what was read, and what was set aside."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from coda.contracts.base import Contract, Digest, Part, Slug
+from coda.contracts.quality import QuarantinedField
+
+
+class ContractProblem(Part):
+    """Something in a delivery that breaks its contract.
+
+    A problem of one plate refuses that plate; a problem without a plate is one of the whole batch.
+    """
+
+    plate: str = Field(default="", description="Plate it refuses; empty when it is a problem of the whole batch.")
+    where: str
+    found: str
+    expected: str
+    remedy: str
+
+
+class PlateOutcome(Part):
+    """What became of one plate."""
+
+    plate: Slug
+    outcome: Literal["accepted", "refused"]
+    reason: str = Field(default="", description="Why it was refused, in a plain sentence.")
+    fields_expected: int = Field(ge=0, description="Wells of the plate map times sites a well, empty wells apart.")
+    fields_accepted: int = Field(ge=0, description="Fields in the plate store; 0 for a refused plate.")
+    fields_readable: int = Field(default=0, ge=0, description="Fields that could be read, also of a refused plate.")
+    store: str = Field(default="", description="File name of the plate store; empty for a refused plate.")
+    store_bytes: int = Field(default=0, ge=0)
+    illumination: Literal["estimated", "off", "too_few_fields", "none"] = Field(
+        default="none", description="Where the illumination function came from; 'none' when nothing was corrected."
+    )
+    content_key: Digest = Field(description="Digest of all that decides the plate's result: files and parameters.")
+
+
+class IngestReport(Contract):
+    """The account of one batch's ingest; validation turns it into a verdict."""
+
+    source: Slug
+    batch: Slug
+    manifest_digest: Digest
+    channels: tuple[str, ...] = Field(description="Stains in the order of the stores' first axis.")
+    fields_expected: int = Field(ge=0)
+    fields_accepted: int = Field(ge=0)
+    delivered: bool = Field(description="Whether every file was there with the digest that the manifest gives.")
+    plates: tuple[PlateOutcome, ...]
+    quarantined: tuple[QuarantinedField, ...] = ()
+    problems: tuple[ContractProblem, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), description="Things worth knowing that refuse nothing.")
+
+    @property
+    def batch_problems(self) -> tuple[ContractProblem, ...]:
+        """Problems of the whole batch: nothing of it may be used."""
+        return tuple(problem for problem in self.problems if not problem.plate)

@@ -1,0 +1,37 @@
+"""Accuracy and macro F1 against known labels: for sources with labels and for the demo's final comparison only."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coda.evaluation.score import Matrix, Score
+
+
+def accuracy(probabilities: Matrix, truth: NDArray[np.intp]) -> Score:
+    """Return the share of rows whose most probable class is the true one.
+
+    Args:
+        probabilities: Shape (rows, classes).
+        truth: Class of each row; rows below 0 have no label and are left out.
+    """
+    known = np.asarray(truth) >= 0
+    if not known.any():
+        return Score(float("nan"), 0)
+    return Score(float((probabilities[known].argmax(axis=1) == truth[known]).mean()), int(known.sum()))
+
+
+def macro_f1(probabilities: Matrix, truth: NDArray[np.intp]) -> Score:
+    """Return the mean F1 over the classes that occur among the truth or the predictions.
+
+    Args:
+        probabilities: Shape (rows, classes).
+        truth: Class of each row; rows below 0 are left out.
+    """
+    known = np.asarray(truth) >= 0
+    if not known.any():
+        return Score(float("nan"), 0)
+    predicted, true = probabilities[known].argmax(axis=1), truth[known]
+    values = []
+    for label in np.union1d(predicted, true):
+        hits = ((predicted == label) & (true == label)).sum()
+        values.append(2 * hits / ((predicted == label).sum() + (true == label).sum()))
+    return Score(float(np.mean(values)), int(known.sum()))

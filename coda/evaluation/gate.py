@@ -1,0 +1,118 @@
+"""The gate: reads numbers, knows no labels, and says in one sentence what serves the batch (docs/gate.md)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coda.config.params import Gate
+from coda.contracts.gate import CandidateScore, GateReport, Measure
+from coda.errors import ConfigError, Problem
+from coda.evaluation.bootstrap import paired_gain
+from coda.evaluation.health import health_reasons
+from coda.evaluation.measures import BY_TREATMENT, MEASURES, CandidateMeasures
+from coda.evaluation.verdict import advice_for, kept_sentence, refused_sentence, released_sentence
+
+
+@dataclass(frozen=True)
+class BatchName:
+    """The batch version a decision is about."""
+
+    source: str
+    batch: str
+    manifest_digest: str
+
+
+def decide(candidates: Sequence[CandidateMeasures], policy: Gate, batch: BatchName, *, seed: int) -> GateReport:
+    """Choose what serves a batch.
+
+    1. *Health*, absolute: unhealthy candidates are out, whatever else they score.
+    2. *Better than doing nothing*: the paired gain of the deciding measure over the baseline, bootstrapped over
+       treatments, has a mean above `min_gain` and a lower end not below `min_lower_gain`.
+    3. *Simpler first*: candidates are taken from simple to involved, and one replaces the choice so far only if it
+       is better than it by the same rule. Raising a candidate's numbers can therefore never cost it the choice.
+
+    Args:
+        candidates: Numbers of every candidate, the baseline among them.
+        policy: Thresholds.
+        batch: What the report is about.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        `release` of the chosen candidate; `keep_incumbent` when nothing is better than the healthy baseline, which
+        then serves; `refuse` when nothing healthy can serve.
+
+    Raises:
+        ConfigError: The baseline is not among the candidates, or the deciding measure is unknown.
+    """
+    baseline = _baseline(candidates, policy)
+    ordered = sorted(candidates, key=lambda candidate: (candidate.complexity, candidate.name))
+    scores = {candidate.name: _score(candidate, baseline, policy, seed) for candidate in ordered}
+    chosen = baseline if scores[baseline.name].healthy else None
+    for candidate in ordered:
+        if candidate.name == baseline.name or not scores[candidate.name].healthy:
+            continue
+        better_than_nothing = _better(scores[candidate.name].gain, policy)
+        if better_than_nothing and (chosen is None or _better(_gain(candidate, chosen, policy, seed), policy)):
+            chosen = candidate
+    listed = tuple(scores.values())
+    if chosen is None:
+        outcome, sentence = "refuse", refused_sentence(batch.source, batch.batch, scores[baseline.name])
+    elif chosen is baseline:
+        outcome, sentence = "keep_incumbent", kept_sentence(batch.source, batch.batch, baseline, listed, policy)
+    else:
+        outcome = "release"
+        sentence = released_sentence(batch.source, batch.batch, chosen, scores[chosen.name], policy)
+    return GateReport(
+        source=batch.source,
+        batch=batch.batch,
+        manifest_digest=batch.manifest_digest,
+        policy_version=policy.policy_version,
+        baseline=policy.baseline,
+        candidates=listed,
+        outcome=outcome,  # type: ignore[arg-type]  # one of three literals, assigned just above
+        chosen=chosen.name if chosen else None,
+        sentence=sentence,
+        advice=tuple(advice_for(candidates, listed, chosen.name if chosen else None, policy)),
+    )
+
+
+def _baseline(candidates: Sequence[CandidateMeasures], policy: Gate) -> CandidateMeasures:
+    named = {candidate.name: candidate for candidate in candidates}
+    problems = []
+    if policy.baseline not in named:
+        found = ", ".join(named) or "no candidate"
+        remedy = "Add it to adaptation.candidates, or name another gate.baseline."
+        problems.append(Problem("gate.baseline", found, f"{policy.baseline!r} among the candidates", remedy))
+    if policy.deciding_measure not in BY_TREATMENT:
+        expected = f"one of {', '.join(BY_TREATMENT)}"
+        found = repr(policy.deciding_measure) + (
+            " (no treatments behind it)" if policy.deciding_measure in MEASURES else ""
+        )
+        problems.append(Problem("gate.deciding_measure", found, expected, "Name a measure with treatments behind it."))
+    if problems:
+        raise ConfigError("The gate cannot decide with this policy.", problems)
+    return named[policy.baseline]
+
+
+def _score(candidate: CandidateMeasures, baseline: CandidateMeasures, policy: Gate, seed: int) -> CandidateScore:
+    reasons = health_reasons(candidate, baseline, policy)
+    same = candidate.name == baseline.name
+    return CandidateScore(
+        name=candidate.name,
+        healthy=not reasons,
+        health_reasons=tuple(reasons),
+        measures=candidate.measures,
+        gain=None if same else _gain(candidate, baseline, policy, seed),
+    )
+
+
+def _gain(candidate: CandidateMeasures, other: CandidateMeasures, policy: Gate, seed: int) -> Measure | None:
+    name = policy.deciding_measure
+    return paired_gain(
+        candidate.by_treatment.get(name, {}), other.by_treatment.get(name, {}), samples=policy.bootstrap, seed=seed
+    )
+
+
+def _better(gain: Measure | None, policy: Gate) -> bool:
+    if gain is None or gain.low is None:
+        return False
+    return gain.value > policy.min_gain and gain.low >= policy.min_lower_gain

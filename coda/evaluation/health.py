@@ -1,0 +1,49 @@
+"""Health of a candidate: absolute limits that no gain can buy off."""
+
+import math
+
+from coda.config.params import Gate
+from coda.evaluation.measures import CandidateMeasures
+
+
+def health_reasons(candidate: CandidateMeasures, baseline: CandidateMeasures, policy: Gate) -> list[str]:
+    """Return why a candidate may not serve, in plain words; empty when it is healthy.
+
+    Args:
+        candidate: Its numbers.
+        baseline: Numbers of the baseline, the measure for the rank of the features.
+        policy: Limits.
+    """
+    if not candidate.finite:
+        return ["Some of its predictions or features are no numbers (NaN or infinite)."]
+    value = {name: measure.value for name, measure in candidate.measures.items()}
+    reasons = list(candidate.alarms)
+    if not value:
+        return [*reasons, "The batch has no treated well, so nothing can be judged."]
+    entropy = value.get("marginal_entropy")
+    if entropy is not None and entropy < policy.min_marginal_entropy:
+        reasons.append(
+            f"It predicts few mechanisms only: evenness {entropy:.2f}, "
+            f"at least {policy.min_marginal_entropy:.2f} needed."
+        )
+    share = value["top_class_share"]
+    # on a plate whose compounds cannot fill the classes one mechanism may rightly be frequent; then entropy is absent
+    if entropy is not None and share > policy.max_top_class_share:
+        reasons.append(
+            f"One mechanism takes {share:.0%} of the fields; at most {policy.max_top_class_share:.0%} is accepted."
+        )
+    spread = value["feature_spread"]
+    if spread < policy.min_feature_spread:
+        reasons.append(
+            f"All fields look alike to it: feature spread {spread:.2f}, "
+            f"at least {policy.min_feature_spread:.2f} needed."
+        )
+    reference = baseline.measures.get("rankme")
+    if reference is not None and math.isfinite(reference.value):
+        share_of_rank = value["rankme"] / max(reference.value, 1e-12)
+        if share_of_rank < policy.min_rank_share:
+            reasons.append(
+                f"Its features use {value['rankme']:.1f} directions, {share_of_rank:.0%} of the baseline's; "
+                f"at least {policy.min_rank_share:.0%} needed."
+            )
+    return reasons

@@ -1,0 +1,25 @@
+"""Marginal entropy: does the model still use all classes?"""
+
+import numpy as np
+
+from coda.evaluation.score import Matrix, Score
+
+
+def marginal_entropy(probabilities: Matrix, *, at_most: int | None = None) -> Score:
+    """Return the entropy of the mean prediction over the logarithm of the number of classes, 0 to 1.
+
+    1: all classes are predicted equally often; 0: one class takes everything. It ranks adapted models well where
+    classes are about balanced, and is a floor only where they are not.
+
+    Args:
+        probabilities: Shape (fields, classes); rows sum to 1.
+        at_most: Number of classes that can occur at all, when fewer than the head has (as on a plate with three
+            compounds); the value is cut at 1.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    classes = p.shape[1] if at_most is None else min(p.shape[1], at_most)
+    if p.size == 0 or classes < 2:
+        return Score(float("nan"), 0)
+    mean = p.mean(axis=0)
+    positive = mean[mean > 0]
+    return Score(float(min(-(positive * np.log(positive)).sum() / np.log(classes), 1.0)), len(p))

@@ -1,0 +1,28 @@
+"""NSB: is a well's nearest neighbour in the other batches the same treatment? (Kim and others, 2025)."""
+
+import numpy as np
+
+from coda.evaluation.score import Design, Matrix, Score, by_treatment, unit_rows
+
+
+def neighbour_accuracy(features: Matrix, design: Design) -> Score:
+    """Return the not-same-batch 1-nearest-neighbour accuracy of treatments, by cosine similarity.
+
+    Args:
+        features: Shape (wells, width); well means of the extractor's features.
+        design: Treatment and group of each well; neighbours are looked for in other groups only.
+
+    Returns:
+        Share of wells whose nearest neighbour has their treatment, for each treatment that other groups contain.
+    """
+    rows = unit_rows(features)
+    hits = np.full(len(rows), np.nan)
+    for group in range(design.groups):
+        inside, outside = np.flatnonzero(design.group == group), np.flatnonzero(design.group != group)
+        if not len(inside) or not len(outside):
+            continue
+        nearest = outside[(rows[inside] @ rows[outside].T).argmax(axis=1)]
+        findable = np.isin(design.treatment[inside], design.treatment[outside])
+        found = design.treatment[nearest] == design.treatment[inside]
+        hits[inside[findable]] = found[findable]
+    return Score.over_treatments(by_treatment(hits, design))

@@ -1,0 +1,20 @@
+"""Nuclear norm of the prediction matrix: confidence and dispersion in one number (Deng and others, 2023)."""
+
+import numpy as np
+
+from coda.evaluation.score import Matrix, Score
+
+
+def nuclear_norm(probabilities: Matrix) -> Score:
+    """Return the nuclear norm over its largest possible value, ``|P|_* / sqrt(n min(n, classes))``, 0 to 1.
+
+    High when rows are confident and spread over all classes. Compare it on the same wells only.
+
+    Args:
+        probabilities: Shape (fields, classes); rows sum to 1.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    if not p.size:
+        return Score(float("nan"), 0)
+    largest = np.sqrt(len(p) * min(p.shape))
+    return Score(float(np.linalg.svd(p, compute_uv=False).sum() / largest), len(p))

@@ -1,0 +1,18 @@
+"""Share of the most often predicted class: the plain sign of a collapse onto few classes."""
+
+import numpy as np
+
+from coda.evaluation.score import Matrix, Score
+
+
+def top_class_share(probabilities: Matrix) -> Score:
+    """Return the share of rows whose most probable class is the most popular one, 1/classes to 1.
+
+    Args:
+        probabilities: Shape (fields, classes); rows sum to 1.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    if not p.size:
+        return Score(float("nan"), 0)
+    votes = np.bincount(p.argmax(axis=1), minlength=p.shape[1])
+    return Score(float(votes.max() / len(p)), len(p))

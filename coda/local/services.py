@@ -1,0 +1,151 @@
+"""The embedded services: object store and queue, MLflow on SQLite, the DVC data registry in a local Git repository.
+
+Everything lies below one folder and listens on loopback alone, on ports the system chose.
+"""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from coda.errors import CodaError, Problem
+from coda.settings import Settings
+
+LANDING_BUCKET = "coda-landing"
+PLATFORM_BUCKET = "coda-platform"
+QUEUE = "coda-landing-events"
+
+
+class EmbeddedServices:
+    """Embedded services below one folder; a context manager that leaves nothing running.
+
+    The object store ends with this process however it ends: it watches a pipe this process holds open.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Keep all state below `root`; nothing is started before `__enter__`."""
+        self.root = root.resolve()
+        self._stack = ExitStack()
+        self.settings: Settings
+        self.environment: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        """Start the object store, create buckets, queue and data registry where they are missing."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        self.settings = self._settings(port)
+        self.environment = {**self.settings.environment, **self._credentials()}
+        os.environ.update(self.environment)
+        try:
+            self._start_object_store(port)
+            self._create_missing()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop what was started."""
+        self._stack.close()
+
+    def _settings(self, port: int) -> Settings:
+        endpoint = f"http://127.0.0.1:{port}"
+        return Settings(
+            landing=f"s3://{LANDING_BUCKET}",
+            platform=f"s3://{PLATFORM_BUCKET}",
+            s3_endpoint=endpoint,
+            mlflow_uri=f"sqlite:///{self.root / 'mlflow.db'}",
+            mlflow_artifacts=(self.root / "mlflow-artifacts").as_uri(),
+            data_registry=str(self.root / "data-registry.git"),
+            data_remote=f"s3://{PLATFORM_BUCKET}/dvc",
+            checkpoints=str(self.root / "checkpoints"),
+            data_docs=str(self.root / "data-docs"),
+            metrics_dir=str(self.root / "metrics"),
+            queue_url=f"{endpoint}/123456789012/{QUEUE}",
+        )
+
+    def _credentials(self) -> dict[str, str]:
+        # the embedded store accepts any key; a user's own AWS profile must not leak into it
+        return {
+            "AWS_ACCESS_KEY_ID": "embedded",
+            "AWS_SECRET_ACCESS_KEY": secrets.token_hex(8),
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+            "DVC_NO_ANALYTICS": "1",
+            "GX_ANALYTICS_ENABLED": "false",
+        }
+
+    def _start_object_store(self, port: int) -> None:
+        command = [sys.executable, "-m", "coda.local.object_store", "--root", str(self.root / "objects")]
+        log = self._stack.enter_context((self.root / "object-store.log").open("a"))
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        self._stack.callback(_stop, process)
+        line = _output(process).readline()
+        if line.strip() != "ready":
+            problem = Problem(
+                "embedded object store", f"{line.strip()!r}", "'ready'", f"See {self.root / 'object-store.log'}."
+            )
+            raise CodaError("The embedded object store did not start.", [problem])
+
+    def _create_missing(self) -> None:
+        import boto3
+
+        from coda.storage.data_registry import create_registry
+
+        s3 = boto3.client("s3", endpoint_url=self.settings.s3_endpoint)
+        existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+        for bucket in (LANDING_BUCKET, PLATFORM_BUCKET):
+            if bucket not in existing:
+                s3.create_bucket(Bucket=bucket)
+        sqs = boto3.client("sqs", endpoint_url=self.settings.s3_endpoint)
+        queue = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        rule = {"Key": {"FilterRules": [{"Name": "suffix", "Value": "manifest.json"}]}}
+        s3.put_bucket_notification_configuration(
+            Bucket=LANDING_BUCKET,
+            NotificationConfiguration={
+                "QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"], "Filter": rule}]
+            },
+        )
+        if not Path(self.settings.data_registry).exists():
+            create_registry(Path(self.settings.data_registry), self.settings.data_remote)
+
+
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _output(process: subprocess.Popen[str]) -> IO[str]:
+    if process.stdout is None:
+        raise CodaError("The embedded object store was started without a pipe.")
+    return process.stdout
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()

@@ -1,0 +1,64 @@
+"""Stages of a long job that are remembered: an interrupted job goes on where it stopped."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from coda.errors import ConfigError, Problem
+
+
+class Stages:
+    """Finished stages of one job, in a JSON file below its folder.
+
+    A stage's result must be JSON. The file is written whole after every stage, so a job that is killed repeats at most
+    the stage it was in; stages themselves may be repeated without harm.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, console: Console) -> None:
+        """Open the memory of the job in `folder`.
+
+        Args:
+            folder: Folder of the job.
+            fingerprint: Name of everything the results depend on.
+            console: Where stages are announced.
+
+        Raises:
+            ConfigError: The folder holds results of a job with another fingerprint.
+        """
+        self.path = folder / "stages.json"
+        self.console = console
+        self.memory: dict[str, Any] = {"fingerprint": fingerprint, "stages": {}}
+        if self.path.exists():
+            known = json.loads(self.path.read_text(encoding="utf-8"))
+            if known["fingerprint"] != fingerprint:
+                problem = Problem(
+                    str(folder),
+                    "results made with other parameters or another version of the code",
+                    "results of this version with these parameters",
+                    "Run `make clean` to forget them, then start again.",
+                )
+                raise ConfigError("The demo cannot go on from what is there.", [problem])
+            self.memory = known
+
+    def run(self, name: str, sentence: str, work: Callable[[], Any]) -> Any:
+        """Run a stage unless it is finished, and return its result either way."""
+        finished = self.memory["stages"]
+        if name in finished:
+            self.console.print(f"[dim]{sentence} Done before ({finished[name]['seconds']:.0f} s).[/dim]")
+            return finished[name]["result"]
+        self.console.print(f"[bold]{sentence}[/bold]")
+        started = time.monotonic()
+        result = work()
+        finished[name] = {"seconds": round(time.monotonic() - started, 2), "result": result}
+        draft = self.path.with_suffix(".part")
+        draft.write_text(json.dumps(self.memory, indent=2), encoding="utf-8")
+        draft.replace(self.path)
+        return result
+
+    def seconds(self) -> list[dict[str, Any]]:
+        """Return name and seconds of every finished stage, in order."""
+        return [{"name": name, "seconds": stage["seconds"]} for name, stage in self.memory["stages"].items()]

@@ -1,0 +1,103 @@
+"""The demo's stack kept up for a look around: object store, MLflow UI, metrics endpoint, trigger."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from coda.config import Params
+from coda.local.services import EmbeddedServices, free_port
+
+
+def keep_up(folder: Path, params: Params, console: Console) -> None:
+    """Start everything, print the addresses, and stop cleanly on Ctrl-C or SIGTERM.
+
+    Args:
+        folder: State of a demo, finished or not; an empty folder gives an empty stack.
+        params: Parameters that arriving batches are adapted with.
+        console: Where the addresses go.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    with EmbeddedServices(folder / "services") as services:
+        work = folder / "work"
+        work.mkdir(parents=True, exist_ok=True)
+        chosen = work / "params.yaml"
+        chosen.write_text(params.model_dump_json(indent=2), encoding="utf-8")  # JSON is YAML
+        mlflow_port, trigger_port = free_port(), free_port()
+        processes = [_mlflow(services, mlflow_port, folder), _trigger(services, trigger_port, chosen, work, folder)]
+        try:
+            _print_addresses(services, mlflow_port, trigger_port, folder, console)
+            while all(process.poll() is None for process in processes):
+                time.sleep(1.0)
+            ended = next(process for process in processes if process.poll() is not None)
+            console.print(f"[red]A service ended by itself (exit {ended.returncode}); see the logs in {folder}.[/red]")
+        except KeyboardInterrupt:
+            console.print("Stopping ...")
+        finally:
+            for process in processes:
+                _stop(process)
+    console.print("Everything is stopped; the state is kept. `make up` starts it again, `make clean` forgets it.")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _mlflow(services: EmbeddedServices, port: int, folder: Path) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # mlflow starts uvicorn from its own environment's programs
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", services.settings.mlflow_uri]
+    command += ["--default-artifact-root", str(services.settings.mlflow_artifacts), "--workers", "1"]
+    with (folder / "mlflow.log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            env=environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+
+def _trigger(services: EmbeddedServices, port: int, params: Path, work: Path, folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "coda", "trigger", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with (folder / "trigger.log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--params", str(params), "--work", str(work)],
+            env={**os.environ, **services.environment}, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    # each has its own session: Ctrl-C reaches this process alone, which then ends them in order with their children
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _print_addresses(
+    services: EmbeddedServices, mlflow_port: int, trigger_port: int, folder: Path, console: Console
+) -> None:
+    settings = services.settings
+    console.print(f"Object store (S3, SQS)   {settings.s3_endpoint}   buckets coda-landing, coda-platform")
+    console.print(f"MLflow                   http://127.0.0.1:{mlflow_port}")
+    console.print(f"Metrics                  http://127.0.0.1:{trigger_port}/metrics")
+    console.print(f"Trigger                  http://127.0.0.1:{trigger_port}/readyz, watching {settings.landing}")
+    console.print(f"Logs                     {folder}/*.log")
+    path = folder / "environment.sh"
+    # the keys open nothing but the embedded store on loopback, which accepts any
+    lines = [f"export {name}='{value}'" for name, value in sorted(services.environment.items())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.chmod(0o600)
+    console.print(f"\nIn another terminal:     source {path} && coda registry list && coda ledger list")
+    console.print("Drop a batch:            coda simulate --help (it can deliver into the landing bucket)")
+    console.print("\nCtrl-C stops everything.")

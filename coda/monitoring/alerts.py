@@ -1,0 +1,146 @@
+"""Alert rules as code. Each alert has a tier and a runbook of its own name.
+
+Three tiers say when a person looks: ``page`` now, ``same-day`` within the working day, ``weekly`` at the weekly review.
+Drift is compared with the source's own accepted history, never with a fixed number: batches of Cell Painting always
+differ, and a fixed limit would fire on each of them.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+
+Tier = Literal["page", "same-day", "weekly"]
+
+RUNBOOKS = "docs/runbooks"
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One rule.
+
+    Attributes:
+        name: Name of the alert and of its runbook.
+        tier: When a person must look.
+        expr: PromQL that is true while the alert holds.
+        hold: How long it must be true before it fires, as Prometheus writes durations.
+        summary: One sentence; may use ``{{ $labels.x }}`` and ``{{ $value }}``.
+    """
+
+    name: str
+    tier: Tier
+    expr: str
+    hold: str
+    summary: str
+
+
+ALERTS: tuple[Alert, ...] = (
+    Alert(
+        "CodaDigestMismatch", "page", "coda_digest_mismatches > 0", "0m",
+        "{{ $value }} file(s) of the newest batch of {{ $labels.source }} are not the bytes the manifest promises.",
+    ),
+    Alert(
+        "CodaPredictionCollapse", "page",
+        "coda_prediction_top_class_share > 0.9 or coda_prediction_marginal_entropy < 0.2", "0m",
+        "Nearly all fields of the newest batch of {{ $labels.source }} are predicted as one class.",
+    ),
+    Alert(
+        "CodaDeadLetters", "page", "coda_trigger_dead_letters > 0", "5m",
+        "{{ $value }} batch(es) were given up after repeated failures and wait for a person.",
+    ),
+    Alert(
+        "CodaTriggerSilent", "page",
+        "time() - coda_trigger_last_poll_timestamp_seconds > 900 or absent(coda_trigger_last_poll_timestamp_seconds)",
+        "5m",
+        "The trigger has not looked for new batches for a quarter of an hour.",
+    ),
+    Alert(
+        "CodaBatchRefused", "same-day", 'coda_batch_verdict{outcome="refused"} == 1', "0m",
+        "The newest batch of {{ $labels.source }} ({{ $labels.instrument }}) was refused; its report says why.",
+    ),
+    Alert(
+        "CodaQuarantineHigh", "same-day", "coda_fields_quarantined_share > 0.01", "0m",
+        "{{ $value | humanizePercentage }} of the newest batch's fields of {{ $labels.source }} were set aside.",
+    ),
+    Alert(
+        "CodaControlsMissing", "same-day", "coda_negcon_wells < 4", "0m",
+        "A plate of the newest batch of {{ $labels.source }} has only {{ $value }} negative-control wells.",
+    ),
+    Alert(
+        "CodaGateKeptTwice", "same-day", "coda_gate_not_released_in_a_row >= 2", "0m",
+        "The last {{ $value }} batches of {{ $labels.source }} ended without a release.",
+    ),
+    Alert(
+        "CodaUnhealthyCandidates", "same-day", "coda_gate_unhealthy_candidates > 0", "0m",
+        "{{ $value }} candidate(s) for the newest batch of {{ $labels.source }} failed a health check.",
+    ),
+    Alert(
+        "CodaRunFailures", "same-day", 'increase(coda_runs_total{outcome="failed"}[6h]) >= 3', "0m",
+        "{{ $value | humanize }} {{ $labels.pipeline }} runs failed within six hours.",
+    ),
+    Alert(
+        "CodaBatchWaiting", "same-day", "coda_trigger_oldest_waiting_seconds > 14400", "10m",
+        "A batch has been waiting for {{ $value | humanizeDuration }}.",
+    ),
+    Alert(
+        "CodaReleaseMissing", "same-day",
+        "coda_gate_outcome{outcome=\"release\"} == 1 unless on (source) coda_release_info", "10m",
+        "The gate released a model for {{ $labels.source }}, but no release is recorded.",
+    ),
+    Alert(
+        "CodaMetricsUnreadable", "same-day", "coda_metrics_files_unreadable > 0", "15m",
+        "{{ $value }} metrics file(s) cannot be read; numbers on the dashboards are missing.",
+    ),
+    Alert(
+        "CodaNothingArrived", "weekly", "time() - coda_last_success_timestamp_seconds > 14 * 86400", "1h",
+        "No batch of {{ $labels.source }} went through for {{ $value | humanizeDuration }}.",
+    ),
+    Alert(
+        "CodaAcquisitionDrift", "weekly", "abs(coda_acquisition_robust_z) > 5", "0m",
+        "{{ $labels.channel }} {{ $labels.metric }} of {{ $labels.source }} ({{ $labels.instrument }}) is "
+        "{{ $value | humanize }} deviations from its history.",
+    ),
+    Alert(
+        "CodaEmbeddingDrift", "weekly", "coda_embedding_drift_percentile >= 0.95", "0m",
+        "Negative controls of {{ $labels.source }} lie further apart ({{ $labels.metric }}) than in nearly all "
+        "accepted batches.",
+    ),
+    Alert(
+        "CodaTopClassDoubled", "weekly",
+        "coda_prediction_top_class_share > 2 * avg_over_time(coda_prediction_top_class_share[30d] offset 1d)", "0m",
+        "The most frequent class of {{ $labels.source }} is twice as frequent as in the last month.",
+    ),
+    Alert(
+        "CodaSlowDecision", "weekly", "coda_batch_decision_seconds > 86400", "0m",
+        "The newest batch of {{ $labels.source }} took {{ $value | humanizeDuration }} from delivery to decision.",
+    ),
+)  # fmt: skip
+"""All alerts, in the order of their tiers."""
+
+
+def rules(alerts: tuple[Alert, ...] = ALERTS) -> dict[str, Any]:
+    """Return the Prometheus rule file as data: one group for each tier."""
+    groups = []
+    for tier in ("page", "same-day", "weekly"):
+        members = [_rule(alert) for alert in alerts if alert.tier == tier]
+        if members:
+            groups.append({"name": f"coda-{tier}", "rules": members})
+    return {"groups": groups}
+
+
+def rules_yaml() -> str:
+    """Return the rule file's text, with a first line that says where it comes from."""
+    text = yaml.safe_dump(rules(), sort_keys=False, width=120, allow_unicode=True)
+    return (
+        f"# Written by `coda monitoring alerts` from coda/monitoring/alerts.py; a test holds the two together.\n{text}"
+    )
+
+
+def _rule(alert: Alert) -> dict[str, Any]:
+    return {
+        "alert": alert.name,
+        "expr": alert.expr,
+        "for": alert.hold,
+        "labels": {"severity": alert.tier},
+        "annotations": {"summary": alert.summary, "runbook_url": f"{RUNBOOKS}/{alert.name}.md"},
+    }

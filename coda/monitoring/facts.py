@@ -1,0 +1,229 @@
+"""From the outputs of a run to numbers: the summary that history keeps and the samples that are pushed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+
+from coda.contracts import GateReport, ReleaseRecord, StepRecord
+from coda.evaluation.levels import TREATED, classes_of, probabilities_of
+from coda.evaluation.marginal_entropy import marginal_entropy
+from coda.evaluation.top_class import top_class_share
+from coda.monitoring.acquisition import medians
+from coda.monitoring.drift import control_drift
+from coda.monitoring.history import BatchSummary, acquisition_z, drift_percentiles, not_released_in_a_row
+from coda.monitoring.push import Sample
+from coda.monitoring.report.inputs import BatchInputs, ReportInputs
+
+VERDICTS = ("accepted", "accepted_with_warnings", "refused")
+OUTCOMES = ("release", "keep_incumbent", "hold", "refuse")
+
+
+def summarise(inputs: ReportInputs, batch: BatchInputs, at: datetime) -> BatchSummary:
+    """Return the numbers of one batch that later batches are compared with.
+
+    Args:
+        inputs: The whole run.
+        batch: One of its batches.
+        at: Time of the report, with time zone.
+    """
+    judged = inputs.gate if inputs.gate and inputs.gate.batch == batch.manifest.batch else None
+    return BatchSummary(
+        source=batch.manifest.source,
+        batch=batch.manifest.batch,
+        manifest_digest=batch.digest,
+        instrument=batch.manifest.instrument.name,
+        at=at,
+        created_at=batch.manifest.created_at,
+        verdict=batch.quality.verdict if batch.quality else "unknown",
+        outcome=judged.outcome if judged else "",
+        acquisition={f"{stain}/{name}": value for (stain, name), value in medians(batch.index).items()},
+        drift_before=_drift(inputs, batch, "before"),
+        drift_after=_drift(inputs, batch, "after"),
+    )
+
+
+def samples(
+    inputs: ReportInputs,
+    batch: BatchInputs,
+    summary: BatchSummary,
+    history: Sequence[BatchSummary],
+    steps: Sequence[StepRecord] = (),
+) -> list[Sample]:
+    """Return all samples of one batch; what cannot be known is left out, never reported as zero.
+
+    Args:
+        inputs: The whole run.
+        batch: One of its batches.
+        summary: Its summary.
+        history: Earlier summaries of the source.
+        steps: Steps of the run that have ended.
+    """
+    source = {"source": batch.manifest.source}
+    scope = {**source, "instrument": batch.manifest.instrument.name}
+    found = [
+        *_arrival(batch, summary, source, scope),
+        *_integrity(batch, scope),
+        *_acquisition(summary, history, scope),
+        *_embedding(summary, history, source),
+        *_prediction(inputs, source),
+        *_adaptation(inputs, summary, history, source),
+        *_platform(inputs, summary, steps, source),
+    ]
+    if inputs.release is not None and inputs.release.source == batch.manifest.source:
+        found += _registry(inputs.release, source)
+    return [sample for sample in found if np.isfinite(sample.value)]
+
+
+def _drift(inputs: ReportInputs, batch: BatchInputs, when: str) -> dict[str, float]:
+    adapted = inputs.candidates
+    if adapted is None or when not in adapted.features:
+        return {}
+    found = control_drift(adapted.features[when], adapted.fields, {batch.manifest.batch_id})
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def _arrival(
+    batch: BatchInputs, summary: BatchSummary, source: Mapping[str, str], scope: Mapping[str, str]
+) -> Iterator[Sample]:
+    yield Sample("coda_batch_plates", len(batch.manifest.plates), scope)
+    yield Sample("coda_batch_created_timestamp_seconds", batch.manifest.created_at.timestamp(), scope)
+    yield Sample("coda_batch_decision_seconds", (summary.at - summary.created_at).total_seconds(), source)
+    if batch.quality is not None:
+        yield Sample("coda_batch_plates_accepted", len(batch.quality.plates_accepted), scope)
+        yield Sample("coda_batch_fields_expected", batch.quality.fields_expected, scope)
+        yield Sample("coda_batch_fields_accepted", batch.quality.fields_accepted, scope)
+
+
+def _integrity(batch: BatchInputs, scope: Mapping[str, str]) -> Iterator[Sample]:
+    report = batch.quality
+    if report is None:
+        return
+    aside = max(report.fields_expected - report.fields_accepted, 0)
+    yield Sample("coda_fields_quarantined", aside, scope)
+    if report.fields_expected:
+        yield Sample("coda_fields_quarantined_share", aside / report.fields_expected, scope)
+    failed = [check for check in report.checks if not check.passed]
+    for severity in ("critical", "warning", "info"):
+        count = sum(check.severity == severity for check in failed)
+        yield Sample("coda_checks_failed", count, {**scope, "outcome": severity})
+    yield Sample("coda_history_checks_failed", sum(check.group == "history" for check in failed), scope)
+    for verdict in VERDICTS:
+        yield Sample("coda_batch_verdict", report.verdict == verdict, {**scope, "outcome": verdict})
+    yield Sample("coda_digest_mismatches", digest_mismatches(batch), scope)
+    wells = negcon_wells(batch)
+    if wells:
+        yield Sample("coda_negcon_wells", min(wells.values()), scope)
+
+
+def digest_mismatches(batch: BatchInputs) -> int:
+    """Return how many files or plates were set aside because their bytes are not the manifest's."""
+    reasons = [item.reason for item in batch.quality.quarantined] if batch.quality else []
+    reasons += [f"{problem.found} {problem.expected}" for problem in batch.ingest.problems] if batch.ingest else []
+    return sum("sha-256" in reason.lower() or "sha256" in reason.lower() for reason in reasons)
+
+
+def negcon_wells(batch: BatchInputs) -> dict[str, int]:
+    """Return the number of negative-control wells with accepted fields, by accepted plate."""
+    if batch.quality is None or batch.index.empty:
+        return {}
+    controls = batch.index[batch.index["Metadata_pert_type"] == "negcon"]
+    counted = controls.groupby("Metadata_Plate")["Metadata_Well"].nunique()
+    return {plate: int(counted.get(plate, 0)) for plate in batch.quality.plates_accepted}
+
+
+def _acquisition(summary: BatchSummary, history: Sequence[BatchSummary], scope: Mapping[str, str]) -> Iterator[Sample]:
+    for name, numbers in (
+        ("coda_acquisition_value", summary.acquisition),
+        ("coda_acquisition_robust_z", acquisition_z(summary, history)),
+    ):
+        for key, value in numbers.items():
+            stain, _, statistic = key.partition("/")
+            yield Sample(name, value, {**scope, "channel": stain, "metric": statistic})
+
+
+def _embedding(summary: BatchSummary, history: Sequence[BatchSummary], source: Mapping[str, str]) -> Iterator[Sample]:
+    for name, numbers in (
+        ("coda_embedding_drift_before", summary.drift_before),
+        ("coda_embedding_drift_after", summary.drift_after),
+        ("coda_embedding_drift_percentile", drift_percentiles(summary, history)),
+    ):
+        for metric, value in numbers.items():
+            yield Sample(name, value, {**source, "metric": metric})
+
+
+def _prediction(inputs: ReportInputs, source: Mapping[str, str]) -> Iterator[Sample]:
+    fields = inputs.predictions.get("field")
+    if fields is None or fields.empty or len(classes_of(fields)) < 2:
+        return
+    treated = fields["Metadata_pert_type"].isin(TREATED)
+    fields = fields[treated] if treated.any() else fields  # controls belong to no mechanism and would dominate
+    p = probabilities_of(fields)
+    entropy = -(p * np.log(np.maximum(p, 1e-12))).sum(axis=1).mean() / np.log(p.shape[1])
+    yield Sample("coda_prediction_top_class_share", top_class_share(p).value, source)
+    yield Sample("coda_prediction_marginal_entropy", marginal_entropy(p).value, source)
+    yield Sample("coda_prediction_mean_entropy", float(entropy), source)
+    yield Sample("coda_prediction_confidence", float(p.max(axis=1).mean()), source)
+    before = inputs.candidates.predictions.get("unadapted") if inputs.candidates else None
+    if before is not None and "image_id" in fields and "image_id" in before:
+        answers = fields[["image_id"]].assign(now=p.argmax(axis=1))
+        earlier = before[["image_id"]].assign(then=probabilities_of(before).argmax(axis=1))
+        both = answers.merge(earlier, on="image_id")
+        if len(both):
+            yield Sample("coda_prediction_changed_share", float((both["now"] != both["then"]).mean()), source)
+
+
+def _adaptation(
+    inputs: ReportInputs, summary: BatchSummary, history: Sequence[BatchSummary], source: Mapping[str, str]
+) -> Iterator[Sample]:
+    if inputs.gate is not None and summary.outcome:
+        yield from _gate(inputs.gate, source)
+        yield Sample("coda_gate_not_released_in_a_row", not_released_in_a_row(summary, history), source)
+    training = inputs.candidates.training if inputs.candidates else {}
+    for metric in ("first", "last"):
+        if f"loss_{metric}" in training:
+            yield Sample("coda_adaptation_loss", training[f"loss_{metric}"], {**source, "metric": metric})
+    for name in ("pairable_share", "seconds"):
+        if name in training:
+            yield Sample(f"coda_adaptation_{name}", training[name], source)
+
+
+def _gate(gate: GateReport, source: Mapping[str, str]) -> Iterator[Sample]:
+    scores = {score.name: score for score in gate.candidates}
+    for name, chosen in (("coda_gate_measure_baseline", gate.baseline), ("coda_gate_measure_chosen", gate.chosen)):
+        for metric, measure in scores[chosen].measures.items() if chosen in scores else ():
+            yield Sample(name, measure.value, {**source, "metric": metric})
+    gain = scores[gate.chosen].gain if gate.chosen in scores else None
+    if gain is not None:
+        ends = {"value": gain.value, "low": gain.low, "high": gain.high}
+        for metric, value in ends.items():
+            if value is not None:
+                yield Sample("coda_gate_gain", value, {**source, "metric": metric})
+    for outcome in OUTCOMES:
+        yield Sample("coda_gate_outcome", gate.outcome == outcome, {**source, "outcome": outcome})
+    yield Sample("coda_gate_unhealthy_candidates", sum(not score.healthy for score in gate.candidates), source)
+
+
+def _registry(release: ReleaseRecord, source: Mapping[str, str]) -> list[Sample]:
+    labels = {
+        **source,
+        "release": release.release_id,
+        "method": release.method,
+        "alignment": release.alignment,
+        "extractor": f"{release.extractor.name}/{release.extractor.version}",
+        "head": f"{release.head.name}/{release.head.version}",
+    }
+    made = release.created_at.timestamp()
+    return [Sample("coda_release_info", 1, labels), Sample("coda_release_created_timestamp_seconds", made, source)]
+
+
+def _platform(
+    inputs: ReportInputs, summary: BatchSummary, steps: Sequence[StepRecord], source: Mapping[str, str]
+) -> Iterator[Sample]:
+    scope = {**source, "pipeline": inputs.pipeline}
+    for step in steps:
+        yield Sample("coda_step_seconds", step.seconds, {**scope, "step": step.name})
+    if steps:
+        yield Sample("coda_run_seconds", sum(step.seconds for step in steps), scope)
+    yield Sample("coda_last_success_timestamp_seconds", summary.at.timestamp(), scope)
+    yield Sample("coda_metrics_pushed_timestamp_seconds", summary.at.timestamp(), source)

@@ -1,0 +1,140 @@
+"""The accepted history of a source: one small document a batch, beside its report.
+
+Prometheus must not hold a series for each batch, so the table over batches lives here: `reports/<source>/<batch>/
+<digest>/summary.json`. Drift is judged against it, as a distance from the median of accepted batches of the same
+microscope or as a percentile among them; a fixed limit would fire on every batch.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+from pydantic import AwareDatetime, Field
+
+from coda.contracts.base import Contract, Digest, Slug
+from coda.errors import ContractError
+from coda.storage.objects import ObjectStore
+
+log = logging.getLogger(__name__)
+
+Rule = Callable[[float, Sequence[float]], float | None]
+
+MOST = 50
+"""Newest summaries that are read; older ones say little about today."""
+
+MIN_BATCHES = 4
+"""Accepted batches needed before anything is compared with them."""
+
+MAD_TO_SD = 1.4826
+FLOOR = 0.01
+"""Smallest spread that counts, as a share of the median's size: identical batches must not make any change infinite."""
+
+
+class BatchSummary(Contract):
+    """Numbers of one batch that later batches are compared with."""
+
+    source: Slug
+    batch: Slug
+    manifest_digest: Digest
+    instrument: str
+    at: AwareDatetime = Field(description="When the report was written.")
+    created_at: AwareDatetime = Field(description="When the producer finished the batch.")
+    verdict: str
+    outcome: str = Field(description="The gate's outcome; empty when no gate judged.")
+    acquisition: dict[str, float] = Field(description="'<stain>/<statistic>' -> median over fields.")
+    drift_before: dict[str, float] = Field(default_factory=dict)
+    drift_after: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Key of the document in the platform bucket."""
+        return f"{report_prefix(self.source, self.batch, self.manifest_digest)}summary.json"
+
+
+def report_prefix(source: str, batch: str, digest: str) -> str:
+    """Return where the report of one batch version lies in the platform bucket; ends in a slash."""
+    return f"reports/{source}/{batch}/{digest}/"
+
+
+def read_history(store: ObjectStore, source: str, *, without: Collection[str]) -> list[BatchSummary]:
+    """Return the summaries of a source's earlier batches, oldest first.
+
+    A summary that cannot be read is left out with a warning: the history informs a report, it must not stop one.
+
+    Args:
+        store: The platform bucket.
+        source: Laboratory.
+        without: Manifest digests of the batches that are compared, so that a repeated run does not meet itself.
+    """
+    listed = [item for item in store.list(f"reports/{source}/") if item.key.endswith("/summary.json")]
+    found = []
+    for item in sorted(listed, key=lambda item: item.modified)[-MOST:]:
+        try:
+            summary = BatchSummary.parse(store.get(item.key), item.key)
+        except ContractError as error:
+            log.warning("%s is left out of the history: %s", item.key, error.message)
+            continue
+        if summary.manifest_digest not in without:
+            found.append(summary)
+    return sorted(found, key=lambda summary: summary.created_at)
+
+
+def robust_z(value: float, earlier: Sequence[float]) -> float | None:
+    """Return the distance from the median in scaled median absolute deviations, or None with too short a history."""
+    if len(earlier) < MIN_BATCHES:
+        return None
+    reference = np.asarray(earlier, dtype=np.float64)
+    median = float(np.median(reference))
+    spread = MAD_TO_SD * float(np.median(np.abs(reference - median)))
+    return (value - median) / max(spread, FLOOR * abs(median), 1e-9)
+
+
+def percentile(value: float, earlier: Sequence[float]) -> float | None:
+    """Return the share of earlier values below this one, 0 to 1, or None with too short a history."""
+    if len(earlier) < MIN_BATCHES:
+        return None
+    return float(np.mean(np.asarray(earlier) < value))
+
+
+def accepted(history: Sequence[BatchSummary], *, instrument: str | None = None) -> list[BatchSummary]:
+    """Return the accepted batches, of one microscope when it is given."""
+    return [
+        summary
+        for summary in history
+        if summary.verdict != "refused" and (instrument is None or summary.instrument == instrument)
+    ]
+
+
+def acquisition_z(summary: BatchSummary, history: Sequence[BatchSummary]) -> dict[str, float]:
+    """Return the robust z of each image statistic against accepted batches of the same microscope."""
+    earlier = accepted(history, instrument=summary.instrument)
+    return _compared(summary.acquisition, [past.acquisition for past in earlier], robust_z)
+
+
+def drift_percentiles(summary: BatchSummary, history: Sequence[BatchSummary]) -> dict[str, float]:
+    """Return the percentile of each drift before adaptation among accepted batches."""
+    return _compared(summary.drift_before, [past.drift_before for past in accepted(history)], percentile)
+
+
+def not_released_in_a_row(summary: BatchSummary, history: Sequence[BatchSummary]) -> int:
+    """Return how many of the newest judged batches ended without a release, this one included."""
+    count = 0
+    for past in sorted([*history, summary], key=_created, reverse=True):
+        if past.outcome == "release":
+            break
+        count += bool(past.outcome)
+    return count
+
+
+def _created(summary: BatchSummary) -> datetime:
+    return summary.created_at
+
+
+def _compared(values: Mapping[str, float], earlier: Sequence[Mapping[str, float]], rule: Rule) -> dict[str, float]:
+    found = {}
+    for name, value in values.items():
+        result = rule(value, [past[name] for past in earlier if name in past])
+        if result is not None:
+            found[name] = result
+    return found

@@ -1,0 +1,240 @@
+"""Every metric of the project, once: name, kind, family, help and labels.
+
+Dashboards, alert rules, the batch steps and the trigger take their names from here; a test holds them to it. A label
+is one of `LABELS` and never a batch, plate, well or run: the Pushgateway keeps each series for ever, so labels that
+grow with the data would fill it. What a number belongs to in detail is in the batch report and in the one info metric,
+whose labels (`INFO_LABELS`) are replaced with every push.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["gauge", "counter", "histogram", "info"]
+Family = Literal[
+    "arrival", "integrity", "acquisition", "embedding", "prediction", "adaptation", "registry", "platform", "trigger"
+]
+
+PREFIX = "coda_"
+
+LABELS = frozenset({"source", "instrument", "channel", "metric", "step", "outcome", "pipeline"})
+"""Labels any metric may have; each takes few values that do not grow with the number of batches."""
+
+INFO_LABELS = frozenset({"release", "method", "extractor", "head", "alignment"})
+"""Further labels of info metrics, which have one series a source at a time."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: Name as it is exposed, with its unit; counters end in ``_total``.
+        kind: Prometheus kind; an info metric is a gauge that is always 1.
+        family: What it is about; the dashboards have one row for each.
+        help: One sentence for the person who reads the dashboard.
+        labels: Label names, in the order they are declared.
+        buckets: Upper bounds of a histogram's buckets, in the metric's unit.
+    """
+
+    name: str
+    kind: Kind
+    family: Family
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_HOURS = (60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 86400.0)
+_SOURCE = ("source",)
+_MICROSCOPE = ("source", "instrument")
+
+_ARRIVAL = (
+    Metric("coda_batch_plates", "gauge", "arrival", "Plates in the newest batch.", _MICROSCOPE),
+    Metric("coda_batch_plates_accepted", "gauge", "arrival", "Plates of the newest batch accepted.", _MICROSCOPE),
+    Metric("coda_batch_fields_expected", "gauge", "arrival", "Fields the newest batch should have.", _MICROSCOPE),
+    Metric("coda_batch_fields_accepted", "gauge", "arrival", "Fields of the newest batch that are used.", _MICROSCOPE),
+    Metric(
+        "coda_batch_created_timestamp_seconds", "gauge", "arrival",
+        "When the producer finished the newest batch that was processed.", _MICROSCOPE,
+    ),
+    Metric(
+        "coda_batch_decision_seconds", "gauge", "arrival",
+        "Seconds from the producer's manifest to the decision on the newest batch.", _SOURCE,
+    ),
+)  # fmt: skip
+
+_INTEGRITY = (
+    Metric(
+        "coda_fields_quarantined", "gauge", "integrity", "Fields of the newest batch that were set aside.", _MICROSCOPE
+    ),
+    Metric(
+        "coda_fields_quarantined_share", "gauge", "integrity",
+        "Share of the newest batch's expected fields that were set aside.", _MICROSCOPE,
+    ),
+    Metric(
+        "coda_digest_mismatches", "gauge", "integrity",
+        "Files of the newest batch whose bytes are not the ones in the manifest.", _MICROSCOPE,
+    ),
+    Metric(
+        "coda_checks_failed", "gauge", "integrity",
+        "Quality checks the newest batch failed; outcome is the severity: critical, warning or info.",
+        ("source", "instrument", "outcome"),
+    ),
+    Metric(
+        "coda_history_checks_failed", "gauge", "integrity",
+        "Failed checks against the accepted history of the same microscope.", _MICROSCOPE,
+    ),
+    Metric(
+        "coda_batch_verdict", "gauge", "integrity",
+        "1 for the verdict on the newest batch (accepted, accepted_with_warnings, refused), 0 for the others.",
+        ("source", "instrument", "outcome"),
+    ),
+    Metric(
+        "coda_negcon_wells", "gauge", "integrity",
+        "Fewest negative-control wells on an accepted plate of the newest batch.", _MICROSCOPE,
+    ),
+)  # fmt: skip
+
+_ACQUISITION = (
+    Metric(
+        "coda_acquisition_value", "gauge", "acquisition",
+        "Median over the newest batch's fields of an image statistic of one stain (p50, p95, near_black, focus, "
+        "saturation).",
+        ("source", "instrument", "channel", "metric"),
+    ),
+    Metric(
+        "coda_acquisition_robust_z", "gauge", "acquisition",
+        "Distance of coda_acquisition_value from the median of earlier accepted batches of the same microscope, "
+        "in scaled median absolute deviations.",
+        ("source", "instrument", "channel", "metric"),
+    ),
+)  # fmt: skip
+
+_EMBEDDING = (
+    Metric(
+        "coda_embedding_drift_before", "gauge", "embedding",
+        "Distance between negative controls of different groups in the features before adaptation (metric: "
+        "mmd_batches or mmd_plates; squared maximum mean discrepancy).",
+        ("source", "metric"),
+    ),
+    Metric(
+        "coda_embedding_drift_after", "gauge", "embedding", "The same distance after adaptation.", ("source", "metric")
+    ),
+    Metric(
+        "coda_embedding_drift_percentile", "gauge", "embedding",
+        "Share of earlier accepted batches of the source with a smaller distance before adaptation than the newest, "
+        "0 to 1.",
+        ("source", "metric"),
+    ),
+)  # fmt: skip
+
+_PREDICTION = (
+    Metric(
+        "coda_prediction_top_class_share", "gauge", "prediction",
+        "Share of the newest batch's fields that are predicted as the most frequent class.", _SOURCE,
+    ),
+    Metric(
+        "coda_prediction_marginal_entropy", "gauge", "prediction",
+        "Entropy of the mean prediction, as a share of the logarithm of the number of classes.", _SOURCE,
+    ),
+    Metric("coda_prediction_mean_entropy", "gauge", "prediction",
+           "Mean entropy of a field's prediction, as a share of the logarithm of the number of classes.", _SOURCE),
+    Metric("coda_prediction_confidence", "gauge", "prediction", "Mean probability of the predicted class.", _SOURCE),
+    Metric(
+        "coda_prediction_changed_share", "gauge", "prediction",
+        "Share of fields that the released model and the unadapted one predict differently.", _SOURCE,
+    ),
+)  # fmt: skip
+
+_ADAPTATION = (
+    Metric(
+        "coda_gate_measure_baseline", "gauge", "adaptation",
+        "Label-free measure of the model that would serve without adaptation.", ("source", "metric"),
+    ),
+    Metric(
+        "coda_gate_measure_chosen", "gauge", "adaptation",
+        "Label-free measure of the model the gate chose.", ("source", "metric"),
+    ),
+    Metric(
+        "coda_gate_gain", "gauge", "adaptation",
+        "Gain of the chosen model over the baseline in the deciding measure (metric: value, low, high).",
+        ("source", "metric"),
+    ),
+    Metric(
+        "coda_gate_outcome", "gauge", "adaptation",
+        "1 for the gate's decision on the newest batch (release, keep_incumbent, hold, refuse), 0 for the others.",
+        ("source", "outcome"),
+    ),
+    Metric(
+        "coda_gate_unhealthy_candidates", "gauge", "adaptation",
+        "Candidates of the newest batch that failed a health check, such as collapse.", _SOURCE,
+    ),
+    Metric(
+        "coda_gate_not_released_in_a_row", "gauge", "adaptation",
+        "Newest batches of the source in a row that ended without a release.", _SOURCE,
+    ),
+    Metric("coda_adaptation_loss", "gauge", "adaptation", "Adaptation loss (metric: first, last).",
+           ("source", "metric")),
+    Metric("coda_adaptation_pairable_share", "gauge", "adaptation",
+           "Share of fields with a partner image of the same treatment in another group.", _SOURCE),
+    Metric("coda_adaptation_seconds", "gauge", "adaptation", "Seconds the adaptation took.", _SOURCE),
+)  # fmt: skip
+
+_REGISTRY = (
+    Metric(
+        "coda_release_info", "info", "registry", "Release that serves the source.",
+        ("source", "release", "method", "alignment", "extractor", "head"),
+    ),
+    Metric("coda_release_created_timestamp_seconds", "gauge", "registry",
+           "When the release that serves the source was made.", _SOURCE),
+)  # fmt: skip
+
+_PLATFORM = (
+    Metric("coda_step_seconds", "gauge", "platform", "Seconds of each step of the newest run.",
+           ("source", "pipeline", "step")),
+    Metric("coda_run_seconds", "gauge", "platform", "Seconds of the newest run up to its report.",
+           ("source", "pipeline")),
+    Metric("coda_last_success_timestamp_seconds", "gauge", "platform",
+           "When a batch of the source last went through to its report.", ("source", "pipeline")),
+    Metric("coda_metrics_pushed_timestamp_seconds", "gauge", "platform", "When these metrics were written.", _SOURCE),
+    Metric("coda_metrics_files_unreadable", "gauge", "platform", "Metrics files that could not be read."),
+    Metric("coda_runs_total", "counter", "platform",
+           "Finished runs by outcome (released, incumbent_kept, held, refused, failed).", ("pipeline", "outcome")),
+    Metric("coda_step_failures_total", "counter", "platform", "Steps that failed.", ("pipeline", "step")),
+)  # fmt: skip
+
+_TRIGGER = (
+    Metric("coda_trigger_events_total", "counter", "trigger",
+           "Manifests seen, by outcome (claimed, repeated, invalid).", ("outcome",)),
+    Metric("coda_trigger_claims_total", "counter", "trigger", "Batches claimed for a run.", _SOURCE),
+    Metric("coda_trigger_queue_length", "gauge", "trigger", "Batches that wait for a run or have one in progress."),
+    Metric("coda_trigger_oldest_waiting_seconds", "gauge", "trigger", "Age of the oldest batch still waiting."),
+    Metric("coda_trigger_dead_letters", "gauge", "trigger", "Batches that were given up after repeated failures."),
+    Metric("coda_trigger_last_poll_timestamp_seconds", "gauge", "trigger", "When the trigger last looked for batches."),
+    Metric("coda_trigger_lag_seconds", "histogram", "trigger",
+           "Seconds from a manifest's creation to its claim.", (), _HOURS),
+)  # fmt: skip
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for family in (
+        _ARRIVAL, _INTEGRITY, _ACQUISITION, _EMBEDDING, _PREDICTION, _ADAPTATION, _REGISTRY, _PLATFORM, _TRIGGER,
+    )
+    for metric in family
+}  # fmt: skip
+"""Name -> metric."""
+
+SERIES_SUFFIXES = ("_bucket", "_sum", "_count")
+"""What Prometheus appends to a histogram's name."""
+
+
+def metric_of(series: str) -> Metric | None:
+    """Return the metric behind a series name, or None for a name that is not declared."""
+    if series in METRICS:
+        return METRICS[series]
+    for suffix in SERIES_SUFFIXES:
+        metric = METRICS.get(series.removesuffix(suffix))
+        if metric is not None and metric.kind == "histogram":
+            return metric
+    return None

@@ -1,0 +1,11 @@
+"""The report of one run: a single HTML file for people who are no programmers, readable without a network.
+
+The verdict stands first in one sentence; then what arrived, what failed and what to do, pictures, the decision, the
+predictions, drift, and where everything comes from.
+"""
+
+from coda.monitoring.report.inputs import ReportInputs, gather
+from coda.monitoring.report.page import Page, write_page, write_report
+from coda.monitoring.report.words import Headline, headline
+
+__all__ = ["Headline", "Page", "ReportInputs", "gather", "headline", "write_page", "write_report"]

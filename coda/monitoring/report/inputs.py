@@ -1,0 +1,181 @@
+"""What a report is made from: the folders that the steps passed on, read once and without computing anything.
+
+A refused batch has less than an accepted one, and a training run has neither candidates nor a gate, so everything but
+the manifest may be absent. What is absent is left out of the page.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from coda.contracts import MANIFEST_NAME, BatchManifest, Check, GateReport, QualityReport, ReleaseRecord
+from coda.contracts.ingest import IngestReport
+from coda.errors import ContractError, Problem
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class BatchInputs:
+    """One batch folder.
+
+    Attributes:
+        folder: The folder itself.
+        manifest: What the producer delivered.
+        quality: Verdict of the validation, when it ran.
+        ingest: Account of the ingest, when it ran.
+        index: Field index with `Metadata_*` and `QC_*` columns; empty when nothing could be read.
+        wells: Plate maps, one row a well; empty when they could not be read.
+    """
+
+    folder: Path
+    manifest: BatchManifest
+    quality: QualityReport | None
+    ingest: IngestReport | None
+    index: pd.DataFrame
+    wells: pd.DataFrame
+
+    @property
+    def digest(self) -> str:
+        """Digest of the manifest: the name of this version of the batch."""
+        return self.quality.manifest_digest if self.quality else self.manifest.digest()
+
+    @property
+    def refused(self) -> bool:
+        """Whether validation refused the batch."""
+        return self.quality is not None and self.quality.refused
+
+    @property
+    def quality_checks(self) -> tuple[Check, ...]:
+        """All checks of the validation, or none when it did not run."""
+        return self.quality.checks if self.quality else ()
+
+
+@dataclass(frozen=True)
+class CandidateInputs:
+    """What the adaptation left behind.
+
+    Attributes:
+        fields: One row a field, in the order of the feature rows.
+        features: 'before' and 'after' -> features, shape (fields, width); 'after' may be absent.
+        predictions: Candidate -> its field-level prediction table.
+        training: Numbers of the adaptation, by name.
+    """
+
+    fields: pd.DataFrame
+    features: Mapping[str, Array]
+    predictions: Mapping[str, pd.DataFrame]
+    training: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything one report is about; see the steps that wrote each part."""
+
+    batches: tuple[BatchInputs, ...]
+    gate: GateReport | None = None
+    release: ReleaseRecord | None = None
+    candidates: CandidateInputs | None = None
+    predictions: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def pipeline(self) -> str:
+        """'adaptation' when a gate judged or the one batch was refused or predicted, else 'training'."""
+        adapted = self.gate is not None or self.candidates is not None or bool(self.predictions)
+        alone = len(self.batches) == 1 and self.release is None and not self.evaluation
+        return "adaptation" if adapted or alone else "training"
+
+
+def gather(
+    dataset: Path,
+    *,
+    candidates: Path | None = None,
+    gate: Path | None = None,
+    release: Path | None = None,
+    predictions: Path | None = None,
+    evaluation: Path | None = None,
+) -> ReportInputs:
+    """Read the outputs of the steps.
+
+    Args:
+        dataset: Dataset folder with at least one batch.
+        candidates: Candidates folder, if the run adapted.
+        gate: Gate report, if the run judged.
+        release: Release record, if there is one.
+        predictions: Folder with field, well and compound tables, if the run predicted.
+        evaluation: Metrics of a training run as JSON.
+
+    Raises:
+        ContractError: The dataset has no batch, or a document breaks its contract.
+    """
+    manifests = sorted(dataset.glob(f"*/*/{MANIFEST_NAME}"))
+    if not manifests:
+        problem = Problem(
+            str(dataset), "no batch", f"<source>/<batch>/{MANIFEST_NAME}", "Give the dataset folder that ingest wrote."
+        )
+        raise ContractError("There is no batch to report on.", [problem])
+    return ReportInputs(
+        batches=tuple(_batch(path.parent) for path in manifests),
+        gate=GateReport.read(gate) if gate and gate.is_file() else None,
+        release=ReleaseRecord.read(release) if release and release.is_file() else None,
+        candidates=_candidates(candidates) if candidates and candidates.is_dir() else None,
+        predictions=_tables(predictions) if predictions and predictions.is_dir() else {},
+        evaluation=_document(evaluation) if evaluation else {},
+    )
+
+
+def _batch(folder: Path) -> BatchInputs:
+    quality, ingest = folder / "quality.json", folder / "ingest.json"
+    return BatchInputs(
+        folder=folder,
+        manifest=BatchManifest.read(folder / MANIFEST_NAME),
+        quality=QualityReport.read(quality) if quality.is_file() else None,
+        ingest=IngestReport.read(ingest) if ingest.is_file() else None,
+        index=_table(folder / "index.parquet"),
+        wells=_table(folder / "wells.parquet"),
+    )
+
+
+def _candidates(folder: Path) -> CandidateInputs | None:
+    fields = _table(folder / "fields.parquet")
+    features = {
+        label: np.load(path, allow_pickle=False)
+        for label, path in (("before", folder / "features_base.npy"), ("after", folder / "features_adapted.npy"))
+        if path.is_file()
+    }
+    for label, matrix in features.items():
+        if len(matrix) != len(fields):
+            problem = Problem(
+                f"features {label} adaptation", f"{len(matrix)} rows", f"{len(fields)} rows", "Run adapt again."
+            )
+            raise ContractError(f"The candidates in {folder} do not fit together.", [problem])
+    tables = {path.parent.name: _table(path) for path in sorted(folder.glob("*/predictions.parquet"))}
+    return CandidateInputs(fields, features, tables, _training(folder))
+
+
+def _training(folder: Path) -> dict[str, float]:
+    path = folder / "training.json"
+    raw = _document(path) if path.is_file() else {}
+    return {name: float(value) for name, value in raw.items() if isinstance(value, int | float)}
+
+
+def _tables(folder: Path) -> dict[str, pd.DataFrame]:
+    names = ("field", "well", "compound")
+    return {name: _table(folder / f"{name}.parquet") for name in names if (folder / f"{name}.parquet").is_file()}
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+
+
+def _document(path: Path) -> dict[str, Any]:
+    path = path / "metrics.json" if path.is_dir() else path
+    raw = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return raw if isinstance(raw, dict) else {"metrics": raw}

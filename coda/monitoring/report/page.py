@@ -1,0 +1,233 @@
+"""Puts the page together from its tables and pictures, and writes it as one file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+import coda
+from coda.config import Params, params_digest
+from coda.contracts import StepRecord
+from coda.monitoring.facts import summarise
+from coda.monitoring.history import BatchSummary
+from coda.monitoring.report import tables
+from coda.monitoring.report.composites import STAIN_WORDS, draw_examples, read_examples
+from coda.monitoring.report.embeddings import draw_embeddings
+from coda.monitoring.report.heatmaps import draw_heat_maps
+from coda.monitoring.report.inputs import BatchInputs, ReportInputs, gather
+from coda.monitoring.report.words import headline
+
+MAX_PLATES = 8
+"""Plates a batch whose pictures are shown; the tables list all."""
+
+MAX_PICTURED_BATCHES = 4
+MAX_QUARANTINED = 40
+MAX_COMPOUNDS = 40
+
+
+@dataclass(frozen=True)
+class Page:
+    """A written report.
+
+    Attributes:
+        path: The file.
+        sentence: The verdict in one sentence.
+        summaries: Numbers of each batch, for history and metrics.
+        inputs: What it was made from.
+    """
+
+    path: Path
+    sentence: str
+    summaries: tuple[BatchSummary, ...]
+    inputs: ReportInputs
+
+
+def write_report(
+    dataset: Path,
+    out: Path,
+    *,
+    params: Params,
+    run_id: str,
+    candidates: Path | None = None,
+    gate: Path | None = None,
+    release: Path | None = None,
+    predictions: Path | None = None,
+    evaluation: Path | None = None,
+) -> Page:
+    """Read the outputs of the steps and write their report; see `gather` for the folders.
+
+    Args:
+        dataset: Dataset folder with at least one batch.
+        out: HTML file to write.
+        params: Parameters of the run.
+        run_id: Run to name.
+        candidates: Candidates folder, if the run adapted.
+        gate: Gate report, if the run judged.
+        release: Release record, if there is one.
+        predictions: Folder of the prediction tables, if the run predicted.
+        evaluation: Metrics of a training run.
+
+    Raises:
+        ContractError: There is no batch, or a document breaks its contract.
+    """
+    inputs = gather(
+        dataset, candidates=candidates, gate=gate, release=release, predictions=predictions, evaluation=evaluation
+    )
+    return write_page(inputs, out, params=params, run_id=run_id)
+
+
+def write_page(
+    inputs: ReportInputs,
+    out: Path,
+    *,
+    params: Params,
+    run_id: str,
+    history: Mapping[str, Sequence[BatchSummary]] | None = None,
+    steps: Sequence[StepRecord] = (),
+    at: datetime | None = None,
+) -> Page:
+    """Write the page whole or not at all.
+
+    Args:
+        inputs: What it is about.
+        out: HTML file to write.
+        params: Parameters of the run.
+        run_id: Run to name.
+        history: Earlier summaries by source.
+        steps: Steps of the run that have ended.
+        at: Time of the report; now when not given.
+    """
+    at = at or datetime.now(UTC)
+    past = history or {}
+    summaries = tuple(summarise(inputs, batch, at) for batch in inputs.batches)
+    verdict = headline(inputs)
+    run = {
+        "Run": run_id,
+        "Written": f"{at:%Y-%m-%d %H:%M} UTC",
+        "Program": f"coda {coda.__version__}",
+        "Parameters digest": params_digest(params),
+        "Seed": str(params.seed),
+    }
+    context: dict[str, Any] = {
+        "headline": verdict,
+        "title": _title(inputs),
+        "style": _resource("style.css"),
+        "batches": [
+            _batch_section(batch, summary, past.get(batch.manifest.source, ()), pictured=k < MAX_PICTURED_BATCHES)
+            for k, (batch, summary) in enumerate(zip(inputs.batches, summaries, strict=True))
+        ],
+        "several": len(inputs.batches) > 1,
+        "gate": inputs.gate,
+        "gate_table": tables.gate_table(inputs.gate) if inputs.gate else None,
+        "embedding": _embedding(inputs),
+        "predictions": _predictions(inputs),
+        "metrics": tables.metric_rows(inputs.evaluation),
+        "release": inputs.release,
+        "provenance": tables.provenance_rows(inputs.batches, inputs.release, inputs.gate, run),
+        "steps": tables.step_rows(steps),
+        "at": at,
+        "max_plates": MAX_PLATES,
+        "max_quarantined": MAX_QUARANTINED,
+    }
+    html = _template().render(context)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(out.name + ".part")
+    draft.write_text(html, encoding="utf-8")
+    draft.replace(out)
+    return Page(out, verdict.sentence, summaries, inputs)
+
+
+def _title(inputs: ReportInputs) -> str:
+    if len(inputs.batches) == 1:
+        return f"Batch {inputs.batches[0].manifest.batch_id}"
+    sources = sorted({batch.manifest.source for batch in inputs.batches})
+    return f"{len(inputs.batches)} batches of {', '.join(sources)}"
+
+
+def _batch_section(
+    batch: BatchInputs, summary: BatchSummary, history: Sequence[BatchSummary], *, pictured: bool
+) -> dict[str, Any]:
+    manifest = batch.manifest
+    delivered = [plate.plate for plate in manifest.plates]
+    seen = set(batch.index["Metadata_Plate"].astype(str)) if len(batch.index) else set()
+    shown = [plate for plate in delivered if plate in seen][:MAX_PLATES] if pictured else []
+    failed = tables.failed_checks(batch)
+    return {
+        "id": manifest.batch_id,
+        "anchor": f"{manifest.source}-{manifest.batch}",
+        "manifest": manifest,
+        "quality": batch.quality,
+        "plates": tables.plate_rows(batch),
+        "failed": failed,
+        "passed": [check for check in batch.quality_checks if check.passed],
+        "quarantined": batch.quality.quarantined if batch.quality else (),
+        "notes": batch.ingest.notes if batch.ingest else (),
+        "problems": [] if failed or not batch.ingest else list(batch.ingest.problems),
+        "examples": [draw_examples(examples) for examples in read_examples(batch.folder, MAX_PLATES)]
+        if pictured
+        else [],
+        "heat_maps": draw_heat_maps(batch.index, shown, manifest.plate_wells),
+        "not_shown": len(seen) - len(shown),
+        "acquisition": tables.acquisition_rows(summary, history),
+        "drift": tables.drift_rows(summary, history),
+        "history": len(history),
+        "colours": ", ".join(f"{stain} {STAIN_WORDS[stain]}" for stain in manifest.channels),
+    }
+
+
+def _embedding(inputs: ReportInputs) -> Any:
+    adapted = inputs.candidates
+    if adapted is None or adapted.fields.empty:
+        return None
+    return draw_embeddings(adapted.features, adapted.fields)
+
+
+def _predictions(inputs: ReportInputs) -> dict[str, Any] | None:
+    wells = inputs.predictions.get("well")
+    if wells is None or wells.empty:
+        return None
+    classes = tables.class_rows(wells)
+    size = inputs.batches[0].manifest.plate_wells
+    compounds = inputs.predictions.get("compound")
+    rows = tables.compound_rows(compounds, MAX_COMPOUNDS) if compounds is not None else []
+    plates = int(wells["Metadata_Plate"].nunique())
+    return {
+        "classes": classes,
+        "maps": tables.plate_maps(wells, classes, size, MAX_PLATES),
+        "compounds": rows,
+        "more_compounds": max(0, (len(compounds) if compounds is not None else 0) - len(rows)),
+        "wells": len(wells),
+        "more_plates": max(0, plates - MAX_PLATES),
+        "top": max(classes, key=lambda row: row.wells),
+    }
+
+
+def _template() -> Any:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": _number, "percent": _percent, "signed": _signed}
+    return environment.from_string(_resource("template.html.j2"))
+
+
+def _resource(name: str) -> str:
+    return files("coda.monitoring.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _number(value: float | None) -> str:
+    if value is None or not np.isfinite(value):
+        return "–"
+    if value == int(value) and abs(value) < 1e6:
+        return f"{int(value)}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None or not np.isfinite(value) else f"{value:+.2f}".replace("-", "−")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or not np.isfinite(value) else f"{value:.0%}"

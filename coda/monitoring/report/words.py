@@ -1,0 +1,97 @@
+"""The report's first words: may this batch be used, and what happened to it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from coda.monitoring.report.inputs import ReportInputs
+
+Tone = Literal["good", "caution", "bad"]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What a reader takes away who reads nothing else.
+
+    Attributes:
+        tone: Whether to go on, to look closer, or to stop.
+        label: Two or three words.
+        sentence: The verdict in one sentence.
+        next_step: What to do now.
+    """
+
+    tone: Tone
+    label: str
+    sentence: str
+    next_step: str
+
+
+def headline(inputs: ReportInputs) -> Headline:
+    """Return the verdict on a run, from the quality reports, the gate and the release."""
+    names = _listed([batch.manifest.batch_id for batch in inputs.batches])
+    refused = [batch for batch in inputs.batches if batch.refused]
+    if len(refused) == len(inputs.batches):
+        reasons = sum(not check.passed and check.severity == "critical" for b in refused for check in b.quality_checks)
+        return Headline(
+            "bad",
+            "Not usable",
+            f"{names} was refused by quality control, so nothing was predicted and no model was changed."
+            if len(refused) == 1
+            else f"All {len(refused)} batches were refused by quality control; nothing was learned from them.",
+            f"Read the {reasons} critical reason{'s' if reasons != 1 else ''} below, and deliver the batch again."
+            if reasons
+            else "Read the reasons below, and deliver the batch again.",
+        )
+    if inputs.gate is not None:
+        return _judged(inputs, names)
+    left_out = f" {len(refused)} further batch(es) were refused and left out." if refused else ""
+    usable = _listed([batch.manifest.batch_id for batch in inputs.batches if not batch.refused])
+    if inputs.release is not None:
+        return Headline(
+            "caution" if refused else "good",
+            "Model released",
+            f"The extractor and its head were trained on {usable} and serve as release {inputs.release.release_id}."
+            + left_out,
+            "Compare the figures of the held-out batches below with what you expect before relying on them.",
+        )
+    tone: Tone = "caution" if refused or _warned(inputs) else "good"
+    return Headline(tone, "Accepted", f"{usable} passed quality control.{left_out}", "Nothing needs to be done.")
+
+
+def _judged(inputs: ReportInputs, names: str) -> Headline:
+    gate = inputs.gate
+    if gate is None or gate.outcome == "refuse" or gate.chosen is None:
+        return Headline(
+            "bad",
+            "No predictions",
+            f"The images of {names} are fit for use, but no model is fit for them, so nothing was predicted.",
+            "Show this page to the person who runs the pipeline; the decision is explained below.",
+        )
+    if gate.outcome == "hold":
+        return Headline(
+            "caution", "Waiting", f"{names} was judged, and a person must decide before a model serves it.",
+            "Read the decision below, then promote a release or keep the one that serves.",
+        )  # fmt: skip
+    warned = _warned(inputs)
+    remark = "with remarks" if warned else "without remarks"
+    if gate.outcome == "release":
+        done = "a model fitted to this batch was released, and its predictions are below"
+    else:
+        done = "no fitted model was clearly better, so the earlier model keeps serving; its predictions are below"
+    return Headline(
+        "caution" if warned else "good",
+        "Usable, with remarks" if warned else "Usable",
+        f"{names} passed quality control {remark}; {done}.",
+        "Read the warnings before using the predictions." if warned else "The predictions can be used.",
+    )
+
+
+def _warned(inputs: ReportInputs) -> bool:
+    return any(
+        batch.quality is not None and batch.quality.verdict == "accepted_with_warnings" for batch in inputs.batches
+    )
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) <= 3:
+        return "Batch " + " and ".join(names) if len(names) == 1 else "Batches " + ", ".join(names)
+    return f"{len(names)} batches ({names[0]} to {names[-1]})"

@@ -1,0 +1,137 @@
+"""One network as a folder that can be verified: safetensors, JSON and a digest of every file. Nothing is unpickled."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from coda.contracts.base import digest_of_json
+from coda.errors import IntegrityError, Problem, raise_if_any
+
+WEIGHTS, CONFIG, DIGESTS = "weights.safetensors", "config.json", "digests.json"
+
+
+def save(
+    folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], extra: Mapping[str, bytes] | None = None
+) -> str:
+    """Write a network whole or not at all, replacing what is there.
+
+    Args:
+        folder: Model folder to write; its parents are made.
+        tensors: Weights by name; copied to the CPU, contiguous.
+        config: Everything needed to rebuild the network, as JSON values, with its ``kind``.
+        extra: Further files by plain name (label list, token statistics), covered by the digest as well.
+
+    Returns:
+        The digest of the folder: SHA-256 of the canonical mapping from file name to SHA-256.
+    """
+    files = {
+        WEIGHTS: safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}),
+        CONFIG: (json.dumps(dict(config), indent=2, sort_keys=True) + "\n").encode(),
+        **(extra or {}),
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    files[DIGESTS] = (json.dumps(digests, indent=2) + "\n").encode()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        draft.chmod(0o755)
+        for name, content in files.items():
+            (draft / name).write_bytes(content)
+        if folder.exists():
+            # a folder cannot replace a folder that has files: move the old one aside, so a crash loses neither
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+            folder.replace(old / "was")
+            draft.replace(folder)
+            shutil.rmtree(old)
+        else:
+            draft.replace(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return digest_of_json(digests)
+
+
+def load(folder: Path, expected_digest: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Verify every byte of a model folder, then read it.
+
+    Args:
+        folder: Model folder as `save` wrote it.
+        expected_digest: Digest that the registry or a release recorded for it.
+
+    Returns:
+        Weights on the CPU, and the config.
+
+    Raises:
+        IntegrityError: A file is missing, changed or not listed, or the folder's digest is not the expected one; all
+            of them together, each naming the file.
+    """
+    files = _verified(folder, expected_digest)
+    try:
+        tensors = safetensors.torch.load(files[WEIGHTS])
+        config = json.loads(files[CONFIG])
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        problem = Problem(str(folder), str(error), "safetensors and JSON", "Fetch the model from the registry again.")
+        raise IntegrityError(f"The model in {folder} cannot be read.", [problem]) from error
+    return tensors, config
+
+
+def extra_file(folder: Path, name: str, expected_digest: str | None = None) -> bytes:
+    """Return a further file of a model folder, after verifying the whole folder; see `load`."""
+    files = _verified(folder, expected_digest)
+    if name not in files:
+        problem = Problem(f"{folder}/{name}", "no such file", "a file of the model", "Fetch or train the model again.")
+        raise IntegrityError(f"The model in {folder} is not complete.", [problem])
+    return files[name]
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the digest of a model folder, after verifying every byte; see `load` for the errors."""
+    files = _verified(folder, None)
+    return digest_of_json(json.loads(files[DIGESTS]))
+
+
+def _verified(folder: Path, expected_digest: str | None) -> dict[str, bytes]:
+    # bytes are read once, so what is parsed is what was verified
+    present = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    if DIGESTS not in present:
+        problem = Problem(f"{folder}/{DIGESTS}", "no such file", "the list of digests", "Fetch the model again.")
+        raise IntegrityError(f"{folder} is not a model folder.", [problem])
+    files = {DIGESTS: present[DIGESTS].read_bytes()}
+    digests = _digest_list(folder, files[DIGESTS])
+    remedy = "Do not use this model; fetch it from the registry again, and find out who changed it."
+    problems = []
+    for name in sorted({WEIGHTS, CONFIG, *digests}):
+        if name not in present or not present[name].is_file():
+            problems.append(Problem(f"{folder}/{name}", "no such file", "a file of the model", remedy))
+            continue
+        files[name] = present[name].read_bytes()
+        found = hashlib.sha256(files[name]).hexdigest()
+        if found != digests.get(name):
+            problems.append(Problem(f"{folder}/{name}", f"SHA-256 {found}", f"SHA-256 {digests.get(name)}", remedy))
+    problems.extend(
+        Problem(f"{folder}/{name}", "a file that is not listed", f"only files in {DIGESTS}", remedy)
+        for name in sorted(set(present) - set(digests) - {DIGESTS, WEIGHTS, CONFIG})
+    )
+    digest = digest_of_json(digests)
+    if expected_digest is not None and digest != expected_digest:
+        problems.append(Problem(str(folder), f"digest {digest}", f"digest {expected_digest}", remedy))
+    raise_if_any(IntegrityError, f"The model in {folder} is not the one that was recorded.", problems)
+    return files
+
+
+def _digest_list(folder: Path, content: bytes) -> dict[str, str]:
+    try:
+        digests = json.loads(content)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        digests = None
+    if isinstance(digests, dict) and all(isinstance(value, str) for value in digests.values()):
+        return digests
+    problem = Problem(f"{folder}/{DIGESTS}", "no mapping of file names to digests", "JSON", "Fetch the model again.")
+    raise IntegrityError(f"The list of digests of {folder} cannot be read.", [problem])

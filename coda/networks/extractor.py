@@ -1,0 +1,182 @@
+"""The extractor: a timm vision transformer that returns all of its tokens, at any resolution and number of stains.
+
+Method section 1.1: the final norm's output for class token and patches, which the head reads and DINO pools.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from coda.config.params import Params
+from coda.errors import ConfigError, Problem
+from coda.networks import artifact
+from coda.networks.weights import fit_to, initial_weights, initialise_xavier, resize_positions, seeded
+
+
+class Extractor(nn.Module):
+    """A vision transformer from timm without a classifier.
+
+    Attributes:
+        vit: timm's network; its own forward pass is not used, since it resizes positions differently.
+        config: Everything needed to rebuild it: arch, overrides, channels, drop_path, crops.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Build the network with timm's own initial weights; see `new_extractor` for a start that is chosen."""
+        super().__init__()
+        self.config = dict(config)
+        self.vit: Any = build_vit(
+            config["arch"], len(config["channels"]), config["overrides"], drop_path=config["drop_path"]
+        )
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Stains along the channel axis of the input."""
+        return tuple(self.config["channels"])
+
+    @property
+    def width(self) -> int:
+        """Length of a token."""
+        return int(self.vit.embed_dim)
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a square patch, in pixels."""
+        return int(self.vit.patch_embed.patch_size[0])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return all tokens after the final norm.
+
+        Args:
+            images: Shape (batch, channels, height, width); both sides multiples of the patch size.
+
+        Returns:
+            Shape (batch, 1 + patches, width), class token first.
+        """
+        vit = self.vit
+        patches, (rows, columns) = self._patches(images)
+        positions = resize_positions(vit.pos_embed, (rows, columns), 0 if vit.no_embed_class else 1)
+        tokens = vit.cls_token.expand(len(images), -1, -1).to(patches.dtype)
+        if vit.no_embed_class:
+            tokens = torch.cat([tokens, patches + positions.to(patches.dtype)], dim=1)
+        else:
+            tokens = torch.cat([tokens, patches], dim=1) + positions.to(patches.dtype)
+        return vit.norm(vit.blocks(vit.norm_pre(tokens)))  # type: ignore[no-any-return]
+
+    def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        # the convolution has no overlap, so it is one matrix product; as such it is several times faster on a CPU
+        layer, size = self.vit.patch_embed, self.patch_size
+        batch, channels, height, width = images.shape
+        if channels != len(self.channels) or height % size or width % size:
+            message = (
+                f"images of shape {tuple(images.shape)} do not fit {len(self.channels)} stains and patches of {size} px"
+            )
+            raise ValueError(message)
+        rows, columns = height // size, width // size
+        cut = images.reshape(batch, channels, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
+        flat = cut.reshape(batch, rows * columns, channels * size * size)
+        return layer.norm(F.linear(flat, layer.proj.weight.flatten(1), layer.proj.bias)), (rows, columns)
+
+
+def build_vit(arch: str, channels: int, overrides: Mapping[str, int], *, drop_path: float) -> nn.Module:
+    """Build a timm ViT with a class token, a final norm on all tokens, and no classifier.
+
+    Raises:
+        ConfigError: timm does not know the name or an override, or the network is no plain ViT with a class token.
+    """
+    from coda.networks.torchvision_shim import ensure_torchvision
+
+    ensure_torchvision()
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
+    try:
+        arguments: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "global_pool": "token", "fc_norm": False}
+        vit: nn.Module = timm.create_model(arch, drop_path_rate=drop_path, **arguments, **dict[str, Any](overrides))
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        found = f"{arch!r} with {dict(overrides)} ({error})"
+        problem = Problem("extractor.arch", found, "a timm ViT and its arguments", "See timm.list_models('*vit*').")
+        raise ConfigError("The extractor cannot be built.", [problem]) from error
+    if type(vit) is not VisionTransformer or vit.cls_token is None or vit.pos_embed is None or vit.num_reg_tokens:
+        remedy = "Choose a plain ViT, for example deit_small_patch16_224."
+        expected = "a plain ViT with class token and learned positions, without registers or distillation"
+        raise ConfigError("The extractor cannot be built.", [Problem("extractor.arch", arch, expected, remedy)])
+    return vit
+
+
+def new_extractor(params: Params, *, seed: int) -> Extractor:
+    """Return an extractor with the first weights that the parameters ask for, in float32 on the CPU.
+
+    Raises:
+        ConfigError: The network cannot be built, or its weights cannot be had or do not fit.
+    """
+    wanted = params.extractor
+    weights = initial_weights(wanted.weights, wanted.arch)
+    config = {
+        "kind": "extractor",
+        "arch": wanted.arch,
+        "channels": list(wanted.channels),
+        "overrides": dict(wanted.overrides),
+        "drop_path": wanted.drop_path,
+        "initial_weights": weights.origin if weights else f"random:{seed}",
+        "crops": params.crops.model_dump(mode="json"),
+    }
+    with seeded(seed):
+        extractor = Extractor(config)
+        if weights is None:
+            initialise_xavier(extractor)
+    if weights is not None:
+        grid = extractor.vit.patch_embed.grid_size
+        fit_to(extractor.vit, weights, (grid[0], grid[1]), 0 if extractor.vit.no_embed_class else 1)
+    return extractor
+
+
+def pool_tokens(tokens: Tensor, pool: Literal["cls", "mean"]) -> Tensor:
+    """Turn tokens (..., tokens, width) into features (..., width): the class token, or the mean of all tokens."""
+    return tokens[..., 0, :] if pool == "cls" else tokens.mean(dim=-2)
+
+
+def set_attention(network: nn.Module, attention: Literal["explicit", "sdpa"]) -> None:
+    """Choose how every attention layer of a network computes; the result is the same but for rounding."""
+    for layer in network.modules():
+        if hasattr(layer, "fused_attn"):
+            layer.fused_attn = attention == "sdpa"  # type: ignore[assignment]
+
+
+def save_extractor(folder: Path, extractor: Extractor, provenance: Mapping[str, Any] | None = None) -> str:
+    """Write a model folder for an extractor and return its digest."""
+    config = {**extractor.config, "drop_path": 0.0, **({"provenance": dict(provenance)} if provenance else {})}
+    return artifact.save(folder, extractor.state_dict(), config)
+
+
+def load_extractor(folder: Path, expected_digest: str | None = None) -> Extractor:
+    """Verify a model folder and rebuild its extractor, in evaluation mode on the CPU.
+
+    Raises:
+        IntegrityError: The folder's bytes are not the recorded ones.
+        ConfigError: It holds another kind of network.
+    """
+    tensors, config = artifact.load(folder, expected_digest)
+    require_kind(config, "extractor", folder)
+    extractor = Extractor(config)
+    extractor.load_state_dict(tensors)
+    return extractor.eval()
+
+
+def require_kind(config: Mapping[str, Any], kind: str, folder: Path) -> None:
+    """Refuse a model folder of another kind."""
+    if config.get("kind") != kind:
+        problem = Problem(str(folder), f"kind {config.get('kind')!r}", f"kind {kind!r}", "Give the right model folder.")
+        raise ConfigError("This is another kind of model.", [problem])
+
+
+def require_channels(extractor: Extractor, channels: Sequence[str], where: str) -> None:
+    """Refuse images whose stains are not the extractor's, by name and order."""
+    if tuple(channels) != extractor.channels:
+        remedy = "Load the fields with the extractor's own channels."
+        problem = Problem(where, ", ".join(channels), ", ".join(extractor.channels), remedy)
+        raise ConfigError("The images have other stains than the extractor was trained on.", [problem])

@@ -1,0 +1,130 @@
+"""The head: projector and transformer over all tokens of a frozen extractor (method section 1.2).
+
+The extractor's class token at position 0 plays the head's class token; the head has no patch, position or class
+parameters of its own, so every parameter it owns is trained.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from coda.config.params import Params
+from coda.errors import ConfigError, Problem
+from coda.networks import artifact
+from coda.networks.alignment import TokenStatistics
+from coda.networks.extractor import Extractor, build_vit, require_kind
+from coda.networks.weights import initial_weights, initialise_xavier, seeded
+
+SOURCE_STATISTICS, LABELS = "source_statistics.safetensors", "labels.json"
+"""Files beside a head's weights: statistics of the source's raw tokens, and the frozen label list."""
+
+
+class Head(nn.Module):
+    """Linear on every token, transformer blocks, norm, and a linear classifier on token 0.
+
+    Attributes:
+        config: ``arch``, ``overrides``, ``classes``, ``alignment`` ('none' or 'standardise'), ``channels``, ``crops``.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Build the head; its blocks are those of ``arch`` with ``overrides`` (depth, num_heads, embed_dim, ...)."""
+        super().__init__()
+        self.config = dict(config)
+        trunk: Any = build_vit(config["arch"], 3, config["overrides"], drop_path=0.0)
+        self.projector = nn.Linear(trunk.embed_dim, trunk.embed_dim)
+        self.blocks = trunk.blocks
+        self.norm = trunk.norm
+        self.classifier = nn.Linear(trunk.embed_dim, len(config["classes"]))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Mechanisms, in the order of the logits."""
+        return tuple(self.config["classes"])
+
+    @property
+    def alignment(self) -> str:
+        """What was done to the tokens it was trained on: 'none' or 'standardise'."""
+        return str(self.config["alignment"])
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Turn tokens (batch, 1 + patches, width) into logits (batch, classes)."""
+        hidden = self.norm(self.blocks(self.projector(tokens)))
+        return self.classifier(hidden[:, 0])  # type: ignore[no-any-return]
+
+
+def new_head(params: Params, extractor: Extractor, classes: tuple[str, ...], alignment: str, *, seed: int) -> Head:
+    """Return a head for an extractor, on the CPU.
+
+    With ``extractor.weights=imagenet`` the blocks and the norm start from the same ImageNet network (its first
+    ``head.depth`` blocks); otherwise from seeded Xavier weights. Projector and classifier always start at random.
+
+    Raises:
+        ConfigError: The extractor's ImageNet weights do not fit the head's size.
+    """
+    wanted = params.extractor
+    overrides = {**wanted.overrides, "depth": params.head.depth, "num_heads": params.head.num_heads}
+    config = {
+        "kind": "head",
+        "arch": wanted.arch,
+        "overrides": {**overrides, "embed_dim": extractor.width},
+        "classes": list(classes),
+        "alignment": alignment,
+        "channels": list(extractor.channels),
+        "crops": params.crops.model_dump(mode="json"),
+    }
+    with seeded(seed):
+        head = Head(config)
+        if wanted.weights != "imagenet":
+            initialise_xavier(head)
+    if wanted.weights == "imagenet":
+        _start_from_imagenet(head, wanted.arch)
+    return head
+
+
+def save_head(folder: Path, head: Head, extra: Mapping[str, bytes], provenance: Mapping[str, Any] | None = None) -> str:
+    """Write a model folder for a head, with its label list and source statistics, and return its digest."""
+    config = {**head.config, **({"provenance": dict(provenance)} if provenance else {})}
+    return artifact.save(folder, head.state_dict(), config, extra)
+
+
+def load_head(folder: Path, expected_digest: str | None = None) -> Head:
+    """Verify a model folder and rebuild its head, frozen, in evaluation mode on the CPU.
+
+    Raises:
+        IntegrityError: The folder's bytes are not the recorded ones.
+        ConfigError: It holds another kind of network.
+    """
+    tensors, config = artifact.load(folder, expected_digest)
+    require_kind(config, "head", folder)
+    head = Head(config)
+    head.load_state_dict(tensors)
+    return head.requires_grad_(requires_grad=False).eval()
+
+
+def load_source_statistics(folder: Path, expected_digest: str | None = None) -> TokenStatistics:
+    """Verify a head's model folder and return the statistics of the raw tokens it was trained with, for CORAL.
+
+    Raises:
+        IntegrityError: The folder's bytes are not the recorded ones, or it holds no statistics.
+    """
+    return TokenStatistics.from_bytes(artifact.extra_file(folder, SOURCE_STATISTICS, expected_digest))
+
+
+def _start_from_imagenet(head: Head, arch: str) -> None:
+    weights = initial_weights("imagenet", arch)
+    if weights is None:
+        return
+    own = head.state_dict()
+    fitting = {name: tensor for name, tensor in weights.tensors.items() if name in own}
+    wrong = [name for name in own if name.startswith(("blocks.", "norm.")) and name not in fitting]
+    wrong += [name for name, tensor in fitting.items() if tensor.shape != own[name].shape]
+    if wrong:
+        remedy = "Use the network's own depth, heads and width, or extractor.weights=random."
+        expected = f"a head no deeper or wider than {arch}"
+        raise ConfigError("The head cannot start from ImageNet.", [Problem("head", wrong[0], expected, remedy)])
+    with torch.no_grad():
+        for name, tensor in fitting.items():
+            own[name].copy_(tensor)

@@ -1,0 +1,104 @@
+"""The whole state of self-supervised training that adaptation continues from (method section 1.4)."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from coda.config.params import Params
+from coda.networks import artifact
+from coda.networks.dino_head import DinoHead, new_dino_head
+from coda.networks.extractor import Extractor, new_extractor, require_kind
+
+NETWORKS = ("student", "teacher", "student_head", "teacher_head")
+
+
+@dataclass
+class AdaptationState:
+    """Student and teacher, both DINO heads and the centre; changed in place by training.
+
+    Attributes:
+        student: Extractor that is trained.
+        teacher: Moving average of the student: the extractor that serves.
+        student_head: DINO head of the student.
+        teacher_head: DINO head of the teacher.
+        centre: Moving average of the teacher's logits, shape (prototypes,), float32.
+    """
+
+    student: Extractor
+    teacher: Extractor
+    student_head: DinoHead
+    teacher_head: DinoHead
+    centre: Tensor
+
+    def to(self, device: torch.device) -> "AdaptationState":
+        """Move everything to a device and return the state itself."""
+        for name in NETWORKS:
+            getattr(self, name).to(device)
+        self.centre = self.centre.to(device)
+        return self
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all weights and the centre by name ('student.vit.cls_token', ..., 'centre')."""
+        named = {
+            f"{part}.{name}": tensor for part in NETWORKS for name, tensor in getattr(self, part).state_dict().items()
+        }
+        return {**named, "centre": self.centre}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Overwrite weights and centre with those of `tensors`, named as `tensors()` names them."""
+        for part in NETWORKS:
+            own = {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
+            getattr(self, part).load_state_dict(own)
+        self.centre = tensors["centre"].to(self.centre.device)
+
+    def config(self) -> dict[str, Any]:
+        """Return everything needed to rebuild the networks."""
+        return {
+            "kind": "adaptation_state",
+            "student": self.student.config,
+            "teacher": self.teacher.config,
+            "dino_head": self.student_head.config,
+        }
+
+
+def new_state(params: Params, *, seed: int) -> AdaptationState:
+    """Return the state training starts from: teacher a copy of the student, centre at 0.
+
+    Raises:
+        ConfigError: The extractor cannot be built or its first weights cannot be had.
+    """
+    student = new_extractor(params, seed=seed)
+    head = new_dino_head(params.dino, student.width, seed=seed + 1)
+    teacher = Extractor({**student.config, "drop_path": 0.0})
+    teacher.load_state_dict(student.state_dict())
+    return AdaptationState(student, teacher, head, deepcopy(head), torch.zeros(params.dino.prototypes))
+
+
+def save_state(folder: Path, state: AdaptationState) -> str:
+    """Write a model folder for the state and return its digest."""
+    return artifact.save(folder, state.tensors(), state.config())
+
+
+def load_state(folder: Path, expected_digest: str | None = None) -> AdaptationState:
+    """Verify a model folder and rebuild its state on the CPU.
+
+    Raises:
+        IntegrityError: The folder's bytes are not the recorded ones.
+        ConfigError: It holds another kind of network.
+    """
+    tensors, config = artifact.load(folder, expected_digest)
+    require_kind(config, "adaptation_state", folder)
+    state = AdaptationState(
+        Extractor(config["student"]),
+        Extractor(config["teacher"]),
+        DinoHead(config["dino_head"]),
+        DinoHead(config["dino_head"]),
+        torch.zeros(config["dino_head"]["prototypes"]),
+    )
+    state.load_tensors(tensors)
+    return state

@@ -1,0 +1,78 @@
+"""A folder with a load_data table beside its images, of either generation."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from coda.contracts.manifest import STAINS
+from coda.errors import ContractError, Problem, raise_if_any
+from coda.plates.adopt.found import FoundField, FoundPlate, safe_name
+from coda.plates.load_data import read_fields, stains_of
+from coda.plates.tables import FileResolver, UnreadableTableError, read_table
+
+ENDINGS = (".csv", ".csv.gz", ".parquet")
+IMAGES = {".tif", ".tiff", ".png"}
+
+
+def find_plates(folder: Path, channels: Mapping[str, str]) -> list[FoundPlate]:
+    """Return the plates that the folder's load_data table (`*load_data*.csv`, `.csv.gz`, `.parquet`) names.
+
+    Args:
+        folder: Folder with the table, and the images at any depth below it.
+        channels: Name after `Orig` in the table's columns -> stain, where it is not the stain's own.
+
+    Raises:
+        ContractError: There is not exactly one table, or it has problems; all of them together.
+    """
+    path = _table_of(folder)
+    try:
+        table = read_table(path.read_bytes())
+    except UnreadableTableError as error:
+        problem = Problem(str(path), f"a table that {error}", "a load_data table", "Write load_data again.")
+        raise ContractError(f"{path} cannot be adopted.", [problem]) from error
+    table, left_out = _with_stains(table, channels)
+    images = {item.relative_to(folder).as_posix(): item for item in folder.rglob("*") if item.suffix.lower() in IMAGES}
+    if "Metadata_Plate" not in table.columns:
+        table["Metadata_Plate"] = folder.name
+    declared = [stain for stain in stains_of(list(table.columns)) if stain in STAINS]
+    found, problems = [], []
+    for name, rows in table.groupby("Metadata_Plate", sort=True):
+        resolver = FileResolver(images)
+        fields, faults = read_fields(
+            rows, where=str(path), plate=str(name), declared=declared, wells=1536, resolver=resolver
+        )
+        problems += faults
+        found.append(_plate(str(name), fields_of(fields, images), left_out))
+    raise_if_any(ContractError, f"{path} cannot be adopted.", problems)
+    return found
+
+
+def _table_of(folder: Path) -> Path:
+    tables = sorted(item for item in folder.glob("*load_data*") if item.name.endswith(ENDINGS))
+    if len(tables) != 1:
+        found = ", ".join(item.name for item in tables) or "none"
+        problem = Problem(str(folder), found, "one table named *load_data*", "Leave exactly one in the folder.")
+        raise ContractError(f"{folder} cannot be adopted.", [problem])
+    return tables[0]
+
+
+def _with_stains(table: pd.DataFrame, channels: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Rename the columns of mapped channels, and drop those of channels that are no stain."""
+    kept, left_out = {}, {}
+    present = stains_of(list(table.columns))
+    for column in table.columns:
+        prefix, orig, channel = str(column).partition("_Orig")
+        if not orig or prefix not in {"FileName", "PathName", "URL"}:
+            kept[column] = column
+        elif channels.get(channel, channel) in STAINS:
+            kept[column] = f"{prefix}_Orig{channels.get(channel, channel)}"
+        elif channel in present:
+            left_out[channel] = len(table)
+    return table[list(kept)].rename(columns=kept), left_out
+
+
+def fields_of(rows: list, images: dict[str, Path]) -> list[FoundField]:
+    """Placeholder."""
+    raise NotImplementedError

@@ -1,0 +1,214 @@
+"""Ingest of one batch: every plate in turn, then the tables of the batch, and its report last of all."""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from coda.config.params import Params
+from coda.contracts.ingest import IngestReport, PlateOutcome
+from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
+from coda.errors import ContractError
+from coda.plates.disk import writing
+from coda.plates.files import BatchFiles
+from coda.plates.index import index_table, write_parquet
+from coda.plates.outputs import PlateFolders, store_name
+from coda.plates.plan import PlatePlan, batch_problems, content_key, plan_plate
+from coda.plates.plate import PlateRecord, ingest_plate
+from coda.plates.workers import Workers
+
+REPORT_NAME = "ingest.json"
+WORK_NAME = ".work"
+
+Progress = Callable[[int, int, str], None]
+"""Called with what is done, the total (both in fields, counted once for each of two passes), and a few words."""
+
+
+def ingest_batch(
+    manifest_text: bytes,
+    files: BatchFiles,
+    out: Path,
+    *,
+    where: str,
+    params: Params,
+    workers: Workers,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Turn one delivered batch into a batch folder below ``out/<source>/<batch>``.
+
+    Whatever is wrong inside the delivery is in the report, for validation to judge; a finished batch, and finished
+    plates of an interrupted one, are not repeated.
+
+    Args:
+        manifest_text: The manifest as delivered; its bytes are kept beside the results.
+        files: The delivery that the manifest describes.
+        out: Dataset folder.
+        where: Name of the manifest, for messages.
+        params: Ingest and quorum parameters.
+        workers: Processes that do the work.
+        progress: Told how far it is.
+
+    Raises:
+        ContractError: The manifest is not one.
+        TransientError: The storage is away; finished plates remain, nothing half-written does.
+        CodaError: The disk cannot be written, or a worker process died.
+    """
+    manifest = BatchManifest.parse(manifest_text, where)
+    folder = out / manifest.source / manifest.batch
+    with writing(folder):
+        done = _finished(folder, manifest, params)
+        if done is not None:
+            return done
+        return _ingest(manifest, manifest_text, files, folder, params=params, workers=workers, progress=progress)
+
+
+def _ingest(
+    manifest: BatchManifest,
+    manifest_text: bytes,
+    files: BatchFiles,
+    folder: Path,
+    *,
+    params: Params,
+    workers: Workers,
+    progress: Progress | None,
+) -> IngestReport:
+    folders = PlateFolders(folder, folder / WORK_NAME)
+    folders.work.mkdir(parents=True, exist_ok=True)
+    (folder / REPORT_NAME).unlink(missing_ok=True)
+    _forget_strangers(folder, {plate.plate for plate in manifest.plates})
+    problems = batch_problems(manifest, params)
+    total = 2 * sum(max(0, len(plate.files) - 2) // len(manifest.channels) for plate in manifest.plates)
+    done = 0
+    records: list[PlateRecord] = []
+    for entry in manifest.plates:
+
+        def advance(fields: int, plate: str = entry.plate) -> None:
+            nonlocal done
+            done = min(total, done + fields)
+            if progress is not None:
+                progress(done, total, f"{manifest.batch_id}: plate {plate}")
+
+        record = _kept(folders, entry.plate, content_key(manifest, entry, params))
+        if record is None:
+            if problems:
+                images = max(0, len(entry.files) - 2) // len(manifest.channels)
+                key = content_key(manifest, entry, params)
+                plan = PlatePlan(entry, key, expected=images, problems=list(problems))
+            else:
+                plan = plan_plate(files, manifest, entry, params)
+            record = ingest_plate(files, manifest, plan, folders, params=params, workers=workers, report=advance)
+        records.append(record)
+    return _assemble(manifest, manifest_text, folders, records, params)
+
+
+def _kept(folders: PlateFolders, plate: str, key: str) -> PlateRecord | None:
+    """Return the record of a plate that an interrupted ingest has finished, or None when it must be done (again).
+
+    A plate that lacked files, or whose files were not the manifest's, is done again: the upload may have been repeated.
+    """
+    try:
+        record = PlateRecord.read(folders.part(plate, ".json"))
+    except (FileNotFoundError, ContractError):
+        return None
+    current = record.outcome.content_key == key and record.delivered and _intact(folders.batch, record.outcome)
+    return record if current else None
+
+
+def _intact(folder: Path, outcome: PlateOutcome) -> bool:
+    if outcome.outcome == "refused":
+        return True
+    store = folder / outcome.store
+    return store.is_file() and store.stat().st_size == outcome.store_bytes
+
+
+def _finished(folder: Path, manifest: BatchManifest, params: Params) -> IngestReport | None:
+    """Return the report of a batch that is finished with the same manifest and parameters, and lacked nothing."""
+    try:
+        report = IngestReport.read(folder / REPORT_NAME)
+    except (FileNotFoundError, ContractError):
+        return None
+    keys = [content_key(manifest, entry, params) for entry in manifest.plates]
+    same = report.manifest_digest == manifest.digest() and [plate.content_key for plate in report.plates] == keys
+    complete = report.delivered and all(_intact(folder, plate) for plate in report.plates)
+    return report if same and complete else None
+
+
+def _forget_strangers(folder: Path, plates: set[str]) -> None:
+    """Remove stores and examples of plates that an earlier manifest of this batch had, and drafts of a killed run."""
+    keep = {store_name(plate) for plate in plates}
+    for store in folder.glob("*.ome.zarr.zip*"):
+        if store.name not in keep:
+            store.unlink()
+    for example in (folder / "examples").glob("*.npz*"):
+        if example.name.removesuffix(".npz") not in plates:
+            example.unlink()
+
+
+def _assemble(
+    manifest: BatchManifest, manifest_text: bytes, folders: PlateFolders, records: list[PlateRecord], params: Params
+) -> IngestReport:
+    names = [record.outcome.plate for record in records]
+    tables = [pd.read_parquet(folders.part(name, ".index.parquet")) for name in names]
+    filled = [table for table in tables if len(table)]
+    write_parquet(pd.concat(filled, ignore_index=True) if filled else index_table([]), folders.batch / "index.parquet")
+    wells = [pd.read_parquet(folders.part(name, ".wells.parquet")) for name in names]
+    filled = [table for table in wells if len(table)]
+    write_parquet(pd.concat(filled, ignore_index=True) if filled else wells[0], folders.batch / "wells.parquet")
+    _join_illumination(folders, names, params.ingest.channels)
+    _replace(folders.batch / MANIFEST_NAME, manifest_text)
+    outcomes = tuple(record.outcome for record in records)
+    problems = tuple(dict.fromkeys(problem for record in records for problem in record.problems))
+    report = IngestReport(
+        source=manifest.source,
+        batch=manifest.batch,
+        manifest_digest=manifest.digest(),
+        channels=params.ingest.channels,
+        fields_expected=sum(outcome.fields_expected for outcome in outcomes),
+        fields_accepted=sum(outcome.fields_accepted for outcome in outcomes),
+        delivered=all(record.delivered for record in records),
+        plates=outcomes,
+        quarantined=tuple(item for record in records for item in record.quarantined),
+        problems=problems,
+        notes=tuple(_notes(manifest, outcomes, params)),
+    )
+    report.write(folders.batch / REPORT_NAME)
+    shutil.rmtree(folders.work)
+    return report
+
+
+def _join_illumination(folders: PlateFolders, plates: list[str], channels: tuple[str, ...]) -> None:
+    arrays: dict[str, Any] = {"channels": np.array(channels, dtype=np.str_)}
+    for plate in plates:
+        path = folders.part(plate, ".npz")
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as stored:
+                arrays |= {f"{plate}/{name}": stored[name] for name in stored.files}
+    draft = folders.batch / "illumination.npz.part"
+    with draft.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    draft.replace(folders.batch / "illumination.npz")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    draft = path.with_name(path.name + ".part")
+    draft.write_bytes(data)
+    draft.replace(path)
+
+
+def _notes(manifest: BatchManifest, outcomes: tuple[PlateOutcome, ...], params: Params) -> list[str]:
+    notes = [
+        f"Plate {outcome.plate} has {outcome.fields_accepted} fields; illumination is corrected from "
+        f"{params.ingest.illumination.min_fields} on, so it was left as recorded."
+        for outcome in outcomes
+        if outcome.illumination == "too_few_fields"
+    ]
+    tables = {name for plate in manifest.plates for name in (plate.plate_map, plate.load_data)}
+    digests = Counter(file.sha256 for plate in manifest.plates for file in plate.files if file.path not in tables)
+    copies = sum(count - 1 for count in digests.values())
+    if copies:
+        notes.append(f"{copies} image files have exactly the content of another file of this batch.")
+    return notes

@@ -1,0 +1,74 @@
+"""BatchFiles: where the files of a batch are read from, whatever holds them."""
+
+import errno
+from pathlib import Path
+from typing import Protocol
+
+from coda.errors import TransientError
+
+
+class OutsideBatchError(Exception):
+    """A path leads out of the folder of its batch."""
+
+
+class BatchFiles(Protocol):
+    """Read access to one delivery. Implementations can be pickled: worker processes read through their own copy."""
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a file.
+
+        Args:
+            path: Relative to the manifest, with forward slashes.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OutsideBatchError: The path leads out of the delivery.
+            TransientError: The storage is away; the same call may succeed later.
+        """
+        ...
+
+    def size(self, path: str) -> int | None:
+        """Return the size in bytes, or None when there is no such file; raises as `read` does."""
+        ...
+
+
+class LocalFiles:
+    """A delivery in a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep the folder; nothing is read yet."""
+        self._folder = folder.resolve()
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a file; see `BatchFiles.read`."""
+        place = self._confined(path)
+        try:
+            return place.read_bytes()
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise FileNotFoundError(path) from error
+        except OSError as error:
+            raise _explained(error, path) from error
+
+    def size(self, path: str) -> int | None:
+        """Return the size in bytes, or None; see `BatchFiles.size`."""
+        place = self._confined(path)
+        try:
+            return place.stat().st_size if place.is_file() else None
+        except OSError as error:
+            raise _explained(error, path) from error
+
+    def __repr__(self) -> str:
+        return f"LocalFiles({str(self._folder)!r})"
+
+    def _confined(self, path: str) -> Path:
+        place = (self._folder / path).resolve()
+        if not place.is_relative_to(self._folder):
+            raise OutsideBatchError(path)
+        return place
+
+
+def _explained(error: OSError, path: str) -> Exception:
+    """Return what a failed read means: a file that is away for good, or a disk that may answer later."""
+    if error.errno in {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENOLINK}:
+        return TransientError(f"{path} could not be read now: {error.strerror}.")
+    return error

@@ -1,0 +1,125 @@
+"""Illumination of a plate: sums over its fields, the correction function, and the plate's percentiles.
+
+After DeepProfiler's `prepare`: the mean image of a plate and channel, reduced and median-filtered, is its illumination
+function; floored at its own low percentile and divided by it, so that it is 1 or more everywhere. Sums and histograms
+are whole numbers: the result does not depend on how the fields were shared among processes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from coda.config.params import Illumination
+from coda.plates.resample import resample, scaled_shape
+
+LEVELS = 2**16
+Origin = Literal["estimated", "off", "too_few_fields"]
+
+
+class PlateSums:
+    """Sums of raw images and histograms of grey values, by channel.
+
+    Attributes:
+        count: Fields added.
+        total: Sum of the images, uint64, shape (channels, height, width).
+        histogram: Pixels of each grey value, int64, shape (channels, 65536).
+    """
+
+    def __init__(self, channels: int, shape: tuple[int, int]) -> None:
+        """Start with nothing added."""
+        self.count = 0
+        self.total: NDArray[np.uint64] = np.zeros((channels, *shape), dtype=np.uint64)
+        self.histogram: NDArray[np.int64] = np.zeros((channels, LEVELS), dtype=np.int64)
+
+    def add(self, images: Sequence[NDArray[np.uint16]]) -> None:
+        """Add one field: an image (height, width) for each channel, in order."""
+        for channel, image in enumerate(images):
+            self.total[channel] += image
+            self.histogram[channel] += np.bincount(image.ravel(), minlength=LEVELS)
+        self.count += 1
+
+    def merge(self, other: "PlateSums") -> None:
+        """Add the fields that another process has summed."""
+        self.count += other.count
+        self.total += other.total
+        self.histogram += other.histogram
+
+
+@dataclass(frozen=True)
+class PlateIllumination:
+    """What pass 2 needs to know about a plate.
+
+    Attributes:
+        function: Reduced illumination function divided by its floor, float32, shape (channels, rows, columns); before
+            flooring, so values under 1 occur.
+        low: Grey value under which 0.01 % of the plate's pixels lie, by channel, float64.
+        high: The plate's high percentile, by channel, float64: no image is stretched beyond it.
+        shape: Height and width of the raw images.
+        fields: Number of fields it was estimated from.
+        origin: Where the function came from.
+    """
+
+    function: NDArray[np.float32]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    shape: tuple[int, int]
+    fields: int
+    origin: Origin
+
+    def full(self) -> NDArray[np.float32]:
+        """Return the function at the size of the raw images, (channels, height, width), 1 or more everywhere."""
+        return np.stack([np.maximum(resample(plane, self.shape), np.float32(1)) for plane in self.function])
+
+
+def estimate(sums: PlateSums, params: Illumination, *, high_percentile: float) -> PlateIllumination:
+    """Return the illumination of a plate from its sums.
+
+    Args:
+        sums: All readable fields of the plate, at least one.
+        params: Reduction, filter and floor; the function is 1 when it is not enabled or the fields are too few.
+        high_percentile: The plate's high percentile, in [0, 100].
+    """
+    shape = (int(sums.total.shape[1]), int(sums.total.shape[2]))
+    small = scaled_shape(shape, 1 / params.down_scale_factor)
+    origin: Origin = (
+        "off" if not params.enabled else "estimated" if sums.count >= params.min_fields else "too_few_fields"
+    )
+    function = np.ones((len(sums.total), *small), dtype=np.float32)
+    if origin == "estimated":
+        for channel, total in enumerate(sums.total):
+            function[channel] = _function(total, sums.count, small, params)
+    return PlateIllumination(
+        function=function,
+        low=np.array([_percentile(row, 0.01) for row in sums.histogram]),
+        high=np.array([_percentile(row, high_percentile) for row in sums.histogram]),
+        shape=shape,
+        fields=sums.count,
+        origin=origin,
+    )
+
+
+def _function(
+    total: NDArray[np.uint64], count: int, small: tuple[int, int], params: Illumination
+) -> NDArray[np.float32]:
+    mean = resample((total / count).astype(np.float32), small)
+    smooth = ndimage.median_filter(
+        mean.astype(np.uint16), footprint=_disk(params.median_filter_size // 2), mode="nearest"
+    ).astype(np.float32)
+    shape = (int(total.shape[0]), int(total.shape[1]))
+    floor = max(float(np.percentile(resample(smooth, shape), params.floor_percentile)), 1.0)
+    return np.asarray(smooth / np.float32(floor))
+
+
+def _disk(radius: int) -> NDArray[np.bool_]:
+    axis = np.arange(-radius, radius + 1)
+    return np.asarray(axis[:, None] ** 2 + axis[None, :] ** 2 <= radius**2)
+
+
+def _percentile(histogram: NDArray[np.int64], percent: float) -> float:
+    """Return the first grey value whose cumulative share exceeds the percentage."""
+    cumulative = np.cumsum(histogram)
+    return float(min(np.searchsorted(cumulative, percent / 100 * cumulative[-1], side="right"), LEVELS - 1))

@@ -1,0 +1,154 @@
+"""Decoding one image file in memory, distrusting every byte of it.
+
+Dimensions and counts are read from the header and held against limits before any pixel is decoded, so that a small
+file cannot ask for a large memory; a file that ends early is refused, never filled up with zeros.
+"""
+
+import io
+import struct
+import zlib
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint16]
+
+MIN_SIDE = 16
+"""Smallest accepted side, in pixels: less holds no cell, and the quality statistics need it."""
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 50000: "Zstandard"}
+"""TIFF compressions that are read; all of them lossless."""
+
+_MALFORMED = (
+    tifffile.TiffFileError, ValueError, TypeError, KeyError,
+    IndexError, AttributeError, ArithmeticError, EOFError, OSError, RuntimeError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+"""What the decoders raise on bytes that are not what they seem; codec errors derive from RuntimeError."""
+
+
+class UnreadableImageError(ValueError):
+    """This file is no image that can be used; the text is the reason, as a part of a sentence."""
+
+
+def decode_image(data: bytes, *, max_side: int) -> Image:
+    """Decode a single-channel 8 or 16-bit TIFF, or an 8 or 16-bit grey PNG.
+
+    Args:
+        data: The whole file.
+        max_side: Largest accepted height or width, in pixels.
+
+    Returns:
+        Grey values, uint16, shape (height, width), C order; 8-bit values stay as they are (0 to 255).
+
+    Raises:
+        UnreadableImageError: The bytes are no such image, are truncated, or have absurd dimensions.
+    """
+    if not data:
+        raise UnreadableImageError("is empty (0 bytes)")
+    if data.startswith(PNG_MAGIC):
+        return _decode_png(data, max_side)
+    if data.startswith(TIFF_MAGICS):
+        return _decode_tiff(data, max_side)
+    raise UnreadableImageError(f"is neither TIFF nor PNG (it begins with {data[:8]!r})")
+
+
+def image_shape(data: bytes, *, max_side: int) -> tuple[int, int]:
+    """Return (height, width) from the header alone; raises as `decode_image` does."""
+    if data.startswith(PNG_MAGIC):
+        return _png_header(data, max_side)
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages.first
+            shape = (int(page.imagelength), int(page.imagewidth))
+    except _MALFORMED as error:
+        raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
+    _check_sides(*shape, max_side)
+    return shape
+
+
+def _check_sides(height: int, width: int, max_side: int) -> None:
+    if not (MIN_SIDE <= height <= max_side and MIN_SIDE <= width <= max_side):
+        sides = f"sides of {MIN_SIDE} to {max_side} are accepted"
+        raise UnreadableImageError(f"says it is {height} x {width} pixels; {sides}")
+
+
+def _png_header(data: bytes, max_side: int) -> tuple[int, int]:
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise UnreadableImageError("is a PNG without a header")
+    width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
+    _check_sides(height, width, max_side)
+    if colour != 0 or bits not in {8, 16}:
+        raise UnreadableImageError(f"is a PNG of colour type {colour} with {bits} bits; expected grey with 8 or 16")
+    return height, width
+
+
+def _decode_png(data: bytes, max_side: int) -> Image:
+    height, width = _png_header(data, max_side)
+    if b"IEND" not in data[-12:]:
+        raise UnreadableImageError("is a PNG that ends early (truncated)")
+    try:
+        pixels = np.asarray(imagecodecs.png_decode(data))
+    except _MALFORMED as error:
+        raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
+    if pixels.shape != (height, width):
+        raise UnreadableImageError(f"decodes to shape {pixels.shape}, not the {height} x {width} of its header")
+    return np.ascontiguousarray(pixels, dtype=np.uint16)
+
+
+def _decode_tiff(data: bytes, max_side: int) -> Image:
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = _only_page(file)
+            _check_page(page, max_side, len(data))
+            pixels = page.asarray()
+    except UnreadableImageError:
+        raise
+    except _MALFORMED as error:
+        raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
+    if pixels.shape != (page.imagelength, page.imagewidth):
+        raise UnreadableImageError(f"decodes to shape {pixels.shape}, not the shape of its header")
+    return np.ascontiguousarray(pixels, dtype=np.uint16)
+
+
+def _only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
+    page = file.pages.first
+    if not isinstance(page, tifffile.TiffPage):
+        raise UnreadableImageError("is a TIFF without an image")
+    try:
+        file.pages.get(1)
+    except IndexError:
+        return page
+    raise UnreadableImageError("is a TIFF of several images; expected one image a file")
+
+
+def _check_page(page: tifffile.TiffPage, max_side: int, size: int) -> None:
+    """Refuse a page before its pixels are decoded: sides, type, codec, and strips that lie beyond the file's end."""
+    _check_sides(page.imagelength, page.imagewidth, max_side)
+    if page.samplesperpixel != 1 or page.imagedepth != 1:
+        raise UnreadableImageError(f"has {page.samplesperpixel} samples a pixel; expected one grey value")
+    if page.dtype is None or page.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
+        raise UnreadableImageError(f"holds {page.bitspersample}-bit {_kind(page)} values; expected 8 or 16-bit counts")
+    if int(page.compression) not in COMPRESSIONS:
+        known = ", ".join(sorted(set(COMPRESSIONS.values())))
+        raise UnreadableImageError(f"is compressed by method {int(page.compression)}; accepted are {known}")
+    if page.tilelength > 2 * max_side or page.tilewidth > 2 * max_side:
+        raise UnreadableImageError(f"has tiles of {page.tilelength} x {page.tilewidth} pixels")
+    rows, columns = page.chunks[-3:-1] if len(page.chunks) >= 3 else page.chunks
+    wanted = -(-page.imagelength // max(1, rows)) * -(-page.imagewidth // max(1, columns))
+    if not len(page.dataoffsets) == len(page.databytecounts) == wanted:
+        raise UnreadableImageError(f"lists {len(page.dataoffsets)} strips or tiles of pixels; expected {wanted}")
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if count <= 0 or offset <= 0 or offset + count > size:
+            raise UnreadableImageError("ends before its pixels do (truncated)")
+
+
+def _kind(page: tifffile.TiffPage) -> str:
+    return {2: "signed", 3: "floating-point"}.get(int(page.sampleformat), "unsigned")
+
+
+def _short(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]

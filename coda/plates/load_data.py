@@ -1,0 +1,142 @@
+"""load_data: which file holds which stain of which field.
+
+Two generations of the table are in use: `FileName_Orig<Stain>` with `PathName_Orig<Stain>`, and one `URL_Orig<Stain>`.
+The stains come from the column names, never from channel numbers, which differ between laboratories.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from coda.contracts.manifest import STAINS
+from coda.errors import Problem
+from coda.plates.layout import fits, parse_well, well_name
+from coda.plates.tables import FileResolver
+
+NOT_FLUORESCENT = re.compile(r"^(brightfield|bright field|bf|dpc|digital ?phase|phase)", re.IGNORECASE)
+"""Channels that instruments add beside the stains; they are left out without a remark."""
+
+_COLUMN = re.compile(r"^(?:FileName|URL)_Orig(.+)$")
+
+
+@dataclass(frozen=True)
+class FieldRow:
+    """One field of view as load_data names it.
+
+    Attributes:
+        well: Well name, 'B03'.
+        site: Number of the field in the well, as the instrument counts (from 0 or from 1).
+        files: Stain -> path in the manifest, for the stains whose file was found there.
+        missing: Stain -> why there is no file for it.
+    """
+
+    well: str
+    site: int
+    files: dict[str, str]
+    missing: dict[str, str]
+
+
+def stains_of(columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the channels a table names, in the order of its columns, fluorescent or not."""
+    found = (_COLUMN.match(column) for column in columns)
+    return tuple(dict.fromkeys(match.group(1) for match in found if match))
+
+
+def read_fields(
+    table: pd.DataFrame, *, where: str, plate: str, declared: Collection[str], wells: int, resolver: FileResolver
+) -> tuple[list[FieldRow], list[Problem]]:
+    """Read the fields of one plate.
+
+    Args:
+        table: The table as text, see `coda.plates.tables.read_table`.
+        where: Name of the table, for messages.
+        plate: Plate that the rows must be about.
+        declared: Stains the manifest declares.
+        wells: Wells of the plate format.
+        resolver: The files of the manifest.
+
+    Returns:
+        Fields in the order of rows, columns and sites; and all problems of the table.
+    """
+    problems = _column_problems(table, where, declared)
+    needed = [name for name in ("Metadata_Well", "Metadata_Site") if name in table.columns]
+    if len(needed) < 2:
+        return [], problems
+    rows: dict[tuple[int, int, int], FieldRow] = {}
+    stains = [stain for stain in stains_of(list(table.columns)) if stain in set(declared)]
+    for number, values in enumerate(table.to_dict("records"), start=2):
+        record = {str(name): str(value) for name, value in values.items()}
+        line = f"{where}, line {number}"
+        if record.get("Metadata_Plate", plate) != plate:
+            found = f"plate {record['Metadata_Plate']!r}"
+            problems.append(Problem(line, found, f"plate {plate!r}", "Give each plate its own load_data."))
+            continue
+        place, site = parse_well(record["Metadata_Well"]), record["Metadata_Site"]
+        if place is None or not fits(place, wells) or not re.fullmatch(r"[0-9]{1,4}", site):
+            found = f"well {record['Metadata_Well']!r}, site {site!r}"
+            expected = f"a well of a {wells}-well plate and a whole number"
+            problems.append(Problem(line, found, expected, "Correct the row, or the manifest's plate_wells."))
+            continue
+        key = (*place, int(site))
+        if key in rows:
+            found = f"well {well_name(*place)}, site {int(site)} a second time"
+            problems.append(Problem(line, found, "one row for each field", "Remove the row that is wrong."))
+            continue
+        rows[key] = _field(record, well_name(*place), int(site), stains, resolver)
+    return [rows[key] for key in sorted(rows)], _shortened(problems, where)
+
+
+def _column_problems(table: pd.DataFrame, where: str, declared: Collection[str]) -> list[Problem]:
+    problems = [
+        Problem(where, f"no column {name}", f"the column {name}", "Write load_data again with all its columns.")
+        for name in ("Metadata_Well", "Metadata_Site")
+        if name not in table.columns
+    ]
+    present = stains_of(list(table.columns))
+    for stain in present:
+        if stain not in STAINS and not NOT_FLUORESCENT.match(stain):
+            remedy = "Rename the column to the stain it holds, or remove it."
+            problems.append(Problem(where, f"unknown stain {stain!r}", f"stains among {', '.join(STAINS)}", remedy))
+        elif stain in STAINS and stain not in declared:
+            remedy = "Add the stain to the manifest's channels, or remove its columns."
+            expected = f"the stains of the manifest ({', '.join(declared)})"
+            problems.append(Problem(where, f"stain {stain!r}", expected, remedy))
+    for stain in declared:
+        if stain not in present:
+            remedy = "Add the columns of this stain, or take it out of the manifest's channels."
+            found = f"no column FileName_Orig{stain} or URL_Orig{stain}"
+            problems.append(Problem(where, found, f"the files of the stain {stain}", remedy))
+    return problems
+
+
+def _field(record: dict[str, str], well: str, site: int, stains: Sequence[str], resolver: FileResolver) -> FieldRow:
+    files: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for stain in stains:
+        reference = _reference(record, stain)
+        if not reference:
+            missing[stain] = "load_data names no file for this stain"
+            continue
+        try:
+            files[stain] = resolver.resolve(reference)
+        except LookupError as error:
+            missing[stain] = f"the file {error.args[0]}"
+    return FieldRow(well, site, files, missing)
+
+
+def _reference(record: dict[str, str], stain: str) -> str:
+    name = record.get(f"FileName_Orig{stain}", "")
+    if name:
+        folder = record.get(f"PathName_Orig{stain}", "")
+        return f"{folder.rstrip('/')}/{name}" if folder else name
+    return record.get(f"URL_Orig{stain}", "")
+
+
+def _shortened(problems: list[Problem], where: str, most: int = 20) -> list[Problem]:
+    """Keep the first problems of a table; a wrong column would otherwise give one for each of thousands of rows."""
+    if len(problems) <= most:
+        return problems
+    rest = Problem(where, f"{len(problems) - most} more problems of this table", "none", "Correct those above first.")
+    return [*problems[:most], rest]

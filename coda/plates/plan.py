@@ -1,0 +1,185 @@
+"""What a plate of a manifest should give, read from its tables before any image is opened."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from coda.config.params import Params
+from coda.contracts.base import digest_of_json
+from coda.contracts.ingest import ContractProblem
+from coda.contracts.manifest import BatchManifest, FileEntry, PlateEntry
+from coda.contracts.quality import QuarantinedField
+from coda.errors import Problem
+from coda.plates.files import BatchFiles
+from coda.plates.layout import parse_well
+from coda.plates.load_data import FieldRow, read_fields
+from coda.plates.plate_map import WellRow, fit_problems, read_wells
+from coda.plates.reading import FieldJob, SetAsideError, read_verified
+from coda.plates.tables import MAX_TABLE_BYTES, FileResolver, UnreadableTableError, read_table
+
+INGEST_VERSION = 1
+"""Raised whenever the same files and parameters would give another plate store, so that old ones are not reused."""
+
+
+@dataclass
+class PlatePlan:
+    """A plate before its images are read.
+
+    Attributes:
+        entry: The plate in the manifest.
+        content_key: Digest of all that decides the result.
+        jobs: Fields to read, in the order of rows, columns and sites.
+        wells: The plate map.
+        expected: Fields the plate should have.
+        quarantined: Fields that cannot be read because a table names no delivered file for them.
+        problems: What refuses the plate.
+        delivered: Whether every file looked at so far was there as the manifest says.
+    """
+
+    entry: PlateEntry
+    content_key: str
+    jobs: list[FieldJob] = field(default_factory=list)
+    wells: list[WellRow] = field(default_factory=list)
+    expected: int = 0
+    quarantined: list[QuarantinedField] = field(default_factory=list)
+    problems: list[ContractProblem] = field(default_factory=list)
+    delivered: bool = True
+
+
+def content_key(manifest: BatchManifest, entry: PlateEntry, params: Params) -> str:
+    """Return the digest of everything that decides what becomes of a plate: its files, its batch, the parameters."""
+    return digest_of_json(
+        {
+            "version": INGEST_VERSION,
+            "batch": manifest.model_dump(mode="json", exclude={"plates", "created_at", "simulation"}),
+            "plate": entry.model_dump(mode="json"),
+            "ingest": params.ingest.model_dump(mode="json", exclude={"workers"}),
+            "quorum": params.quality.plate_quorum,
+        }
+    )
+
+
+def batch_problems(manifest: BatchManifest, params: Params) -> list[ContractProblem]:
+    """Return what makes a whole batch unusable before any file is read."""
+    absent = [stain for stain in params.ingest.channels if stain not in manifest.channels]
+    if not absent:
+        return []
+    problem = Problem(
+        f"batch {manifest.batch_id}",
+        f"the stains {', '.join(manifest.channels)}",
+        f"all of {', '.join(params.ingest.channels)} (missing: {', '.join(absent)})",
+        "Image these stains, or run with ingest.channels that this laboratory delivers.",
+    )
+    return [recorded(problem)]
+
+
+def recorded(problem: Problem, plate: str = "") -> ContractProblem:
+    """Return a problem as the ingest report keeps it."""
+    return ContractProblem(
+        plate=plate, where=problem.where, found=problem.found, expected=problem.expected, remedy=problem.remedy
+    )
+
+
+def plan_plate(files: BatchFiles, manifest: BatchManifest, entry: PlateEntry, params: Params) -> PlatePlan:
+    """Read a plate's tables and hold them against each other and the manifest; problems are in the plan.
+
+    Raises:
+        TransientError: The storage is away.
+    """
+    plan = PlatePlan(entry, content_key(manifest, entry, params))
+    listed = {file.path: file for file in entry.files}
+    found = _fields_and_wells(files, manifest, plan, listed)
+    if found is not None:
+        fields, plan.wells = found
+        plan.problems += [recorded(problem, entry.plate) for problem in _fit(plan, fields)]
+        plan.expected = _expected(fields, plan.wells, entry.sites_per_well)
+        plan.jobs = _jobs(plan, fields, params.ingest.channels, listed)
+        if not fields and not plan.problems:
+            problem = Problem(f"plate {entry.plate}", "no field", "one row of load_data a field", "Deliver load_data.")
+            plan.problems.append(recorded(problem, entry.plate))
+    else:
+        plan.expected = max(0, len(listed) - 2) // len(manifest.channels)
+    return plan
+
+
+def _fields_and_wells(
+    files: BatchFiles, manifest: BatchManifest, plan: PlatePlan, listed: dict[str, FileEntry]
+) -> tuple[list[FieldRow], list[WellRow]] | None:
+    entry = plan.entry
+    tables = {}
+    for path in (entry.load_data, entry.plate_map):
+        where = f"plate {entry.plate}, {path}"
+        try:
+            tables[path] = read_table(read_verified(files, listed[path], max_bytes=MAX_TABLE_BYTES))
+        except (SetAsideError, UnreadableTableError) as error:
+            plan.delivered = plan.delivered and not getattr(error, "delivery", False)
+            problem = Problem(where, f"a table that {error}", "the table as the manifest lists it", "Deliver it again.")
+            plan.problems.append(recorded(problem, entry.plate))
+    if len(tables) < 2:
+        return None
+    images = [path for path in listed if path not in {entry.load_data, entry.plate_map}]
+    wells, well_problems = read_wells(
+        tables[entry.plate_map],
+        where=f"plate {entry.plate}, {entry.plate_map}",
+        plate=entry.plate,
+        wells=manifest.plate_wells,
+    )
+    fields, field_problems = read_fields(
+        tables[entry.load_data],
+        where=f"plate {entry.plate}, {entry.load_data}",
+        plate=entry.plate,
+        declared=manifest.channels,
+        wells=manifest.plate_wells,
+        resolver=FileResolver(images),
+    )
+    plan.problems += [recorded(problem, entry.plate) for problem in (*field_problems, *well_problems)]
+    return fields, wells
+
+
+def _fit(plan: PlatePlan, fields: Sequence[FieldRow]) -> list[Problem]:
+    entry = plan.entry
+    if plan.problems:
+        return []  # the tables themselves are wrong; comparing them would only repeat it
+    problems, short = fit_problems(
+        fields, plan.wells, where=f"plate {entry.plate}", sites_per_well=entry.sites_per_well
+    )
+    plan.quarantined += [
+        QuarantinedField(
+            plate=entry.plate,
+            well=well,
+            reason=f"{count} of {entry.sites_per_well} fields of this well are not in load_data",
+        )
+        for well, count in short
+    ]
+    return problems
+
+
+def _expected(fields: Sequence[FieldRow], wells: Sequence[WellRow], sites: int) -> int:
+    filled = {row.well for row in wells if row.pert_type != "empty"}
+    return len(filled) * sites + sum(row.well not in filled for row in fields)
+
+
+def _jobs(
+    plan: PlatePlan, fields: Sequence[FieldRow], channels: Sequence[str], listed: dict[str, FileEntry]
+) -> list[FieldJob]:
+    jobs = []
+    shared = {path for path, uses in _uses(fields, channels).items() if uses > 1}
+    for row in fields:
+        faults = {stain: row.missing[stain] for stain in channels if stain in row.missing}
+        for stain in channels:
+            if row.files.get(stain) in shared:
+                faults[stain] = f"the file '{row.files[stain]}' is given for several fields or stains"
+        if faults:
+            channel, reason = next(iter(faults.items()))
+            plan.quarantined.append(
+                QuarantinedField(plate=plan.entry.plate, well=row.well, site=row.site, channel=channel, reason=reason)
+            )
+            continue
+        place = parse_well(row.well)
+        if place is not None and all(stain in row.files for stain in channels):
+            jobs.append(FieldJob(place, row.well, row.site, tuple(listed[row.files[stain]] for stain in channels)))
+    return jobs
+
+
+def _uses(fields: Sequence[FieldRow], channels: Sequence[str]) -> Counter[str]:
+    return Counter(row.files[stain] for row in fields for stain in channels if stain in row.files)

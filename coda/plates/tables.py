@@ -1,0 +1,145 @@
+"""Reading the tables of a delivery: CSV, gzipped CSV and parquet, as text, with limits; and which file a row means."""
+
+import gzip
+import io
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable
+from math import isnan
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+MAX_TABLE_BYTES = 256 * 2**20
+MAX_ROWS = 1_000_000
+MAX_COLUMNS = 2_000
+
+
+class UnreadableTableError(ValueError):
+    """A table that cannot be read; the text is the reason, as a part of a sentence."""
+
+
+def read_table(data: bytes) -> pd.DataFrame:
+    """Read a table of any of the three kinds, told apart by their first bytes.
+
+    Args:
+        data: The whole file: CSV in UTF-8 (with or without a byte order mark), the same gzipped, or parquet.
+
+    Returns:
+        One column of text for each column of the file; missing values are empty strings, blanks around values are
+        removed.
+
+    Raises:
+        UnreadableTableError: It is none of these, is damaged, or is larger than any plate's table.
+    """
+    if data.startswith(b"PAR1"):
+        table = _read_parquet(data)
+    else:
+        table = _read_csv(_unpacked(data) if data.startswith(b"\x1f\x8b") else data)
+    if table.shape[1] > MAX_COLUMNS or len(table) > MAX_ROWS:
+        raise UnreadableTableError(f"has {len(table)} rows and {table.shape[1]} columns, too many for a plate")
+    if len(table) == 0:
+        raise UnreadableTableError("has no rows")
+    return pd.DataFrame({name: table[name].str.strip() for name in table.columns})
+
+
+def _unpacked(data: bytes) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            text = file.read(MAX_TABLE_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UnreadableTableError(f"is damaged gzip ({error})") from error
+    if len(text) > MAX_TABLE_BYTES:
+        raise UnreadableTableError(f"unpacks to more than {MAX_TABLE_BYTES // 2**20} MiB")
+    return text
+
+
+def _read_csv(data: bytes) -> pd.DataFrame:
+    if len(data) > MAX_TABLE_BYTES:
+        raise UnreadableTableError(f"is larger than {MAX_TABLE_BYTES // 2**20} MiB")
+    try:
+        text = data.decode("utf-8-sig")
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, index_col=False)
+    except UnicodeDecodeError as error:
+        raise UnreadableTableError(f"is not text in UTF-8 (byte {error.start})") from error
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UnreadableTableError(f"is not a table of comma-separated values ({reason})") from error
+    table.columns = [str(name).strip() for name in table.columns]
+    if table.columns.has_duplicates:
+        repeated = sorted(set(table.columns[table.columns.duplicated()]))
+        raise UnreadableTableError(f"has the columns {', '.join(repeated)} more than once")
+    return table
+
+
+def _read_parquet(data: bytes) -> pd.DataFrame:
+    try:
+        file = pq.ParquetFile(io.BytesIO(data))
+        meta = file.metadata
+        unpacked = sum(meta.row_group(k).total_byte_size for k in range(meta.num_row_groups))
+        if meta.num_rows > MAX_ROWS or meta.num_columns > MAX_COLUMNS or unpacked > MAX_TABLE_BYTES:
+            raise UnreadableTableError(f"has {meta.num_rows} rows and {meta.num_columns} columns, too many for a plate")
+        table = file.read()
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise UnreadableTableError(f"is damaged parquet ({' '.join(str(error).split())[:200]})") from error
+    columns = {name: [_text(value) for value in table.column(name).to_pylist()] for name in table.column_names}
+    return pd.DataFrame(columns, dtype=str)
+
+
+def _text(value: object) -> str:
+    if value is None or (isinstance(value, float) and isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+class FileResolver:
+    """Finds the delivered file that a row of load_data means.
+
+    Tables name files where the microscope or the bucket had them (an absolute path, an `s3://` address, a folder that
+    was renamed since). The file is the one of the manifest that shares the longest end of the path with that name, so
+    nothing outside the manifest can ever be read, whatever a table says.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        """Index the manifest's paths by file name."""
+        self._by_name: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for path in paths:
+            parts = PurePosixPath(path).parts
+            self._by_name[parts[-1]].append(parts)
+
+    def resolve(self, reference: str) -> str:
+        """Return the manifest's path for a reference such as 's3://bucket/a/b/c.tif' or 'b/c.tif'.
+
+        Raises:
+            LookupError: No file of the manifest has this name, or several fit equally well; the text says which.
+        """
+        parts = _parts(reference)
+        candidates = self._by_name.get(parts[-1], []) if parts else []
+        if not candidates:
+            message = f"'{reference}' is not among the files of the manifest"
+            raise LookupError(message)
+        shared = [_common_end(parts, candidate) for candidate in candidates]
+        best = max(shared)
+        if shared.count(best) > 1:
+            message = f"'{reference}' may be any of {shared.count(best)} files of the manifest"
+            raise LookupError(message)
+        return "/".join(candidates[shared.index(best)])
+
+
+def _parts(reference: str) -> tuple[str, ...]:
+    text = unquote(urlsplit(reference).path) if "://" in reference else reference
+    return tuple(part for part in text.replace("\\", "/").split("/") if part not in {"", "."})
+
+
+def _common_end(left: tuple[str, ...], right: tuple[str, ...]) -> int:
+    count = 0
+    for a, b in zip(reversed(left), reversed(right), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

@@ -1,0 +1,69 @@
+"""Worker processes with results in order and a bounded number of tasks under way."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from types import TracebackType
+from typing import Self, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from coda.errors import CodaError, Problem
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """Runs a function over tasks in this process (count 1) or in several.
+
+    Processes are started fresh (spawn) on first use: forking a process that already runs threads can deadlock.
+    """
+
+    def __init__(self, count: int) -> None:
+        """Keep the number of processes; none is started yet."""
+        self.count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        """Yield the results in the order of the tasks; at most two tasks a process are under way.
+
+        Raises:
+            CodaError: A process died (usually for lack of memory).
+        """
+        if self.count == 1:
+            yield from map(function, tasks)
+            return
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self.count, get_context("spawn"), _single_threaded)
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(self._pool.submit(function, task))
+                if len(waiting) >= 2 * self.count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            remedy = "Give the step more memory, or lower ingest.workers; finished plates are not repeated."
+            problem = Problem("ingest", "a worker process that died", "workers that finish", remedy)
+            raise CodaError("Ingest lost a worker process, probably for lack of memory.", [problem]) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _single_threaded() -> None:
+    """Leave the cores to the processes: threads of BLAS inside each would only be in each other's way."""
+    threadpool_limits(1)

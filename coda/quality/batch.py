@@ -1,0 +1,154 @@
+"""One batch folder: read it, judge it, keep the verdict, and leave only accepted plates in its index."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from coda.config.params import Quality
+from coda.contracts.ingest import IngestReport
+from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
+from coda.contracts.quality import QualityReport
+from coda.errors import ContractError, Problem
+from coda.plates.index import WELL_COLUMNS, index_table, write_parquet
+from coda.quality.expectations import run_suite
+from coda.quality.history import count_plates, history_table, plates_of_instrument
+from coda.quality.suite import load_suite
+from coda.quality.tables import BatchData, batch_table, plate_table, problem_table, stain_table
+from coda.quality.verdict import findings_of, report_of
+
+INDEX = "index.parquet"
+INGESTED = "index_ingested.parquet"
+"""The index as ingest wrote it, kept when validation takes refused plates out of `INDEX`."""
+
+WELLS = "wells.parquet"
+REPORT = "quality.json"
+DOCS = "data_docs"
+
+
+def batch_folders(dataset: Path) -> list[Path]:
+    """Return the batch folders ``<dataset>/<source>/<batch>`` in the order of their names."""
+    return sorted(path.parent for path in dataset.glob(f"*/*/{MANIFEST_NAME}"))
+
+
+def accepted_indexes(dataset: Path | None, source: str, besides: Sequence[str] = ()) -> list[pd.DataFrame]:
+    """Return the field indexes of a source's batches that no validation refused, without those named in `besides`.
+
+    Args:
+        dataset: Dataset folder; none or an empty one has no batches.
+        source: Laboratory.
+        besides: Names of batches to leave out.
+    """
+    if dataset is None:
+        return []
+    indexes = []
+    for folder in sorted(path.parent for path in dataset.glob(f"{source}/*/{INDEX}")):
+        report = read_report(folder)
+        if folder.name not in besides and not (report is not None and report.refused):
+            index = pd.read_parquet(folder / INDEX)
+            indexes += [index] if len(index) else []
+    return indexes
+
+
+def read_report(folder: Path) -> QualityReport | None:
+    """Return the verdict on a batch folder, or None when it was not validated yet."""
+    path = folder / REPORT
+    return QualityReport.read(path) if path.is_file() else None
+
+
+def validate_batch(
+    folder: Path, quality: Quality, *, history: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame], docs: Path
+) -> QualityReport:
+    """Judge one batch and act on it: ``quality.json``, Data Docs, and an index of accepted plates only.
+
+    The original index stays as `INGESTED`, and the verdict is always on that one, so that a repetition finds the same.
+
+    Args:
+        folder: Batch folder, as ingest wrote it.
+        quality: Quorums and limits.
+        history: Field indexes of earlier accepted batches of the same source, for the comparison of statistics.
+        others: Field indexes of other batches of the same source, for pairs of treatments.
+        docs: Folder of the Data Docs.
+
+    Raises:
+        ContractError: The folder holds no complete ingest.
+        ConfigError: The suite cannot be used.
+    """
+    data = read_batch(folder, others)
+    suite = load_suite(quality.suite)
+    past = plates_of_instrument(history, data.manifest.instrument.name)
+    tables = {
+        "fields": data.index,
+        "wells": data.wells,
+        "plates": plate_table(data),
+        "stains": stain_table(data),
+        "batch": batch_table(data, count_plates(past)),
+        "problems": problem_table(data.ingest),
+        "history": history_table(data.usable, past, data.channels, suite.history, quality.min_history_plates),
+    }
+    parameters: dict[str, float] = quality.model_dump(exclude={"suite"})
+    outcomes = run_suite(
+        suite, tables, parameters,
+        docs=docs, run_name=data.manifest.batch_id.replace("/", "-"), run_time=data.manifest.created_at,
+    )  # fmt: skip
+    findings = findings_of(outcomes, parameters)
+    report = report_of(data, suite, findings, quality.batch_quorum, read_report(folder))
+    report.write(folder / REPORT)
+    _keep_accepted(folder, data.index, report)
+    return report
+
+
+def read_batch(folder: Path, others: Sequence[pd.DataFrame] = ()) -> BatchData:
+    """Read a batch folder as ingest left it, whatever an earlier validation took out of the index.
+
+    Raises:
+        ContractError: Files are missing; all of them together.
+    """
+    absent = [name for name in (MANIFEST_NAME, "ingest.json") if not (folder / name).is_file()]
+    if absent:
+        problems = [
+            Problem(str(folder / name), "no such file", "what ingest writes into a batch folder", "Run ingest first.")
+            for name in absent
+        ]
+        raise ContractError(f"{folder} holds no finished ingest.", problems)
+    wells = pd.read_parquet(folder / WELLS) if (folder / WELLS).is_file() else None
+    return BatchData(
+        manifest=BatchManifest.read(folder / MANIFEST_NAME),
+        ingest=IngestReport.read(folder / "ingest.json"),
+        index=_ingested_index(folder),
+        wells=_no_wells() if wells is None else wells,
+        others=others,
+    )
+
+
+def _no_wells() -> pd.DataFrame:
+    from coda.contracts.fields import METADATA_COLUMNS
+
+    return pd.DataFrame({METADATA_COLUMNS[name]: pd.Series(dtype="str") for name in WELL_COLUMNS})
+
+
+def _ingested_index(folder: Path) -> pd.DataFrame:
+    """Return the index that ingest wrote: the kept original, unless ingest has since written another."""
+    path = folder / INDEX
+    index = pd.read_parquet(path) if path.is_file() else index_table([])
+    kept = folder / INGESTED
+    if not kept.is_file():
+        return index
+    original = pd.read_parquet(kept)
+    if "sha256" not in index or "sha256" not in original:
+        return index
+    keys = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "sha256"]
+    known = set(original[keys].itertuples(index=False, name=None))
+    # validation only ever takes rows out; a row that the original lacks is a new ingest's
+    return original if set(index[keys].itertuples(index=False, name=None)) <= known else index
+
+
+def _keep_accepted(folder: Path, ingested: pd.DataFrame, report: QualityReport) -> None:
+    if "Metadata_Plate" in ingested:
+        accepted = ingested["Metadata_Plate"].isin(report.plates_accepted).to_numpy(dtype=bool)
+    else:
+        accepted = np.zeros(len(ingested), dtype=bool)
+    if not accepted.all() or (folder / INGESTED).is_file():
+        write_parquet(ingested, folder / INGESTED)
+        write_parquet(ingested[accepted], folder / INDEX)

@@ -1,0 +1,151 @@
+"""Effects of the place on a plate, separation of controls, and tables in plate layout.
+
+All functions take a field index (one row a field, ``Metadata_*`` and ``QC_*`` columns) of one plate and reduce it to
+wells by the median over sites first: sites of one well are no independent observations.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from coda.plates.layout import parse_well, row_name
+
+MIN_WELLS = 8
+"""Wells needed on each side before an edge effect or a control separation is stated."""
+
+MAD_TO_SD = 1.4826
+"""A normal distribution's standard deviation in units of its median absolute deviation."""
+
+
+def well_table(index: pd.DataFrame, statistic: str, shape: tuple[int, int] | None = None) -> pd.DataFrame:
+    """Return one statistic in plate layout, for heat maps.
+
+    Args:
+        index: Field index of one plate.
+        statistic: Column with or without the prefix ``QC_``, such as ``focus_DNA``.
+        shape: Rows and columns of the plate format; by default the smallest rectangle from A01 that holds all wells.
+
+    Raises:
+        ValueError: A well name cannot be read.
+
+    Returns:
+        Median over the sites of each well, plate rows ('A', 'B', ...) x columns (1, 2, ...); NaN where no field is.
+    """
+    column = statistic if statistic in index.columns else f"QC_{statistic}"
+    medians = index.groupby("Metadata_Well", observed=True)[column].median()
+    places = [place for well in medians.index if (place := parse_well(str(well))) is not None]
+    if len(places) < len(medians):
+        message = f"well names such as 'B03' in Metadata_Well, not {sorted(map(str, medians.index))[:5]}"
+        raise ValueError(message)
+    rows = max((row for row, _ in places), default=-1) + 1
+    columns = max((column for _, column in places), default=-1) + 1
+    rows, columns = (max(rows, shape[0]), max(columns, shape[1])) if shape else (rows, columns)
+    grid = np.full((rows, columns), np.nan)
+    for (row, position), value in zip(places, medians.to_numpy(dtype=np.float64), strict=True):
+        grid[row, position] = value
+    return pd.DataFrame(grid, index=[row_name(row) for row in range(rows)], columns=range(1, columns + 1))
+
+
+@dataclass(frozen=True)
+class PlateEffects:
+    """How much of a statistic follows the place on the plate.
+
+    Attributes:
+        row: Range of the row medians, in robust standard deviations of the wells around their row's median.
+        column: The same for columns.
+        edge: Median of the outermost wells less that of the inner ones, in the inner wells' robust standard
+            deviations; negative when the edge is lower.
+
+    Each is NaN where there are too few wells to say.
+    """
+
+    row: float
+    column: float
+    edge: float
+
+
+def plate_effects(table: pd.DataFrame, shape: tuple[int, int] | None = None) -> PlateEffects:
+    """Measure row, column and edge effects of a `well_table`.
+
+    Args:
+        table: Plate layout, NaN where nothing was measured.
+        shape: Rows and columns of the plate format: what counts as its edge. By default that of the table.
+    """
+    grid = table.to_numpy(dtype=np.float64)
+    rows, columns = shape or grid.shape
+    at = np.argwhere(np.isfinite(grid))
+    values = grid[np.isfinite(grid)]
+    on_edge = (at[:, 0] == 0) | (at[:, 0] == rows - 1) | (at[:, 1] == 0) | (at[:, 1] == columns - 1)
+    edge = np.nan
+    if on_edge.sum() >= MIN_WELLS and (~on_edge).sum() >= MIN_WELLS:
+        inner = values[~on_edge]
+        edge = _ratio(float(np.median(values[on_edge]) - np.median(inner)), robust_sd(inner))
+    return PlateEffects(row=_line_effect(at[:, 0], values), column=_line_effect(at[:, 1], values), edge=edge)
+
+
+def _line_effect(line: NDArray[np.intp], values: NDArray[np.float64]) -> float:
+    groups = [values[line == place] for place in np.unique(line)]
+    groups = [group for group in groups if len(group) >= 3]
+    if len(groups) < 3:
+        return float("nan")
+    medians = np.array([np.median(group) for group in groups])
+    residuals = np.concatenate([group - middle for group, middle in zip(groups, medians, strict=True)])
+    return _ratio(float(medians.max() - medians.min()), robust_sd(residuals))
+
+
+def robust_sd(values: NDArray[np.float64]) -> float:
+    """Return 1.4826 times the median absolute deviation from the median."""
+    return MAD_TO_SD * float(np.median(np.abs(values - np.median(values))))
+
+
+def _ratio(difference: float, deviation: float) -> float:
+    if deviation > 0:
+        return difference / deviation
+    return 0.0 if difference == 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class ControlSeparation:
+    """How well two kinds of control wells are told apart by one statistic.
+
+    Attributes:
+        robust_z_prime: 1 - 3 (sd1 + sd2) / abs(median1 - median2), with robust deviations (Zhang et al. 1999, robust
+            form): 1 is perfect, above 0.5 excellent, below 0 the bands overlap.
+        ssmd: (median1 - median2) / sqrt(sd1**2 + sd2**2), robust form of Zhang 2007; beyond 3 in size is strong.
+        positive_wells: Positive controls behind the numbers.
+        negative_wells: Negative controls behind the numbers.
+    """
+
+    robust_z_prime: float
+    ssmd: float
+    positive_wells: int
+    negative_wells: int
+
+
+def control_separation(index: pd.DataFrame, statistic: str, min_wells: int = 4) -> ControlSeparation:
+    """Compare positive with negative control wells of one plate.
+
+    Args:
+        index: Field index of one plate with ``Metadata_pert_type``.
+        statistic: Column with or without the prefix ``QC_``.
+        min_wells: Wells of each kind needed; with fewer both numbers are NaN.
+    """
+    column = statistic if statistic in index.columns else f"QC_{statistic}"
+    positive = _well_medians(index, column, ["poscon"])
+    negative = _well_medians(index, column, ["negcon"])
+    z_prime = ssmd = float("nan")
+    if min(len(positive), len(negative)) >= min_wells:
+        difference = float(np.median(positive) - np.median(negative))
+        spread = robust_sd(positive), robust_sd(negative)
+        if difference != 0:
+            z_prime = 1 - 3 * sum(spread) / abs(difference)
+        ssmd = _ratio(difference, float(np.hypot(*spread)))
+    return ControlSeparation(z_prime, ssmd, len(positive), len(negative))
+
+
+def _well_medians(index: pd.DataFrame, column: str, kinds: Iterable[str]) -> NDArray[np.float64]:
+    chosen = index[index["Metadata_pert_type"].isin(list(kinds))]
+    return chosen.groupby("Metadata_Well", observed=True)[column].median().dropna().to_numpy(dtype=np.float64)

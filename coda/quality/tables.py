@@ -1,0 +1,217 @@
+"""The tables that expectations look at: fields and wells as ingested, and their summaries by plate and by stain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from coda.contracts.fields import METADATA_COLUMNS
+from coda.contracts.ingest import IngestReport, PlateOutcome
+from coda.contracts.manifest import BatchManifest
+from coda.plates.layout import FORMATS, fits, parse_well
+from coda.quality.identity import stain_identity
+from coda.quality.plate_effects import plate_effects, well_table
+from coda.quality.stats import QC_PREFIX, STATISTICS
+
+INDEX_COLUMNS = (*METADATA_COLUMNS.values(), "store", "array", "height", "width", "sha256")
+"""Columns without which a field index cannot be used."""
+
+EDGE_STATISTICS = ("cells_DNA", "p50_DNA", "p50_RNA", "p50_Mito")
+"""Statistics whose place effects a plate's row states; the largest in size counts."""
+
+
+@dataclass(frozen=True)
+class BatchData:
+    """All that is known of one batch before it is judged.
+
+    Attributes:
+        manifest: The delivery as the producer described it.
+        ingest: What ingest made of it.
+        index: Field index as ingested, QC columns included.
+        wells: One row a well of the plate maps.
+        others: Field indexes of other accepted batches of the same source, newest last; for pairs.
+    """
+
+    manifest: BatchManifest
+    ingest: IngestReport
+    index: pd.DataFrame
+    wells: pd.DataFrame
+    others: Sequence[pd.DataFrame] = field(default=())
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """The index with every required column; a missing one is all empty, and the schema check reports it."""
+        absent = {name: pd.Series(pd.NA, index=self.index.index) for name in INDEX_COLUMNS if name not in self.index}
+        return self.index.assign(**absent) if absent else self.index
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Stains that have statistics in the index."""
+        start = f"{QC_PREFIX}focus_"
+        return tuple(name.removeprefix(start) for name in self.index.columns if name.startswith(start))
+
+
+def plate_table(data: BatchData) -> pd.DataFrame:
+    """Return one row a plate of the manifest, of the ingest report or of the index; see docs/quality.md."""
+    outcomes = {outcome.plate: outcome for outcome in data.ingest.plates}
+    index = data.usable
+    names = [entry.plate for entry in data.manifest.plates]
+    names += [name for name in outcomes if name not in names]
+    names += [str(name) for name in index["Metadata_Plate"].dropna().unique() if str(name) not in names]
+    rows = [_plate_row(data, index, name, outcomes.get(name)) for name in names]
+    return pd.DataFrame(rows)
+
+
+def _plate_row(data: BatchData, index: pd.DataFrame, plate: str, outcome: PlateOutcome | None) -> dict[str, object]:
+    fields = index[index["Metadata_Plate"] == plate]
+    wells = data.wells[data.wells["Metadata_Plate"] == plate]
+    entry = next((entry for entry in data.manifest.plates if entry.plate == plate), None)
+    imaged = wells[wells["Metadata_pert_type"] != "empty"]
+    expected = outcome.fields_expected if outcome else len(imaged) * (entry.sites_per_well if entry else 0)
+    readable = max(len(fields), outcome.fields_readable if outcome else 0)
+    delivered = set(fields["Metadata_Well"].dropna())
+    missing = sorted(set(imaged["Metadata_Well"]) - delivered)
+    unmapped = sorted(delivered - set(wells["Metadata_Well"]))
+    outside = [str(well) for well in wells["Metadata_Well"] if not _fits(str(well), data.manifest.plate_wells)]
+    quarantined = sum(item.plate == plate for item in data.ingest.quarantined)
+    kinds = fields.drop_duplicates("Metadata_Well")["Metadata_pert_type"]
+    has_fields = len(fields) > 0
+    return {
+        "plate": plate,
+        "in_manifest": entry is not None,
+        "ingest_outcome": _outcome(outcome, has_fields=has_fields),
+        "ingest_reason": _reason(outcome, has_fields=has_fields),
+        "fields_expected": expected,
+        "fields_readable": readable,
+        "readable_share": readable / expected if expected else np.nan,
+        "quarantined": quarantined,
+        "wells_expected": len(imaged),
+        "wells_missing": len(missing) if has_fields else np.nan,
+        "missing_names": _some(missing),
+        "wells_unmapped": len(unmapped),
+        "unmapped_names": _some(unmapped),
+        "wells_outside": len(outside),
+        "outside_names": _some(outside),
+        "plate_wells": data.manifest.plate_wells,
+        "negcon_wells": int((kinds == "negcon").sum()) if has_fields else np.nan,
+        "poscon_wells": int((kinds == "poscon").sum()) if has_fields else np.nan,
+        **_cells(fields),
+        **stain_identity(fields, data.channels),
+        **_place_effects(fields, FORMATS[data.manifest.plate_wells]),
+    }
+
+
+def _outcome(outcome: PlateOutcome | None, *, has_fields: bool) -> str:
+    if outcome is not None and outcome.outcome == "refused":
+        return "refused"
+    return "accepted" if has_fields else "absent"
+
+
+def _reason(outcome: PlateOutcome | None, *, has_fields: bool) -> str:
+    if outcome is not None and outcome.reason:
+        return outcome.reason
+    return "all of it was read" if has_fields else "the manifest lists the plate, but no field of it could be read"
+
+
+def _fits(well: str, plate_wells: int) -> bool:
+    place = parse_well(well)
+    return place is not None and fits(place, plate_wells)
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _cells(fields: pd.DataFrame) -> dict[str, float]:
+    column = f"{QC_PREFIX}cells_DNA"
+    filled = fields[fields["Metadata_pert_type"] != "empty"]
+    if column not in fields or len(filled) == 0:
+        return {"cells_median": np.nan, "wells_sparse_share": np.nan}
+    wells = filled.groupby("Metadata_Well", observed=True)[column].mean()
+    usual = float(wells.median())
+    return {"cells_median": usual, "wells_sparse_share": float((wells < max(0.2 * usual, 1.0)).mean())}
+
+
+def _place_effects(fields: pd.DataFrame, shape: tuple[int, int]) -> dict[str, object]:
+    largest: dict[str, object] = {"edge_effect": np.nan, "edge_statistic": ""}
+    named = fields["Metadata_Well"].dropna().map(lambda well: _fits(str(well), shape[0] * shape[1]))
+    if len(fields) == 0 or not bool(named.all()):
+        return largest
+    for statistic in EDGE_STATISTICS:
+        if f"{QC_PREFIX}{statistic}" not in fields:
+            continue
+        edge = plate_effects(well_table(fields, statistic, shape), shape).edge
+        if np.isfinite(edge) and not abs(edge) <= abs(float(str(largest["edge_effect"]))):
+            largest = {"edge_effect": edge, "edge_statistic": statistic}
+    return largest
+
+
+def stain_table(data: BatchData) -> pd.DataFrame:
+    """Return one row a plate and stain with the 10 %, 50 % and 90 % quantiles over fields of every statistic.
+
+    Columns are ``plate``, ``stain``, ``fields`` and ``<statistic>_p10``, ``<statistic>_median``, ``<statistic>_p90``:
+    "at most a tenth of the fields has more than 1 % saturated pixels" reads ``saturation_p90 <= 0.01``.
+    """
+    rows: list[dict[str, object]] = []
+    for plate, fields in data.usable.groupby("Metadata_Plate", observed=True, sort=True):
+        for stain in data.channels:
+            row: dict[str, object] = {"plate": str(plate), "stain": stain, "fields": len(fields)}
+            for statistic in STATISTICS:
+                column = f"{QC_PREFIX}{statistic}_{stain}"
+                values = fields[column].dropna().to_numpy(np.float64) if column in fields else np.empty(0)
+                low, middle, high = np.quantile(values, [0.1, 0.5, 0.9]) if len(values) else (np.nan,) * 3
+                row |= {f"{statistic}_p10": low, f"{statistic}_median": middle, f"{statistic}_p90": high}
+            rows.append(row)
+    names = [f"{statistic}_{part}" for statistic in STATISTICS for part in ("p10", "median", "p90")]
+    table = pd.DataFrame(rows, columns=["plate", "stain", "fields", *names])
+    return _against_other_plates(table)
+
+
+def _against_other_plates(table: pd.DataFrame) -> pd.DataFrame:
+    """Add how far each plate's focus and signal are from the median of the batch's plates, for that stain."""
+    by_stain = table.groupby("stain", observed=True)
+    several = by_stain["plate"].transform("nunique") > 1
+    focus = table["focus_median"] - by_stain["focus_median"].transform("median")
+    signal = table["snr_median"] / by_stain["snr_median"].transform("median")
+    return table.assign(focus_shift=focus.where(several), snr_ratio=signal.where(several))
+
+
+def batch_table(data: BatchData, history_plates: int) -> pd.DataFrame:
+    """Return the batch as a table of one row: plates, pairs of treatments, history.
+
+    Args:
+        data: The batch.
+        history_plates: Accepted plates of the same source and instrument in history.
+    """
+    fields = data.usable
+    treated = fields[fields["Metadata_pert_type"] != "empty"]
+    plates = treated.groupby("Metadata_Treatment", observed=True)["Metadata_Plate"].nunique()
+    elsewhere = {str(name) for other in data.others for name in other["Metadata_Treatment"].dropna().unique()}
+    here_only = [str(name) for name in plates.index if str(name) not in elsewhere]
+    unpaired = [name for name in here_only if plates[name] < 2]
+    row = {
+        "source": data.manifest.source,
+        "batch": data.manifest.batch,
+        "instrument": data.manifest.instrument.name,
+        "plates_expected": len(data.manifest.plates),
+        "plates_delivered": fields["Metadata_Plate"].nunique(),
+        "treatments": len(plates),
+        "other_batches": len(data.others),
+        "treatments_here_only": len(here_only) if data.others else 0,
+        "here_only_names": _some(here_only, 5),
+        "treatments_unpaired": len(unpaired),
+        "unpaired_names": _some(unpaired, 5),
+        "stains_expected": ", ".join(data.manifest.channels),
+        "stains_absent": _some([name for name in data.manifest.channels if name not in data.ingest.channels]),
+        "history_plates": history_plates,
+    }
+    return pd.DataFrame([row])
+
+
+def problem_table(ingest: IngestReport) -> pd.DataFrame:
+    """Return one row a contract problem that ingest found; ``plate`` is empty for one of the whole batch."""
+    columns = ["plate", "where", "found", "expected", "remedy"]
+    rows = [problem.model_dump() for problem in ingest.problems]
+    return pd.DataFrame(rows, columns=columns).assign(count=1)

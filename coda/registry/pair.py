@@ -1,0 +1,76 @@
+"""Whether an extractor and a head belong together, judged on their verified files and on the registry's record."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from coda.contracts import ModelRef, ReleaseRecord
+from coda.errors import ConfigError, Problem, raise_if_any
+from coda.registry.package import read_config, require_kind
+from coda.registry.versions import Version, describe, fetch
+from coda.settings import Settings
+
+_REMEDY = "Choose a head that was trained on this line of extractors: `coda registry list` shows the line of each."
+
+
+def verify_release(record: ReleaseRecord, *, settings: Settings) -> None:
+    """Fetch both models of a release, verify every byte, and check that they belong together.
+
+    Args:
+        record: The release.
+        settings: Where MLflow is.
+
+    Raises:
+        IntegrityError: A file is not the recorded one; named.
+        ConfigError: A version does not exist, or extractor and head do not fit; every reason at once.
+        TransientError: MLflow does not answer.
+    """
+    extractor = describe(record.extractor, settings=settings)
+    head = describe(record.head, settings=settings)
+    for other in record.heads:
+        describe(other, settings=settings)
+    with tempfile.TemporaryDirectory() as work:
+        extractor_config = _config(record.extractor, "extractor", Path(work) / "extractor", settings)
+        head_config = _config(record.head, "head", Path(work) / "head", settings)
+    problems = mismatches(extractor_config, head_config, record.alignment)
+    problems += _lines(extractor, head)
+    raise_if_any(ConfigError, f"Release {record.release_id} binds models that do not belong together.", problems)
+
+
+def mismatches(extractor: dict[str, Any], head: dict[str, Any], alignment: str) -> list[Problem]:
+    """Return every reason why a head cannot read an extractor's tokens.
+
+    Args:
+        extractor: Config of the extractor, with ``width``.
+        head: Config of the head, with ``width``.
+        alignment: What the release does to the tokens between them.
+    """
+    problems = []
+    for name, what in (("width", "tokens of width"), ("channels", "stains")):
+        if extractor[name] != head[name]:
+            problems.append(Problem(f"head: {name}", f"{what} {head[name]}", f"{what} {extractor[name]}", _REMEDY))
+    for name in ("global_size", "normalise", "eval_grid"):
+        mine, theirs = head.get("crops", {}).get(name), extractor.get("crops", {}).get(name)
+        if mine != theirs:
+            problems.append(Problem(f"head: crops.{name}", repr(mine), repr(theirs), _REMEDY))
+    trained = "standardise" if alignment == "standardise" else "none"
+    if head["alignment"] != trained:
+        remedy = f"Choose the head of alignment {trained!r}, or release with alignment {head['alignment']!r}."
+        found = f"a head trained on tokens of alignment {head['alignment']!r}"
+        problems.append(Problem(f"release: alignment {alignment!r}", found, f"one of alignment {trained!r}", remedy))
+    return problems
+
+
+def _lines(extractor: Version, head: Version) -> list[Problem]:
+    mine, theirs = head.tags.get("line"), extractor.tags.get("line")
+    if mine == theirs:
+        return []
+    where = f"head version {head.ref.version}: line"
+    return [Problem(where, f"trained on extractors of line {mine}", f"line {theirs}", _REMEDY)]
+
+
+def _config(ref: ModelRef, kind: str, folder: Path, settings: Settings) -> dict[str, Any]:
+    fetch(ref, folder, settings=settings)
+    config = read_config(folder)
+    require_kind(config, kind, folder)
+    return config

@@ -1,0 +1,68 @@
+"""Why a run failed, in the words of the step that failed."""
+
+import re
+from collections.abc import Iterable
+
+from coda.errors import CodaError, ConfigError, ContractError, IntegrityError, Problem, TransientError
+from coda.settings import Settings
+from coda.steps.context import Failure, read_failure
+
+BY_CODE: dict[int, type[CodaError]] = {
+    kind.exit_code: kind for kind in (ConfigError, ContractError, IntegrityError, TransientError)
+}
+"""Exit code of a step -> the error with that code."""
+
+SHOWN = 12
+"""Last lines of the log shown when a step left no reason."""
+
+_OF_KFP = re.compile(r"^\d\d:\d\d:\d\d\.\d+ - [A-Z]+ - |^\[KFP Executor")
+_EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b")
+
+
+def reason(
+    run_id: str, settings: Settings, *, failed: Iterable[str] = (), tail: Iterable[str] = (), log: str = ""
+) -> CodaError:
+    """Return the error that tells why a run failed.
+
+    Args:
+        run_id: The run.
+        settings: Where the platform bucket is.
+        failed: Steps the runner reported as failed.
+        tail: Last lines of the log.
+        log: Where the whole log is.
+
+    Returns:
+        The step's own error when it could record one (type, exit code, message, problems); else an error with the
+        last lines of the log: a step that was killed, for want of memory say, records nothing.
+    """
+    steps = [name.replace("-", "_") for name in failed]
+    try:
+        recorded = read_failure(run_id, settings)
+    except CodaError:
+        recorded = None  # the bucket is away, which may be why the step failed: the log has it
+    if recorded is not None and (not steps or _same(recorded.step, steps)):
+        return as_error(recorded, log)
+    name = steps[-1] if steps else "one of the steps"
+    whole = f"The whole log: {log or 'see the runner'}."
+    lines = [line for line in tail if not _OF_KFP.search(line)][-SHOWN:]
+    thrown = [line for line in lines if _EXCEPTION.match(line)]
+    if thrown:
+        problem = Problem(name, thrown[-1], "a step that can start", whole)
+        return CodaError(f"Step '{name}' failed before it could record why.", [problem])
+    found = " | ".join(lines) if lines else "nothing in its log"
+    problem = Problem(
+        name, found, "a step that ends or says why not", f"Was it killed, for want of memory say? {whole}"
+    )
+    return CodaError(f"Step '{name}' failed without leaving a reason.", [problem])
+
+
+def as_error(failure: Failure, log: str = "") -> CodaError:
+    """Return a recorded failure as the error it was, to be raised where the user is."""
+    kind = BY_CODE.get(failure.exit_code, CodaError)
+    ending = f" (log: {log})" if log and kind is CodaError else ""
+    return kind(f"Step '{failure.step}' failed: {failure.message}{ending}", failure.problems)
+
+
+def _same(recorded: str, steps: list[str]) -> bool:
+    # the record of a run is written by the report's task under a name of its own
+    return recorded in steps or (recorded == "finish" and "report" in steps)

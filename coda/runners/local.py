@@ -1,0 +1,95 @@
+"""Runs a pipeline as processes of this machine with KFP's subprocess runner."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kfp import components, local
+
+from coda.runners.capture import Capture, open_log
+from coda.runners.failure import reason
+from coda.runners.port import Job
+from coda.runners.spec import for_one_machine
+from coda.runners.workdir import RunFolder, environment, opened, python_path
+
+IMAGE = "this-machine-python"
+"""Image name in the compiled pipeline here: nothing is pulled, the steps run in this environment."""
+
+
+def run_local(job: Job) -> Path:
+    """Run a job step by step, each in a process of this Python environment.
+
+    KFP keeps its configuration in the process: one run at a time in one process.
+
+    Returns:
+        The log file.
+
+    Raises:
+        CodaError: A step failed; the error is its own.
+    """
+    with opened(job.work, job.run_id) as folder:
+        values = {
+            **job.settings.environment,
+            "TMPDIR": str(folder.temporary),
+            "PYTHONPATH": python_path(),
+            "PYTHONUNBUFFERED": "1",
+        }
+        with environment(values):
+            execute(job, folder, local.SubprocessRunner(use_venv=False), IMAGE)
+        return folder.log
+
+
+def execute(job: Job, folder: RunFolder, runner: Any, image: str) -> None:
+    """Run a job with one of KFP's local runners, capturing what it prints.
+
+    Args:
+        job: What to run.
+        folder: Folder of the run.
+        runner: KFP's runner.
+        image: Image of the steps.
+
+    Raises:
+        CodaError: A step failed; the error is its own.
+    """
+    pipeline = components.load_component_from_text(for_one_machine(job.compiled.read_text(encoding="utf-8"), image))
+    local.init(
+        runner,
+        pipeline_root=str(folder.outputs),
+        # KFP removes this folder with all that is in it after the run: never give it one that holds anything
+        workspace_root=str(folder.scratch),
+        raise_on_error=True,
+        enable_caching=True,
+        cache_root=str(folder.remembered),
+    )
+    with open_log(folder.log) as file:
+        capture = Capture(file, job.say)
+        try:
+            with contextlib.redirect_stdout(capture):
+                pipeline(**job.arguments)
+        except RuntimeError as error:
+            capture.close_line()
+            raise reason(
+                job.run_id, job.settings, failed=capture.failed, tail=capture.tail, log=str(folder.log)
+            ) from error
+        finally:
+            capture.close_line()
+
+
+def local_paths(settings: Mapping[str, str]) -> list[Path]:
+    """Return the folders of this machine that settings name: what a container must see too.
+
+    Args:
+        settings: Variables of the steps, as `Settings.environment` gives them.
+    """
+    found = set()
+    for value in settings.values():
+        text = value.removeprefix("file://").removeprefix("sqlite:///")
+        path = Path(text)
+        if not path.is_absolute():
+            continue
+        existing = path if path.is_dir() else path.parent
+        if existing.is_dir() and existing != Path(os.sep):
+            found.add(existing.resolve())
+    return sorted(path for path in found if not any(other in path.parents for other in found))

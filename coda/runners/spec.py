@@ -1,0 +1,73 @@
+"""Compiled pipelines as documents: found, read, and fitted to the runner that takes them."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from coda.errors import ConfigError, Problem
+
+PIPELINES = ("training", "adaptation")
+
+Documents = list[dict[str, Any]]
+"""The pipeline spec, and the platform spec when there is one."""
+
+
+def compiled_path(name: str) -> Path:
+    """Return the compiled YAML of a pipeline, beside its definition.
+
+    Raises:
+        ConfigError: There is no pipeline of this name, or it was not compiled.
+    """
+    package = importlib.util.find_spec("pipelines")
+    folders = list(package.submodule_search_locations or []) if package else []
+    for folder in folders:
+        path = Path(folder) / f"{name}.yaml"
+        if name in PIPELINES and path.is_file():
+            return path
+    problem = Problem(
+        "pipeline", repr(name), f"one of {', '.join(PIPELINES)}, compiled", "Run `coda pipeline compile` once."
+    )
+    raise ConfigError(f"There is no compiled pipeline {name!r}.", [problem])
+
+
+def read_documents(text: str) -> Documents:
+    """Return the YAML documents of a compiled pipeline: spec first."""
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def dump_documents(documents: Documents) -> str:
+    """Return documents as one YAML text."""
+    return yaml.safe_dump_all(documents, sort_keys=True)
+
+
+def with_image(text: str, image: str) -> str:
+    """Return a compiled pipeline whose steps all run in `image`."""
+    documents = read_documents(text)
+    _set_image(documents[0], image)
+    return dump_documents(documents)
+
+
+def for_one_machine(text: str, image: str) -> str:
+    """Return a compiled pipeline as the runners of one machine take it.
+
+    Requests to a cluster are dropped (they would only be warned about), and so are retries: these runners cannot tell
+    a service that is away from a batch that is bad, so `coda.runners` repeats a run itself, for transient failures
+    alone. Remembered results are switched on: their store is the folder of the one run, so a run that was broken off
+    and is started again does not repeat finished steps.
+    """
+    spec = read_documents(text)[0]
+    _set_image(spec, image)
+    for executor in spec["deploymentSpec"]["executors"].values():
+        executor["container"].pop("resources", None)
+    for component in [spec["root"], *spec["components"].values()]:
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            task.pop("retryPolicy", None)
+            task["cachingOptions"] = {"enableCache": True}
+    return dump_documents([spec])
+
+
+def _set_image(spec: dict[str, Any], image: str) -> None:
+    for executor in spec["deploymentSpec"]["executors"].values():
+        executor["container"]["image"] = image

@@ -1,0 +1,101 @@
+"""What every step of every runner leaves behind: when it ran, and, when it failed, its own reason.
+
+A pipeline engine reports "inner task failed" or an exit code; the reason must survive the container. It is written to
+``runs/<run_id>/`` of the platform bucket, where the command line, the trigger and the report find it.
+"""
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from coda.errors import CodaError, Problem, TransientError
+from coda.settings import Settings
+from coda.storage.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a step failed, as it is stored."""
+
+    step: str
+    error: str
+    exit_code: int
+    message: str
+    problems: tuple[Problem, ...]
+
+    def __str__(self) -> str:
+        """Return the reason as a person should read it."""
+        lines = [f"Step '{self.step}' failed: {self.message}"]
+        return "\n".join([*lines, *(f"  - {problem}" for problem in self.problems)])
+
+
+@dataclass(frozen=True)
+class Running:
+    """A step under way: what it keeps with its run, beside the artifacts that the engine may forget."""
+
+    run_id: str
+    store: ObjectStore
+
+    def keep(self, path: Path, name: str) -> None:
+        """Store a small file as ``runs/<run_id>/<name>`` in the platform bucket."""
+        self.store.upload(path, f"runs/{self.run_id}/{name}")
+
+
+@contextmanager
+def running(step: str, run_id: str, settings: Settings) -> Iterator[Running]:
+    """Run a step: record its time, or its failure, and end the process with the documented exit code.
+
+    Args:
+        step: Name of the step.
+        run_id: Run it belongs to.
+        settings: Where the platform bucket is.
+
+    Raises:
+        SystemExit: The step raised a `CodaError`; the code is the error's (`docs/errors.md`).
+    """
+    store = ObjectStore(settings.platform, settings.s3_endpoint)
+    started = time.time()
+    try:
+        yield Running(run_id, store)
+    except CodaError as error:
+        failure = Failure(step, type(error).__name__, error.exit_code, error.message, error.problems)
+        _record_failure(store, run_id, failure)
+        sys.stderr.write(f"{failure}\n")
+        raise SystemExit(error.exit_code) from error
+    except Exception as error:
+        # a defect of ours: the traceback goes to the log, the sentence to the person who waits for the run
+        message = f"{type(error).__name__}: {error}"
+        _record_failure(store, run_id, Failure(step, type(error).__name__, 1, message, ()))
+        traceback.print_exc()
+        raise
+    times = {"name": step, "started": started, "seconds": time.time() - started}
+    store.put(f"runs/{run_id}/steps/{step}.json", json.dumps(times).encode(), content_type="application/json")
+
+
+def read_failure(run_id: str, settings: Settings) -> Failure | None:
+    """Return why the run failed, or None when no step recorded a failure."""
+    store = ObjectStore(settings.platform, settings.s3_endpoint)
+    key = f"runs/{run_id}/failure.json"
+    if not store.exists(key):
+        return None
+    raw = json.loads(store.get(key))
+    return Failure(**{**raw, "problems": tuple(Problem(**problem) for problem in raw["problems"])})
+
+
+def clear_failure(run_id: str, settings: Settings) -> None:
+    """Forget the failure of an earlier attempt at the same run."""
+    ObjectStore(settings.platform, settings.s3_endpoint).delete(f"runs/{run_id}/failure.json")
+
+
+def _record_failure(store: ObjectStore, run_id: str, failure: Failure) -> None:
+    body = json.dumps(asdict(failure)).encode()
+    try:
+        store.put(f"runs/{run_id}/failure.json", body, content_type="application/json")
+    except TransientError as error:
+        # the bucket may be what failed; the reason still reaches the log
+        sys.stderr.write(f"The reason could not be stored in the platform bucket: {error}\n")

@@ -1,0 +1,112 @@
+"""Ingest: delivered batches, named by their manifests, into a dataset folder."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from coda.config.params import Params
+from coda.contracts.ingest import IngestReport
+from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
+from coda.errors import ConfigError, ContractError, Problem, raise_if_any
+from coda.plates.batch import Progress, ingest_batch
+from coda.plates.files import BatchFiles, LocalFiles
+from coda.plates.workers import Workers
+from coda.settings import Settings
+from coda.storage.failures import ObjectNotFoundError
+from coda.storage.objects import ObjectStore
+
+
+class ObjectFiles:
+    """A delivery in object storage: keys below the folder of its manifest."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        """Keep the store, whose prefix is the folder of the manifest."""
+        self._store = store
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of an object; see `coda.plates.files.BatchFiles`."""
+        try:
+            return self._store.get(path)
+        except ObjectNotFoundError as error:
+            raise FileNotFoundError(path) from error
+
+    def size(self, path: str) -> int | None:
+        """Return the size in bytes, or None when there is no such object."""
+        return self._store.size(path)
+
+    def __repr__(self) -> str:
+        return f"ObjectFiles({self._store!r})"
+
+
+def ingest(
+    manifest_uris: Sequence[str],
+    out: Path,
+    *,
+    params: Params,
+    settings: Settings,
+    progress: Progress | None = None,
+) -> list[IngestReport]:
+    """Turn delivered batches into batch folders below ``out/<source>/<batch>``.
+
+    What is wrong inside a delivery is written to its ``ingest.json`` for validation to judge. The call can be repeated:
+    finished batches and plates are kept.
+
+    Args:
+        manifest_uris: One manifest a batch: ``s3://bucket/key/manifest.json`` or a path of this machine.
+        out: Dataset folder; made when it is not there.
+        params: The `ingest` and `quality` sections are used.
+        settings: Where object storage is.
+        progress: Told how far each batch is.
+
+    Returns:
+        One report a manifest, in the order given.
+
+    Raises:
+        ConfigError: No manifest is named.
+        ContractError: A manifest cannot be read, or two describe the same batch; all such problems together.
+        TransientError: Object storage is away.
+        CodaError: The output cannot be written.
+    """
+    if not manifest_uris:
+        problem = Problem("manifest_uris", "nothing", "at least one manifest", "Name the manifest.json of a batch.")
+        raise ConfigError("Ingest was given no batch.", [problem])
+    deliveries = _read_manifests(manifest_uris, settings)
+    with Workers(params.ingest.workers) as workers:
+        return [
+            ingest_batch(text, files, out, where=uri, params=params, workers=workers, progress=progress)
+            for uri, files, text in deliveries
+        ]
+
+
+def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, BatchFiles, bytes]]:
+    """Return address, files and text of each manifest, after reading all of them."""
+    deliveries: list[tuple[str, BatchFiles, bytes]] = []
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    for uri in uris:
+        files, name = files_of(uri, settings)
+        try:
+            text = files.read(name)
+            batch = BatchManifest.parse(text, uri).batch_id
+        except FileNotFoundError:
+            remedy = "Check the address; a producer writes the manifest last, when all files are there."
+            problems.append(Problem(uri, "nothing", f"a {MANIFEST_NAME}", remedy))
+            continue
+        except ContractError as error:
+            problems += error.problems
+            continue
+        if batch in seen:
+            remedy = "Give each batch once."
+            problems.append(Problem(uri, f"batch {batch} again (also {seen[batch]})", "another batch", remedy))
+        seen[batch] = uri
+        deliveries.append((uri, files, text))
+    raise_if_any(ContractError, "A manifest cannot be used.", problems)
+    return deliveries
+
+
+def files_of(uri: str, settings: Settings) -> tuple[BatchFiles, str]:
+    """Return the files of the delivery that a manifest describes, and the manifest's own name among them."""
+    if "://" in uri:
+        folder, _, name = uri.rpartition("/")
+        return ObjectFiles(ObjectStore(folder, settings.s3_endpoint)), name
+    path = Path(uri)
+    return LocalFiles(path.parent), PurePosixPath(path.name).name

@@ -1,0 +1,97 @@
+"""RunRecord: what one finished run was made of, written when its outcome is known."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from coda.config import Params, params_digest
+from coda.contracts import DataRevision, ReleaseRecord, RunRecord, StepRecord
+from coda.contracts.run import RunOutcome
+from coda.settings import Settings
+from coda.storage.objects import ObjectStore
+
+LIBRARIES = ("torch", "timm", "numpy", "kfp", "mlflow", "dvc", "great-expectations")
+
+
+def record_run(
+    run_id: str,
+    *,
+    pipeline: Literal["training", "adaptation"],
+    outcome: RunOutcome,
+    sentence: str,
+    batches: Sequence[str],
+    manifest_digests: Sequence[str],
+    params: Params,
+    settings: Settings,
+    data: Sequence[DataRevision] = (),
+    release: ReleaseRecord | None = None,
+) -> RunRecord:
+    """Write ``runs/<run_id>/run.json`` to the platform bucket and return it.
+
+    Args:
+        run_id: Run that ended.
+        pipeline: Which pipeline it was.
+        outcome: How it ended.
+        sentence: The end in plain words.
+        batches: ``source/batch`` of all data that went in.
+        manifest_digests: Digests of their manifests, in the same order.
+        params: Parameters of the run.
+        settings: Where the platform bucket is.
+        data: Data revisions, when the batches were versioned.
+        release: What serves after the run, when it made or kept a release.
+    """
+    store = ObjectStore(settings.platform, settings.s3_endpoint)
+    steps = []
+    started = datetime.now(UTC).timestamp()
+    for item in sorted(store.list(f"runs/{run_id}/steps/"), key=lambda item: item.key):
+        times = json.loads(store.get(item.key))
+        started = min(started, times["started"])
+        steps.append((times["started"], StepRecord(name=times["name"], seconds=round(times["seconds"], 3))))
+    record = RunRecord(
+        run_id=run_id,
+        pipeline=pipeline,
+        started_at=datetime.fromtimestamp(started, UTC),
+        finished_at=datetime.now(UTC),
+        outcome=outcome,
+        sentence=sentence,
+        batches=tuple(batches),
+        manifest_digests=tuple(manifest_digests),
+        code_version=code_version(),
+        image=settings.image,
+        params_digest=params_digest(params),
+        seed=params.seed,
+        data=tuple(data),
+        models=(release.extractor, release.head) if release else (),
+        release_id=release.release_id if release else None,
+        steps=tuple(step for _, step in sorted(steps, key=lambda pair: pair[0])),
+        libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
+    )
+    store.put(f"runs/{run_id}/run.json", record.to_json().encode(), content_type="application/json")
+    return record
+
+
+def read_run(run_id: str, settings: Settings) -> RunRecord | None:
+    """Return the record of a finished run, or None when it has none yet."""
+    store = ObjectStore(settings.platform, settings.s3_endpoint)
+    key = f"runs/{run_id}/run.json"
+    return RunRecord.parse(store.get(key), key) if store.exists(key) else None
+
+
+def code_version() -> str:
+    """Return what code this is: CODA_GIT_REVISION of the image, else the checkout's commit, else the version."""
+    if stamped := os.environ.get("CODA_GIT_REVISION"):
+        return stamped
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return importlib.metadata.version("coda-pipeline")
+    return done.stdout.strip()

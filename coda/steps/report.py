@@ -1,0 +1,105 @@
+"""Step `report`: the page about a run, its place in the platform bucket, and the metrics of its batches."""
+
+import json
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from coda.config import Params
+from coda.contracts import StepRecord
+from coda.monitoring.facts import samples
+from coda.monitoring.history import BatchSummary, read_history, report_prefix
+from coda.monitoring.push import push
+from coda.monitoring.report import Page, ReportInputs, gather, write_page
+from coda.settings import Settings
+from coda.storage.objects import ObjectStore
+
+log = logging.getLogger(__name__)
+
+JOB = "coda_report"
+"""Constant name of the group of metrics; with the source it is the whole grouping key."""
+
+
+def report(
+    dataset: Path,
+    out: Path,
+    *,
+    params: Params,
+    settings: Settings,
+    run_id: str,
+    candidates: Path | None = None,
+    gate: Path | None = None,
+    release: Path | None = None,
+    predictions: Path | None = None,
+    evaluation: Path | None = None,
+) -> Path:
+    """Write the report of a run, keep it below ``reports/`` of the platform bucket, and push the metrics.
+
+    Doing it twice replaces page, summary and metrics by the same ones. A refused batch gets its page, too: then
+    everything but the dataset is absent.
+
+    Args:
+        dataset: Dataset folder after validation; one batch in an adaptation run, several in a training run.
+        out: HTML file to write.
+        params: Parameters of the run.
+        settings: Platform bucket, Pushgateway and metrics folder.
+        run_id: The run.
+        candidates: Candidates folder of the adaptation.
+        gate: ``gate.json``.
+        release: Release record that serves after the run.
+        predictions: Folder with the prediction tables.
+        evaluation: ``metrics.json`` of a training run, or its folder.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ContractError: There is no batch, or a document breaks its contract.
+        TransientError: The platform bucket is away.
+    """
+    inputs = gather(
+        dataset, candidates=candidates, gate=gate, release=release, predictions=predictions, evaluation=evaluation
+    )
+    store = ObjectStore(settings.platform, settings.s3_endpoint)
+    steps = _finished_steps(store, run_id)
+    history = {source: _history(store, inputs, source) for source in _sources(inputs)}
+    page = write_page(inputs, out, params=params, run_id=run_id, history=history, steps=steps, at=datetime.now(UTC))
+    for summary in page.summaries:
+        prefix = report_prefix(summary.source, summary.batch, summary.manifest_digest)
+        store.put(f"{prefix}report.html", out.read_bytes(), content_type="text/html; charset=utf-8")
+        store.put(summary.key, summary.to_json().encode(), content_type="application/json")
+    for source in _sources(inputs):
+        _push(page, source, history[source], steps, settings)
+    log.info("Report of %s: %s", run_id, page.sentence)
+    return out
+
+
+def _sources(inputs: ReportInputs) -> list[str]:
+    return sorted({batch.manifest.source for batch in inputs.batches})
+
+
+def _history(store: ObjectStore, inputs: ReportInputs, source: str) -> list[BatchSummary]:
+    own = {batch.digest for batch in inputs.batches}
+    return read_history(store, source, without=own)
+
+
+def _finished_steps(store: ObjectStore, run_id: str) -> list[StepRecord]:
+    found = []
+    for item in store.list(f"runs/{run_id}/steps/"):
+        times = json.loads(store.get(item.key))
+        found.append((times["started"], StepRecord(name=times["name"], seconds=times["seconds"])))
+    return [step for _, step in sorted(found, key=lambda pair: pair[0])]
+
+
+def _push(
+    page: Page, source: str, history: Sequence[BatchSummary], steps: Sequence[StepRecord], settings: Settings
+) -> None:
+    """Push the metrics of a source's newest batch: a series has no batch label, so there can be only one."""
+    mine = [
+        (summary.created_at, batch, summary)
+        for batch, summary in zip(page.inputs.batches, page.summaries, strict=True)
+        if summary.source == source
+    ]
+    _, batch, summary = max(mine, key=lambda item: item[0])
+    push(samples(page.inputs, batch, summary, history, steps), job=JOB, source=source, settings=settings)

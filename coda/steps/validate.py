@@ -1,0 +1,62 @@
+"""Step: judge the quality of every batch of a dataset, and take out what must not be used."""
+
+from pathlib import Path
+
+from coda.config.params import Params
+from coda.contracts.quality import QualityReport
+from coda.errors import ContractError, Problem
+from coda.quality.batch import DOCS, accepted_indexes, batch_folders, read_report, validate_batch
+from coda.settings import Settings
+
+
+def validate(dataset: Path, *, params: Params, settings: Settings, history: Path | None = None) -> list[QualityReport]:
+    """Judge each batch of a dataset folder; write ``quality.json`` and Data Docs, and leave accepted plates only.
+
+    A refused batch is a result, not an error. The step may be repeated: it judges what ingest wrote and comes to the
+    same report, and a delivery that was refused once stays refused.
+
+    Args:
+        dataset: Dataset folder from ingest.
+        params: Parameters; `quality` is used.
+        settings: Where Data Docs are kept (`data_docs`); by default in each batch folder.
+        history: Dataset folder with earlier accepted batches; may be missing or empty.
+
+    Returns:
+        One report a batch, by source and batch name.
+
+    Raises:
+        ContractError: The dataset holds no batch, or one without a finished ingest.
+        ConfigError: The suite cannot be used.
+    """
+    folders = batch_folders(dataset)
+    if not folders:
+        problem = Problem(str(dataset), "no batch", "<source>/<batch>/manifest.json", "Run ingest into this folder.")
+        raise ContractError("There is nothing to validate.", [problem])
+    reports = []
+    for folder in folders:
+        source, batch = folder.parent.name, folder.name
+        earlier = accepted_indexes(history, source, besides=[batch])
+        known = {str(index["Metadata_Batch"].iloc[0]) for index in earlier}
+        beside = accepted_indexes(dataset, source, besides=[batch, *known])
+        docs = Path(settings.data_docs) / source / batch if settings.data_docs else folder / DOCS
+        report = validate_batch(folder, params.quality, history=earlier, others=[*earlier, *beside], docs=docs)
+        reports.append(report)
+    return reports
+
+
+def verdict(dataset: Path) -> str:
+    """Return 'accepted' when at least one batch of a validated dataset may be used, else 'refused'.
+
+    Raises:
+        ContractError: A batch was not validated yet.
+    """
+    folders = batch_folders(dataset)
+    reports = [read_report(folder) for folder in folders]
+    problems = [
+        Problem(str(folder), "no quality.json", "the report of the validation step", "Run validate first.")
+        for folder, report in zip(folders, reports, strict=True)
+        if report is None
+    ]
+    if problems or not folders:
+        raise ContractError("There is no verdict yet.", problems)
+    return "accepted" if any(report is not None and not report.refused for report in reports) else "refused"

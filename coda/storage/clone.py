@@ -1,0 +1,166 @@
+"""A short-lived clone of the data registry: where batches are added, and where they are fetched."""
+
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from coda.errors import CodaError, ConfigError, Problem, TransientError
+from coda.storage.programs import dvc, git
+
+BRANCH = "main"
+PUSHES = 40
+"""Tries to push against other writers before a run gives up and is repeated later."""
+
+_IGNORED = "# DVC keeps the batches themselves; Git keeps the .dvc files\n/data/*/*/\n"
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A working copy of the data registry below a temporary folder.
+
+    Attributes:
+        folder: The working copy.
+        remote: DVC remote, ``s3://bucket/prefix``.
+        endpoint: S3 endpoint URL; none for AWS itself.
+    """
+
+    folder: Path
+    remote: str
+    endpoint: str | None
+
+    def configure(self) -> None:
+        """Write the local DVC configuration: the address of the remote, no analytics, no secrets."""
+        lines = ["[core]", "    remote = coda", "    analytics = false", "    check_update = false"]
+        # a clone links to its own cache, so a large batch is not copied again; fetched objects are hashed
+        lines += ["[cache]", '    type = "hardlink,copy"', "['remote \"coda\"']"]
+        lines += [f"    url = {self.remote}", "    verify = true"]
+        if self.endpoint is not None:
+            lines.append(f"    endpointurl = {self.endpoint}")
+        (self.folder / ".dvc" / "config.local").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def initialise(self) -> None:
+        """Make the first commit of an empty registry: DVC's own files and the name of the remote."""
+        dvc(self.folder, "init", "--quiet")
+        shared = f"[core]\n    remote = coda\n    analytics = false\n['remote \"coda\"']\n    url = {self.remote}\n"
+        (self.folder / ".dvc" / "config").write_text(shared, encoding="utf-8")
+        (self.folder / ".gitignore").write_text(_IGNORED, encoding="utf-8")
+        git(self.folder, "add", ".dvc", ".dvcignore", ".gitignore")
+        git(self.folder, "commit", "--quiet", "-m", "Create the data registry")
+
+    def pointer(self, path: str, revision: str = "HEAD") -> str | None:
+        """Return the text of a batch's .dvc file at a revision, or none when it is not there."""
+        try:
+            return git(self.folder, "show", f"{revision}:{path}.dvc")
+        except (ConfigError, TransientError):
+            raise
+        except CodaError:
+            return None
+
+    def last_change(self, path: str) -> str:
+        """Return the commit that last changed a batch."""
+        return git(self.folder, "log", "-1", "--format=%H", "--", f"{path}.dvc").strip()
+
+    def publish(self, pointers: Mapping[str, str], message: str) -> None:
+        """Commit .dvc files and push them, whoever else pushes at the same time.
+
+        The files are small and whole, so a lost race needs no merge: take what is there now, write ours again, push.
+
+        Args:
+            pointers: Path of a batch in the registry -> text of its .dvc file.
+            message: Commit message.
+
+        Raises:
+            TransientError: Others kept winning, or the registry does not answer.
+        """
+        for attempt in range(1, PUSHES + 1):
+            for path, text in pointers.items():
+                file = self.folder / f"{path}.dvc"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+            git(self.folder, "add", "--", *(f"{path}.dvc" for path in pointers))
+            if git(self.folder, "status", "--porcelain", "--untracked-files=no").strip():
+                git(self.folder, "commit", "--quiet", "-m", message)
+            if not self._ahead() or self._pushed():
+                return
+            time.sleep(min(2.0, 0.05 * attempt) * (0.5 + secrets.randbelow(1000) / 1000))
+            git(self.folder, "fetch", "--quiet", "origin", BRANCH)
+            git(self.folder, "reset", "--quiet", "--hard", "FETCH_HEAD")
+        raise TransientError(f"The data registry took no commit in {PUSHES} tries: too many writers at once.")
+
+    def _ahead(self) -> bool:
+        known = git(self.folder, "for-each-ref", "--format=%(objectname)", f"refs/remotes/origin/{BRANCH}").strip()
+        return git(self.folder, "rev-parse", "HEAD").strip() != known
+
+    def _pushed(self) -> bool:
+        try:
+            git(self.folder, "push", "--quiet", "origin", f"HEAD:refs/heads/{BRANCH}")
+        except CodaError as error:
+            text = str(error)
+            lost = (
+                "rejected",
+                "fetch first",
+                "non-fast-forward",
+                "cannot lock ref",
+                "failed to update ref",
+                "stale info",
+            )
+            if any(word in text for word in lost):
+                return False
+            raise
+        return True
+
+
+@contextmanager
+def cloned(url: str, remote: str, endpoint: str | None, near: Path | None = None) -> Iterator[Clone]:
+    """Clone the data registry, initialising an empty one, and forget the clone afterwards.
+
+    All commits are cloned: they hold nothing but .dvc files of some hundred bytes, and the history answers which
+    commit brought a batch.
+
+    Args:
+        url: Git URL or path of the registry.
+        remote: DVC remote.
+        endpoint: S3 endpoint URL; none for AWS itself.
+        near: Folder on the file system the data lies on, so that files can be linked and not copied.
+
+    Raises:
+        ConfigError: There is no such repository.
+        TransientError: It does not answer.
+    """
+    root = Path(tempfile.mkdtemp(prefix=".coda-data-", dir=near))
+    try:
+        if "://" not in url and "@" not in url and not Path(url).exists():
+            remedy = "Create it with `coda data init`, or correct CODA_DATA_REGISTRY."
+            problem = Problem(url, "no such repository", "a Git repository", remedy)
+            raise ConfigError("There is no data registry.", [problem])
+        git(root, "clone", "--quiet", "--no-tags", "--single-branch", "--", url, "registry")
+        clone = Clone(root / "registry", remote, endpoint)
+        if not (clone.folder / ".dvc").is_dir():
+            git(clone.folder, "checkout", "--quiet", "-B", BRANCH)
+            clone.initialise()
+        clone.configure()
+        yield clone
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def digest_in(pointer: str, path: str) -> str:
+    """Return the digest ('<md5>.dir') that a .dvc file names.
+
+    Raises:
+        CodaError: The file is no .dvc file of one folder.
+    """
+    try:
+        digest = yaml.safe_load(pointer)["outs"][0]["md5"]
+    except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
+        remedy = "Restore the file from the registry's Git history."
+        problem = Problem(f"{path}.dvc", repr(pointer[:100]), "a .dvc file with one output", remedy)
+        raise CodaError("The data registry holds a file that DVC did not write.", [problem]) from error
+    return str(digest)

@@ -1,0 +1,260 @@
+"""The data registry: a Git repository that names every accepted batch, and a DVC remote on S3 that holds the bytes.
+
+A revision (Git commit) and a digest (DVC's md5 of the folder) name one version of one batch for ever. Bytes are pushed
+before the commit that names them, so a commit never points at nothing; DVC's store is addressed by content, so pushing
+twice changes nothing.
+"""
+
+import hashlib
+import json
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coda.contracts import DataRevision
+from coda.errors import CodaError, ConfigError, IntegrityError, Problem, TransientError, raise_if_any
+from coda.settings import Settings
+from coda.storage.clone import BRANCH, Clone, cloned, digest_in
+from coda.storage.failures import disk_explained
+from coda.storage.objects import ObjectStore
+from coda.storage.programs import dvc, git
+
+
+@dataclass(frozen=True)
+class BatchToCommit:
+    """A batch folder, and the names it gets in the registry."""
+
+    source: str
+    batch: str
+    folder: Path
+
+    @property
+    def path(self) -> str:
+        """Path in the data registry."""
+        return f"data/{self.source}/{self.batch}"
+
+
+def create_registry(path: Path, remote: str) -> None:
+    """Create an empty data registry in a bare Git repository, with its first commit; one that is there stays.
+
+    Args:
+        path: Folder of the bare repository.
+        remote: DVC remote, ``s3://bucket/prefix``; nothing is written there yet.
+    """
+    with disk_explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+    git(path, "init", "--quiet", "--bare", f"--initial-branch={BRANCH}")
+    with cloned(str(path), remote, endpoint=None) as clone:
+        clone.publish({}, "")
+
+
+def commit_batches(
+    batches: Sequence[BatchToCommit], *, settings: Settings, run_id: str, near: Path | None = None
+) -> list[DataRevision]:
+    """Put batches into the registry, each once: content that is there already keeps the revision it has.
+
+    Args:
+        batches: The batches; all that are new go into one commit.
+        settings: Where the registry and its remote are.
+        run_id: Run that brings them, for the commit message.
+        near: Folder for temporary files; on the file system of the batches, files are linked and not copied.
+
+    Returns:
+        One revision a batch, in the order given.
+
+    Raises:
+        TransientError: Git or the object store does not answer, or too many writers pushed at once.
+        ConfigError: There is no such registry, or no right to use it.
+    """
+    if not batches:
+        return []
+    _require_files(batches)
+    _remote(settings).exists(".coda")  # fails in seconds, and in plain words, when the store is away
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint, near) as clone:
+        modes: dict[Path, int] = {}
+        try:
+            for item in batches:
+                _link_tree(item.folder, clone.folder / item.path, modes)
+            targets = [item.path for item in batches]
+            dvc(clone.folder, "add", "--quiet", *targets)
+            pointers = {path: (clone.folder / f"{path}.dvc").read_text(encoding="utf-8") for path in targets}
+            new = {path: text for path, text in pointers.items() if not _known(clone, path, text)}
+            if new:
+                dvc(clone.folder, "push", "--quiet", *(f"{path}.dvc" for path in new))
+                names = ", ".join(path.removeprefix("data/") for path in new)
+                clone.publish(new, f"Add {names}\n\nrun: {run_id}\n")
+        finally:
+            # DVC write-protects its cache, which shares its files with the batch folder while the clone lives
+            for file, mode in modes.items():
+                file.chmod(mode)
+        return [_revision(clone, item.path, digest_in(pointers[item.path], item.path)) for item in batches]
+
+
+def commit_batch(folder: Path, source: str, batch: str, *, settings: Settings, run_id: str) -> DataRevision:
+    """Put one batch into the registry; see `commit_batches`."""
+    return commit_batches([BatchToCommit(source, batch, folder)], settings=settings, run_id=run_id)[0]
+
+
+def list_batches(source: str, *, settings: Settings, revision: str | None = None) -> list[DataRevision]:
+    """Return the batches of a source, in the order in which they first came.
+
+    Args:
+        source: The source.
+        settings: Where the registry is.
+        revision: Commit to look at; the newest when not given.
+
+    Returns:
+        For each batch its newest version at that commit.
+    """
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
+        at = revision or "HEAD"
+        log = git(clone.folder, "log", "--reverse", "--format=%x00%H", "--name-only", at, "--", f"data/{source}/")
+        newest: dict[str, str] = {}
+        for entry in log.split("\0")[1:]:
+            commit, *names = entry.split()
+            for name in names:
+                if name.endswith(".dvc"):
+                    newest[name.removesuffix(".dvc")] = commit  # a dict keeps the place of the first insertion
+        found = []
+        for path, commit in newest.items():
+            pointer = clone.pointer(path, at)
+            if pointer is not None:  # none: somebody removed the batch
+                found.append(_named(path, commit, digest_in(pointer, path)))
+        return found
+
+
+def fetch_batches(revisions: Sequence[DataRevision], out: Path, *, settings: Settings) -> list[Path]:
+    """Fetch batches into a dataset folder, every byte verified.
+
+    Args:
+        revisions: What to fetch.
+        out: Dataset folder; batches come to ``<out>/<source>/<batch>``, replacing what is there.
+        settings: Where the registry and its remote are.
+
+    Returns:
+        The batch folders, in the order given.
+
+    Raises:
+        IntegrityError: The registry names another digest than the revision, or the store's bytes are not the
+            recorded ones; with the file's name.
+        TransientError: Git or the object store does not answer.
+    """
+    if not revisions:
+        return []
+    _remote(settings).exists(".coda")
+    with disk_explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint, out.parent) as clone:
+        for item in revisions:
+            _write_pointer(clone, item)
+        try:
+            dvc(clone.folder, "pull", "--quiet", *(f"{item.path}.dvc" for item in revisions))
+        except (ConfigError, TransientError):
+            raise
+        except CodaError:
+            for item in revisions:
+                _explain_missing(item, settings)
+            raise
+        return [_move(clone.folder / item.path, out / item.source / item.batch) for item in revisions]
+
+
+def fetch_batch(revision: DataRevision, out: Path, *, settings: Settings) -> Path:
+    """Fetch one batch; see `fetch_batches`."""
+    return fetch_batches([revision], out, settings=settings)[0]
+
+
+def _remote(settings: Settings) -> ObjectStore:
+    return ObjectStore(settings.data_remote, settings.s3_endpoint)
+
+
+def _require_files(batches: Sequence[BatchToCommit]) -> None:
+    problems = [
+        Problem(str(item.folder), "no files", "the folder of an ingested batch", "Run ingest first.")
+        for item in batches
+        if not item.folder.is_dir() or not any(path.is_file() for path in item.folder.rglob("*"))
+    ]
+    raise_if_any(ConfigError, "There is nothing to version.", problems)
+
+
+def _link_tree(folder: Path, target: Path, modes: dict[Path, int]) -> None:
+    def place(source: str, destination: str) -> str:
+        file = Path(source)
+        mode = stat.S_IMODE(file.stat().st_mode)
+        try:
+            Path(destination).hardlink_to(file)
+        except OSError:  # another file system, or one without links
+            return str(shutil.copy2(source, destination))
+        modes[file] = mode
+        return destination
+
+    if target.exists():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with disk_explained(target):
+        shutil.copytree(folder, target, copy_function=place)
+
+
+def _known(clone: Clone, path: str, pointer: str) -> bool:
+    before = clone.pointer(path)
+    return before is not None and digest_in(before, path) == digest_in(pointer, path)
+
+
+def _revision(clone: Clone, path: str, digest: str) -> DataRevision:
+    return _named(path, clone.last_change(path), digest)
+
+
+def _named(path: str, commit: str, digest: str) -> DataRevision:
+    _, source, batch = path.split("/", 2)
+    return DataRevision(source=source, batch=batch, path=path, revision=commit, digest=digest)
+
+
+def _write_pointer(clone: Clone, item: DataRevision) -> None:
+    pointer = clone.pointer(item.path, item.revision)
+    if pointer is None:
+        remedy = "Check CODA_DATA_REGISTRY, and whether its history was rewritten."
+        problem = Problem(f"{item.path} at {item.revision}", "nothing", "a version of the batch", remedy)
+        raise IntegrityError("The data registry does not hold this version of the batch.", [problem])
+    found = digest_in(pointer, item.path)
+    if found != item.digest:
+        remedy = "Find out who changed the record or the registry."
+        problem = Problem(f"{item.path} at {item.revision}", f"digest {found}", f"digest {item.digest}", remedy)
+        raise IntegrityError("The data registry holds other data under this revision.", [problem])
+    file = clone.folder / f"{item.path}.dvc"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(pointer, encoding="utf-8")
+
+
+def _explain_missing(item: DataRevision, settings: Settings) -> None:
+    """Look at every object of a batch that DVC could not fetch, and raise with the names of the bad ones."""
+    remote = _remote(settings)
+    remedy = "Restore the object from a backup; find out who deleted or changed it."
+    listing = remote.find(_object(item.digest))
+    where = f"{item.path} ({item.revision[:12]})"
+    if listing is None or hashlib.md5(listing, usedforsecurity=False).hexdigest() != item.digest.removesuffix(".dir"):
+        found = "nothing" if listing is None else "other bytes"
+        problem = Problem(f"{where}: list of files", found, remote.url(_object(item.digest)), remedy)
+        raise IntegrityError("The store behind the data registry does not hold this batch.", [problem])
+    problems = []
+    for entry in json.loads(listing):
+        content = remote.find(_object(entry["md5"]))
+        if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != entry["md5"]:
+            found = "nothing" if content is None else "other bytes"
+            problems.append(Problem(f"{where}: {entry['relpath']}", found, f"MD5 {entry['md5']}", remedy))
+    raise_if_any(IntegrityError, "The store behind the data registry does not hold what was recorded.", problems)
+
+
+def _object(digest: str) -> str:
+    return f"files/md5/{digest[:2]}/{digest[2:]}"
+
+
+def _move(folder: Path, target: Path) -> Path:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(0o644)  # DVC write-protects what it links to its cache
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
+    folder.replace(target)
+    return target

@@ -1,0 +1,143 @@
+"""What an S3 client raises, in the words of this library: who must act, and on what."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from boto3.exceptions import S3UploadFailedError
+from botocore import exceptions as aws
+from s3transfer.exceptions import RetriesExceededError
+from urllib3.exceptions import HTTPError as Urllib3Error
+
+from coda.errors import CodaError, ConfigError, Problem, TransientError
+
+
+class ObjectNotFoundError(CodaError):
+    """There is no object of this name (or no longer)."""
+
+
+MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+LOST_RACE = frozenset({"PreconditionFailed", "412"})
+COLLISION = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
+"""Two conditional writes met inside the service; it asks to try again."""
+
+_BUSY = frozenset(
+    {
+        "InternalError", "InternalServerError", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite",
+        "RequestTimeout", "RequestTimeoutException", "Throttling", "ThrottlingException", "TooManyRequests",
+        "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "500", "502", "503", "504", "429",
+    }
+)  # fmt: skip
+
+_REMEDIES = {
+    "NoSuchBucket": "Create the bucket, or correct its name in the settings (docs/settings.md).",
+    "InvalidAccessKeyId": "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+    "SignatureDoesNotMatch": "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+    "AccessDenied": "Give this identity the right it lacks on this bucket and prefix.",
+    "403": "Give this identity the right it lacks on this bucket and prefix.",
+    "RequestTimeTooSkewed": "Set this machine's clock; it differs too much from the service's.",
+    "PermanentRedirect": "Set AWS_DEFAULT_REGION to the region of the bucket.",
+    "301": "Set AWS_DEFAULT_REGION to the region of the bucket.",
+    "ExpiredToken": "Renew the credentials.",
+    "NotImplemented": "Use an object store that supports this request (docs/decisions/0003-release-log.md).",
+}
+
+BROKEN_OFF = (aws.ReadTimeoutError, aws.ResponseStreamingError, aws.IncompleteReadError, Urllib3Error)
+"""What reading a body raises when the connection breaks off."""
+
+_AWAY = (
+    aws.HTTPClientError,
+    aws.ConnectionError,
+    aws.ConnectTimeoutError,
+    aws.EndpointConnectionError,
+    aws.ConnectionClosedError,
+    *BROKEN_OFF,
+    RetriesExceededError,
+    ConnectionError,
+)
+
+_UNUSABLE = (
+    aws.NoCredentialsError,
+    aws.PartialCredentialsError,
+    aws.CredentialRetrievalError,
+    aws.ParamValidationError,
+)
+
+
+def code_of(error: aws.ClientError) -> str:
+    """Return the service's own error code, or the HTTP status where it sent none."""
+    answer = error.response
+    code = str(answer.get("Error", {}).get("Code", ""))
+    return code or str(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+
+
+@contextmanager
+def explained(action: str, uri: str, endpoint: str | None) -> Iterator[None]:
+    """Turn what boto3 raises inside the block into the errors of this library.
+
+    Args:
+        action: What is being done, as a verb: "read", "write", "list".
+        uri: Full URI of the object or prefix, for the message.
+        endpoint: Endpoint URL, for the message; none for AWS itself.
+
+    Raises:
+        TransientError: The service is away, overloaded or answered 5xx after boto3's own retries.
+        ConfigError: The bucket, the credentials, the rights, the clock or the local disk must be put right.
+        ObjectNotFoundError: There is no such object.
+    """
+    service = endpoint or "AWS S3"
+    try:
+        yield
+    except aws.ClientError as error:
+        raise _answered(error, action, uri, service) from error
+    except S3UploadFailedError as error:
+        raise TransientError(f"Could not {action} {uri}: {error}") from error
+    except _AWAY as error:
+        problem = Problem(
+            service,
+            f"{type(error).__name__}: {_one_line(error)}",
+            "an object store that answers",
+            "Check that the service is up and reachable from here; the step can be repeated safely.",
+        )
+        raise TransientError(f"Could not {action} {uri}: the object store does not answer.", [problem]) from error
+    except _UNUSABLE as error:
+        remedy = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or an AWS profile or role (docs/settings.md)."
+        problem = Problem(service, _one_line(error), "usable credentials and names", remedy)
+        raise ConfigError(f"Could not {action} {uri}.", [problem]) from error
+
+
+@contextmanager
+def disk_explained(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk inside the block into a ConfigError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}:
+            raise
+        remedy = "Free some space or choose another folder; the step can be repeated safely."
+        problem = Problem(str(path), str(error.strerror), "a folder with free space that can be written", remedy)
+        raise ConfigError(f"{path} cannot be written.", [problem]) from error
+
+
+def _answered(error: aws.ClientError, action: str, uri: str, service: str) -> CodaError:
+    code = code_of(error)
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) or 0)
+    words = _one_line(error.response.get("Error", {}).get("Message") or error)
+    if code in MISSING:
+        remedy = "Check the name; if it was there before, look who deleted it."
+        problem = Problem(uri, "no object", "an object of this name", remedy)
+        return ObjectNotFoundError(f"Could not {action} {uri}: there is no such object.", [problem])
+    if code in _REMEDIES:
+        problem = Problem(uri, f"{code} ({words}) from {service}", "an accepted request", _REMEDIES[code])
+        return ConfigError(f"Could not {action} {uri}.", [problem])
+    if code in _BUSY or status >= 500 or status == 429:
+        remedy = "Repeat the step later; if it lasts, look at the service's own log."
+        problem = Problem(service, f"{code} ({words})", "an answer", remedy)
+        return TransientError(f"Could not {action} {uri}: the object store is overloaded or failing.", [problem])
+    problem = Problem(uri, f"{code} ({words}) from {service}", "an accepted request", "Look at the service's log.")
+    return CodaError(f"Could not {action} {uri}.", [problem])
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).split())[:300]

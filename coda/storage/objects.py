@@ -1,0 +1,323 @@
+"""ObjectStore: one bucket and prefix of any S3-compatible service, with conditional create.
+
+Works with AWS S3, Ceph RGW, SeaweedFS and moto: path-style addresses, signature version 4, and no request checksums
+that older services refuse. Nothing here compares and swaps with If-Match, which Ceph 16 refuses even for the current
+version; `put_if_absent` (If-None-Match: *) is what claims and the release log are built on (decision 0003).
+"""
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from coda.errors import ConfigError, Problem, TransientError
+from coda.settings import Settings
+from coda.storage import bulk
+from coda.storage.failures import (
+    BROKEN_OFF,
+    COLLISION,
+    LOST_RACE,
+    MISSING,
+    ObjectNotFoundError,
+    code_of,
+    disk_explained,
+    explained,
+)
+
+WHOLE_BYTES: Final = 8 * 1024 * 1024
+"""Files up to this size are sent and read with one request; larger ones in parts of this size."""
+
+_WRITER = "coda-writer"
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object as a listing shows it.
+
+    Attributes:
+        key: Key relative to the store's prefix.
+        size: Size in bytes.
+        etag: Entity tag without quotation marks.
+        modified: Time of the last write, with time zone.
+    """
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return bucket and prefix of ``s3://bucket/prefix``; the prefix has no slash at its ends.
+
+    Raises:
+        ConfigError: It is no S3 URI with a bucket.
+    """
+    scheme, marker, rest = uri.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "s3" or not marker or not bucket:
+        problem = Problem(uri, "something else", "s3://bucket/prefix", "Correct the address.")
+        raise ConfigError(f"{uri!r} is not the address of an object store.", [problem])
+    return bucket, prefix.strip("/")
+
+
+def store_for(uri: str, settings: Settings) -> "ObjectStore":
+    """Return the store at ``s3://bucket/prefix`` behind the endpoint of these settings."""
+    return ObjectStore(uri, settings.s3_endpoint)
+
+
+def locate(uri: str, settings: Settings) -> tuple["ObjectStore", str]:
+    """Return the store of an object's folder, and the object's name in it.
+
+    Args:
+        uri: Address of one object: ``s3://bucket/folder/name``.
+        settings: Where the services are.
+    """
+    bucket, key = split_uri(uri)
+    folder, _, name = key.rpartition("/")
+    return ObjectStore(f"s3://{bucket}/{folder}", settings.s3_endpoint), name
+
+
+class ObjectStore:
+    """One bucket and prefix. Threads may share it; it can be pickled (the connection is made anew on first use).
+
+    Keys are relative to the prefix of the URI. Every method raises TransientError when the service is away or
+    overloaded after boto3's own retries, and ConfigError when bucket, credentials or rights must be put right.
+    """
+
+    def __init__(self, uri: str, endpoint: str | None = None, *, attempts: int = 4, timeout_s: float = 30) -> None:
+        """Name the place; nothing is connected yet.
+
+        Args:
+            uri: ``s3://bucket`` or ``s3://bucket/prefix``.
+            endpoint: URL of the service; none for AWS itself.
+            attempts: Tries of one request, the first included.
+            timeout_s: Seconds without a byte after which a request counts as failed.
+
+        Raises:
+            ConfigError: The URI or the endpoint cannot be one.
+        """
+        self.bucket, self.prefix = split_uri(uri)
+        self.endpoint = endpoint
+        self.attempts = attempts
+        self.timeout_s = timeout_s
+        if endpoint is not None and urlsplit(endpoint).scheme not in {"http", "https"}:
+            problem = Problem("AWS_ENDPOINT_URL_S3", endpoint, "http://host:port or https://host", "Correct it.")
+            raise ConfigError("The endpoint of the object store cannot be used.", [problem])
+        self._client: Any = None
+        self._process = -1
+        self._lock = threading.Lock()
+
+    @property
+    def uri(self) -> str:
+        """Address of the store, without a slash at the end."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def url(self, key: str) -> str:
+        """Return the full address of an object: ``s3://bucket/prefix/key``."""
+        return f"s3://{self.bucket}/{self.path(key)}"
+
+    def path(self, key: str) -> str:
+        """Return the key inside the bucket."""
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+        """
+        for attempt in range(1, self.attempts + 1):
+            with explained("read", self.url(key), self.endpoint):
+                body = self.client.get_object(Bucket=self.bucket, Key=self.path(key))["Body"]
+                try:
+                    return bytes(body.read())
+                except BROKEN_OFF:
+                    # boto3 sends a request again, but never finishes a body that broke off half-way
+                    if attempt == self.attempts:
+                        raise
+        raise TransientError(f"Could not read {self.url(key)}.")
+
+    def find(self, key: str) -> bytes | None:
+        """Return an object's bytes, or none when there is no such object."""
+        try:
+            return self.get(key)
+        except ObjectNotFoundError:
+            return None
+
+    def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
+        """Write an object, whole or not at all, over whatever was there."""
+        with explained("write", self.url(key), self.endpoint):
+            self.client.put_object(Bucket=self.bucket, Key=self.path(key), Body=data, ContentType=content_type)
+
+    def put_if_absent(self, key: str, data: bytes, content_type: str = "application/json") -> bool:
+        """Create an object unless it exists; of any number of writers at once exactly one gets True.
+
+        A write whose answer was lost and which boto3 sent again is recognised by a mark in the object's metadata, so
+        the winner never takes itself for a loser.
+        """
+        writer = uuid.uuid4().hex
+        for attempt in range(1, self.attempts + 1):
+            with explained("create", self.url(key), self.endpoint):
+                try:
+                    self.client.put_object(
+                        Bucket=self.bucket,
+                        Key=self.path(key),
+                        Body=data,
+                        ContentType=content_type,
+                        IfNoneMatch="*",
+                        Metadata={_WRITER: writer},
+                    )
+                except ClientError as error:
+                    code = code_of(error)
+                    if code in LOST_RACE:
+                        retried = attempt > 1 or error.response["ResponseMetadata"].get("RetryAttempts", 0) > 0
+                        return retried and self._head(key).get("Metadata", {}).get(_WRITER) == writer
+                    if code not in COLLISION or attempt == self.attempts:
+                        raise
+                else:
+                    return True
+            time.sleep(0.1 * attempt)
+        raise TransientError(f"Could not create {self.url(key)}: the object store kept asking to try again.")
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is such an object."""
+        return self.size(key) is not None
+
+    def size(self, key: str) -> int | None:
+        """Return the size in bytes, or none when there is no such object."""
+        with explained("look up", self.url(key), self.endpoint):
+            answer = self._head(key)
+        return int(answer["ContentLength"]) if answer else None
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield all objects whose key starts with `prefix`, in the order of their keys (UTF-8 bytes)."""
+        pages = self.client.get_paginator("list_objects_v2")
+        with explained("list", self.url(prefix), self.endpoint):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self._within(prefix)):
+                for item in page.get("Contents", ()):
+                    key = item["Key"][len(self.prefix) + 1 if self.prefix else 0 :]
+                    yield ObjectInfo(key, int(item["Size"]), item["ETag"].strip('"'), item["LastModified"])
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """Yield the next path segment below `prefix` ('' or ending in '/'), once each, without a slash."""
+        pages = self.client.get_paginator("list_objects_v2")
+        with explained("list", self.url(prefix), self.endpoint):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self._within(prefix), Delimiter="/"):
+                for item in page.get("CommonPrefixes", ()):
+                    yield item["Prefix"].rstrip("/").rpartition("/")[2]
+
+    def download(self, key: str, path: Path) -> Path:
+        """Write an object to a file, whole or not at all, and return the path.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+            ConfigError: The file cannot be written (full disk, no right).
+        """
+        with explained("download", self.url(key), self.endpoint), disk_explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.client.download_file(self.bucket, self.path(key), str(path), Config=self._transfer)
+        return path
+
+    def upload(self, path: Path, key: str, content_type: str = "application/octet-stream") -> None:
+        """Write a file to an object; large files in parts, visible only when complete."""
+        with explained("upload", self.url(key), self.endpoint), path.open("rb") as file:
+            if path.stat().st_size <= WHOLE_BYTES:
+                self.client.put_object(Bucket=self.bucket, Key=self.path(key), Body=file, ContentType=content_type)
+            else:
+                self.client.upload_fileobj(
+                    file, self.bucket, self.path(key), ExtraArgs={"ContentType": content_type}, Config=self._transfer
+                )
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        with explained("delete", self.url(key), self.endpoint):
+            self.client.delete_object(Bucket=self.bucket, Key=self.path(key))
+
+    def upload_folder(
+        self,
+        folder: Path,
+        prefix: str = "",
+        *,
+        last: tuple[str, ...] = ("manifest.json",),
+        workers: int = 8,
+        progress: bulk.Progress | None = None,
+    ) -> int:
+        """Send all files below a folder; see `coda.storage.bulk.upload_folder`."""
+        return bulk.upload_folder(self, folder, prefix, last=last, workers=workers, progress=progress)
+
+    def download_folder(
+        self, prefix: str, folder: Path, *, workers: int = 8, progress: bulk.Progress | None = None
+    ) -> tuple[Path, ...]:
+        """Fetch all objects below a prefix; see `coda.storage.bulk.download_folder`."""
+        return bulk.download_folder(self, prefix, folder, workers=workers, progress=progress)
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket unless it exists (embedded services and tests; real buckets are made by their owner)."""
+        with explained("create the bucket of", self.uri, self.endpoint):
+            try:
+                self.client.create_bucket(Bucket=self.bucket)
+            except ClientError as error:
+                if code_of(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                    raise
+
+    @property
+    def client(self) -> Any:
+        """The boto3 client of this process, made on first use."""
+        with self._lock:
+            if self._client is None or self._process != os.getpid():
+                with explained("connect to", self.uri, self.endpoint):
+                    self._client = self._connect()
+                self._process = os.getpid()
+            return self._client
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = ("bucket", "prefix", "endpoint", "attempts", "timeout_s")
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _client=None, _process=-1, _lock=threading.Lock())
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({self.uri!r}, {self.endpoint!r})"
+
+    def _connect(self) -> Any:
+        session = boto3.session.Session()
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            retries={"mode": "standard", "max_attempts": self.attempts},
+            connect_timeout=min(5.0, self.timeout_s),
+            read_timeout=self.timeout_s,
+            max_pool_connections=32,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        region = session.region_name or "us-east-1"
+        return session.client("s3", endpoint_url=self.endpoint, region_name=region, config=config)
+
+    @property
+    def _transfer(self) -> TransferConfig:
+        return TransferConfig(multipart_threshold=WHOLE_BYTES, multipart_chunksize=WHOLE_BYTES, max_concurrency=4)
+
+    def _within(self, prefix: str) -> str:
+        return f"{self.prefix}/{prefix}" if self.prefix else prefix
+
+    def _head(self, key: str) -> dict[str, Any]:
+        try:
+            return dict(self.client.head_object(Bucket=self.bucket, Key=self.path(key)))
+        except ClientError as error:
+            if code_of(error) in MISSING:
+                return {}
+            raise

@@ -1,0 +1,111 @@
+"""git and DVC as other processes, with their failures in the words of this library.
+
+Both are run through their command lines, which are their stable interface. Neither sees the user's hooks, asks for a
+password, writes analytics or looks for updates.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from coda.errors import CodaError, ConfigError, Problem, TransientError
+
+_AWAY = re.compile(
+    r"could not connect|connect timeout|read timeout|timed out|connection (was )?(reset|refused|closed)|unreachable"
+    r"|could not resolve host|temporary failure in name resolution|slowdown|service ?unavailable|internal ?error"
+    r"|bad gateway|http 5\d\d|error: 5\d\d|early eof|unexpected disconnect|hung up|broken pipe|too many requests",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(
+    r"permission denied|access ?denied|forbidden|authentication failed|could not read username|credential"
+    r"|does not appear to be a git repository|repository .* (not found|does not exist)|no such remote|dubious ownership"
+    r"|nosuchbucket|invalidaccesskeyid|signaturedoesnotmatch|bucket .* does not exist",
+    re.IGNORECASE,
+)
+_FULL = re.compile(r"no space left|disk quota exceeded|read-only file system", re.IGNORECASE)
+
+_OF_ANOTHER_REPOSITORY = frozenset(
+    {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}
+)
+"""Variables that git sets inside a hook; they would turn every command to the hook's repository."""
+
+GIT_IDENTITY = {
+    "GIT_AUTHOR_NAME": "coda", "GIT_AUTHOR_EMAIL": "coda@localhost",
+    "GIT_COMMITTER_NAME": "coda", "GIT_COMMITTER_EMAIL": "coda@localhost",
+}  # fmt: skip
+
+
+def git(folder: Path, *arguments: str, timeout_s: float = 300) -> str:
+    """Run git in a folder and return what it prints.
+
+    Raises:
+        TransientError: The remote does not answer, or git took longer than `timeout_s`.
+        ConfigError: The repository is not there, or access is refused, or the disk is full.
+        CodaError: Anything else that git refuses, with its own last lines.
+    """
+    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgsign=false", "-c", "gc.auto=0", *arguments]
+    return _run(command, folder, {"GIT_TERMINAL_PROMPT": "0", **GIT_IDENTITY}, timeout_s)
+
+
+def dvc(folder: Path, *arguments: str, timeout_s: float = 4 * 3600) -> str:
+    """Run DVC in a clone of the data registry and return what it prints; see `git` for the errors."""
+    variables = {
+        "DVC_NO_ANALYTICS": "1",
+        # the default is a folder in /var/tmp that all users of a machine share
+        "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc-site"),
+        "DVC_GLOBAL_CONFIG_DIR": str(folder.parent / "dvc-global"),
+        "DVC_SYSTEM_CONFIG_DIR": str(folder.parent / "dvc-system"),
+    }
+    return _run([sys.executable, "-m", "dvc", *arguments], folder, variables, timeout_s)
+
+
+def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str], timeout_s: float) -> str:
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_REPOSITORY}
+    name = "dvc" if "dvc" in command else "git"
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**environment, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        problem = Problem(name, "no such program", f"{name} on the PATH", f"Install {name}.")
+        raise ConfigError(f"{name} cannot be run.", [problem]) from error
+    except subprocess.TimeoutExpired as error:
+        raise TransientError(f"{name} {_verb(command)} took longer than {timeout_s:.0f} s and was stopped.") from error
+    if done.returncode != 0:
+        raise _failure(name, _verb(command), done.returncode, done.stderr + "\n" + done.stdout)
+    return done.stdout
+
+
+def _failure(name: str, verb: str, code: int, output: str) -> CodaError:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    telling = [line for line in lines if re.match(r"(error|fatal|remote|ssh)\b", line, re.IGNORECASE)] or lines
+    # addresses may hold a user's password
+    words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", " ".join(telling[-4:]))[:500]
+    message = f"{name} {verb} failed."
+    found = words or f"exit code {code}"
+    if _FULL.search(output):
+        return ConfigError(message, [Problem(name, found, "free disk space", "Free some space and repeat the step.")])
+    if _REFUSED.search(output):
+        remedy = "Check CODA_DATA_REGISTRY, CODA_DATA_REMOTE and the credentials (docs/settings.md)."
+        return ConfigError(message, [Problem(name, found, "a data registry this process may use", remedy)])
+    if _AWAY.search(output):
+        remedy = "Check that it is up; the step can be repeated safely."
+        return TransientError(message, [Problem(name, found, "a data registry that answers", remedy)])
+    return CodaError(message, [Problem(name, found, "success", "Read the message; docs/registry.md may help.")])
+
+
+def _verb(command: Sequence[str]) -> str:
+    start = command.index("dvc") + 1 if "dvc" in command else 1
+    words = [word for word in command[start:] if not word.startswith("-") and "=" not in word]
+    return words[0] if words else ""

@@ -1,0 +1,70 @@
+"""Checkpoints of a running training: written whole, verified when read, and tied to the experiment they belong to."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from coda.errors import ConfigError, IntegrityError, Problem
+from coda.networks import artifact
+
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """A folder of checkpoints, one sub-folder an iteration.
+
+    Attributes:
+        folder: Local folder; made when the first checkpoint is written.
+        written: Called with each finished checkpoint, for example to copy it to object storage.
+    """
+
+    folder: Path
+    written: Callable[[Path], None] | None = None
+
+    def save(self, iteration: int, fingerprint: str, tensors: Mapping[str, Tensor], records: Mapping[str, Any]) -> Path:
+        """Write the checkpoint after `iteration` iterations, and forget all but the last two."""
+        path = self.folder / f"{iteration:08d}"
+        config = {"kind": "checkpoint", "iteration": iteration, "fingerprint": fingerprint, "records": dict(records)}
+        artifact.save(path, tensors, config)
+        for old in self.finished()[:-KEPT]:
+            shutil.rmtree(old)
+        if self.written is not None:
+            self.written(path)
+        return path
+
+    def finished(self) -> list[Path]:
+        """Return the checkpoints, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if path.is_dir() and path.name.isdigit())
+
+    def latest(self, fingerprint: str) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+        """Return the newest intact checkpoint: iteration, tensors and records; None when there is none.
+
+        A checkpoint that was cut short (a full disk, a broken copy) is passed over for the one before it.
+
+        Raises:
+            ConfigError: It belongs to another experiment: other data, parameters, seed or start.
+        """
+        for path in reversed(self.finished()):
+            try:
+                tensors, config = artifact.load(path)
+            except IntegrityError:
+                continue
+            if config["fingerprint"] != fingerprint:
+                remedy = f"Remove {self.folder}, or start the run under another id."
+                problem = Problem(
+                    str(path), "a checkpoint of another experiment", "the same data and parameters", remedy
+                )
+                raise ConfigError("The checkpoint does not belong to this training.", [problem])
+            return int(config["iteration"]), tensors, config["records"]
+        return None
+
+    def forget(self) -> None:
+        """Remove all checkpoints: the training is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,57 @@
+"""Collapse alarms: numbers that show when self-supervision has stopped to tell images apart (method section 2.1)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LOSS_MARGIN, SPREAD_LIMIT, ENTROPY_LIMIT = 0.01, 0.05, 0.05
+
+
+@dataclass(frozen=True)
+class Health:
+    """State of a training run at one iteration.
+
+    Attributes:
+        loss_share: Loss over ln(prototypes); pinned at 1, student and teacher are uniform.
+        teacher_entropy: Mean entropy of the teacher's distributions over ln(prototypes): 1 is uniform, 0 a point.
+        mean_entropy: Entropy of their mean over ln(prototypes): near 0, all images share one prototype.
+        feature_spread: Deviation of the L2-normalised features over the batch, times the square root of their width:
+            about 1 when directions are spread evenly, 0 when all images look alike to the teacher.
+    """
+
+    loss_share: float
+    teacher_entropy: float
+    mean_entropy: float
+    feature_spread: float
+
+    def alarms(self) -> tuple[str, ...]:
+        """Return what is wrong, in words; nothing when all is well."""
+        found = []
+        if abs(self.loss_share - 1) < LOSS_MARGIN and self.teacher_entropy > 1 - LOSS_MARGIN:
+            found.append("the loss is pinned at the logarithm of the number of prototypes: every image looks uniform")
+        if self.mean_entropy < ENTROPY_LIMIT:
+            found.append("all images fall on one prototype")
+        if self.feature_spread < SPREAD_LIMIT:
+            found.append("the teacher's features are the same for all images")
+        return tuple(found)
+
+
+@torch.no_grad()
+def measure_health(loss: float, teacher_probabilities: Tensor, features: Tensor) -> Health:
+    """Return the health of one iteration.
+
+    Args:
+        loss: DINO loss.
+        teacher_probabilities: Shape (..., prototypes).
+        features: Pooled teacher features, shape (images, width).
+    """
+    q = teacher_probabilities.flatten(0, -2)
+    scale = math.log(q.shape[-1])
+    entropy = float(torch.special.entr(q).sum(dim=-1).mean()) / scale
+    mean_entropy = float(torch.special.entr(q.mean(dim=0)).sum()) / scale
+    directions = F.normalize(features.float(), dim=-1)
+    spread = float(directions.std(dim=0, correction=0).mean()) * math.sqrt(features.shape[-1])
+    return Health(loss / scale, entropy, mean_entropy, spread)

@@ -1,0 +1,47 @@
+"""What a training reports while it runs."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report.
+
+    Attributes:
+        done: Iterations done.
+        total: Iterations in all.
+        samples_per_s: Fields a second since the start (or the resume).
+        remaining_s: Estimated seconds to the end.
+        note: A few words, such as the loss.
+    """
+
+    done: int
+    total: int
+    samples_per_s: float
+    remaining_s: float
+    note: str
+
+
+Report = Callable[[Progress], None]
+
+
+class Clock:
+    """Turns iterations into rates."""
+
+    def __init__(self, done: int, total: int, batch_size: int) -> None:
+        """Start the clock at iteration `done` of `total`."""
+        self._first, self._total, self._batch_size = done, total, batch_size
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._started
+
+    def progress(self, done: int, note: str) -> Progress:
+        """Return the report after `done` iterations."""
+        rate = (done - self._first) / max(self.seconds, 1e-9)
+        remaining = (self._total - done) / rate if rate > 0 else float("nan")
+        return Progress(done, self._total, rate * self._batch_size, remaining, note)

@@ -1,0 +1,93 @@
+"""What arrives becomes a first state in the ledger: landed, or refused for a manifest that cannot be used."""
+
+import time
+from collections.abc import Callable, Collection
+
+from coda.settings import Settings
+from coda.storage.objects import store_for
+from coda.trigger.batches import in_words, missing_files, read_arrival
+from coda.trigger.ledger import Ledger, LedgerState
+from coda.trigger.metrics import TriggerMetrics
+from coda.trigger.polling import Poll
+from coda.trigger.queue import Queue
+
+
+class Arrivals:
+    """Looks at queue and landing prefix, and writes down each manifest's version once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        metrics: TriggerMetrics,
+        *,
+        ignored: Callable[[], Collection[str]],
+        poll: bool,
+        queue: bool,
+    ) -> None:
+        """Set up the front ends.
+
+        Args:
+            settings: Where landing prefix and queue are.
+            ledger: Where arrivals are written.
+            metrics: What is counted.
+            ignored: Returns the sources whose batches start nothing.
+            poll: List the landing prefix.
+            queue: Read the queue, when one is configured.
+        """
+        self.landing = store_for(settings.landing, settings)
+        self._ledger = ledger
+        self._metrics = metrics
+        self._ignored = ignored
+        self._poll = Poll(self.landing) if poll else None
+        self._queue = Queue(settings.queue_url, self.landing, ledger.store) if queue and settings.queue_url else None
+        self._polled = float("-inf")
+
+    def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0) -> list[LedgerState]:
+        """Look everywhere once.
+
+        Args:
+            wait_s: Seconds to wait for a first message.
+            poll_every_s: List the landing prefix only when the last time is so long ago.
+
+        Returns:
+            Versions that were refused as they arrived.
+
+        Raises:
+            TransientError: Object store or queue are away; what was not seen stays where it is.
+        """
+        refused: list[LedgerState] = []
+        if self._queue is not None:
+            self._queue.drain(lambda key: self.take(key, refused), wait_s=wait_s)
+        if self._poll is not None and time.monotonic() - self._polled >= poll_every_s:
+            for key in self._poll.keys():  # noqa: SIM118  not a mapping
+                if self.take(key, refused):
+                    self._poll.settle(key)
+            self._polled = time.monotonic()
+        self._metrics.last_poll.set_to_current_time()
+        return refused
+
+    def take(self, key: str, refused: list[LedgerState]) -> bool:
+        """Write down the manifest at `key` unless this version of it is known.
+
+        Returns:
+            True: what is at the key is in the ledger, or is nothing that belongs there.
+        """
+        arrival = read_arrival(self.landing, key)
+        if arrival is None or arrival.version.source in self._ignored():
+            return True
+        version = arrival.version
+        if self._ledger.last(version) is not None:
+            self._metrics.events.labels(outcome="repeated").inc()
+            return True
+        if arrival.manifest is None:
+            state = self._ledger.append(version, "refused", after=None, reasons=in_words(arrival.problems))
+            self._metrics.events.labels(outcome="invalid").inc()
+            if state is not None:
+                refused.append(state)
+            return True
+        missing = missing_files(self.landing, version, arrival.manifest)
+        reasons = (f"waits for {len(missing)} file(s)", *in_words(missing)) if missing else ()
+        self._ledger.append(version, "landed", after=None, reasons=reasons)
+        self._metrics.events.labels(outcome="claimed").inc()
+        return True

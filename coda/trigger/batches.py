@@ -1,0 +1,163 @@
+"""Batch versions: a manifest that was found, what it says, and whether its files are all there."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from coda.contracts import MANIFEST_NAME, BatchManifest
+from coda.errors import ContractError, Problem
+from coda.storage.objects import ObjectStore
+
+MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+"""A manifest above this size is refused unread: 64 MiB are about 300,000 files."""
+
+SHOWN = 5
+"""Files named in a reason; the rest are counted."""
+
+_SLUG = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+
+
+@dataclass(frozen=True)
+class BatchVersion:
+    """One version of one batch: what is claimed, run and recorded once.
+
+    Attributes:
+        source: Laboratory, from the key of the manifest.
+        batch: Batch, from the key of the manifest.
+        digest: SHA-256 of the manifest's canonical JSON; of its bytes when it cannot be read.
+        key: Key of the manifest below the landing prefix.
+    """
+
+    source: str
+    batch: str
+    digest: str
+    key: str
+
+    @property
+    def folder(self) -> str:
+        """Folder of this version in the ledger."""
+        return f"ledger/{self.source}/{self.batch}/{self.digest[:16]}"
+
+    @property
+    def run_id(self) -> str:
+        """Name of the one run for this version: the same after every crash, so it can be looked up."""
+        return f"adapt-{self.source}-{self.batch}-{self.digest[:16]}"
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A manifest as it was found.
+
+    Attributes:
+        version: What it is a version of.
+        manifest: The document; none when it cannot be used.
+        problems: Why it cannot be used, all of it.
+    """
+
+    version: BatchVersion
+    manifest: BatchManifest | None
+    problems: tuple[Problem, ...] = ()
+
+
+def is_manifest(key: str) -> bool:
+    """Return whether a key below the landing prefix is that of a manifest."""
+    return key == MANIFEST_NAME or key.endswith(f"/{MANIFEST_NAME}")
+
+
+def read_arrival(landing: ObjectStore, key: str) -> Arrival | None:
+    """Read the manifest at `key`.
+
+    Returns:
+        What was found; a manifest that cannot be used comes with its problems, never as an exception. None when the
+        object is not there (any more).
+
+    Raises:
+        TransientError: The object store is away.
+    """
+    size = landing.size(key)
+    if size is None:
+        return None
+    where = landing.url(key)
+    if size > MAX_MANIFEST_BYTES:
+        found, expected = f"{size} bytes", f"at most {MAX_MANIFEST_BYTES}"
+        problem = Problem(where, found, expected, "Deliver the plates as several batches.")
+        source, batch, _ = _place(where, key)
+        return Arrival(
+            BatchVersion(source, batch, hashlib.sha256(f"{key} {size}".encode()).hexdigest(), key), None, (problem,)
+        )
+    body = landing.find(key)
+    if body is None:
+        return None
+    source, batch, problems = _place(where, key)
+    try:
+        manifest = BatchManifest.parse(body, where)
+    except ContractError as error:
+        digest = hashlib.sha256(body).hexdigest()
+        return Arrival(BatchVersion(source, batch, digest, key), None, (*problems, *error.problems))
+    if not problems:
+        for name, said, lies in (("source", manifest.source, source), ("batch", manifest.batch, batch)):
+            if said != lies:
+                remedy = f"Write the manifest to {manifest.source}/{manifest.batch}/{MANIFEST_NAME} or correct it."
+                problems.append(Problem(f"{where}: {name}", repr(said), f"{lies!r}, as in its key", remedy))
+    version = BatchVersion(source, batch, manifest.digest(), key)
+    return Arrival(version, None if problems else manifest, tuple(problems))
+
+
+def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchManifest) -> list[Problem]:
+    """Return one problem for each file of the manifest that is not there with its size.
+
+    One listing of the batch's folder, whatever the number of files. Digests are checked where the bytes are read
+    anyway, in ingest.
+    """
+    folder = version.key.removesuffix(MANIFEST_NAME)
+    sizes = {item.key: item.size for item in landing.list(folder)}
+    problems = []
+    for plate in manifest.plates:
+        for file in plate.files:
+            size = sizes.get(folder + file.path)
+            if size != file.size_bytes:
+                found = "nothing" if size is None else f"{size} bytes"
+                where = f"plate {plate.plate}, {file.path}"
+                problems.append(Problem(where, found, f"{file.size_bytes} bytes", "Upload the file (again)."))
+    return problems
+
+
+def in_words(problems: Iterable[Problem]) -> tuple[str, ...]:
+    """Return problems as lines; beyond the first few only their number."""
+    lines = [str(problem) for problem in problems]
+    rest = len(lines) - SHOWN
+    return tuple(lines[:SHOWN]) + ((f"... and {rest} more",) if rest > 0 else ())
+
+
+def require_version(dataset: Path, digest: str) -> None:
+    """Refuse a dataset that was read from another version of its manifest than the one that was claimed.
+
+    A producer may replace the manifest between the claim and the run; the newer version has a claim and a run of its
+    own, and this run must not take its place.
+
+    Args:
+        dataset: Dataset folder from ingest.
+        digest: Digest of the claimed manifest; empty when nothing was claimed.
+
+    Raises:
+        ContractError: A manifest in the folder has another digest.
+    """
+    if not digest:
+        return
+    for path in sorted(dataset.glob(f"*/*/{MANIFEST_NAME}")):
+        found = BatchManifest.read(path).digest()
+        if found != digest:
+            remedy = "Nothing is to be done: the newer version is run by itself."
+            problem = Problem(f"{path.parent.parent.name}/{path.parent.name}", found[:16], digest[:16], remedy)
+            raise ContractError("The manifest was replaced after this run was started for it.", [problem])
+
+
+def _place(where: str, key: str) -> tuple[str, str, list[Problem]]:
+    parts = key.split("/")
+    if len(parts) == 3 and _SLUG.match(parts[0]) and _SLUG.match(parts[1]):
+        return parts[0], parts[1], []
+    remedy = "Use names of letters, digits, dot, underscore and hyphen, and one folder each."
+    problem = Problem(where, key, f"<source>/<batch>/{MANIFEST_NAME}", remedy)
+    return "unplaced", hashlib.sha256(key.encode()).hexdigest()[:16], [problem]

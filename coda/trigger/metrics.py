@@ -1,0 +1,40 @@
+"""What the trigger counts, for Prometheus to scrape; the names are those of `coda.monitoring.names`."""
+
+from typing import NoReturn
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from coda.errors import CodaError
+from coda.monitoring.push import create
+
+
+class TriggerMetrics:
+    """The trigger's metrics in a registry of their own."""
+
+    def __init__(self) -> None:
+        """Create every metric at zero."""
+        self.registry = CollectorRegistry()
+        self.events = self._counter("coda_trigger_events_total")
+        self.claims = self._counter("coda_trigger_claims_total")
+        self.runs = self._counter("coda_runs_total")
+        self.waiting = self._gauge("coda_trigger_queue_length")
+        self.oldest = self._gauge("coda_trigger_oldest_waiting_seconds")
+        self.given_up = self._gauge("coda_trigger_dead_letters")
+        self.last_poll = self._gauge("coda_trigger_last_poll_timestamp_seconds")
+        self.lag = self._histogram("coda_trigger_lag_seconds")
+
+    def _counter(self, name: str) -> Counter:
+        metric = create(name, self.registry)
+        return metric if isinstance(metric, Counter) else _unfit(name)
+
+    def _gauge(self, name: str) -> Gauge:
+        metric = create(name, self.registry)
+        return metric if isinstance(metric, Gauge) else _unfit(name)
+
+    def _histogram(self, name: str) -> Histogram:
+        metric = create(name, self.registry)
+        return metric if isinstance(metric, Histogram) else _unfit(name)
+
+
+def _unfit(name: str) -> NoReturn:
+    raise CodaError(f"The metric {name} is declared as another kind than the trigger counts.")

@@ -1,0 +1,128 @@
+"""SQS long polling: S3 notifications, acknowledged only after what they say is durable elsewhere."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from coda.errors import ConfigError, Problem, TransientError
+from coda.storage.objects import ObjectStore
+from coda.trigger.batches import is_manifest
+from coda.trigger.events import Notice, fingerprint, read_message
+
+BATCH = 10
+"""Messages in one answer; SQS allows no more."""
+
+AWAY = ("ServiceUnavailable", "Throttling", "RequestThrottled", "InternalError", "InternalFailure", "SlowDown")
+
+
+class Queue:
+    """One SQS queue with notifications of the landing bucket."""
+
+    def __init__(self, url: str, landing: ObjectStore, platform: ObjectStore) -> None:
+        """Name the queue; nothing is connected yet.
+
+        Args:
+            url: Address of the queue; its host is also the service's endpoint.
+            landing: Store at the landing prefix: events of other places are acknowledged and dropped.
+            platform: Where messages that nobody can read are kept.
+        """
+        self.url = url
+        self.landing = landing
+        self.platform = platform
+        self._client: Any = None
+
+    def drain(self, take: Callable[[str], bool], *, wait_s: int = 0, rounds: int = 100) -> int:
+        """Hand the manifests of waiting messages to `take`, and acknowledge those it made durable.
+
+        Args:
+            take: Gets the key of a manifest below the landing prefix; returns whether it is recorded. An exception
+                leaves this message and the rest in the queue, where they appear again.
+            wait_s: Seconds to wait for a first message, at most 20.
+            rounds: Answers to read at most, so that a flood cannot keep the trigger from its other work.
+
+        Returns:
+            Messages that were acknowledged.
+
+        Raises:
+            TransientError: The queue is away.
+            ConfigError: The queue is not there, or may not be read.
+        """
+        count = 0
+        for round_ in range(rounds):
+            messages = self._receive(wait_s if round_ == 0 else 0)
+            if not messages:
+                break
+            for message in messages:
+                if self._take(message["Body"], take):
+                    self._delete(message["ReceiptHandle"])
+                    count += 1
+        return count
+
+    def _take(self, body: str, take: Callable[[str], bool]) -> bool:
+        message = read_message(body)
+        if message.problem:
+            # kept where a person can read it; in the queue it would come back for ever
+            text = json.dumps({"problem": message.problem, "body": body})
+            self.platform.put_if_absent(f"events/unreadable/{fingerprint(body)}.json", text.encode())
+            return True
+        # all of a message is tried; it is acknowledged only when all of it is recorded
+        recorded = [take(key) for key in map(self._key, message.notices) if key is not None]
+        return all(recorded)
+
+    def _key(self, notice: Notice) -> str | None:
+        prefix = f"{self.landing.prefix}/" if self.landing.prefix else ""
+        if notice.bucket != self.landing.bucket or not notice.key.startswith(prefix):
+            return None
+        key = notice.key[len(prefix) :]
+        return key if is_manifest(key) else None
+
+    def _receive(self, wait_s: int) -> list[dict[str, Any]]:
+        with _Explained(self.url):
+            answer = self._connected().receive_message(
+                QueueUrl=self.url, MaxNumberOfMessages=BATCH, WaitTimeSeconds=min(wait_s, 20)
+            )
+        return list(answer.get("Messages", ()))
+
+    def _delete(self, receipt: str) -> None:
+        with _Explained(self.url):
+            self._connected().delete_message(QueueUrl=self.url, ReceiptHandle=receipt)
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            session = boto3.session.Session()
+            parts = urlsplit(self.url)
+            self._client = session.client(
+                "sqs",
+                endpoint_url=f"{parts.scheme}://{parts.netloc}",
+                region_name=session.region_name or "us-east-1",
+                config=Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=5, read_timeout=30),
+            )
+        return self._client
+
+
+class _Explained:
+    """Turns boto3's errors into ours."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ClientError):
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            if status >= 500 or code in AWAY:
+                raise TransientError(f"The queue {self.url} is overloaded ({code}).") from error
+            problem = Problem(
+                "CODA_QUEUE_URL", f"{self.url}: {code}", "a queue that may be read", "Check name and rights."
+            )
+            raise ConfigError("The queue cannot be read.", [problem]) from error
+        if isinstance(error, BotoCoreError):
+            raise TransientError(f"The queue {self.url} cannot be reached: {error}") from error

@@ -1,0 +1,178 @@
+"""The long-running trigger: a loop that looks and advances, and three pages for whoever watches it."""
+
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import FrameType
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from coda.errors import CodaError, ConfigError, TransientError
+from coda.trigger.service import Handled, Trigger
+
+log = logging.getLogger(__name__)
+
+STUCK_S = 600.0
+"""Seconds without a finished round after which the trigger says it is not healthy, and Kubernetes restarts it."""
+
+PAUSE_S = 5.0
+"""Seconds between two tries while a service is away."""
+
+QUEUE_WAIT_S = 5
+"""Seconds one look waits for a message; short, so that runs are looked after in between."""
+
+
+@dataclass
+class Health:
+    """What the loop last did, as the pages tell it.
+
+    Attributes:
+        finished: Monotonic time of the last round that ended, well or not.
+        reached: Monotonic time of the last round that reached all services.
+        trouble: Why the last round did not, in words.
+    """
+
+    finished: float
+    reached: float | None = None
+    trouble: str = "starting"
+
+
+class TriggerService:
+    """A trigger with its loop and its pages."""
+
+    def __init__(
+        self,
+        trigger: Trigger,
+        *,
+        poll_every_s: float = 30.0,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tell: Callable[[Handled], None] | None = None,
+    ) -> None:
+        """Bind the port; nothing is looked at yet.
+
+        Args:
+            trigger: The trigger.
+            poll_every_s: Seconds between two listings of the landing prefix.
+            host: Address to listen on.
+            port: Port; any free one for 0.
+            tell: Called with every batch version that ended.
+
+        Raises:
+            ConfigError: The port is taken.
+        """
+        self.trigger = trigger
+        self.poll_every_s = poll_every_s
+        self.health = Health(time.monotonic())
+        self._tell = tell
+        try:
+            self._pages = ThreadingHTTPServer((host, port), _handler(self))
+        except OSError as error:
+            raise ConfigError(f"The trigger cannot listen on {host}:{port}: {error.strerror}.") from error
+        self._pages.daemon_threads = True
+
+    @property
+    def port(self) -> int:
+        """Port of the pages."""
+        return int(self._pages.server_port)
+
+    def serve(self, *, grace_s: float = 20.0) -> None:
+        """Work until `stop`; then end the runs that depend on this process, and note that they go on later.
+
+        Raises:
+            ConfigError: A setting must be put right first.
+        """
+        pages = threading.Thread(target=self._pages.serve_forever, name="pages", daemon=True)
+        pages.start()
+        try:
+            while not self.trigger.stopping.is_set():
+                self._round()
+        finally:
+            try:
+                self.trigger.stop(grace_s)
+            finally:
+                self._pages.shutdown()
+                self._pages.server_close()
+                pages.join()
+
+    def stop(self) -> None:
+        """Have `serve` return soon; safe in a signal handler."""
+        self.trigger.stopping.set()
+
+    def stop_on_signals(self) -> None:
+        """Stop on SIGTERM and SIGINT; for the main thread."""
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            self.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
+
+    def _round(self) -> None:
+        try:
+            self.trigger.look(wait_s=QUEUE_WAIT_S, poll_every_s=self.poll_every_s)
+            self.trigger.advance()
+            self.health.reached, self.health.trouble = time.monotonic(), ""
+            pause = self.trigger.pace.tick_s
+        except TransientError as error:
+            # nothing is lost: queue, landing prefix and ledger keep what was not finished
+            log.warning("A service is away: %s", error)
+            self.health.trouble = error.message
+            pause = PAUSE_S
+        except ConfigError:
+            raise
+        except CodaError as error:
+            # one broken object must not stop the batches behind it for ever
+            log.exception("This round could not be finished.")
+            self.health.trouble = error.message
+            pause = PAUSE_S
+        self.health.finished = time.monotonic()
+        for handled in self.trigger.taken():
+            if self._tell is not None:
+                self._tell(handled)
+        self.trigger.stopping.wait(pause)
+
+    def page(self, path: str) -> tuple[int, str, bytes]:
+        """Return status, content type and body of a page."""
+        now = time.monotonic()
+        if path == "/healthz":
+            alive = now - self.health.finished < STUCK_S
+            return (200 if alive else 503), "application/json", _json(alive=alive)
+        if path == "/readyz":
+            limit = max(60.0, 3 * self.poll_every_s)
+            ready = self.health.reached is not None and now - self.health.reached < limit
+            return (200 if ready else 503), "application/json", _json(ready=ready, trouble=self.health.trouble)
+        if path == "/metrics":
+            return 200, CONTENT_TYPE_LATEST, generate_latest(self.trigger.metrics.registry)
+        return 404, "application/json", _json(pages=["/healthz", "/readyz", "/metrics"])
+
+
+def _json(**values: object) -> bytes:
+    return (json.dumps(values) + "\n").encode()
+
+
+def _handler(service: TriggerService) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        """Answers GET with the pages of one service."""
+
+        timeout = 10
+
+        def do_GET(self) -> None:
+            """Answer with a page."""
+            status, kind, body = service.page(self.path.partition("?")[0])
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  the base class's name
+            """Keep quiet: a probe every few seconds is no news."""
+            log.debug(format, *arguments)
+
+    return Handler

@@ -1,0 +1,1 @@
+"""KFP components: one thin file a step. Typed inputs, one call into `coda.steps`, artifacts and metrics out."""

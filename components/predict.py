@@ -1,0 +1,34 @@
+"""A batch and its release -> field, well and compound tables."""
+
+from kfp import dsl
+
+from components.image import component
+
+
+@component
+def predict(
+    *,
+    run_id: str,
+    params: str,
+    dataset: dsl.Input[dsl.Dataset],
+    record: dsl.Input[dsl.Artifact],
+    predictions: dsl.Output[dsl.Dataset],
+) -> None:
+    """Predict with the registered models of the release record, verified at load."""
+    from pathlib import Path
+
+    from coda.steps.predict import predict as step
+
+    from coda.config import Params
+    from coda.settings import read_settings
+    from coda.steps.context import running
+
+    settings = read_settings()
+    with running("predict", run_id, settings):
+        step(
+            Path(dataset.path),
+            Path(record.path),
+            Path(predictions.path),
+            params=Params.model_validate_json(params),
+            settings=settings,
+        )

@@ -1,0 +1,1 @@
+"""KFP pipelines: graphs only - names, order, conditions, resources. Compiled YAML lies beside them."""

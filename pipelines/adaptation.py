@@ -1,0 +1,77 @@
+"""Adaptation: one new batch -> judged, registered, released and predicted; or refused with reasons."""
+
+from kfp import dsl
+
+from components.adapt import adapt
+from components.archive import archive
+from components.gate import gate
+from components.ingest import ingest
+from components.predict import predict
+from components.quality_verdict import quality_verdict
+from components.register_adaptation import register_adaptation
+from components.release import release
+from components.report import report
+from components.validate import validate
+from components.version import version
+from pipelines.resources import ADAPT, PLATES, SMALL, needs
+
+DAY = 24 * 3600
+
+
+@dsl.pipeline(  # type: ignore[untyped-decorator]
+    name="adaptation",
+    description="Adapt the released extractor to one new batch without labels; the gate decides what serves it.",
+    pipeline_config=dsl.PipelineConfig(ttl_seconds_after_success=7 * DAY),
+)
+def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str = "") -> None:
+    """Run one batch through; a refused batch ends with its report and touches no registry.
+
+    Args:
+        run_id: Name of the run; the same name again continues it.
+        manifest_uri: ``s3://.../manifest.json`` of the batch.
+        params: Params as JSON.
+        manifest_digest: Version of the manifest that was claimed; empty for whatever is there.
+    """
+    read = needs(
+        ingest(run_id=run_id, params=params, manifest_uri=manifest_uri, manifest_digest=manifest_digest), PLATES
+    )
+    raw = read.outputs["dataset"]
+    # the archive comes before this batch is versioned, so it can never hold the batch itself
+    history = needs(archive(run_id=run_id, params=params, dataset=raw), PLATES)
+    earlier = history.outputs["earlier"]
+    valid = needs(validate(run_id=run_id, params=params, dataset=raw, history=earlier), PLATES)
+    dataset = valid.outputs["checked"]
+    verdict = needs(quality_verdict(run_id=run_id, dataset=dataset), SMALL)
+
+    with dsl.If(verdict.output == "accepted", name="accepted"):
+        data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL)
+        revisions = data.outputs["revisions"]
+        adapted = needs(adapt(run_id=run_id, params=params, dataset=dataset, earlier=earlier).after(data), ADAPT)
+        candidates = adapted.outputs["candidates"]
+        judged = needs(gate(run_id=run_id, params=params, dataset=dataset, candidates=candidates), PLATES)
+        decision = judged.outputs["decision"]
+        registered = needs(
+            register_adaptation(
+                run_id=run_id, params=params, candidates=candidates, decision=decision, revisions=revisions
+            ),
+            SMALL,
+        )
+        released = needs(release(run_id=run_id, draft=registered.outputs["draft"]), SMALL)
+        record = released.outputs["record"]
+        predicted = needs(predict(run_id=run_id, params=params, dataset=dataset, record=record), ADAPT)
+        needs(
+            report(
+                run_id=run_id,
+                params=params,
+                pipeline="adaptation",
+                dataset=dataset,
+                candidates=candidates,
+                decision=decision,
+                revisions=revisions,
+                record=record,
+                predictions=predicted.outputs["predictions"],
+            ),
+            SMALL,
+        )
+    with dsl.Else(name="refused"):
+        needs(report(run_id=run_id, params=params, pipeline="adaptation", dataset=dataset), SMALL)

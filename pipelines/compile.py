@@ -1,0 +1,46 @@
+"""Compile the pipelines to the YAML beside them: ``python -m pipelines.compile`` (``make compile-pipelines``)."""
+
+import argparse
+import os
+from pathlib import Path
+
+from kfp import compiler
+
+from coda.runners.spec import with_image
+from pipelines.adaptation import adaptation
+from pipelines.training import training
+
+PIPELINES = {"training": training, "adaptation": adaptation}
+HERE = Path(__file__).resolve().parent
+
+
+def compile_pipelines(folder: Path = HERE, image: str = "") -> list[Path]:
+    """Write ``<name>.yaml`` for every pipeline and return the files.
+
+    Args:
+        folder: Where to write.
+        image: Image for all steps, best with a digest; the components' default when empty.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, pipeline in PIPELINES.items():
+        path = folder / f"{name}.yaml"
+        compiler.Compiler().compile(pipeline, str(path))
+        if image:
+            path.write_text(with_image(path.read_text(encoding="utf-8"), image), encoding="utf-8")
+        files.append(path)
+    return files
+
+
+def main() -> None:
+    """Read the command line and compile."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=HERE, help="folder to write to")
+    parser.add_argument("--image", default=os.environ.get("CODA_IMAGE", ""), help="image of the steps (CODA_IMAGE)")
+    arguments = parser.parse_args()
+    for path in compile_pipelines(arguments.out, arguments.image):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What the steps ask of a cluster: memory, GPUs, time, retries, addresses and credentials by reference.
+
+Local runners read none of this. A retry of KFP repeats any failed pod, whatever failed: it is there for lost nodes and
+services that are away (`TransientError`); a step that fails for good fails again within seconds, and training steps
+resume from their checkpoint.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kfp import kubernetes
+
+SERVICES = "coda-services"
+"""Config map with the addresses of the services (`docs/settings.md`)."""
+
+CREDENTIALS = "coda-object-store"
+"""Secret with the credentials of the object store."""
+
+REQUIRED = (
+    "CODA_LANDING", "CODA_PLATFORM", "MLFLOW_TRACKING_URI", "CODA_DATA_REGISTRY", "CODA_DATA_REMOTE",
+    "CODA_CHECKPOINTS",
+)  # fmt: skip
+OPTIONAL = ("AWS_ENDPOINT_URL_S3", "CODA_MLFLOW_ARTIFACTS", "CODA_DATA_DOCS", "CODA_PUSHGATEWAY", "CODA_IMAGE")
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  torch's data loaders pass images through it
+USER = 1000
+"""User and group the image runs as; never root."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Resources of one step.
+
+    Attributes:
+        cpu: Cores, requested and at most.
+        memory: Kubernetes quantity, requested and at most.
+        timeout_s: Seconds after which the pod is stopped.
+        gpu: Ask for one GPU, shared memory for data loading, and the toleration of GPU nodes.
+        retries: Times a failed pod is started again.
+    """
+
+    cpu: str
+    memory: str
+    timeout_s: int
+    gpu: bool = False
+    retries: int = 2
+
+
+SMALL = Need("1", "4Gi", 1800)
+"""Bookkeeping: registry, release, verdict."""
+
+PLATES = Need("4", "16Gi", 6 * 3600)
+"""Reading and judging plates."""
+
+TRAIN = Need("8", "64Gi", 48 * 3600, gpu=True, retries=5)
+"""Pretraining and head: resume from the last checkpoint after pre-emption."""
+
+ADAPT = Need("8", "64Gi", 12 * 3600, gpu=True, retries=5)
+"""Adaptation of one batch."""
+
+
+def needs(task: Any, need: Need) -> Any:
+    """Give a task its resources, addresses and credentials, and return it."""
+    task.set_cpu_request(need.cpu).set_cpu_limit(need.cpu)
+    task.set_memory_request(need.memory).set_memory_limit(need.memory)
+    task.set_retry(num_retries=need.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    # every step writes to services beside its outputs; a result remembered from another run would skip that
+    task.set_caching_options(enable_caching=False)
+    if need.gpu:
+        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
+        kubernetes.add_toleration(task, key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
+        kubernetes.empty_dir_mount(task, volume_name="shm", mount_path=SHARED_MEMORY, medium="Memory", size_limit="8Gi")
+    kubernetes.set_timeout(task, seconds=need.timeout_s)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.set_image_pull_policy(task, "IfNotPresent")
+    kubernetes.use_config_map_as_env(task, SERVICES, {name: name for name in REQUIRED})
+    kubernetes.use_config_map_as_env(task, SERVICES, {name: name for name in OPTIONAL}, optional=True)
+    kubernetes.use_secret_as_env(task, CREDENTIALS, {name: name for name in KEYS})
+    kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "coda")
+    return task

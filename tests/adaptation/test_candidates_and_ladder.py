@@ -1,0 +1,86 @@
+"""Ways of serving, and the choice between pairs and single images."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from coda.adaptation.candidates import candidates_for, read_candidates, write_candidates
+from coda.adaptation.ladder import choose_rung
+from coda.config import Params
+from coda.errors import ConfigError, IntegrityError
+
+ALL = ("coda+coral", "unadapted", "coda", "aligned", "coda+aligned", "coral")
+
+
+def rows(*places: tuple[str, str, str], pert_type: str = "trt") -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"Metadata_Source": "lab", "Metadata_Batch": batch, "Metadata_Plate": plate,
+             "Metadata_Treatment": treatment, "Metadata_pert_type": pert_type}
+            for treatment, batch, plate in places
+        ]
+    )  # fmt: skip
+
+
+def test_candidates_come_from_simple_to_involved_whatever_the_order_of_the_parameters() -> None:
+    found = candidates_for(ALL, "coda")
+    assert [candidate.name for candidate in found] == [
+        "unadapted", "aligned", "coral", "coda", "coda+aligned", "coda+coral",
+    ]  # fmt: skip
+    assert [candidate.complexity for candidate in found] == list(range(6))
+    assert {c.name for c in found if c.extractor == "adapted"} == {"coda", "coda+aligned", "coda+coral"}
+    assert {c.name for c in found if c.head == "standardise"} == {"aligned", "coda+aligned"}
+
+
+def test_without_pairs_the_adapted_candidates_are_named_oda() -> None:
+    names = [candidate.name for candidate in candidates_for(ALL, "oda")]
+    assert names == ["unadapted", "aligned", "coral", "oda", "oda+aligned", "oda+coral"]
+
+
+def test_the_demos_candidates_are_known(demo_params: Params) -> None:
+    assert candidates_for(demo_params.adaptation.candidates, "coda")
+    with pytest.raises(ConfigError, match="wizardry"):
+        candidates_for(("unadapted", "wizardry"), "coda")
+
+
+def test_candidates_survive_the_file_and_a_broken_file_is_named(tmp_path: Path) -> None:
+    written = candidates_for(ALL, "coda")
+    write_candidates(tmp_path, written)
+    assert read_candidates(tmp_path) == written
+    (tmp_path / "candidates.json").write_text("[{}]")
+    with pytest.raises(IntegrityError, match=r"candidates\.json"):
+        read_candidates(tmp_path)
+    with pytest.raises(IntegrityError):
+        read_candidates(tmp_path / "nowhere")
+
+
+def test_pairs_across_batches_come_first() -> None:
+    table = rows(("a", "b1", "p1"), ("a", "b2", "p1"), ("b", "b1", "p1"), ("b", "b2", "p2"))
+    rung = choose_rung(table, min_pairable_share=0.5)
+    assert (rung.method, rung.by, rung.pairable_share) == ("coda", "batch", 1.0)
+
+
+def test_a_first_batch_pairs_across_its_plates() -> None:
+    table = rows(("a", "b1", "p1"), ("a", "b1", "p2"), ("b", "b1", "p1"), ("b", "b1", "p2"))
+    rung = choose_rung(table, min_pairable_share=0.5)
+    assert (rung.method, rung.by) == ("coda", "plate")
+    assert "100%" in rung.reason
+
+
+def test_the_same_plate_name_in_another_batch_is_another_plate() -> None:
+    assert choose_rung(rows(("a", "b1", "p1"), ("a", "b2", "p1")), min_pairable_share=0.5).by == "batch"
+    assert choose_rung(rows(("a", "b1", "p1"), ("a", "b1", "p1")), min_pairable_share=0.5).method == "oda"
+
+
+def test_too_few_partners_mean_single_images() -> None:
+    table = rows(("a", "b1", "p1"), ("b", "b1", "p1"), ("c", "b1", "p1"), ("a", "b1", "p2"))
+    assert choose_rung(table, min_pairable_share=0.6).method == "oda"
+    assert choose_rung(table, min_pairable_share=0.5).method == "coda"
+    assert choose_rung(table.iloc[:3], min_pairable_share=0.0).method == "oda"
+
+
+def test_controls_do_not_count_as_partners() -> None:
+    controls = rows(("DMSO", "b1", "p1"), ("DMSO", "b1", "p2"), pert_type="negcon")
+    alone = rows(("a", "b1", "p1"))
+    assert choose_rung(pd.concat([controls, alone], ignore_index=True), min_pairable_share=0.1).method == "oda"
