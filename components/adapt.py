@@ -17,10 +17,9 @@ def adapt(
     """Adapt the released extractor without labels; the head stays frozen."""
     from pathlib import Path
 
-    from coda.steps.adapt import adapt as step
-
     from coda.config import Params
     from coda.settings import read_settings
+    from coda.steps.adapt import adapt as step
     from coda.steps.context import running
 
     settings = read_settings()

@@ -16,10 +16,9 @@ def archive(
     """Fetch the archive; the folder is there and empty when the source has none."""
     from pathlib import Path
 
-    from coda.steps.archive import archive as step
-
     from coda.config import Params
     from coda.settings import read_settings
+    from coda.steps.archive import archive as step
     from coda.steps.context import running
 
     settings = read_settings()

@@ -20,11 +20,10 @@ def evaluate(
     """Measure each head on the held-out batches."""
     from pathlib import Path
 
-    from coda.steps.evaluate import evaluate as step
-
     from coda.config import Params
     from coda.settings import read_settings
     from coda.steps.context import running
+    from coda.steps.evaluate import evaluate as step
 
     settings = read_settings()
     with running("evaluate", run_id, settings) as run:

@@ -17,11 +17,10 @@ def gate(
     """Judge the candidates; keeping the incumbent is a result, not an error."""
     from pathlib import Path
 
-    from coda.steps.judge import judge as step
-
     from coda.config import Params
     from coda.settings import read_settings
     from coda.steps.context import running
+    from coda.steps.judge import judge as step
 
     settings = read_settings()
     with running("gate", run_id, settings) as run:

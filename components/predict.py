@@ -17,11 +17,10 @@ def predict(
     """Predict with the registered models of the release record, verified at load."""
     from pathlib import Path
 
-    from coda.steps.predict import predict as step
-
     from coda.config import Params
     from coda.settings import read_settings
     from coda.steps.context import running
+    from coda.steps.predict import predict as step
 
     settings = read_settings()
     with running("predict", run_id, settings):

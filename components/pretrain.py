@@ -17,11 +17,10 @@ def pretrain(
     """Pretrain the extractor on every batch that is not held out."""
     from pathlib import Path
 
-    from coda.steps.pretrain import pretrain as step
-
     from coda.config import Params
     from coda.settings import read_settings
     from coda.steps.context import running
+    from coda.steps.pretrain import pretrain as step
 
     settings = read_settings()
     with running("pretrain", run_id, settings):

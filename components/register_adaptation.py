@@ -18,11 +18,10 @@ def register_adaptation(
     """Register the chosen candidate; the draft names the incumbent when that one stays."""
     from pathlib import Path
 
-    from coda.steps.register_adaptation import register_adaptation as step
-
     from coda.config import Params
     from coda.settings import read_settings
     from coda.steps.context import running
+    from coda.steps.register_adaptation import register_adaptation as step
 
     settings = read_settings()
     with running("register_adaptation", run_id, settings):

@@ -19,11 +19,10 @@ def register_training(
     """Register extractor and heads as separate models."""
     from pathlib import Path
 
-    from coda.steps.register_training import register_training as step
-
     from coda.config import Params
     from coda.settings import read_settings
     from coda.steps.context import running
+    from coda.steps.register_training import register_training as step
 
     settings = read_settings()
     with running("register_training", run_id, settings):

@@ -15,10 +15,9 @@ def release(
     """Move the pointer, once: the same draft released again changes nothing."""
     from pathlib import Path
 
-    from coda.steps.release import release as step
-
     from coda.settings import read_settings
     from coda.steps.context import running
+    from coda.steps.release import release as step
 
     settings = read_settings()
     with running("release", run_id, settings):

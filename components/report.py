@@ -18,6 +18,7 @@ def report(
     revisions: dsl.Input[dsl.Artifact] = None,
     record: dsl.Input[dsl.Artifact] = None,
     predictions: dsl.Input[dsl.Dataset] = None,
+    evaluation: dsl.Input[dsl.Artifact] = None,
 ) -> None:
     """Write the report of a run that came to an end: released, kept the incumbent, or refused the batch."""
     from pathlib import Path
@@ -36,6 +37,7 @@ def report(
         step(
             Path(dataset.path), Path(page.path), params=values, settings=settings, run_id=run_id,
             candidates=where(candidates), gate=where(decision), release=where(record), predictions=where(predictions),
+            evaluation=where(evaluation),
         )  # fmt: skip
     with running("finish", run_id, settings):
         finish(

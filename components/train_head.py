@@ -19,11 +19,10 @@ def train_head(
     """Train the heads; the only step of the product, with evaluation, that reads a mechanism of action."""
     from pathlib import Path
 
-    from coda.steps.train_head import train_head as step
-
     from coda.config import Params
     from coda.settings import read_settings
     from coda.steps.context import running
+    from coda.steps.train_head import train_head as step
 
     settings = read_settings()
     with running("train_head", run_id, settings):

@@ -16,11 +16,10 @@ def version(
     """Version every batch and write the revisions that name them."""
     from pathlib import Path
 
-    from coda.steps.version import version as step
-
     from coda.config import Params
     from coda.settings import read_settings
     from coda.steps.context import running
+    from coda.steps.version import version as step
 
     settings = read_settings()
     with running("version", run_id, settings):

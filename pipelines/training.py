@@ -65,6 +65,7 @@ def training(run_id: str, manifest_uris: list[str], labels: str, params: str) ->
             dataset=dataset,
             revisions=data.outputs["revisions"],
             record=released.outputs["record"],
+            evaluation=measured.outputs["evaluation"],
         ),
         SMALL,
     )

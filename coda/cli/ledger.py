@@ -23,7 +23,7 @@ Name = Annotated[str, typer.Argument(help="source/batch, or source/batch/digest 
 def list_(
     source: Annotated[str, typer.Argument(help="Only this source.")] = "",
     state: Annotated[str, typer.Option(help="Only batches in this state.")] = "",
-    as_json: AsJson = False,
+    as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Every batch version with its newest state."""
     states = [item for item in _ledger().newest(source) if not state or item.state == state]
@@ -40,7 +40,7 @@ def list_(
 
 
 @app.command()
-def show(name: Name, as_json: AsJson = False) -> None:
+def show(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002
     """All states of a batch's versions, with times and reasons."""
     ledger = _ledger()
     histories = [ledger.states(item.version) for item in _found(ledger, name)]

@@ -48,7 +48,7 @@ def run(
     run_id: Annotated[str, typer.Option(help="Name of the run; the same name again goes on with it.")] = "",
     manifest_digest: Annotated[str, typer.Option(help="Refuse any other version of the manifest.")] = "",
     work: Annotated[Path, typer.Option(help="Folder for the runs of this machine.")] = WORK,
-    wait: Annotated[bool, typer.Option(help="Wait for the end of a run on Kubeflow.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait for the end of a run on Kubeflow.")] = True,  # noqa: FBT002
 ) -> None:
     """Run a pipeline; services are read from the environment (docs/settings.md).
 

@@ -42,8 +42,8 @@ def once(
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
     ignore_source: Ignored = [],  # noqa: B006
-    poll: Poll = True,
-    queue: Queue = True,
+    poll: Poll = True,  # noqa: FBT002
+    queue: Queue = True,  # noqa: FBT002
     work: Work = WORK,
     parallel: Parallel = 1,
     lease_s: Lease = 120,
@@ -64,8 +64,8 @@ def serve(
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
     ignore_source: Ignored = [],  # noqa: B006
-    poll: Poll = True,
-    queue: Queue = True,
+    poll: Poll = True,  # noqa: FBT002
+    queue: Queue = True,  # noqa: FBT002
     work: Work = WORK,
     parallel: Parallel = 1,
     lease_s: Lease = 120,

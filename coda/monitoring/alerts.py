@@ -102,8 +102,8 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "CodaEmbeddingDrift", "weekly", "coda_embedding_drift_percentile >= 0.95", "0m",
-        "Negative controls of {{ $labels.source }} lie further apart ({{ $labels.metric }}) than in nearly all "
-        "accepted batches.",
+        "The newest batch of {{ $labels.source }} lies further away ({{ $labels.metric }}) than nearly all accepted "
+        "batches.",
     ),
     Alert(
         "CodaTopClassDoubled", "weekly",

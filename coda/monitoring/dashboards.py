@@ -89,7 +89,6 @@ FLEET: tuple[Row, ...] = (
     ("Platform", (
         View("Runs by outcome", "sum by (pipeline, outcome) (increase(coda_runs_total[1d]))",
              "{{pipeline}} {{outcome}}"),
-        View("Failed steps", "sum by (step) (increase(coda_step_failures_total[1d]))", "{{step}}"),
         View("Seconds by step, newest run", "sum by (step) (coda_step_seconds)", "{{step}}", unit="s"),
         View("Events by outcome", "sum by (outcome) (rate(coda_trigger_events_total[1h]))", "{{outcome}}"),
         View("Batches claimed, one day", "sum by (source) (increase(coda_trigger_claims_total[1d]))", "{{source}}"),
@@ -128,7 +127,7 @@ ONE_SOURCE: tuple[Row, ...] = (
         View("Failed checks against history", f"coda_history_checks_failed{_SOURCE}", "{{instrument}}"),
         View("Fields set aside", f"coda_fields_quarantined{_SOURCE}", "{{instrument}}"),
     )),
-    ("Features: negative controls before and after adaptation", (
+    ("Features before and after adaptation", (
         View("Distance before", f"coda_embedding_drift_before{_SOURCE}", "{{metric}}"),
         View("Distance after", f"coda_embedding_drift_after{_SOURCE}", "{{metric}}"),
         View("Place among accepted batches", f"coda_embedding_drift_percentile{_SOURCE}", "{{metric}}",

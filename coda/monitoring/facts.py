@@ -10,10 +10,9 @@ from coda.evaluation.levels import TREATED, classes_of, probabilities_of
 from coda.evaluation.marginal_entropy import marginal_entropy
 from coda.evaluation.top_class import top_class_share
 from coda.monitoring.acquisition import medians
-from coda.monitoring.drift import control_drift
 from coda.monitoring.history import BatchSummary, acquisition_z, drift_percentiles, not_released_in_a_row
+from coda.monitoring.inputs import BatchInputs, ReportInputs
 from coda.monitoring.push import Sample
-from coda.monitoring.report.inputs import BatchInputs, ReportInputs
 
 VERDICTS = ("accepted", "accepted_with_warnings", "refused")
 OUTCOMES = ("release", "keep_incumbent", "hold", "refuse")
@@ -76,11 +75,10 @@ def samples(
 
 
 def _drift(inputs: ReportInputs, batch: BatchInputs, when: str) -> dict[str, float]:
-    adapted = inputs.candidates
-    if adapted is None or when not in adapted.features:
+    judged = inputs.gate is None or inputs.gate.batch == batch.manifest.batch
+    if inputs.candidates is None or not judged:
         return {}
-    found = control_drift(adapted.features[when], adapted.fields, {batch.manifest.batch_id})
-    return {name: value for name, value in found.items() if np.isfinite(value)}
+    return {name: value for name, value in inputs.candidates.drift.get(when, {}).items() if np.isfinite(value)}
 
 
 def _arrival(

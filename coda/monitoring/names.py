@@ -114,8 +114,8 @@ _ACQUISITION = (
 _EMBEDDING = (
     Metric(
         "coda_embedding_drift_before", "gauge", "embedding",
-        "Distance between negative controls of different groups in the features before adaptation (metric: "
-        "mmd_batches or mmd_plates; squared maximum mean discrepancy).",
+        "Distance in the features before adaptation (metric: frechet_to_source, tokens to the source's tokens as a "
+        "share of their variance; mmd_controls, negative controls between batches or plates).",
         ("source", "metric"),
     ),
     Metric(
@@ -201,7 +201,6 @@ _PLATFORM = (
     Metric("coda_metrics_files_unreadable", "gauge", "platform", "Metrics files that could not be read."),
     Metric("coda_runs_total", "counter", "platform",
            "Finished runs by outcome (released, incumbent_kept, held, refused, failed).", ("pipeline", "outcome")),
-    Metric("coda_step_failures_total", "counter", "platform", "Steps that failed.", ("pipeline", "step")),
 )  # fmt: skip
 
 _TRIGGER = (

@@ -200,12 +200,13 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _notes(manifest: BatchManifest, outcomes: tuple[PlateOutcome, ...], params: Params) -> list[str]:
-    notes = [
-        f"Plate {outcome.plate} has {outcome.fields_accepted} fields; illumination is corrected from "
-        f"{params.ingest.illumination.min_fields} on, so it was left as recorded."
-        for outcome in outcomes
-        if outcome.illumination == "too_few_fields"
-    ]
+    notes = []
+    few = [outcome.plate for outcome in outcomes if outcome.illumination == "too_few_fields"]
+    if few:
+        least = params.ingest.illumination.min_fields
+        notes.append(
+            f"Illumination was left as recorded on {', '.join(few)}: correcting takes {least} fields a plate or more."
+        )
     tables = {name for plate in manifest.plates for name in (plate.plate_map, plate.load_data)}
     digests = Counter(file.sha256 for plate in manifest.plates for file in plate.files if file.path not in tables)
     copies = sum(count - 1 for count in digests.values())

@@ -34,8 +34,10 @@ def encode(pixels: NDArray[np.uint8]) -> bytes:
 
 def decode(chunk: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Return the pixels of a chunk; raises ValueError when the bytes are no such chunk."""
-    # bytes 4 to 8 of a blosc frame give its decoded size, which a damaged frame may put at gigabytes
-    if int.from_bytes(chunk[4:8], "little") != int(np.prod(shape)):
+    # a blosc frame begins with its decoded size (bytes 4 to 8) and its own length (12 to 16); the codec believes both,
+    # and would allocate gigabytes or read beyond the end of a damaged one
+    decoded, length = int.from_bytes(chunk[4:8], "little"), int.from_bytes(chunk[12:16], "little")
+    if len(chunk) < 16 or length != len(chunk) or decoded != int(np.prod(shape)):
         message = f"the chunk does not hold an array of {shape}"
         raise ValueError(message)
     try:
@@ -119,6 +121,7 @@ class PlateStoreWriter:
             well = {"version": "0.5", "well": {"images": images}}
             self._put(f"{array_group(place)}/zarr.json", _json(_group({"ome": well})))
         plate = {
+            "version": "0.5",
             "name": self.plate,
             "rows": [{"name": row_name(row)} for row in range(rows)],
             "columns": [{"name": str(column + 1)} for column in range(columns)],

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from coda.config.params import Quality
+from coda.contracts.fields import METADATA_COLUMNS
 from coda.contracts.ingest import IngestReport
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
 from coda.contracts.quality import QualityReport
@@ -113,35 +114,29 @@ def read_batch(folder: Path, others: Sequence[pd.DataFrame] = ()) -> BatchData:
         ]
         raise ContractError(f"{folder} holds no finished ingest.", problems)
     wells = pd.read_parquet(folder / WELLS) if (folder / WELLS).is_file() else None
+    ingest = IngestReport.read(folder / "ingest.json")
     return BatchData(
         manifest=BatchManifest.read(folder / MANIFEST_NAME),
-        ingest=IngestReport.read(folder / "ingest.json"),
-        index=_ingested_index(folder),
+        ingest=ingest,
+        index=_ingested_index(folder, ingest),
         wells=_no_wells() if wells is None else wells,
         others=others,
     )
 
 
 def _no_wells() -> pd.DataFrame:
-    from coda.contracts.fields import METADATA_COLUMNS
-
     return pd.DataFrame({METADATA_COLUMNS[name]: pd.Series(dtype="str") for name in WELL_COLUMNS})
 
 
-def _ingested_index(folder: Path) -> pd.DataFrame:
-    """Return the index that ingest wrote: the kept original, unless ingest has since written another."""
-    path = folder / INDEX
-    index = pd.read_parquet(path) if path.is_file() else index_table([])
+def _ingested_index(folder: Path, ingest: IngestReport) -> pd.DataFrame:
+    """Return the index that ingest wrote: the kept original, unless another ingest has run since it was kept."""
     kept = folder / INGESTED
-    if not kept.is_file():
-        return index
-    original = pd.read_parquet(kept)
-    if "sha256" not in index or "sha256" not in original:
-        return index
-    keys = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "sha256"]
-    known = set(original[keys].itertuples(index=False, name=None))
-    # validation only ever takes rows out; a row that the original lacks is a new ingest's
-    return original if set(index[keys].itertuples(index=False, name=None)) <= known else index
+    report = read_report(folder)
+    if kept.is_file() and report is not None and report.ingest_digest == ingest.digest():
+        return pd.read_parquet(kept)
+    kept.unlink(missing_ok=True)
+    path = folder / INDEX
+    return pd.read_parquet(path) if path.is_file() else index_table([])
 
 
 def _keep_accepted(folder: Path, ingested: pd.DataFrame, report: QualityReport) -> None:

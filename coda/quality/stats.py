@@ -50,7 +50,7 @@ QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 TILE = 64
 SAMPLE = 20_000
 MIN_NUCLEUS_PX = 9
-CLUMP = 1.6
+CLUMP = 1.75
 MIN_STEP = 3.0
 CLIP = 0.995
 
@@ -245,7 +245,7 @@ def _compactness(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
 def count_nuclei(reduced: Float, threshold: float) -> int:
     """Estimate the number of nuclei in a reduced DNA image, shape (height, width).
 
-    Components (8 neighbours) of at least nine pixels above the threshold are nuclei; one larger than 1.6 times the
+    Components (8 neighbours) of at least nine pixels above the threshold are nuclei; one larger than 1.75 times the
     median area counts as the number of median nuclei that fit in it. Otsu's threshold cuts even pure noise in two
     (with means 1.6 deviations of the noise apart), so a field whose foreground is not MIN_STEP deviations of the pixel
     noise above its ground has no nucleus.

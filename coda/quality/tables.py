@@ -84,7 +84,8 @@ def _plate_row(data: BatchData, index: pd.DataFrame, plate: str, outcome: PlateO
         "ingest_reason": _reason(outcome, has_fields=has_fields),
         "fields_expected": expected,
         "fields_readable": readable,
-        "readable_share": readable / expected if expected else np.nan,
+        # a plate that ingest refused has its own reason; its share would only say it twice
+        "readable_share": readable / expected if expected and has_fields else np.nan,
         "quarantined": quarantined,
         "wells_expected": len(imaged),
         "wells_missing": len(missing) if has_fields else np.nan,
@@ -170,12 +171,15 @@ def stain_table(data: BatchData) -> pd.DataFrame:
 
 
 def _against_other_plates(table: pd.DataFrame) -> pd.DataFrame:
-    """Add how far each plate's focus and signal are from the median of the batch's plates, for that stain."""
-    by_stain = table.groupby("stain", observed=True)
-    several = by_stain["plate"].transform("nunique") > 1
-    focus = table["focus_median"] - by_stain["focus_median"].transform("median")
-    signal = table["snr_median"] / by_stain["snr_median"].transform("median")
-    return table.assign(focus_shift=focus.where(several), snr_ratio=signal.where(several))
+    """Add how far each plate's focus and signal are from the median of the batch's other plates, for that stain."""
+    focus = pd.Series(np.nan, index=table.index)
+    signal = pd.Series(np.nan, index=table.index)
+    for _, rows in table.groupby("stain", observed=True):
+        for place in rows.index:
+            rest = rows.drop(index=place)
+            focus[place] = rows.loc[place, "focus_median"] - rest["focus_median"].median()
+            signal[place] = rows.loc[place, "snr_median"] / rest["snr_median"].median()
+    return table.assign(focus_shift=focus, snr_ratio=signal)
 
 
 def batch_table(data: BatchData, history_plates: int) -> pd.DataFrame:
@@ -199,7 +203,7 @@ def batch_table(data: BatchData, history_plates: int) -> pd.DataFrame:
         "plates_delivered": fields["Metadata_Plate"].nunique(),
         "treatments": len(plates),
         "other_batches": len(data.others),
-        "treatments_here_only": len(here_only) if data.others else 0,
+        "treatments_here_only": len(here_only),
         "here_only_names": _some(here_only, 5),
         "treatments_unpaired": len(unpaired),
         "unpaired_names": _some(unpaired, 5),
@@ -213,5 +217,8 @@ def batch_table(data: BatchData, history_plates: int) -> pd.DataFrame:
 def problem_table(ingest: IngestReport) -> pd.DataFrame:
     """Return one row a contract problem that ingest found; ``plate`` is empty for one of the whole batch."""
     columns = ["plate", "where", "found", "expected", "remedy"]
-    rows = [problem.model_dump() for problem in ingest.problems]
+    rows = [
+        {**problem.model_dump(), "where": problem.where.removeprefix(f"plate {problem.plate}, ")}
+        for problem in ingest.problems
+    ]
     return pd.DataFrame(rows, columns=columns).assign(count=1)

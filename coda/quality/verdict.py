@@ -17,10 +17,17 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Finding:
-    """A check and the plate it is about; '' for the whole batch."""
+    """A check and what it is about.
+
+    Attributes:
+        check: The check.
+        plate: Plate it is about; '' for the whole batch.
+        brief: What was found in a few words, for the sentence of the report.
+    """
 
     check: Check
     plate: str = ""
+    brief: str = ""
 
     @property
     def stops(self) -> bool:
@@ -87,7 +94,8 @@ def _broken(outcome: Outcome, plate: str, rows: pd.DataFrame, parameters: Mappin
         reason=item.reason,
         remedy=_joined(item.remedy, records),
     )  # fmt: skip
-    return Finding(check, plate)
+    others = f" (and {len(quoted) - 1} more)" if len(quoted) > 1 else ""
+    return Finding(check, plate, quoted[0].rstrip(".") + others)
 
 
 def _joined(template: str, records: Sequence[Mapping[str, object]]) -> str:
@@ -155,8 +163,7 @@ def report_of(
 def _verdict(findings: Sequence[Finding], accepted: Sequence[str]) -> Verdict:
     if not accepted:
         return "refused"
-    concerns = [item for item in findings if not item.check.passed and item.check.severity != "info"]
-    return "accepted_with_warnings" if concerns else "accepted"
+    return "accepted_with_warnings" if any(_concerns(item) for item in findings) else "accepted"
 
 
 def _refused_before(plate: str) -> Finding:
@@ -184,25 +191,34 @@ def _quorum(accepted: int, plates: int, quorum: float) -> Finding:
 
 def sentence(batch_id: str, verdict: Verdict, findings: Sequence[Finding], accepted: Sequence[str], plates: int) -> str:
     """Say the verdict in plain words, with the first reason for each refused plate and what to do."""
-    stops = [finding for finding in findings if finding.stops]
-    reasons: dict[str, Check] = {}
-    for finding in stops:
-        reasons.setdefault(finding.plate, finding.check)
+    reasons: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.stops:
+            reasons.setdefault(finding.plate, finding)
     whole = reasons.pop("", None)
-    told = [f"Plate {plate}: {check.observed.rstrip('.')}." for plate, check in list(reasons.items())[:3]]
+    told = [f"Plate {plate}: {_brief(finding)}." for plate, finding in list(reasons.items())[:3]]
     if len(reasons) > 3:
         told.append(f"And {len(reasons) - 3} more plates.")
     advisers = list(reasons.values()) or ([whole] if whole is not None else [])
-    advice = list(dict.fromkeys(check.remedy.rstrip(".") for check in advisers))
+    advice = list(dict.fromkeys(finding.check.remedy.rstrip(".") for finding in advisers))
     to_do = f" What to do: {'; '.join(advice[:2])}." if advice else ""
     if verdict == "refused":
         why = f"{len(reasons)} of {plates} plates cannot be used"
-        if whole is not None and whole.name != "enough_plates_are_left":
-            why = whole.observed.rstrip(".")
+        if whole is not None and whole.check.name != "enough_plates_are_left":
+            why = _brief(whole)
         return " ".join([f"Batch {batch_id} was refused: {why}.", *told]) + to_do
-    warned = sum(1 for item in findings if not item.check.passed and item.check.severity == "warning")
+    warned = sum(item.check.severity == "warning" for item in findings if _concerns(item) and item.plate not in reasons)
     notes = f" with {warned} warning{'s' if warned != 1 else ''}" if warned else ""
     if not reasons:
-        return f"Batch {batch_id} was accepted{notes}: all {plates} plates can be used."
+        count = f"all {plates} plates" if plates > 1 else "its one plate"
+        return f"Batch {batch_id} was accepted{notes}: {count} can be used."
     start = f"Batch {batch_id} was accepted in part{notes}: {len(accepted)} of {plates} plates can be used."
     return " ".join([start, *told]) + to_do
+
+
+def _brief(finding: Finding) -> str:
+    return finding.brief or finding.check.observed.rstrip(".")
+
+
+def _concerns(finding: Finding) -> bool:
+    return not finding.check.passed and finding.check.severity != "info"

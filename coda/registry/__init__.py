@@ -4,9 +4,9 @@
 MLflow itself is imported on first use only.
 """
 
-from coda.registry.log import DEFAULT_SCOPE, ConflictError, ReleaseLog
 from coda.registry.pair import verify_release
 from coda.registry.promotion import promote, rollback
+from coda.registry.releases import DEFAULT_SCOPE, ConflictError, ReleaseLog
 from coda.registry.versions import (
     EXTRACTOR,
     HEAD,

@@ -8,8 +8,8 @@ import re
 
 from coda.contracts import ReleaseRecord
 from coda.errors import Problem
-from coda.registry.log import ReleaseLog
 from coda.registry.mlflow_client import connect, explained
+from coda.registry.releases import ReleaseLog
 from coda.registry.versions import EXTRACTOR, HEAD
 from coda.settings import Settings
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from coda.errors import ConfigError, Problem
-from coda.networks import artifact
 
 PACKAGE = "data/package"
 LOADER = "coda.registry.pyfunc"
@@ -39,13 +38,13 @@ def build_package(folder: Path, model: Path, state: Path | None, provenance: Map
     Raises:
         IntegrityError: A model folder is not what its digests say.
     """
+    import mlflow.pyfunc
+
     package = folder / "package"
     shutil.copytree(model, package / "model")
     if state is not None:
         shutil.copytree(state, package / "state")
     (package / "provenance.json").write_text(json.dumps(dict(provenance), indent=2, sort_keys=True) + "\n")
-    import mlflow.pyfunc
-
     with warnings.catch_warnings():
         # MLflow advises an input example; as JSON, one image of the paper's size would be larger than the report
         warnings.filterwarnings("ignore", message=".*input example was not provided.*")
@@ -53,7 +52,7 @@ def build_package(folder: Path, model: Path, state: Path | None, provenance: Map
             path=str(folder / "mlflow"),
             loader_module=LOADER,
             data_path=str(package),
-            pip_requirements=[f"{name}=={importlib.metadata.version(name).partition("+")[0]}" for name in REQUIREMENTS],
+            pip_requirements=[f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS],
             signature=_signature(read_config(package / "model")),
         )
     return folder / "mlflow"
@@ -61,6 +60,8 @@ def build_package(folder: Path, model: Path, state: Path | None, provenance: Map
 
 def read_config(model: Path) -> dict[str, Any]:
     """Return the verified config of a model folder, with ``width`` (length of a token) where it has one."""
+    from coda.networks import artifact  # brings torch, which a service that only reads the log does without
+
     tensors, config = artifact.load(model)
     kind = config.get("kind")
     if kind == "extractor":
@@ -75,6 +76,11 @@ def require_kind(config: Mapping[str, Any], kind: str, model: Path) -> None:
     if config.get("kind") != kind:
         problem = Problem(str(model), f"kind {config.get('kind')!r}", f"kind {kind!r}", "Give the right model folder.")
         raise ConfigError("This is another kind of model.", [problem])
+
+
+def _requirements() -> list[str]:
+    # a local build ('2.13.0+cpu') is the same release to whoever installs it elsewhere
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
 def _signature(config: Mapping[str, Any]) -> Any:

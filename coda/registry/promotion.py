@@ -2,9 +2,9 @@
 
 from coda.contracts import PointerEntry, ReleaseRecord
 from coda.errors import ConfigError, Problem
-from coda.registry.log import ReleaseLog
 from coda.registry.mirror import mirror
 from coda.registry.pair import verify_release
+from coda.registry.releases import ReleaseLog
 from coda.settings import Settings
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from coda.contracts import DataRevision, ModelRef
 from coda.errors import ConfigError, IntegrityError, Problem
-from coda.networks import artifact
 from coda.registry.mlflow_client import connect, experiment_id, explained
 from coda.registry.package import PACKAGE, build_package, read_config, require_kind
 from coda.settings import Settings
@@ -75,6 +74,11 @@ class Version:
     created: datetime
     aliases: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """Registered model it is a version of."""
+        return self.ref.name
+
 
 def register_extractor(
     model: Path, state: Path | None, provenance: Provenance, *, settings: Settings, line: str | None = None
@@ -92,6 +96,8 @@ def register_extractor(
         IntegrityError: A folder is not what its digests say.
         TransientError: MLflow does not answer; repeating the call is safe.
     """
+    from coda.networks import artifact  # brings torch, which a service that only reads the log does without
+
     config = read_config(model)
     require_kind(config, "extractor", model)
     digest = artifact.folder_digest(model)
@@ -116,6 +122,8 @@ def register_head(model: Path, extractor: ModelRef, provenance: Provenance, *, s
         IntegrityError: The folder is not what its digests say.
         TransientError: MLflow does not answer; repeating the call is safe.
     """
+    from coda.networks import artifact  # brings torch, which a service that only reads the log does without
+
     config = read_config(model)
     require_kind(config, "head", model)
     tags = {
@@ -138,9 +146,9 @@ def find(name: str, *, settings: Settings, **tags: str) -> list[Version]:
     return sorted((_version(item) for item in found), key=lambda version: version.ref.version)
 
 
-def list_versions(name: str, *, settings: Settings) -> list[Version]:
-    """Return all versions of a registered model, the oldest first; none when it does not exist."""
-    return find(name, settings=settings)
+def list_versions(settings: Settings) -> list[Version]:
+    """Return all versions of extractors and heads, by model and number; none before the first is registered."""
+    return [version for name in (EXTRACTOR, HEAD) for version in find(name, settings=settings)]
 
 
 def describe(ref: ModelRef, *, settings: Settings) -> Version:
@@ -204,6 +212,8 @@ def fetch_state(ref: ModelRef, out: Path, *, settings: Settings) -> Path:
 def _fetch(ref: ModelRef, part: str, out: Path, digest: str, settings: Settings) -> Path:
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    from coda.networks import artifact
 
     describe(ref, settings=settings)
     client = connect(settings)
@@ -309,7 +319,7 @@ def _origin(provenance: Provenance) -> dict[str, str]:
         "data": data if len(data) <= _TAG_LENGTH else data[:_TAG_LENGTH] + "...",
         "code_version": provenance.code_version,
         "image": provenance.image,
-        **{name: str(value)[:_TAG_LENGTH] for name, value in provenance.remarks.items()},
+        **{name: str(value)[:_TAG_LENGTH] for name, value in provenance.remarks.items() if not isinstance(value, dict)},
     }
     return {name: value for name, value in facts.items() if value}
 

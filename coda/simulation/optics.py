@@ -17,6 +17,10 @@ CHROMATIC_FOCUS_UM = (-0.4, 0.0, 0.1, 0.2, 0.5)
 """Focus of each stain over that at 520 nm: no objective is perfectly corrected."""
 
 
+REFERENCE_PIXEL_UM = 1.1
+"""Pixel size at which the cameras' photon numbers hold."""
+
+
 def mix_channels(density: Floats, optics: Optics, conditions: Conditions) -> Floats:
     """Return what each channel's filter lets through, shape (5, side, side): its own stain and its neighbours' light.
 
@@ -125,7 +129,8 @@ def photograph(
     inner = slice(canvas.margin_px, canvas.side_px - canvas.margin_px)
     side = canvas.side_px - 2 * canvas.margin_px
     field = np.empty((len(STAINS), side, side), np.uint16)
-    area = (canvas.pixel_size_um / 1.1) ** 2
+    # Smaller pixels collect less light by area; laboratories make up for half of it (as log) with longer exposure.
+    exposure = canvas.pixel_size_um / REFERENCE_PIXEL_UM
     for channel in range(len(STAINS)):
         sigma = spot_sigma_um(optics, conditions.focus_um, channel, canvas.pixel_size_um)
         seen = blur(mixed[channel], canvas.pixel_size_um, sigma, optics.haze, optics.haze_sigma_um)[inner, inner]
@@ -137,5 +142,5 @@ def photograph(
         light = (seen * np.float32(np.exp(-0.5 * missed**2)) + np.float32(background)) * illumination(
             side, loss, conditions.bright_point
         )
-        field[channel] = expose(light, camera.photons[channel] * area, camera, rng)
+        field[channel] = expose(light, camera.photons[channel] * exposure, camera, rng)
     return field

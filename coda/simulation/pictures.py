@@ -57,12 +57,12 @@ def contact_sheet(
     figure = Figure(figsize=(1.9 * len(titles), 1.9 * len(rows)), dpi=100)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
-    for (caption, field), line in zip(rows, axes, strict=True):
+    for number, ((caption, field), line) in enumerate(zip(rows, axes, strict=True)):
         for title, panel, picture in zip(titles, line, [*field, composite(field)], strict=True):
             panel.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             panel.set_xticks([])
             panel.set_yticks([])
-            if line is axes[0]:
+            if number == 0:
                 panel.set_title(title, fontsize=9)
         line[0].set_ylabel(caption, fontsize=6)
     figure.subplots_adjust(left=0.03, right=1, top=1 - 0.25 / len(rows), bottom=0, wspace=0.02, hspace=0.02)

@@ -1,15 +1,15 @@
 """The end of a run: its outcome read from what the steps left, and the run record written."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
 from coda.config import Params
-from coda.contracts import DataRevision, GateReport, QualityReport, ReleaseRecord, RunRecord
+from coda.contracts import GateReport, QualityReport, ReleaseRecord, RunRecord
 from coda.contracts.run import RunOutcome
 from coda.errors import ContractError
 from coda.settings import Settings
 from coda.steps.record import record_run
+from coda.steps.version import read_revisions
 
 PipelineName = Literal["training", "adaptation"]
 
@@ -63,7 +63,7 @@ def finish(
         manifest_digests=[report.manifest_digest for report in reports],
         params=params,
         settings=settings,
-        data=[DataRevision.model_validate(item) for item in json.loads(revisions.read_text())] if revisions else (),
+        data=read_revisions(revisions) if revisions else (),
         release=record,
     )
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from coda.config import Params
 from coda.errors import CodaError, TransientError
-from coda.registry.log import DEFAULT_SCOPE, ReleaseLog
+from coda.registry.releases import DEFAULT_SCOPE, ReleaseLog
 from coda.settings import Settings
 from coda.steps.context import read_failure
 from coda.steps.record import read_run
@@ -141,7 +141,12 @@ class Trigger:
         for run_id in list(self._flights):
             self._watch(run_id)
         states = list(self.ledger.newest())
-        open_ = sorted((state for state in states if not state.final), key=lambda state: state.at)
+        # batches of the training source that landed before there was a release stay where they are
+        idle = self._ignored()
+        open_ = sorted(
+            (state for state in states if not state.final and (state.source not in idle or state.state != "landed")),
+            key=lambda state: state.at,
+        )
         self._measure(states, open_)
         busy = {state.source for state in open_ if state.state != "landed"}
         soon = False

@@ -4,7 +4,7 @@ The verdict stands first in one sentence; then what arrived, what failed and wha
 predictions, drift, and where everything comes from.
 """
 
-from coda.monitoring.report.inputs import ReportInputs, gather
+from coda.monitoring.inputs import ReportInputs, gather
 from coda.monitoring.report.page import Page, write_page, write_report
 from coda.monitoring.report.words import Headline, headline
 

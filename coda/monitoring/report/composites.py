@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from coda.monitoring.report.pictures import Picture, from_pixels
 
 STAIN_COLOURS: Mapping[str, tuple[float, float, float]] = {
-    "DNA": (0.25, 0.45, 1.0),
-    "ER": (0.1, 0.75, 0.75),
-    "RNA": (0.25, 0.9, 0.25),
-    "AGP": (1.0, 0.45, 0.1),
-    "Mito": (0.95, 0.15, 0.45),
+    "DNA": (0.17, 0.39, 1.1),
+    "ER": (0.0, 0.28, 0.18),
+    "RNA": (0.19, 0.28, 0.0),
+    "AGP": (0.7, 0.32, 0.0),
+    "Mito": (0.67, 0.04, 0.25),
 }
-"""Stain -> colour of its light in a composite."""
+"""Stain -> colour of its light in a composite; ER and RNA fill the whole cell and are dimmed, or all would be white."""
 
-STAIN_WORDS = {"DNA": "blue", "ER": "turquoise", "RNA": "green", "AGP": "orange", "Mito": "pink"}
+STAIN_WORDS = {"DNA": "blue", "ER": "green", "RNA": "yellow-green", "AGP": "orange", "Mito": "pink"}
 """Stain -> how that colour is called in a caption."""
 
 MAX_SIDE_PX = 256
@@ -106,7 +106,7 @@ def composite(image: NDArray[np.generic], channels: Sequence[str]) -> NDArray[np
     light = np.zeros((*_reduced(image[0]).shape, 3))
     for plane, stain in zip(image, channels, strict=True):
         light += stretched(_reduced(plane))[..., None] * np.array(STAIN_COLOURS.get(stain, (1.0, 1.0, 1.0)))
-    return _bytes(1.0 - np.exp(-1.3 * light))
+    return _bytes(light)
 
 
 def stain_strip(before: NDArray[np.generic], after: NDArray[np.generic]) -> NDArray[np.uint8]:

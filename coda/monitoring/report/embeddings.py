@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from coda.evaluation.levels import well_features
 from coda.monitoring.report.pictures import COLOURS, GREY, MARKERS, Picture, figure, from_figure, style
 
-WORDS = {"before": "Before adaptation", "after": "After adaptation"}
+WORDS = {"before": "Before adaptation", "after": "After adaptation", "served": "As released"}
 MOST = 8
 
 
@@ -34,12 +34,15 @@ def principal_plane(features: NDArray[np.float64]) -> tuple[NDArray[np.float64],
     return places * np.where(signs == 0, 1, signs), float((s[:2] ** 2).sum() / total) if total > 0 else 0.0
 
 
-def draw_embeddings(features: Mapping[str, NDArray[np.generic]], fields: pd.DataFrame) -> Picture | None:
+def draw_embeddings(
+    features: Mapping[str, NDArray[np.generic]], fields: pd.DataFrame, chosen: str = ""
+) -> Picture | None:
     """Draw wells before and after adaptation, coloured by batch (or plate) and by treatment.
 
     Args:
-        features: 'before' and 'after' -> features, shape (fields, width).
+        features: 'before', 'after' and 'served' -> features, shape (fields, width); any may be absent.
         fields: Rows of the field index, in the order of the features.
+        chosen: Name of the way that is served.
 
     Returns:
         A row for each set of features, or None when there are fewer than three wells or no features.
@@ -48,19 +51,18 @@ def draw_embeddings(features: Mapping[str, NDArray[np.generic]], fields: pd.Data
     if not sets or fields[["Metadata_Plate", "Metadata_Well"]].drop_duplicates().shape[0] < 3:
         return None
     with style():
-        drawn = figure(9.6, 3.9 * len(sets))
+        drawn = figure(9.6, 3.3 * len(sets))
         grid = drawn.subplots(len(sets), 2, squeeze=False)
         words = []
         for row, (when, matrix) in enumerate(sets):
             wells, x = well_features(fields.reset_index(drop=True), np.asarray(matrix, dtype=np.float64))
             places, share = principal_plane(x)
             group, groups = group_names(wells)
-            _scatter(grid[row][0], places, groups, f"{WORDS[when]}, coloured by {group}", last=row == len(sets) - 1)
+            title = WORDS[when] + (f" ({chosen})" if when == "served" and chosen else "")
+            _scatter(grid[row][0], places, groups, f"{title}, by {group}", last=row == len(sets) - 1)
             treatments = treatment_names(wells)
-            _scatter(
-                grid[row][1], places, treatments, f"{WORDS[when]}, coloured by compound", last=row == len(sets) - 1
-            )
-            grid[row][0].set_ylabel(f"2nd direction (both: {share:.0%} of variance)")
+            _scatter(grid[row][1], places, treatments, f"{title}, by compound", last=row == len(sets) - 1)
+            grid[row][0].set_ylabel(f"2nd direction ({share:.0%} of variance in both)")
             words.append(f"{WORDS[when].lower()}, the two directions hold {share:.0%} of the variance")
         return from_figure(
             drawn, f"Wells placed by their features, once by {group}, once by compound; {'; '.join(words)}"
@@ -116,4 +118,4 @@ def _scatter(axis: Axes, places: NDArray[np.float64], names: list[str], title: s
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_xlabel("1st direction" if last else "")
-    axis.legend(fontsize=7, frameon=False, ncols=2 if len(shown) > 4 else 1, loc="best", handletextpad=0.3)
+    axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), handletextpad=0.3)

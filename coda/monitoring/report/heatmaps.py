@@ -76,8 +76,9 @@ def _draw(index: pd.DataFrame, column: str, words: str, plates: Sequence[str], w
     across = min(len(plates), 4)
     down = -(-len(plates) // across)
     n_rows, n_columns = FORMATS[wells]
+    side = min(9.0 / across, 2.9)  # one plate must not fill the page
     with style():
-        drawn = figure(9.6, down * (9.0 / across * n_rows / n_columns + 0.45) + 0.1)
+        drawn = figure(across * side + 0.6, down * (side * n_rows / n_columns + 0.45) + 0.1)
         axes = np.atleast_1d(drawn.subplots(down, across, squeeze=False)).ravel()
         shown = None
         for axis, plate, matrix in zip(axes, plates, maps, strict=False):

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 import coda
 from coda.config import Params, params_digest
 from coda.contracts import StepRecord
+from coda.evaluation.levels import TREATED
 from coda.monitoring.facts import summarise
 from coda.monitoring.history import BatchSummary
+from coda.monitoring.inputs import BatchInputs, ReportInputs, gather
 from coda.monitoring.report import tables
 from coda.monitoring.report.composites import STAIN_WORDS, draw_examples, read_examples
 from coda.monitoring.report.embeddings import draw_embeddings
 from coda.monitoring.report.heatmaps import draw_heat_maps
-from coda.monitoring.report.inputs import BatchInputs, ReportInputs, gather
 from coda.monitoring.report.words import headline
 
 MAX_PLATES = 8
@@ -184,7 +186,11 @@ def _embedding(inputs: ReportInputs) -> Any:
     adapted = inputs.candidates
     if adapted is None or adapted.fields.empty:
         return None
-    return draw_embeddings(adapted.features, adapted.fields)
+    chosen = inputs.gate.chosen if inputs.gate else None
+    rows = {when: adapted.features[when] for when in ("before", "after") if when in adapted.features}
+    if chosen is not None and chosen in adapted.features and chosen not in ("unadapted", "coda", "oda"):
+        rows["served"] = adapted.features[chosen]
+    return draw_embeddings(rows, adapted.fields, chosen or "")
 
 
 def _predictions(inputs: ReportInputs) -> dict[str, Any] | None:
@@ -201,10 +207,20 @@ def _predictions(inputs: ReportInputs) -> dict[str, Any] | None:
         "maps": tables.plate_maps(wells, classes, size, MAX_PLATES),
         "compounds": rows,
         "more_compounds": max(0, (len(compounds) if compounds is not None else 0) - len(rows)),
-        "wells": len(wells),
+        "wells": int((wells["predicted"] != "").sum()),
+        "unsure": _unsure(wells),
         "more_plates": max(0, plates - MAX_PLATES),
         "top": max(classes, key=lambda row: row.wells),
     }
+
+
+def _unsure(wells: pd.DataFrame) -> list[tuple[str, int]]:
+    """Return (reason, wells) of the treated wells without an answer to rely on, the frequent reasons first."""
+    if "abstain_reason" not in wells:
+        return []
+    reasons = wells.loc[wells["Metadata_pert_type"].isin(TREATED), "abstain_reason"].fillna("").astype(str)
+    kinds = reasons[reasons != ""].str.split(":", n=1).str[0]
+    return [(str(kind), int(count)) for kind, count in kinds.value_counts().items()]
 
 
 def _template() -> Any:

@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 
 from coda.contracts import GateReport, ReleaseRecord, StepRecord
-from coda.evaluation.levels import classes_of
+from coda.evaluation.levels import TREATED, classes_of
 from coda.evaluation.measures import MEASURES
 from coda.monitoring.acquisition import STATISTICS
 from coda.monitoring.facts import negcon_wells
 from coda.monitoring.history import BatchSummary, accepted, acquisition_z
-from coda.monitoring.report.inputs import BatchInputs
+from coda.monitoring.inputs import BatchInputs
 from coda.monitoring.report.pictures import COLOURS
 from coda.plates.layout import FORMATS, parse_well, row_name
 
-SEVERITY_WORDS = {"critical": "stops the batch", "warning": "look closer", "info": "for information"}
+SEVERITY_WORDS = {"critical": "must be corrected", "warning": "look closer", "info": "for information"}
 
 CANDIDATE_WORDS = {
     "unadapted": "earlier model, unchanged",
@@ -67,7 +67,12 @@ def failed_checks(batch: BatchInputs) -> list[dict[str, Any]]:
     order = {"critical": 0, "warning": 1, "info": 2}
     failed = [check for check in batch.quality_checks if not check.passed]
     return [
-        {**check.model_dump(), "meaning": SEVERITY_WORDS[check.severity]}
+        {
+            **check.model_dump(),
+            "meaning": SEVERITY_WORDS[check.severity],
+            "observed": check.observed.rstrip("."),
+            "expected": check.expected.rstrip("."),
+        }
         for check in sorted(failed, key=lambda check: (order[check.severity], check.where))
     ]
 
@@ -90,10 +95,10 @@ def acquisition_rows(summary: BatchSummary, history: Sequence[BatchSummary]) -> 
 
 
 def drift_rows(summary: BatchSummary, history: Sequence[BatchSummary]) -> list[dict[str, Any]]:
-    """Return one row for each distance between negative controls, before and after, with the history's median."""
+    """Return one row for each distance in the features, before and after adaptation, with the history's median."""
     words = {
-        "mmd_batches": "this batch against earlier batches",
-        "mmd_plates": "plates of this batch against each other",
+        "frechet_to_source": "this batch and the training laboratory, all wells (0: alike; 1: as far as wells differ)",
+        "mmd_controls": "negative controls of different batches or plates (0: alike; towards 2: entirely apart)",
     }
     past = accepted(history)
     return [
@@ -158,8 +163,10 @@ class ClassRow:
 
 
 def class_rows(wells: pd.DataFrame) -> list[ClassRow]:
-    """Return the classes of a well table, numbered from 1 in the order of the head."""
+    """Return the classes of a well table, numbered from 1 in the order of the head; controls are not counted."""
     classes = classes_of(wells)
+    treated = wells["Metadata_pert_type"].isin(TREATED)
+    wells = wells[treated] if treated.any() else wells
     counts, means = wells["predicted"].value_counts(), wells.groupby("predicted")["top_probability"].mean()
     return [
         ClassRow(k + 1, name, COLOURS[k % len(COLOURS)], int(counts.get(name, 0)), float(means.get(name, np.nan)))
@@ -188,8 +195,14 @@ def plate_maps(wells: pd.DataFrame, classes: Sequence[ClassRow], size: int, most
                 grid[place[0]][place[1]] = {
                     "number": found.number, "colour": found.colour, "name": found.name, "well": row["Metadata_Well"],
                     "confidence": float(row["top_probability"]), "compound": row.get("Metadata_Compound", ""),
-                    "control": row.get("Metadata_pert_type") == "negcon",
+                    "control": row.get("Metadata_pert_type") == "negcon", "why": str(row.get("abstain_reason") or ""),
                 }  # fmt: skip
+            elif place is not None and place[0] < n_rows and place[1] < n_columns:
+                grid[place[0]][place[1]] = {
+                    "number": "",
+                    "well": row["Metadata_Well"],
+                    "why": str(row.get("abstain_reason") or "No prediction."),
+                }
         rows = [(row_name(k), cells) for k, cells in enumerate(grid)]
         maps.append({"plate": plate, "rows": rows, "columns": range(1, n_columns + 1), "large": n_columns > 12})
     return maps
@@ -199,6 +212,7 @@ def compound_rows(compounds: pd.DataFrame, most: int) -> list[dict[str, Any]]:
     """Return the compounds with the most confident predictions first, at most so many."""
     if compounds.empty:
         return []
+    compounds = compounds[compounds["predicted"] != ""]
     ordered = compounds.sort_values(["top_probability", "Metadata_Compound"], ascending=[False, True]).head(most)
     names = ["Metadata_Compound", "predicted", "top_probability", "n_wells"]
     return [{name: row.get(name) for name in names} for row in ordered.to_dict("records")]

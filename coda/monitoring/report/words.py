@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from coda.monitoring.report.inputs import ReportInputs
+from coda.monitoring.inputs import ReportInputs
 
 Tone = Literal["good", "caution", "bad"]
 
@@ -37,7 +37,7 @@ def headline(inputs: ReportInputs) -> Headline:
             f"{names} was refused by quality control, so nothing was predicted and no model was changed."
             if len(refused) == 1
             else f"All {len(refused)} batches were refused by quality control; nothing was learned from them.",
-            f"Read the {reasons} critical reason{'s' if reasons != 1 else ''} below, and deliver the batch again."
+            f"Read the critical {'reason' if reasons == 1 else 'reasons'} below, and deliver the batch again."
             if reasons
             else "Read the reasons below, and deliver the batch again.",
         )
@@ -54,7 +54,12 @@ def headline(inputs: ReportInputs) -> Headline:
             "Compare the figures of the held-out batches below with what you expect before relying on them.",
         )
     tone: Tone = "caution" if refused or _warned(inputs) else "good"
-    return Headline(tone, "Accepted", f"{usable} passed quality control.{left_out}", "Nothing needs to be done.")
+    return Headline(
+        tone,
+        "Accepted, with remarks" if tone == "caution" else "Accepted",
+        f"{usable} passed quality control{' with remarks' if _warned(inputs) else ''}.{left_out}",
+        "Read the remarks below." if tone == "caution" else "Nothing needs to be done.",
+    )
 
 
 def _judged(inputs: ReportInputs, names: str) -> Headline:

@@ -43,6 +43,6 @@ class FoundPlate:
 
 
 def safe_name(text: str) -> str:
-    """Return a name that is safe in paths and object keys: what is neither letter, digit, '.', '_' nor '-' becomes '-'."""
+    """Return a name that is safe in paths and object keys; other characters than letters, digits and ``._-`` go."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", text.strip()).strip("-._")[:100]
     return name or "unnamed"

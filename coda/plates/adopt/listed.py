@@ -1,7 +1,6 @@
 """A folder with a load_data table beside its images, of either generation."""
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,8 @@ import pandas as pd
 from coda.contracts.manifest import STAINS
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt.found import FoundField, FoundPlate, safe_name
-from coda.plates.load_data import read_fields, stains_of
+from coda.plates.layout import parse_well
+from coda.plates.load_data import FieldRow, read_fields, stains_of
 from coda.plates.tables import FileResolver, UnreadableTableError, read_table
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
@@ -37,14 +37,15 @@ def find_plates(folder: Path, channels: Mapping[str, str]) -> list[FoundPlate]:
     if "Metadata_Plate" not in table.columns:
         table["Metadata_Plate"] = folder.name
     declared = [stain for stain in stains_of(list(table.columns)) if stain in STAINS]
-    found, problems = [], []
+    found: list[FoundPlate] = []
+    problems: list[Problem] = []
     for name, rows in table.groupby("Metadata_Plate", sort=True):
         resolver = FileResolver(images)
         fields, faults = read_fields(
             rows, where=str(path), plate=str(name), declared=declared, wells=1536, resolver=resolver
         )
         problems += faults
-        found.append(_plate(str(name), fields_of(fields, images), left_out))
+        found.append(_plate(str(name), fields, images, left_out))
     raise_if_any(ContractError, f"{path} cannot be adopted.", problems)
     return found
 
@@ -60,7 +61,8 @@ def _table_of(folder: Path) -> Path:
 
 def _with_stains(table: pd.DataFrame, channels: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, int]]:
     """Rename the columns of mapped channels, and drop those of channels that are no stain."""
-    kept, left_out = {}, {}
+    kept: dict[str, str] = {}
+    left_out: dict[str, int] = {}
     present = stains_of(list(table.columns))
     for column in table.columns:
         prefix, orig, channel = str(column).partition("_Orig")
@@ -73,6 +75,10 @@ def _with_stains(table: pd.DataFrame, channels: Mapping[str, str]) -> tuple[pd.D
     return table[list(kept)].rename(columns=kept), left_out
 
 
-def fields_of(rows: list, images: dict[str, Path]) -> list[FoundField]:
-    """Placeholder."""
-    raise NotImplementedError
+def _plate(name: str, rows: Sequence[FieldRow], images: Mapping[str, Path], left_out: dict[str, int]) -> FoundPlate:
+    fields = []
+    for row in rows:
+        place = parse_well(row.well)
+        if place is not None:
+            fields.append(FoundField(place, row.site, {stain: images[path] for stain, path in row.files.items()}))
+    return FoundPlate(plate=safe_name(name), fields=tuple(fields), left_out=left_out)

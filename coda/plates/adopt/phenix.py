@@ -81,7 +81,9 @@ def _plate(root: Element, images: list[dict[str, str]], index: Path, channels: M
             key = (int(image["Row"]) - 1, int(image["Col"]) - 1, int(image["FieldID"]))
             path = _inside(index.parent, image["URL"])
         except (KeyError, ValueError) as error:
-            problems.append(_problem(where, f"image {image.get('id')} with {error}", "Row, Col, FieldID and a file name"))
+            problems.append(
+                _problem(where, f"image {image.get('id')} with {error}", "Row, Col, FieldID and a file name")
+            )
             continue
         files = sites.setdefault(key, {})
         if channels[name] in files:

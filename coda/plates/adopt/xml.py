@@ -23,7 +23,7 @@ def parse_xml(data: bytes) -> Element:
     parser.EndElementHandler = lambda name: builder.end(_local(name))
     parser.CharacterDataHandler = builder.data
     try:
-        parser.Parse(data, True)
+        parser.Parse(data, True)  # noqa: FBT003 - expat takes it by position only
     except expat.ExpatError as error:
         message = f"is not well-formed XML ({error})"
         raise UnsafeXmlError(message) from error

@@ -81,6 +81,10 @@ def version(dataset, out, *, params, settings, run_id):
     out.write_text("[]")
 
 
+def read_revisions(path):
+    return tuple(json.loads(path.read_text()))
+
+
 def pretrain(dataset, out, *, params, settings, run_id):
     note("pretrain", dataset)
     out.mkdir(parents=True)
@@ -95,7 +99,8 @@ def train_head(dataset, pretrained, labels, out, *, params, settings, run_id):
 
 def evaluate(dataset, pretrained, heads, labels, out, *, params, settings):
     note("evaluate", dataset, pretrained, heads)
-    out.write_text("{}")
+    out.mkdir(parents=True)
+    (out / "metrics.json").write_text("{}")
     return {"accuracy": 0.5}
 
 
@@ -117,6 +122,7 @@ def release(draft, out, *, settings, run_id, approver="gate"):
 def adapt(dataset, archive, out, *, params, settings, run_id):
     note("adapt", dataset, archive)
     out.mkdir(parents=True)
+    return []
 
 
 def judge(dataset, candidates, out, *, params, settings):
@@ -142,8 +148,11 @@ def predict(dataset, release, out, *, params, settings):
     return {}
 
 
-def report(dataset, out, *, params, settings, run_id, candidates=None, gate=None, release=None, predictions=None):
-    given = [path for path in (candidates, gate, release, predictions) if path is not None]
+def report(
+    dataset, out, *, params, settings, run_id, candidates=None, gate=None, release=None, predictions=None,
+    evaluation=None,
+):  # fmt: skip
+    given = [path for path in (candidates, gate, release, predictions, evaluation) if path is not None]
     note("report" if given else "refusal_report", dataset, *given)
     out.write_text("<html></html>")
     return out
@@ -168,8 +177,8 @@ def _draft(out, run_id):
 
 
 STEPS = {
-    "ingest": [ingest], "archive": [archive], "validate": [validate, verdict], "version": [version, archive],
+    "ingest": [ingest], "archive": [archive], "validate": [validate, verdict], "version": [version, read_revisions],
     "pretrain": [pretrain], "train_head": [train_head], "evaluate": [evaluate],
     "register_training": [register_training], "register_adaptation": [register_adaptation], "release": [release],
-    "adapt": [adapt], "gate": [judge], "judge": [judge], "predict": [predict], "report": [report],
+    "adapt": [adapt], "judge": [judge], "predict": [predict], "report": [report],
 }  # fmt: skip

@@ -251,7 +251,9 @@ def release_record(document: BatchManifest) -> ReleaseRecord:
 def write_run(folder: Path, *, outcome: str = "release", verdict: str = "accepted_with_warnings") -> Run:
     """Write everything an adaptation run leaves behind, with a reference batch in the candidates' fields."""
     document = manifest()
-    run = Run(folder / "dataset", folder / "candidates", folder / "gate.json", folder / "rel.json", folder / "predictions")
+    run = Run(
+        folder / "dataset", folder / "candidates", folder / "gate.json", folder / "rel.json", folder / "predictions"
+    )
     write_batch(run.dataset, document, verdict)
     rng = np.random.default_rng(5)
     rows = pd.concat([index(document, rng), index(manifest(batch="b2"), rng)], ignore_index=True)
@@ -269,6 +271,11 @@ def write_run(folder: Path, *, outcome: str = "release", verdict: str = "accepte
     for name, sharpness in (("unadapted", 0.5), ("coda+aligned", 3.0)):
         (run.candidates / name).mkdir()
         predictions(new, sharpness, np.random.default_rng(7)).to_parquet(run.candidates / name / "predictions.parquet")
+    np.save(run.candidates / "coda+aligned" / "features.npy", (signal + noise / 2).astype(np.float32))
+    drift = {"base": {"to_source_mean": 2.5, "controls_between_groups": 0.9}, "adapted": {"to_source_mean": 0.4}}
+    (run.candidates / "drift.json").write_text(json.dumps(drift))
+    numbers = {"method": "coda", "loss_first": 5.1, "loss_last": 4.2, "seconds": 31.0, "pairable_share": 0.98}
+    (run.candidates / "training.json").write_text(json.dumps(numbers))
     gate_report(document, outcome).write(run.gate)
     release_record(document).write(run.release)
     fields = predictions(new, 3.0, np.random.default_rng(7))

@@ -20,6 +20,9 @@ from coda.errors import ContractError, Problem
 
 Array = NDArray[Any]
 
+DRIFTS = {"frechet_to_source": "to_source_mean", "mmd_controls": "controls_between_groups"}
+"""Distance -> its name in the candidates' drift.json (`coda.adaptation.drift`)."""
+
 
 @dataclass(frozen=True)
 class BatchInputs:
@@ -63,15 +66,17 @@ class CandidateInputs:
 
     Attributes:
         fields: One row a field, in the order of the feature rows.
-        features: 'before' and 'after' -> features, shape (fields, width); 'after' may be absent.
+        features: 'before' and 'after' adaptation, and each candidate's own -> features, shape (fields, width).
         predictions: Candidate -> its field-level prediction table.
         training: Numbers of the adaptation, by name.
+        drift: 'before' and 'after' -> distances by name, see `DRIFTS`.
     """
 
     fields: pd.DataFrame
     features: Mapping[str, Array]
     predictions: Mapping[str, pd.DataFrame]
     training: Mapping[str, float] = field(default_factory=dict)
+    drift: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,23 +152,34 @@ def _candidates(folder: Path) -> CandidateInputs | None:
     fields = _table(folder / "fields.parquet")
     features = {
         label: np.load(path, allow_pickle=False)
-        for label, path in (("before", folder / "features_base.npy"), ("after", folder / "features_adapted.npy"))
+        for label, path in [
+            ("before", folder / "features_base.npy"),
+            ("after", folder / "features_adapted.npy"),
+            *((path.parent.name, path) for path in sorted(folder.glob("*/features.npy"))),
+        ]
         if path.is_file()
     }
     for label, matrix in features.items():
         if len(matrix) != len(fields):
-            problem = Problem(
-                f"features {label} adaptation", f"{len(matrix)} rows", f"{len(fields)} rows", "Run adapt again."
-            )
+            problem = Problem(f"features {label}", f"{len(matrix)} rows", f"{len(fields)} rows", "Run adapt again.")
             raise ContractError(f"The candidates in {folder} do not fit together.", [problem])
     tables = {path.parent.name: _table(path) for path in sorted(folder.glob("*/predictions.parquet"))}
-    return CandidateInputs(fields, features, tables, _training(folder))
+    return CandidateInputs(fields, features, tables, _training(folder), _drift(folder))
 
 
 def _training(folder: Path) -> dict[str, float]:
-    path = folder / "training.json"
-    raw = _document(path) if path.is_file() else {}
+    raw = _document(folder / "training.json")
     return {name: float(value) for name, value in raw.items() if isinstance(value, int | float)}
+
+
+def _drift(folder: Path) -> dict[str, dict[str, float]]:
+    raw = _document(folder / "drift.json")
+    found = {}
+    for when, extractor in (("before", "base"), ("after", "adapted")):
+        numbers = raw.get(extractor, {})
+        named = {name: numbers.get(key) for name, key in DRIFTS.items()}
+        found[when] = {name: float(value) for name, value in named.items() if isinstance(value, int | float)}
+    return found
 
 
 def _tables(folder: Path) -> dict[str, pd.DataFrame]:

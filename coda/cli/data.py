@@ -1,0 +1,65 @@
+"""`coda data`: the batches that the data registry holds."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from coda.errors import ConfigError, Problem
+from coda.settings import read_settings
+from coda.storage.data_registry import create_registry, fetch_batches, list_batches
+
+app = typer.Typer(no_args_is_help=True, help="The data registry: versioned batches in Git and DVC.")
+
+Source = Annotated[str, typer.Argument(help="Source (laboratory).")]
+
+
+@app.command()
+def init() -> None:
+    """Create the data registry that CODA_DATA_REGISTRY names, when that is a path."""
+    settings = read_settings()
+    if "://" in settings.data_registry:
+        remedy = "Create an empty repository at the Git server; the first run sets it up."
+        problem = Problem("CODA_DATA_REGISTRY", settings.data_registry, "a path of this machine", remedy)
+        raise ConfigError("A data registry behind a URL cannot be created from here.", [problem])
+    create_registry(Path(settings.data_registry), settings.data_remote)
+    typer.echo(f"The data registry is at {settings.data_registry}; its bytes go to {settings.data_remote}.")
+
+
+@app.command("list")
+def list_(
+    source: Source,
+    revision: Annotated[str, typer.Option("--revision", help="Commit to look at; the newest if not given.")] = "",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """The batches of a source, in the order in which they came."""
+    found = list_batches(source, settings=read_settings(), revision=revision or None)
+    if as_json:
+        typer.echo(json.dumps([item.model_dump() for item in found], indent=2))
+        return
+    table = Table(title=f"Batches of {source}", title_justify="left")
+    for column in ("batch", "revision", "digest"):
+        table.add_column(column, overflow="fold")
+    for item in found:
+        table.add_row(item.batch, item.revision, item.digest)
+    Console().print(table)
+
+
+@app.command()
+def fetch(
+    source: Source,
+    batch: Annotated[str, typer.Argument(help="Batch.")],
+    out: Annotated[Path, typer.Option("--out", help="Dataset folder to write to.")],
+    revision: Annotated[str, typer.Option("--revision", help="Commit; the newest if not given.")] = "",
+) -> None:
+    """Fetch one batch as a dataset folder, every byte verified."""
+    settings = read_settings()
+    found = [item for item in list_batches(source, settings=settings, revision=revision or None) if item.batch == batch]
+    if not found:
+        problem = Problem("batch", f"{source}/{batch}", "a batch of the registry", "See `coda data list`.")
+        raise ConfigError("There is no such batch.", [problem])
+    typer.echo(str(fetch_batches(found, out, settings=settings)[0]))

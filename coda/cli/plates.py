@@ -1,0 +1,105 @@
+"""`coda plates`: look into ingested plates; adopt plates of real instruments."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from coda.contracts.ingest import IngestReport
+from coda.errors import ConfigError, Problem
+from coda.plates.adopt.deliver import Identity, adopt
+from coda.plates.batch import REPORT_NAME
+from coda.plates.dataset import BatchFolder
+from coda.plates.pictures import draw_plate
+
+app = typer.Typer(no_args_is_help=True, help="Look into plate stores; adopt plates of real instruments.")
+
+
+@app.command("show")
+def show_plates(
+    batch: Annotated[Path, typer.Argument(help="Batch folder: DATASET/SOURCE/BATCH.")],
+    plate: Annotated[list[str] | None, typer.Option(help="Only this plate; may repeat.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+) -> None:
+    """Print what became of each plate, and write its contact sheet, wells and heat maps (PNG)."""
+    if not (batch / REPORT_NAME).is_file():
+        problem = Problem(str(batch), f"no {REPORT_NAME}", "a batch folder that ingest has finished",
+                          "Name DATASET/SOURCE/BATCH, or run `coda step ingest` first.")  # fmt: skip
+        raise ConfigError("This is not an ingested batch.", [problem])
+    folder = BatchFolder(batch)
+    report = folder.ingest
+    known = [outcome.plate for outcome in report.plates]
+    unknown = sorted(set(plate or ()) - set(known))
+    if unknown:
+        problem = Problem("--plate", ", ".join(unknown), f"plates among {', '.join(known)}", "Correct the name.")
+        raise ConfigError("There is no such plate in this batch.", [problem])
+    console = Console()
+    console.print(_summary(report))
+    for item in report.problems:
+        console.print(f"[red]Problem[/red] {item.where}: found {item.found}; expected {item.expected}. {item.remedy}",
+                      soft_wrap=True)  # fmt: skip
+    for aside in report.quarantined[:40]:
+        site = "" if aside.site is None else f" site {aside.site}"
+        console.print(f"Set aside: {aside.plate} {aside.well}{site} {aside.channel} {aside.path} {aside.reason}",
+                      soft_wrap=True)  # fmt: skip
+    if len(report.quarantined) > 40:
+        console.print(f"... and {len(report.quarantined) - 40} more; all of them are in {batch / REPORT_NAME}.")
+    for note in report.notes:
+        console.print(f"Note: {note}", soft_wrap=True)
+    for outcome in report.plates:
+        if outcome.outcome == "accepted" and (not plate or outcome.plate in plate):
+            for path in draw_plate(folder, outcome.plate, out):
+                console.print(f"Wrote {path}", soft_wrap=True)
+
+
+def _summary(report: IngestReport) -> Table:
+    table = Table(title=f"{report.source}/{report.batch}: {', '.join(report.channels)}")
+    for name in ("plate", "outcome", "fields", "illumination", "store", "reason"):
+        table.add_column(name)
+    for item in report.plates:
+        fields = f"{item.fields_accepted} of {item.fields_expected}"
+        size = f"{item.store_bytes / 2**20:.1f} MiB" if item.store else ""
+        table.add_row(item.plate, item.outcome, fields, item.illumination.replace("_", " "), size, item.reason)
+    return table
+
+
+@app.command("adopt")
+def adopt_plates(
+    folder: Annotated[Path, typer.Argument(help="Folder as the instrument (or the download) left it.")],
+    out: Annotated[Path, typer.Argument(help="Where the delivery goes: OUT/SOURCE/BATCH/.")],
+    layout: Annotated[Literal["phenix", "load_data", "rxrx1"], typer.Option(help="How the folder is laid out.")],
+    source: Annotated[str, typer.Option(help="Laboratory.")],
+    batch: Annotated[str, typer.Option(help="Name of the batch.")],
+    instrument: Annotated[str, typer.Option(help="Name of the microscope.")],
+    modality: Annotated[Literal["widefield", "confocal"] | None, typer.Option(help="If the files do not say.")] = None,
+    pixel_size: Annotated[float | None, typer.Option(help="Edge of a raw pixel in micrometres.")] = None,
+    bit_depth: Annotated[int | None, typer.Option(help="Bits of the grey values.")] = None,
+    plate_map: Annotated[Path | None, typer.Option(help="CSV with the wells (docs/data_contracts.md).")] = None,
+    channel: Annotated[list[str] | None, typer.Option(help="NAME=STAIN, such as 'Cy5=Mito'; may repeat.")] = None,
+) -> None:
+    """Make a delivery with a manifest out of a folder of real images, which stay as they are."""
+    identity = Identity(
+        source=source,
+        batch=batch,
+        instrument=instrument,
+        modality=modality,
+        pixel_size_um=pixel_size,
+        bit_depth=bit_depth,
+        plate_map=plate_map,
+        channels=_mapping(channel or []),
+    )
+    manifest, remarks = adopt(layout, folder, out, identity)
+    for remark in remarks:
+        typer.echo(remark)
+    typer.echo(f"Wrote {manifest}")
+
+
+def _mapping(values: list[str]) -> dict[str, str]:
+    pairs = [value.rpartition("=") for value in values]
+    wrong = [value for value, pair in zip(values, pairs, strict=True) if not pair[0] or not pair[2]]
+    if wrong:
+        problem = Problem("--channel", ", ".join(wrong), "NAME=STAIN", "For example --channel 'Alexa 568=AGP'.")
+        raise ConfigError("A channel cannot be understood.", [problem])
+    return {name: stain for name, _, stain in pairs}

@@ -1,0 +1,75 @@
+"""Adapt: a validated batch and its archive into the candidates that could serve it."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from coda.adaptation.candidates import Candidate
+from coda.adaptation.run import adapt_and_serve
+from coda.config.params import Params
+from coda.errors import ConfigError, Problem
+from coda.networks.runtime import set_threads
+from coda.plates.dataset import load_fields, open_batches
+from coda.settings import Settings
+from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
+from coda.steps.progress import shown
+from coda.steps.source_release import default_release, fetch_base
+from coda.training.split import batch_names
+
+BASE_RELEASE = "base_release.json"
+"""File of the candidates folder: the release that the candidates were made from."""
+
+
+def adapt(
+    dataset: Path,
+    archive: Path,
+    out: Path,
+    *,
+    params: Params,
+    settings: Settings,
+    run_id: str,
+) -> list[Candidate]:
+    """Adapt the default release's extractor to a batch without labels, and lay out every way of serving it.
+
+    Args:
+        dataset: Dataset folder with the new batch, validated.
+        archive: Dataset folder with earlier accepted batches of the same source; it may be empty or absent.
+        out: Candidates folder to write (docs/architecture.md), with ``base_release.json``, the release it started from.
+        params: Parameters.
+        settings: Where the registry, the release log and checkpoints are.
+        run_id: The run; started again under the same name it goes on from its newest checkpoint.
+
+    Returns:
+        The candidates, from simple to involved.
+
+    Raises:
+        ConfigError: There is no source release, or nothing in the batch may be used.
+        IntegrityError: A model's bytes are not the recorded ones, or a frozen head changed.
+        TransientError: A service is away, or the step was asked to stop.
+    """
+    set_threads(params.compute)
+    batches = open_batches(dataset)
+    own = {batch.batch_id for batch in batches}
+    earlier = [batch for batch in open_batches(archive) if batch.batch_id not in own]
+    record = default_release(settings)
+    out.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="coda-base-") as work,
+        kept_checkpoints(settings, run_id, "adapt") as checkpoints,
+        stopping_on_sigterm() as should_stop,
+        shown("Adapting") as report,
+    ):
+        base = fetch_base(record, Path(work), settings)
+        fields = load_fields([*batches, *earlier], base.extractor.channels, params.crops.centre)
+        is_batch = np.isin(batch_names(fields.table), sorted(own))
+        if not is_batch.any():
+            remedy = "Look at the quality report: a refused batch is not adapted to."
+            problem = Problem(str(dataset), f"{len(batches)} batch(es) without an accepted field", "a field", remedy)
+            raise ConfigError("There is nothing to adapt to.", [problem])
+        candidates = adapt_and_serve(
+            base, fields, is_batch, out, params,
+            seed=params.seed, checkpoints=checkpoints, report=report, should_stop=should_stop,
+        )  # fmt: skip
+        record.write(out / BASE_RELEASE)
+    return candidates

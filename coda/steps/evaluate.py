@@ -1,0 +1,121 @@
+"""Step: measure every head on the held-out batches of the source."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from coda.config.params import Params
+from coda.contracts.fields import METADATA_COLUMNS
+from coda.errors import ConfigError, Problem
+from coda.networks import artifact
+from coda.networks.extractor import load_extractor
+from coda.networks.head import LABELS, load_head
+from coda.networks.runtime import set_threads
+from coda.plates.dataset import load_fields, open_batches
+from coda.settings import Settings
+from coda.steps.train_head import read_file
+from coda.training.groups import group_statistics, standardise_groups
+from coda.training.labels import LabelList, read_labels
+from coda.training.scores import accuracy, by_well, macro_f1
+from coda.training.split import group_names, held_out
+from coda.training.tokens import extract_tokens, field_probabilities
+
+
+def evaluate(
+    dataset: Path, pretrained: Path, heads: Path, labels: str, out: Path, *, params: Params, settings: Settings
+) -> dict[str, float]:
+    """Predict the held-out batches with every head and compare with the label table.
+
+    The fields that the plateau schedule validated on are the ones measured here, as in the paper: with one batch held
+    out, the score is slightly flattering. Writes ``out/metrics.json`` and ``out/<alignment>.parquet`` (one row a field
+    with probabilities, so that any other score can be computed later).
+
+    Args:
+        dataset: Dataset folder, validated; the same as for training.
+        pretrained: Output of pretraining.
+        heads: Output of head training.
+        labels: Label table: path or s3:// address.
+        out: Folder for the results.
+        params: Crops, `head.validation_batches`, `adaptation.align_*`, compute.
+        settings: Where object storage is.
+
+    Returns:
+        For each head ``<alignment>_accuracy_field``, ``_accuracy_well``, ``_macro_f1_field``, ``_macro_f1_well``, and
+        ``fields``, ``wells``.
+
+    Raises:
+        ConfigError: No head is there, or no held-out field has a label that the heads know.
+        ContractError: The label table cannot be used.
+        IntegrityError: A network or stored fields are not the recorded ones.
+    """
+    set_threads(params.compute)
+    extractor = load_extractor(pretrained / "extractor")
+    fields = load_fields(open_batches(dataset), extractor.channels, params.crops.centre)
+    fields = fields.take(held_out(fields.table, params.head.validation_batches))
+    table = read_labels(read_file(labels, settings), labels)
+    tokens = extract_tokens(extractor, fields, params)
+    adaptation = params.adaptation
+    statistics = group_statistics(tokens, fields.table, by=adaptation.align_by, wells=adaptation.align_wells)
+    names = group_names(fields.table, adaptation.align_by)
+    numbers: dict[str, float] = {}
+    out.mkdir(parents=True, exist_ok=True)
+    for folder in _head_folders(heads):
+        head, truth = load_head(folder), _truth(folder, table, fields.table)
+        aligned = standardise_groups(tokens, names, statistics) if head.alignment == "standardise" else tokens
+        probabilities = field_probabilities(head, aligned, params)
+        _keep(out / f"{head.alignment}.parquet", fields.table, probabilities, head.classes)
+        numbers |= {
+            f"{head.alignment}_{name}": value for name, value in _scores(probabilities, truth, fields.table).items()
+        }
+        numbers |= _sizes(truth, fields.table)
+    (out / "metrics.json").write_text(json.dumps(numbers, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return numbers
+
+
+def _head_folders(heads: Path) -> list[Path]:
+    folders = sorted(path.parent for path in heads.glob(f"*/{artifact.DIGESTS}"))
+    if not folders:
+        problem = Problem(str(heads), "no model folder", "one for each alignment", "Give the output of train_head.")
+        raise ConfigError("There is no head to evaluate.", [problem])
+    return folders
+
+
+def _truth(folder: Path, table: LabelList, fields: pd.DataFrame) -> NDArray[np.int64]:
+    """Class of every field by the head's own order; -1 without a label, or with a mechanism the head does not know."""
+    frozen = json.loads(artifact.extra_file(folder, LABELS))
+    known = {name: moa for name, moa in table.compounds.items() if moa in frozen["classes"]}
+    codes = LabelList(known).codes(fields)
+    own = np.array([frozen["classes"].index(name) for name in LabelList(known).classes] or [-1], dtype=np.int64)
+    result: NDArray[np.int64] = np.where(codes >= 0, own[codes], -1)
+    if (result < 0).all():
+        remedy = "Give the label table that the heads were trained with."
+        raise ConfigError(
+            "Nothing can be measured.", [Problem("held-out batches", "no labelled field", "labelled fields", remedy)]
+        )
+    return result
+
+
+def _scores(probabilities: NDArray[np.float32], truth: NDArray[np.int64], table: pd.DataFrame) -> dict[str, float]:
+    rows = truth >= 0
+    wells = by_well(probabilities[rows], truth[rows], table[rows])
+    scores = {}
+    for level, (predicted, codes) in {"field": (probabilities[rows], truth[rows]), "well": wells}.items():
+        scores[f"accuracy_{level}"] = accuracy(predicted, codes)
+        scores[f"macro_f1_{level}"] = macro_f1(predicted, codes)
+    return scores
+
+
+def _sizes(truth: NDArray[np.int64], table: pd.DataFrame) -> dict[str, float]:
+    rows = table[truth >= 0]
+    wells = rows[["Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_Well"]].drop_duplicates()
+    return {"fields": float(len(rows)), "wells": float(len(wells))}
+
+
+def _keep(path: Path, table: pd.DataFrame, probabilities: NDArray[np.float32], classes: tuple[str, ...]) -> None:
+    kept = table[["image_id", *METADATA_COLUMNS.values()]].copy()
+    for number, name in enumerate(classes):
+        kept[f"p_{name}"] = probabilities[:, number]
+    kept.to_parquet(path, index=False)

@@ -1,0 +1,78 @@
+"""Checkpoints of long steps beyond the life of a process: a local folder or object storage, and SIGTERM."""
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from coda.settings import Settings
+from coda.storage.objects import ObjectStore
+from coda.training.checkpoint import KEPT, Checkpoints
+
+LAST = ("digests.json",)
+"""Sent last, so that a checkpoint whose copy was cut short is seen to be incomplete and passed over."""
+
+
+@contextmanager
+def kept_checkpoints(settings: Settings, run_id: str, step: str) -> Iterator[Checkpoints]:
+    """Give a step its checkpoints, those of an earlier attempt included; forget them when the step succeeds.
+
+    Args:
+        settings: ``checkpoints`` says where: a folder, or ``s3://bucket/prefix``.
+        run_id: Run that the step belongs to; the same run started again finds its checkpoints.
+        step: Name of the step.
+    """
+    if not settings.checkpoints.startswith("s3://"):
+        checkpoints = Checkpoints(Path(settings.checkpoints) / run_id / step)
+        yield checkpoints
+        checkpoints.forget()
+        return
+    store = ObjectStore(f"{settings.checkpoints.rstrip('/')}/{run_id}/{step}", settings.s3_endpoint)
+    with tempfile.TemporaryDirectory(prefix=f"coda-{step}-") as folder:
+        store.download_folder("", Path(folder))
+
+        def send(path: Path) -> None:
+            store.upload_folder(path, path.name, last=LAST)
+            for old in sorted(name for name in _folders(store) if name < path.name)[: -(KEPT - 1)]:
+                _remove(store, old)
+
+        yield Checkpoints(Path(folder), written=send)
+        for name in _folders(store):
+            _remove(store, name)
+
+
+@contextmanager
+def stopping_on_sigterm() -> Iterator[Callable[[], bool]]:
+    """Give a step a question to ask between iterations: was this process told to end?
+
+    Kubernetes sends SIGTERM some seconds before it kills a pod; the step uses them to write a checkpoint. Outside the
+    main thread, where signals cannot be caught, the answer is always no.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        asked.set()
+        os.write(sys.stderr.fileno(), b"Asked to stop: a checkpoint is written first.\n")
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _folders(store: ObjectStore) -> set[str]:
+    return {info.key.split("/")[0] for info in store.list() if "/" in info.key}
+
+
+def _remove(store: ObjectStore, name: str) -> None:
+    for info in list(store.list(f"{name}/")):
+        store.delete(info.key)

@@ -1,0 +1,162 @@
+"""Registering an adaptation run: the candidate that the gate chose, as versions and a draft of their release."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from coda.adaptation.candidates import Candidate, read_candidates
+from coda.config import params_digest
+from coda.config.params import Params
+from coda.contracts import DataRevision, GateReport, ModelRef, ReleaseRecord
+from coda.errors import ConfigError, IntegrityError, Problem
+from coda.networks import artifact
+from coda.registry import DEFAULT_SCOPE, HEAD, Provenance, ReleaseLog, describe, find, register_extractor
+from coda.registry.drafts import WAITING, keep_draft, release_name
+from coda.settings import Settings
+from coda.steps.adapt import BASE_RELEASE
+from coda.steps.record import code_version
+from coda.steps.version import read_revisions
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one adaptation run knows when it registers."""
+
+    candidates: Path
+    report: GateReport
+    data: tuple[DataRevision, ...]
+    base: ReleaseRecord
+    params_digest: str
+    settings: Settings
+    run_id: str
+
+
+def register_adaptation(
+    candidates: Path, gate: Path, revisions: Path, out: Path, *, params: Params, settings: Settings, run_id: str
+) -> ReleaseRecord:
+    """Register the gate's choice, and draft the release that binds it to a frozen head.
+
+    The gate releases: the chosen candidate, with a new extractor version when the candidate was adapted. It holds:
+    the same, but the draft waits for a person. It keeps the incumbent, or refuses: the draft is what serves already;
+    for a source without a release that keeps its incumbent, the default's extractor with its head on raw tokens.
+
+    Args:
+        candidates: Candidates folder of the adaptation.
+        gate: ``gate.json``.
+        revisions: ``revisions.json``.
+        out: File to write: the draft, a ReleaseRecord.
+        params: Parameters of the run.
+        settings: Where MLflow and the platform bucket are.
+        run_id: The run; registering it again returns the same versions.
+
+    Raises:
+        IntegrityError: The candidates are not the ones that were judged, or do not come from a registered release.
+        ConfigError: The base release has no head for the choice.
+        TransientError: MLflow or the object store does not answer; repeating the step is safe.
+    """
+    report = GateReport.read(gate)
+    offered = {item.name: item for item in read_candidates(candidates)}
+    log = ReleaseLog(settings)
+    base = _base(candidates, log)
+    run = _Run(candidates, report, read_revisions(revisions), base, params_digest(params), settings, run_id)
+    if report.outcome in ("keep_incumbent", "refuse"):
+        incumbent = log.current(report.source)
+        if incumbent is not None:
+            incumbent.write(out)
+            return incumbent
+        unadapted = Candidate(name="unadapted", extractor="base", alignment="none", head="none")
+        record = _record(run, unadapted, base.extractor, approver="gate")
+    else:
+        chosen = offered.get(report.chosen or "")
+        if chosen is None:
+            found = f"chosen {report.chosen!r}"
+            problem = Problem(str(gate), found, f"one of {', '.join(offered)}", "Run the gate on these candidates.")
+            raise IntegrityError("The gate chose a candidate that is not there.", [problem])
+        approver = "gate" if report.outcome == "release" else WAITING
+        record = _record(run, chosen, _extractor(run, chosen), approver=approver)
+    return keep_draft(record, out, settings=settings)
+
+
+def _base(candidates: Path, log: ReleaseLog) -> ReleaseRecord:
+    """Return the release that the candidates were made from, as the release log holds it.
+
+    It need not serve any more: another training run may have moved the default on since.
+    """
+    path = candidates / BASE_RELEASE
+    record = ReleaseRecord.read(path)
+    if any(entry.release == record for entry in log.history(DEFAULT_SCOPE)):
+        return record
+    found, expected = f"release {record.release_id}", f"a release that served {DEFAULT_SCOPE!r}"
+    problem = Problem(str(path), found, expected, "Run the adaptation again, and find out who changed the file.")
+    raise IntegrityError("The candidates do not come from a registered release.", [problem])
+
+
+def _extractor(run: _Run, chosen: Candidate) -> ModelRef:
+    if chosen.extractor == "base":
+        return run.base.extractor
+    folder = run.candidates / "extractor"
+    digest = artifact.folder_digest(folder)
+    if chosen.extractor_digest is not None and digest != chosen.extractor_digest:
+        remedy = "Run the adaptation again, and find out who changed the folder."
+        problem = Problem(str(folder), f"digest {digest}", f"digest {chosen.extractor_digest}", remedy)
+        raise IntegrityError("The adapted extractor is not the one that was judged.", [problem])
+    base = run.base
+    provenance = Provenance(
+        run_id=run.run_id,
+        source=run.report.source,
+        params_digest=run.params_digest,
+        data=run.data,
+        code_version=code_version(),
+        image=run.settings.image,
+        remarks={
+            "method": chosen.name,
+            "base_release": base.release_id,
+            "parent_version": base.extractor.version,
+            "gate": run.report.sentence,
+            "gate_digest": run.report.digest(),
+            "gate_report": run.report.model_dump(mode="json"),
+        },
+    )
+    line = describe(base.extractor, settings=run.settings).tags.get("line", base.extractor.digest)
+    state = run.candidates / "state"
+    return register_extractor(folder, state if state.is_dir() else None, provenance, settings=run.settings, line=line)
+
+
+def _record(run: _Run, chosen: Candidate, extractor: ModelRef, *, approver: str) -> ReleaseRecord:
+    return ReleaseRecord(
+        release_id=release_name(run.run_id),
+        source=run.report.source,
+        created_at=datetime.now(UTC),
+        method=chosen.name,
+        extractor=extractor,
+        head=_head(run, chosen),
+        alignment=chosen.alignment,
+        heads=run.base.heads,
+        base_release=run.base.release_id,
+        data=run.data,
+        run_id=run.run_id,
+        params_digest=run.params_digest,
+        gate_sentence=run.report.sentence,
+        gate_digest=run.report.digest(),
+        approver=approver,
+    )
+
+
+def _head(run: _Run, chosen: Candidate) -> ModelRef:
+    """Return the frozen head that the candidate was judged with, out of those of the base release."""
+    known = {item.digest: item for item in (*run.base.heads, run.base.head)}
+    if chosen.head_digest is not None:
+        if chosen.head_digest in known:
+            return known[chosen.head_digest]
+        expected = f"a head of release {run.base.release_id}"
+        remedy = "The head must stay frozen. Run the adaptation again, and find out who changed it."
+        problem = Problem(f"candidate {chosen.name!r}", f"head {chosen.head_digest}", expected, remedy)
+        raise IntegrityError("The candidate was judged with a head that is not registered.", [problem])
+    registered = {item.ref.digest: item.tags.get("alignment") for item in find(HEAD, settings=run.settings)}
+    for digest, ref in known.items():
+        if registered.get(digest) == chosen.head:
+            return ref
+    problem = Problem(
+        f"release {run.base.release_id}", "no such head", f"one of alignment {chosen.head!r}", "Train it."
+    )
+    raise ConfigError("The base release has no head for this candidate.", [problem])

@@ -1,0 +1,123 @@
+"""Registering a training run: extractor with its state, and every head, as versions; and a draft of their release."""
+
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from coda.config import params_digest
+from coda.config.params import Params
+from coda.contracts import ModelRef, ReleaseRecord
+from coda.contracts.release import Alignment
+from coda.errors import ConfigError, IntegrityError, Problem
+from coda.registry import Provenance, register_extractor, register_head
+from coda.registry.drafts import keep_draft, release_name
+from coda.settings import Settings
+from coda.steps.record import code_version
+from coda.steps.version import read_revisions
+
+
+def register_training(
+    pretrained: Path,
+    heads: Path,
+    evaluation: Path,
+    revisions: Path,
+    out: Path,
+    *,
+    params: Params,
+    settings: Settings,
+    run_id: str,
+) -> ReleaseRecord:
+    """Register what a training run made, and draft the release that binds the extractor and its best head.
+
+    The best head is the one with the highest accuracy on the batches that were held out (fields, then wells; on a
+    tie the one without alignment, which needs nothing at prediction). All heads are named in the release: a later
+    adaptation may bind another one.
+
+    Args:
+        pretrained: ``extractor/`` and ``state/``.
+        heads: One model folder for each alignment.
+        evaluation: Folder with ``metrics.json``: ``<alignment>_accuracy_field`` and ``_well`` of each head.
+        revisions: ``revisions.json``.
+        out: File to write: the draft, a ReleaseRecord.
+        params: Parameters of the run.
+        settings: Where MLflow and the platform bucket are.
+        run_id: The run; registering it again returns the same versions.
+
+    Raises:
+        IntegrityError: A model folder or document is not what it should be.
+        TransientError: MLflow or the object store does not answer; repeating the step is safe.
+    """
+    scores = _scores(heads, evaluation)
+    data = read_revisions(revisions)
+    if not data:
+        problem = Problem(str(revisions), "no data revision", "at least one", "Run the version step first.")
+        raise ConfigError("A model without a data revision is not registered.", [problem])
+    source = data[0].source
+    figures = {f"{name}_accuracy_field": field for name, (field, _) in scores.items() if not math.isnan(field)}
+    provenance = Provenance(
+        run_id=run_id,
+        source=source,
+        params_digest=params_digest(params),
+        data=data,
+        code_version=code_version(),
+        image=settings.image,
+        remarks={"method": "source", **figures},
+    )
+    extractor = register_extractor(pretrained / "extractor", pretrained / "state", provenance, settings=settings)
+    registered: dict[str, ModelRef] = {
+        name: register_head(heads / name, extractor, provenance, settings=settings) for name in scores
+    }
+    best = max(scores, key=lambda name: (*_known(scores[name]), name == "none"))
+    field, well = scores[best]
+    record = ReleaseRecord(
+        release_id=release_name(run_id),
+        source=source,
+        created_at=datetime.now(UTC),
+        method="source",
+        extractor=extractor,
+        head=registered[best],
+        alignment=cast("Alignment", best),
+        heads=tuple(registered[name] for name in sorted(registered)),
+        data=data,
+        run_id=run_id,
+        params_digest=params_digest(params),
+        gate_sentence=_sentence(best, field, well),
+        approver="gate",
+    )
+    return keep_draft(record, out, settings=settings)
+
+
+def _scores(heads: Path, evaluation: Path) -> dict[str, tuple[float, float]]:
+    """Return accuracy on held-out fields and wells of every head folder; NaN where nothing was held out."""
+    names = sorted(path.parent.name for path in heads.glob("*/digests.json"))
+    if not names:
+        problem = Problem(str(heads), "no model folder", "one for each alignment", "Run train_head first.")
+        raise IntegrityError("There is no head to register.", [problem])
+    path = evaluation / "metrics.json" if evaluation.is_dir() else evaluation
+    try:
+        numbers = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError) as error:
+        problem = Problem(str(path), str(error), "the figures of the evaluation", "Run the evaluate step again.")
+        raise IntegrityError("The evaluation cannot be read.", [problem]) from error
+
+    def figure(name: str, level: str) -> float:
+        return float(numbers.get(f"{name}_accuracy_{level}", math.nan))
+
+    return {name: (figure(name, "field"), figure(name, "well")) for name in names}
+
+
+def _known(scores: tuple[float, float]) -> tuple[float, float]:
+    # NaN compares as neither smaller nor larger; a head that was not measured must not win by accident
+    field, well = scores
+    return (-1.0 if math.isnan(field) else field, -1.0 if math.isnan(well) else well)
+
+
+def _sentence(best: str, field: float, well: float) -> str:
+    ways = {"none": "raw tokens", "standardise": "tokens standardised by batch"}
+    if math.isnan(field):
+        return f"Trained on the source; nothing was held out, so the head on {ways.get(best, best)} serves unmeasured."
+    right = f"{field:.1%} of the held-out fields"
+    wells = "" if math.isnan(well) else f" and {well:.1%} of the held-out wells"
+    return f"Trained on the source; the head on {ways.get(best, best)} is right for {right}{wells}."

@@ -1,0 +1,131 @@
+"""Step: train one head for each alignment on the frozen extractor's tokens (paper section 3, second step)."""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+from coda.config import params_digest
+from coda.config.params import Params
+from coda.errors import ConfigError, Problem
+from coda.networks.artifact import folder_digest
+from coda.networks.extractor import load_extractor
+from coda.networks.head import LABELS, SOURCE_STATISTICS, save_head
+from coda.networks.runtime import set_threads
+from coda.plates.dataset import load_fields, open_batches
+from coda.settings import Settings
+from coda.steps.progress import shown
+from coda.storage.objects import locate
+from coda.training.head import HeadResult
+from coda.training.head import train_head as train
+from coda.training.labels import JoinReport, LabelList, join, read_labels
+from coda.training.material import prepare_material
+from coda.training.split import held_out
+
+
+def train_head(
+    dataset: Path, pretrained: Path, labels: str, out: Path, *, params: Params, settings: Settings, run_id: str
+) -> dict[str, float]:
+    """Train the heads; with evaluation, the only step that reads a mechanism of action.
+
+    Writes ``out/<alignment>`` (model folder with label list and source statistics) for each of ``head.alignments``,
+    and ``out/training.json`` (validations over time, and what the label table missed).
+
+    Args:
+        dataset: Dataset folder, validated; the same as for `coda.steps.pretrain.pretrain`.
+        pretrained: Output of pretraining.
+        labels: Label table: path or s3:// address of a CSV with Metadata_Compound and moa.
+        out: Folder for the heads.
+        params: All sections but ingest, quality and gate.
+        settings: Where object storage is.
+        run_id: Run this belongs to, noted with the results.
+
+    Returns:
+        Numbers for the run's metrics: for each alignment the held-out field accuracy and seconds, and the join.
+
+    Raises:
+        ContractError: The label table cannot be used or does not belong to the plates.
+        ConfigError: There are too few batches, or no labelled field.
+        IntegrityError: The extractor or stored fields are not the recorded ones.
+    """
+    set_threads(params.compute)
+    extractor = load_extractor(pretrained / "extractor")
+    fields = load_fields(open_batches(dataset), extractor.channels, params.crops.centre)
+    validation = held_out(fields.table, params.head.validation_batches)
+    training_fields, validation_fields = fields.take(~validation), fields.take(validation)
+    table = read_labels(read_file(labels, settings), labels)
+    label_list, joined = join(table, training_fields.table, labels)
+    sys.stderr.write(f"{describe_join(joined, label_list)}\n")
+    material = prepare_material(extractor, training_fields, validation_fields, label_list, params, seed=params.seed)
+    extra = {LABELS: label_list.to_bytes(), SOURCE_STATISTICS: material.source.to_bytes()}
+    provenance = {
+        "extractor": folder_digest(pretrained / "extractor"),
+        "labels": label_list.digest,
+        "params_digest": params_digest(params),
+    }
+    results: dict[str, HeadResult] = {}
+    for alignment in params.head.alignments:
+        with shown(f"Head on {'raw' if alignment == 'none' else 'standardised'} tokens") as report:
+            results[alignment] = train(
+                partial(material.training, alignment),
+                material.validation(alignment),
+                extractor,
+                params,
+                classes=label_list.classes,
+                alignment=alignment,
+                seed=params.seed,
+                report=report,
+            )
+        save_head(out / alignment, results[alignment].head, extra, provenance)
+    return _record(out, results, joined, run_id)
+
+
+def read_file(uri: str, settings: Settings) -> bytes:
+    """Return the bytes behind a path or an s3:// address.
+
+    Raises:
+        ConfigError: There is no such file.
+    """
+    try:
+        if uri.startswith("s3://"):
+            store, name = locate(uri, settings)
+            return store.get(name)
+        return Path(uri).read_bytes()
+    except FileNotFoundError as error:
+        problem = Problem(uri, "no such file", "a CSV with Metadata_Compound and moa", "Check the address.")
+        raise ConfigError("The label table is not there.", [problem]) from error
+
+
+def describe_join(joined: JoinReport, labels: LabelList) -> str:
+    """Say in a sentence or two what was joined and what was missed."""
+    text = (
+        f"{joined.labelled_fields} training fields have a label: {len(labels.compounds)} compounds of "
+        f"{len(labels.classes)} mechanisms."
+    )
+    if joined.missed_compounds:
+        examples = ", ".join(joined.missed_compounds[:5])
+        text += f" {len(joined.missed_compounds)} compounds on the plates have none ({examples}): not used."
+    if joined.absent_compounds:
+        text += f" {len(joined.absent_compounds)} labelled compounds are on no plate."
+    return text
+
+
+def _record(out: Path, results: dict[str, HeadResult], joined: JoinReport, run_id: str) -> dict[str, float]:
+    content = {
+        "run_id": run_id,
+        "labels": {
+            "labelled_fields": joined.labelled_fields,
+            "unlabelled_fields": joined.unlabelled_fields,
+            "missed_compounds": joined.missed_compounds,
+            "absent_compounds": joined.absent_compounds,
+        },
+        "heads": {name: {"accuracy": result.accuracy, "log": result.log} for name, result in results.items()},
+    }
+    (out / "training.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    numbers = {
+        "labelled_fields": float(joined.labelled_fields),
+        "missed_compounds": float(len(joined.missed_compounds)),
+    }
+    for name, result in results.items():
+        numbers |= {f"{name}_held_out_accuracy": result.accuracy, f"{name}_seconds": result.seconds}
+    return numbers

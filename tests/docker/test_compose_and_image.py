@@ -1,0 +1,67 @@
+"""The container files: complete, non-root, no secret, loopback only."""
+
+import re
+
+import pytest
+import yaml
+
+
+@pytest.fixture(scope="module")
+def compose(root):
+    return yaml.safe_load((root / "docker" / "compose.yaml").read_text())
+
+
+def test_every_image_has_a_version(compose):
+    for name, service in compose["services"].items():
+        assert re.search(r":[^:}]+}?$", service["image"]), name
+        assert not service["image"].endswith("latest"), name
+
+
+def test_ports_are_published_on_loopback_only(compose):
+    published = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert len(published) >= 5
+    assert all(str(port).startswith("127.0.0.1:") for port in published)
+
+
+def test_passwords_come_from_the_environment(root, compose):
+    text = (root / "docker" / "compose.yaml").read_text()
+    for line in text.splitlines():
+        if re.search(r"(PASSWORD|SECRET|ACCESS_KEY)", line):
+            assert "${" in line, line
+    example = (root / "docker" / "example.env").read_text()
+    wanted = set(re.findall(r"\$\{([A-Z0-9_]+)", text)) - {"IMAGE"}
+    assert {line.split("=")[0] for line in example.splitlines() if "=" in line} == wanted
+    assert all(line.endswith("=") for line in example.splitlines() if "=" in line)
+
+
+def test_settings_of_the_stack_are_settings_the_program_knows(compose):
+    from coda.settings import VARIABLES, read_settings
+
+    given = compose["x-coda"]["environment"]
+    assert {name for name in given if name.startswith("CODA_")} <= set(VARIABLES.values())
+    assert read_settings({key: str(value) for key, value in given.items()}).pushgateway == "pushgateway:9091"
+
+
+def test_our_services_have_no_rights_to_spare(compose):
+    ours = compose["x-coda"]
+    assert ours["cap_drop"] == ["ALL"]
+    assert ours["read_only"] is True
+    assert "healthcheck" in compose["services"]["trigger"]
+
+
+def test_files_that_compose_mounts_exist(root, compose):
+    mounted = [volume for service in compose["services"].values() for volume in service.get("volumes", [])]
+    local = [volume.split(":")[0] for volume in mounted if volume.startswith("./")]
+    assert local
+    for path in local:
+        assert (root / "docker" / path).is_dir(), path
+
+
+def test_the_image_is_not_root_and_takes_nothing_of_the_site(root):
+    text = (root / "docker" / "Dockerfile").read_text()
+    shipped = text[text.rindex("\nFROM ") :]
+    assert "USER 1000:1000" in shipped
+    assert "context" not in shipped
+    assert "CERT" not in shipped
+    ignored = (root / ".dockerignore").read_text().splitlines()
+    assert ignored[0] == "*", "the build context is a list of what is needed, not of what is left out"

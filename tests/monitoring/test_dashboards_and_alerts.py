@@ -1,0 +1,143 @@
+"""Golden: the files beside the compose stack are what the code makes, and name nothing that does not exist."""
+
+import json
+import re
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from coda.cli.monitoring import app
+from coda.monitoring.alerts import ALERTS, rules, rules_yaml
+from coda.monitoring.dashboards import DATASOURCE, dashboards, expressions
+from coda.monitoring.names import METRICS, metric_of
+
+SERIES = re.compile(r"\bcoda_[a-z0-9_]+")
+SELECTOR = re.compile(r"(coda_[a-z0-9_]+)\{([^}]*)\}")
+
+
+def unknown_names(expression):
+    return [name for name in SERIES.findall(expression) if metric_of(name) is None]
+
+
+def strange_labels(expression):
+    """Labels of a selector that its metric does not have."""
+    found = []
+    for name, inside in SELECTOR.findall(expression):
+        metric = metric_of(name)
+        labels = {item.split("=")[0].strip().rstrip("!~") for item in inside.split(",")}
+        found += sorted(labels - set(metric.labels if metric else ()))
+    return found
+
+
+def panels(document):
+    return [panel for panel in document["panels"] if panel["type"] != "row"]
+
+
+@pytest.mark.parametrize("name", dashboards())
+def test_dashboard_file_is_what_the_code_makes(root, name):
+    committed = (root / "docker" / "grafana" / "dashboards" / name).read_text()
+    assert committed == dashboards()[name], "run `coda monitoring dashboards`"
+
+
+def test_alert_file_is_what_the_code_makes(root):
+    assert (root / "docker" / "prometheus" / "alerts.yml").read_text() == rules_yaml(), "run `coda monitoring alerts`"
+
+
+@pytest.mark.parametrize("name", dashboards())
+def test_panels_have_numbers_a_data_source_a_query_and_words(name):
+    document = json.loads(dashboards()[name])
+    identifiers = [panel["id"] for panel in document["panels"]]
+    assert len(set(identifiers)) == len(identifiers)
+    assert len(panels(document)) >= 15
+    for panel in panels(document):
+        assert panel["datasource"] == {"type": "prometheus", "uid": DATASOURCE}
+        assert panel["title"]
+        assert panel["description"], panel["title"]
+        [target] = panel["targets"]
+        assert target["refId"] == "A"
+        assert not unknown_names(target["expr"]), panel["title"]
+        assert not strange_labels(target["expr"]), panel["title"]
+        legend = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+        known = {label for name in SERIES.findall(target["expr"]) for label in metric_of(name).labels}
+        assert legend <= known, panel["title"]
+
+
+def test_the_panels_of_a_row_do_not_overlap():
+    for text in dashboards().values():
+        taken = set()
+        for panel in json.loads(text)["panels"]:
+            place = panel["gridPos"]
+            cells = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert place["x"] + place["w"] <= 24
+            assert not taken & cells, panel["title"]
+            taken |= cells
+
+
+def test_every_metric_is_on_a_dashboard():
+    shown = {metric_of(name).name for text in expressions() for name in SERIES.findall(text)}
+    assert shown == set(METRICS)
+
+
+def test_the_source_dashboard_shows_one_source_at_a_time():
+    document = json.loads(dashboards()["coda-source.json"])
+    [variable] = document["templating"]["list"]
+    assert variable["name"] == "source"
+    assert all('source="$source"' in panel["targets"][0]["expr"] for panel in panels(document))
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_an_alert_names_known_metrics_and_labels_and_has_a_runbook(root, alert):
+    assert not unknown_names(alert.expr)
+    assert not strange_labels(alert.expr)
+    runbook = root / "docs" / "runbooks" / f"{alert.name}.md"
+    text = runbook.read_text()
+    assert text.startswith(f"# {alert.name}\n")
+    assert f"`{alert.expr}`" in text, "the runbook shows another rule"
+    assert f"**{alert.tier}**" in text
+    assert all(heading in text for heading in ("## What it means", "## Where to look", "## What to do"))
+    known = {label for name in SERIES.findall(alert.expr) for label in metric_of(name).labels}
+    assert set(re.findall(r"\$labels\.(\w+)", alert.summary)) <= known
+
+
+def test_no_runbook_is_left_over_and_the_index_lists_all(root):
+    pages = {path.stem for path in (root / "docs" / "runbooks").glob("Coda*.md")}
+    assert pages == {alert.name for alert in ALERTS}
+    index = (root / "docs" / "runbooks" / "README.md").read_text()
+    assert all(f"[{name}]({name}.md)" in index for name in pages)
+
+
+def test_links_and_commands_of_the_runbooks_exist(root):
+    from coda.cli import COMMANDS
+
+    for path in (root / "docs" / "runbooks").glob("*.md"):
+        text = path.read_text()
+        for link in re.findall(r"\]\(([^)#]+)\)", text):
+            assert (path.parent / link).resolve().is_file(), f"{path.name}: {link}"
+        for verb in re.findall(r"`coda (\w+)", text):
+            assert verb in COMMANDS, f"{path.name}: coda {verb}"
+
+
+def test_rules_carry_tier_and_runbook():
+    document = yaml.safe_load(rules_yaml())
+    assert document == rules()
+    listed = [rule for group in document["groups"] for rule in group["rules"]]
+    assert len(listed) == len(ALERTS)
+    assert {rule["labels"]["severity"] for rule in listed} == {"page", "same-day", "weekly"}
+    assert all(rule["annotations"]["runbook_url"] == f"docs/runbooks/{rule['alert']}.md" for rule in listed)
+
+
+def test_the_command_writes_both_and_notices_a_changed_file(tmp_path):
+    runner = CliRunner()
+    path = tmp_path / "rules" / "alerts.yml"
+    assert runner.invoke(app, ["alerts", "--path", str(path)]).exit_code == 0
+    assert runner.invoke(app, ["alerts", "--path", str(path), "--check"]).exit_code == 0
+    path.write_text(path.read_text().replace("> 0", "> 1"))
+    failed = runner.invoke(app, ["alerts", "--path", str(path), "--check"])
+    assert failed.exit_code != 0
+    assert str(path) in str(failed.exception)
+    assert runner.invoke(app, ["dashboards", "--folder", str(tmp_path), "--check"]).exit_code != 0

@@ -1,0 +1,46 @@
+import re
+
+import pytest
+from report_inputs import write_run
+
+from coda.contracts import StepRecord
+from coda.monitoring.endpoint import UNREADABLE
+from coda.monitoring.facts import samples, summarise
+from coda.monitoring.history import MIN_BATCHES
+from coda.monitoring.names import INFO_LABELS, LABELS, METRICS, metric_of
+from coda.monitoring.report import gather
+from coda.trigger.metrics import TriggerMetrics
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_a_metric_has_a_proper_name_and_labels_that_do_not_grow(metric):
+    assert re.fullmatch(r"coda_[a-z][a-z0-9_]*", metric.name)
+    assert metric.help.endswith(".")
+    assert set(metric.labels) <= LABELS | (INFO_LABELS if metric.kind == "info" else set())
+    assert metric.name.endswith("_total") == (metric.kind == "counter")
+    assert bool(metric.buckets) == (metric.kind == "histogram")
+
+
+def test_no_label_names_a_batch_a_plate_a_well_or_a_run():
+    labels = {label for metric in METRICS.values() for label in metric.labels}
+    assert not [label for label in labels if re.search(r"batch|plate|well|run|digest|image", label)]
+
+
+def test_series_of_a_histogram_belong_to_it_and_those_of_a_gauge_do_not_exist():
+    assert metric_of("coda_trigger_lag_seconds_bucket") is METRICS["coda_trigger_lag_seconds"]
+    assert metric_of("coda_batch_plates_bucket") is None
+    assert metric_of("coda_nothing") is None
+
+
+def test_every_declared_metric_is_really_produced(tmp_path):
+    run = write_run(tmp_path)
+    inputs = gather(run.dataset, **run.arguments())
+    batch = inputs.batches[0]
+    summary = summarise(inputs, batch, batch.manifest.created_at)
+    history = [
+        summary.model_copy(update={"manifest_digest": f"{k}" * 64, "batch": f"b-{k}"}) for k in range(MIN_BATCHES)
+    ]
+    made = {item.name for item in samples(inputs, batch, summary, history, [StepRecord(name="ingest", seconds=3.0)])}
+    scraped = {family.name for family in TriggerMetrics().registry.collect()}
+    declared = {name.removesuffix("_total") for name in METRICS}
+    assert made | scraped | {UNREADABLE} == declared

@@ -1,0 +1,159 @@
+"""The compiled pipelines beside their definitions: up to date, and asking a cluster for what they must."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from coda.errors import ConfigError
+from coda.runners.spec import compiled_path, for_one_machine, read_documents, with_image
+from coda.settings import VARIABLES
+from pipelines.compile import PIPELINES, compile_pipelines
+from pipelines.resources import KEYS, OPTIONAL, REQUIRED
+
+GPU_STEPS = {"pretrain", "train-head", "evaluate", "adapt", "predict"}
+STEPS = {
+    "training": {
+        "ingest", "validate", "version", "pretrain", "train-head", "evaluate", "register-training", "release", "report",
+    },
+    "adaptation": {
+        "ingest", "archive", "validate", "quality-verdict", "version", "adapt", "gate", "register-adaptation",
+        "release", "predict", "report", "report-2",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(params=sorted(PIPELINES))
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def documents(name):
+    return read_documents(compiled_path(name).read_text())
+
+
+def test_compiled_text_equals_the_file_in_the_repository(name, tmp_path):
+    compile_pipelines(tmp_path)
+    fresh, kept = (tmp_path / f"{name}.yaml").read_text(), compiled_path(name).read_text()
+    assert fresh == kept, "run `make compile-pipelines`"
+
+
+def test_compiling_does_not_read_the_environment_unless_asked(tmp_path, root):
+    command = [sys.executable, "-W", "error", "-m", "pipelines.compile", "--out", str(tmp_path)]
+    environment = {**os.environ, "CODA_IMAGE": "registry.example/coda@sha256:" + "0" * 64}
+    subprocess.run(command, check=True, cwd=root, env=environment, capture_output=True)
+    images = {
+        executor["container"]["image"]
+        for path in tmp_path.glob("*.yaml")
+        for executor in read_documents(path.read_text())[0]["deploymentSpec"]["executors"].values()
+    }
+    assert images == {environment["CODA_IMAGE"]}
+
+
+def test_every_step_is_there_and_none_installs_anything(name, documents):
+    executors = documents[0]["deploymentSpec"]["executors"]
+    assert {key.removeprefix("exec-") for key in executors} == STEPS[name]
+    for executor in executors.values():
+        text = yaml.safe_dump(executor)
+        assert "pip install" not in text
+        assert executor["container"]["image"] == "coda-pipeline:0.1.0-python"
+
+
+def test_every_step_has_limits_time_addresses_credentials_and_no_root(name, documents):
+    spec, platform = documents
+    kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for key, executor in spec["deploymentSpec"]["executors"].items():
+        resources, cluster = executor["container"]["resources"], kubernetes[key]
+        assert resources["resourceCpuLimit"] == resources["resourceCpuRequest"]
+        assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"]
+        assert int(cluster["activeDeadlineSeconds"]) > 0
+        assert cluster["securityContext"]["runAsNonRoot"] is True
+        assert int(cluster["securityContext"]["runAsUser"]) > 0
+        names = {item["envVar"] for part in cluster["configMapAsEnv"] for item in part["keyToEnv"]}
+        assert names == {*REQUIRED, *OPTIONAL}
+        assert {part["configMapName"] for part in cluster["configMapAsEnv"]} == {"coda-services"}
+        assert {item["envVar"] for part in cluster["secretAsEnv"] for item in part["keyToEnv"]} == set(KEYS)
+        gpu = key.removeprefix("exec-") in GPU_STEPS
+        assert ("accelerator" in resources) == gpu == ("tolerations" in cluster)
+        assert ("/dev/shm" in yaml.safe_dump(cluster.get("emptyDirMounts", []))) == gpu
+
+
+def test_configured_variables_are_settings():
+    assert {*REQUIRED, *OPTIONAL} <= set(VARIABLES.values())
+
+
+def test_every_task_is_retried_and_never_remembered(documents):
+    tasks = [task for part in _dags(documents[0]) for task in part["tasks"].values() if "retryPolicy" in task]
+    assert len(tasks) >= 9
+    for task in tasks:
+        assert task["retryPolicy"]["maxRetryCount"] >= 2
+        assert not task["cachingOptions"].get("enableCache")
+
+
+def test_decisions_depend_on_single_outputs_only(documents):
+    conditions = [
+        task["triggerPolicy"]["condition"]
+        for part in _dags(documents[0])
+        for task in part["tasks"].values()
+        if "triggerPolicy" in task and "condition" in task["triggerPolicy"]
+    ]
+    for condition in conditions:
+        assert "-Output'" in condition, "only single-return components decide alike in every runner"
+
+
+def test_one_machine_needs_no_cluster(documents, name):
+    text = for_one_machine(compiled_path(name).read_text(), "here-python")
+    (spec,) = read_documents(text)
+    assert "resources" not in text
+    assert "retryPolicy" not in text
+    tasks = [task for part in _dags(spec) for task in part["tasks"].values()]
+    assert all(task["cachingOptions"] == {"enableCache": True} for task in tasks)
+
+
+def test_image_is_replaced_everywhere_and_nothing_else(documents, name):
+    changed = read_documents(with_image(compiled_path(name).read_text(), "x:1"))
+    for executor in changed[0]["deploymentSpec"]["executors"].values():
+        assert executor["container"].pop("image") == "x:1"
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
+        executor["container"].pop("image")
+    assert changed == documents
+
+
+@pytest.mark.parametrize("wrong", ["prediction", "../training", ""])
+def test_unknown_pipeline_is_refused_with_the_known_ones(wrong):
+    with pytest.raises(ConfigError, match="training, adaptation"):
+        compiled_path(wrong)
+
+
+# Invalid siblings: mistakes that the compiler, not a cluster at night, has to find.
+INVALID = {
+    "an artifact where text is expected": (
+        "read = needs(ingest(run_id=run_id, params=params, manifest_uris=manifest_uris), PLATES)",
+        "read = needs(ingest(run_id=run_id, params=params, manifest_uris=manifest_uris), PLATES)\n"
+        '    needs(release(run_id=read.outputs["dataset"], draft=read.outputs["dataset"]), SMALL)',
+    ),
+    "an output that does not exist": ('read.outputs["dataset"]', 'read.outputs["data"]'),
+    "a model where a dataset is expected": ('dataset=dataset, pretrained=network)', "dataset=network, pretrained=network)"),
+    "an input left out": ("params=params, labels=labels, dataset=dataset, pretrained=network", "params=params, dataset=dataset"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", sorted(INVALID))
+def test_broken_sibling_does_not_compile(mistake, root, tmp_path):
+    before, after = INVALID[mistake]
+    text = (root / "pipelines" / "training.py").read_text()
+    assert before in text
+    broken = tmp_path / "broken.py"
+    broken.write_text(text.replace(before, after, 1))
+    done = subprocess.run([sys.executable, str(broken)], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False, capture_output=True)  # fmt: skip
+    assert done.returncode != 0
+    shutil.copy(root / "pipelines" / "training.py", broken)
+    subprocess.run([sys.executable, str(broken)], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=True)
+
+
+def _dags(spec):
+    return [part["dag"] for part in [spec["root"], *spec["components"].values()] if "dag" in part]
