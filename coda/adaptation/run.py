@@ -1,11 +1,10 @@
 """One adaptation from start to end: the ladder, the training, and every candidate's answers, written as one folder."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import safetensors.torch
@@ -13,20 +12,17 @@ from numpy.typing import NDArray
 
 from coda.adaptation.candidates import Candidate, candidates_for, write_candidates
 from coda.adaptation.coda import adapt_extractor
-from coda.adaptation.drift import drift_of
-from coda.adaptation.ladder import Rung, choose_rung
-from coda.adaptation.serving import Service, Way, serve
+from coda.adaptation.folder import write_answers, write_drift, write_log
+from coda.adaptation.ladder import choose_rung
+from coda.adaptation.serving import Way, serve
 from coda.config.params import Params
 from coda.errors import ConfigError, IntegrityError, Problem
-from coda.evaluation.levels import field_table
 from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor, save_extractor
 from coda.networks.head import Head
 from coda.networks.state import AdaptationState, save_state
 from coda.plates.fieldset import FieldSet
-from coda.plates.index import write_parquet
 from coda.training.checkpoint import Checkpoints
-from coda.training.engine import DinoResult
 from coda.training.progress import Report
 
 
@@ -124,9 +120,11 @@ def adapt_and_serve(
         )
         for candidate in candidates
     ]
-    _write_answers(out, final, services, fields, is_batch, base)
-    _write_log(out, rung, trained)
-    _write_drift(out, fields, services, base)
+    classes = {str(name): frozen.head.classes for name, frozen in base.heads.items()}
+    write_answers(out, final, services, fields, is_batch, classes)
+    write_log(out, rung, trained)
+    reference = base.heads.get("none") or next(iter(base.heads.values()))
+    write_drift(out, fields, services, reference.source)
     write_candidates(out, final)
     return final
 
@@ -168,62 +166,3 @@ def _require_unchanged(before: Mapping[str, str], base: Base) -> None:
     ]
     if problems:
         raise IntegrityError("A frozen head changed during adaptation; nothing of this run may be used.", problems)
-
-
-def _write_answers(
-    out: Path,
-    candidates: Sequence[Candidate],
-    services: Mapping[str, Service],
-    fields: FieldSet,
-    is_batch: NDArray[np.bool_],
-    base: Base,
-) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    write_parquet(fields.table, out / "fields.parquet")
-    for name, service in services.items():
-        np.save(out / f"features_{name}.npy", service.features, allow_pickle=False)
-    for candidate in candidates:
-        service = services[candidate.extractor]
-        served = service.ways[candidate.name]
-        folder = out / candidate.name
-        folder.mkdir(exist_ok=True)
-        table = field_table(fields.table, served.probabilities, base.heads[candidate.head].head.classes)
-        write_parquet(table[is_batch].reset_index(drop=True), folder / "predictions.parquet")
-        if not is_batch.all():
-            write_parquet(table[~is_batch].reset_index(drop=True), folder / "archive_predictions.parquet")
-        np.save(folder / "features.npy", served.features, allow_pickle=False)
-        if candidate.alignment != "none":
-            _write_statistics(folder / "alignment", service.statistics)
-
-
-def _write_statistics(folder: Path, statistics: Mapping[str, TokenStatistics]) -> None:
-    folder.mkdir(exist_ok=True)
-    names = {group: f"{number:03d}.safetensors" for number, group in enumerate(sorted(statistics))}
-    for group, name in names.items():
-        (folder / name).write_bytes(statistics[group].to_bytes())
-    (folder / "groups.json").write_text(json.dumps(names, indent=2) + "\n")
-
-
-def _write_log(out: Path, rung: Rung, trained: DinoResult | None) -> None:
-    numbers: dict[str, Any] = {"method": rung.method, "pairs": rung.by, "reason": rung.reason}
-    numbers["pairable_share"] = rung.pairable_share
-    if trained is not None:
-        numbers |= {
-            "loss_first": trained.log[0]["loss"],
-            "loss_last": trained.log[-1]["loss"],
-            "seconds": trained.seconds,
-            "samples_per_s": trained.samples_per_s,
-            "alarms": list(trained.alarms),
-            "pair_report": asdict(trained.pairs),
-            "log": trained.log,
-        }
-    (out / "training.json").write_text(json.dumps(numbers, indent=2) + "\n")
-
-
-def _write_drift(out: Path, fields: FieldSet, services: Mapping[str, Service], base: Base) -> None:
-    reference = base.heads.get("none") or next(iter(base.heads.values()))
-    numbers = {
-        name: drift_of(fields.table, service.features, service.statistics, reference.source)
-        for name, service in services.items()
-    }
-    (out / "drift.json").write_text(json.dumps(numbers, indent=2) + "\n")

@@ -4,7 +4,6 @@ Sub-commands are imported when they are used, so that `coda --help` answers at o
 """
 
 import importlib
-import sys
 from typing import Any
 
 import typer
@@ -19,6 +18,7 @@ COMMANDS = {
     "trigger": "Watch the landing bucket and start a run for each new batch",
     "ledger": "What became of every batch that landed",
     "registry": "Extractors, heads and releases: list, show, promote, roll back",
+    "data": "Versions of the data: what the data registry holds",
     "step": "Run one step of a pipeline on local paths",
     "plates": "Look into plate stores; adopt plates of real instruments",
     "quality": "Read the verdict on a batch",
@@ -31,28 +31,31 @@ COMMANDS = {
 
 
 class LazyGroup(TyperGroup):
-    """A group whose sub-commands are imported on use."""
+    """A group whose sub-commands are imported when they are called, not when they are listed."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Return the sub-commands in the order a newcomer needs them."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
-        """Import the sub-command, or return None for an unknown name."""
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return what the list of sub-commands shows of one: its name and its line of help."""
         if cmd_name not in COMMANDS:
             return None
-        if "--help" in sys.argv[1:2] or len(sys.argv) == 1:
-            stub = typer.Typer(help=COMMANDS[cmd_name], name=cmd_name)
-            stub.command(name=cmd_name, help=COMMANDS[cmd_name])(_nothing)
-            return typer.main.get_command(stub)
-        module = importlib.import_module(f"coda.cli.{cmd_name}")
-        command = typer.main.get_command(module.app)
-        command.name = cmd_name
-        return command
+        described = typer.Typer()
+        described.command(name=cmd_name, help=COMMANDS[cmd_name])(_nothing)
+        return typer.main.get_command(described)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Import the sub-command that is called."""
+        if args[0] not in COMMANDS:
+            return super().resolve_command(ctx, args)
+        command = typer.main.get_command(importlib.import_module(f"coda.cli.{args[0]}").app)
+        command.name = args[0]
+        return args[0], command, args[1:]
 
 
 def _nothing() -> None:
-    """Stand in for a sub-command while only its one line of help is printed."""
+    """Stand in for a sub-command while only its line of help is printed."""
 
 
 app = typer.Typer(

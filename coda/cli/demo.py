@@ -1,6 +1,7 @@
 """`coda demo`: the whole loop on this machine, and its stack for a look around."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,8 @@ def run(
     from coda.local.demo import demo_params, require_checkout, run_seed
     from coda.local.summary import average
 
-    console = Console()
+    # bound now: a runner that captures what its steps print must not capture the story
+    console = Console(file=sys.stdout)
     root = Path.cwd()
     require_checkout(root)
     summaries = []

@@ -33,7 +33,8 @@ def ingest(
 
     reports = step(manifest, out, params=read_params(params, overlay, changes), settings=offline_settings(work))
     for report in reports:
-        typer.echo(report.sentence)
+        taken = f"{report.fields_accepted} of {report.fields_expected} fields"
+        typer.echo(f"{report.source}/{report.batch}: {taken} in the plate stores, {len(report.problems)} problem(s)")
 
 
 @app.command()

@@ -129,7 +129,7 @@ def restore(root: Path) -> int:
 
 def serve(root: Path, port: int) -> None:
     """Serve S3 and SQS on loopback until the process ends."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

@@ -72,13 +72,16 @@ class EmbeddedServices:
         )
 
     def _credentials(self) -> dict[str, str]:
-        # the embedded store accepts any key; a user's own AWS profile must not leak into it
+        # the embedded store accepts any key; a user's own AWS profile must not leak into it. An empty file and not
+        # /dev/null: DVC's client opens only regular files
+        nothing = self.root / "aws-empty"
+        nothing.touch()
         return {
             "AWS_ACCESS_KEY_ID": "embedded",
             "AWS_SECRET_ACCESS_KEY": secrets.token_hex(8),
             "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_CONFIG_FILE": str(nothing),
+            "AWS_SHARED_CREDENTIALS_FILE": str(nothing),
             "AWS_EC2_METADATA_DISABLED": "true",
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from coda.contracts import MANIFEST_NAME, BatchManifest, Check, GateReport, QualityReport, ReleaseRecord
 from coda.contracts.ingest import IngestReport
-from coda.errors import ContractError, Problem
+from coda.errors import ContractError, Problem, raise_if_any
 
 Array = NDArray[Any]
 
@@ -118,7 +118,8 @@ def gather(
         evaluation: Metrics of a training run as JSON.
 
     Raises:
-        ContractError: The dataset has no batch, or a document breaks its contract.
+        ContractError: The dataset has no batch, an output that is named does not exist, or a document breaks its
+            contract.
     """
     manifests = sorted(dataset.glob(f"*/*/{MANIFEST_NAME}"))
     if not manifests:
@@ -126,12 +127,20 @@ def gather(
             str(dataset), "no batch", f"<source>/<batch>/{MANIFEST_NAME}", "Give the dataset folder that ingest wrote."
         )
         raise ContractError("There is no batch to report on.", [problem])
+    given = {"candidates": candidates, "gate": gate, "release": release, "predictions": predictions}
+    given["evaluation"] = evaluation
+    absent = [
+        Problem(name, f"nothing at {path}", "the output of that step", "Run the step again, or leave it out.")
+        for name, path in given.items()
+        if path is not None and not path.exists()
+    ]
+    raise_if_any(ContractError, "Outputs that the report is to be made from are missing.", absent)
     return ReportInputs(
         batches=tuple(_batch(path.parent) for path in manifests),
-        gate=GateReport.read(gate) if gate and gate.is_file() else None,
-        release=ReleaseRecord.read(release) if release and release.is_file() else None,
-        candidates=_candidates(candidates) if candidates and candidates.is_dir() else None,
-        predictions=_tables(predictions) if predictions and predictions.is_dir() else {},
+        gate=GateReport.read(gate) if gate else None,
+        release=ReleaseRecord.read(release) if release else None,
+        candidates=_candidates(candidates) if candidates else None,
+        predictions=_tables(predictions) if predictions else {},
         evaluation=_document(evaluation) if evaluation else {},
     )
 

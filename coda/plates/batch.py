@@ -17,7 +17,14 @@ from coda.plates.disk import writing
 from coda.plates.files import BatchFiles
 from coda.plates.index import index_table, write_parquet
 from coda.plates.outputs import PlateFolders, store_name
-from coda.plates.plan import PlatePlan, batch_problems, content_key, plan_plate
+from coda.plates.plan import (
+    PlatePlan,
+    batch_problems,
+    content_key,
+    fields_listed,
+    plan_plate,
+    plate_fields_listed,
+)
 from coda.plates.plate import PlateRecord, ingest_plate
 from coda.plates.workers import Workers
 
@@ -81,7 +88,7 @@ def _ingest(
     (folder / REPORT_NAME).unlink(missing_ok=True)
     _forget_strangers(folder, {plate.plate for plate in manifest.plates})
     problems = batch_problems(manifest, params)
-    total = 2 * sum(max(0, len(plate.files) - 2) // len(manifest.channels) for plate in manifest.plates)
+    total = 2 * fields_listed(manifest)
     done = 0
     records: list[PlateRecord] = []
     for entry in manifest.plates:
@@ -95,9 +102,8 @@ def _ingest(
         record = _kept(folders, entry.plate, content_key(manifest, entry, params))
         if record is None:
             if problems:
-                images = max(0, len(entry.files) - 2) // len(manifest.channels)
-                key = content_key(manifest, entry, params)
-                plan = PlatePlan(entry, key, expected=images, problems=list(problems))
+                key, expected = content_key(manifest, entry, params), plate_fields_listed(manifest, entry)
+                plan = PlatePlan(entry, key, expected=expected, problems=list(problems))
             else:
                 plan = plan_plate(files, manifest, entry, params)
             record = ingest_plate(files, manifest, plan, folders, params=params, workers=workers, report=advance)

@@ -59,6 +59,16 @@ def content_key(manifest: BatchManifest, entry: PlateEntry, params: Params) -> s
     )
 
 
+def fields_listed(manifest: BatchManifest) -> int:
+    """Return how many fields the manifest's files make up, from their number alone."""
+    return sum(plate_fields_listed(manifest, entry) for entry in manifest.plates)
+
+
+def plate_fields_listed(manifest: BatchManifest, entry: PlateEntry) -> int:
+    """Return how many fields one plate's files make up, its two tables apart."""
+    return max(0, len(entry.files) - 2) // len(manifest.channels)
+
+
 def batch_problems(manifest: BatchManifest, params: Params) -> list[ContractProblem]:
     """Return what makes a whole batch unusable before any file is read."""
     absent = [stain for stain in params.ingest.channels if stain not in manifest.channels]
@@ -98,7 +108,7 @@ def plan_plate(files: BatchFiles, manifest: BatchManifest, entry: PlateEntry, pa
             problem = Problem(f"plate {entry.plate}", "no field", "one row of load_data a field", "Deliver load_data.")
             plan.problems.append(recorded(problem, entry.plate))
     else:
-        plan.expected = max(0, len(listed) - 2) // len(manifest.channels)
+        plan.expected = plate_fields_listed(manifest, entry)
     return plan
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from coda.errors import IntegrityError, Problem
 from coda.plates.layout import FORMATS, row_name
 
-CODEC = {"typesize": 1, "cname": "lz4", "clevel": 5, "shuffle": "noshuffle", "blocksize": 0}
+CODEC = {"typesize": 1, "cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "blocksize": 0}
 COLOURS = {"DNA": "0000FF", "ER": "00FF00", "RNA": "FFFF00", "AGP": "FFA500", "Mito": "FF0000"}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -28,7 +28,7 @@ def encode(pixels: NDArray[np.uint8]) -> bytes:
     """Return the chunk of one field, uint8 (channels, height, width), as the store keeps it."""
     data = np.ascontiguousarray(pixels).tobytes()
     return bytes(
-        imagecodecs.blosc_encode(data, level=5, compressor="lz4", shuffle="noshuffle", typesize=1, numthreads=1)
+        imagecodecs.blosc_encode(data, level=5, compressor="lz4", shuffle="bitshuffle", typesize=1, numthreads=1)
     )
 
 

@@ -150,7 +150,7 @@ def report_of(
         ingest_digest=data.ingest.digest(),
         suite_version=suite.title,
         verdict=verdict,
-        sentence=sentence(data.manifest.batch_id, verdict, found, accepted, len(plates)),
+        sentence=sentence(data.manifest.batch_id, verdict, found, accepted, plates),
         fields_expected=data.ingest.fields_expected,
         fields_accepted=int(fields["Metadata_Plate"].isin(accepted).sum()),
         plates_accepted=tuple(accepted),
@@ -189,13 +189,16 @@ def _quorum(accepted: int, plates: int, quorum: float) -> Finding:
     return Finding(check)
 
 
-def sentence(batch_id: str, verdict: Verdict, findings: Sequence[Finding], accepted: Sequence[str], plates: int) -> str:
+def sentence(
+    batch_id: str, verdict: Verdict, findings: Sequence[Finding], accepted: Sequence[str], plates: Sequence[str]
+) -> str:
     """Say the verdict in plain words, with the first reason for each refused plate and what to do."""
-    reasons: dict[str, Finding] = {}
+    first: dict[str, Finding] = {}
     for finding in findings:
         if finding.stops:
-            reasons.setdefault(finding.plate, finding)
-    whole = reasons.pop("", None)
+            first.setdefault(finding.plate, finding)
+    whole = first.pop("", None)
+    reasons = {plate: first[plate] for plate in [*plates, *first] if plate in first}
     told = [f"Plate {plate}: {_brief(finding)}." for plate, finding in list(reasons.items())[:3]]
     if len(reasons) > 3:
         told.append(f"And {len(reasons) - 3} more plates.")
@@ -203,16 +206,16 @@ def sentence(batch_id: str, verdict: Verdict, findings: Sequence[Finding], accep
     advice = list(dict.fromkeys(finding.check.remedy.rstrip(".") for finding in advisers))
     to_do = f" What to do: {'; '.join(advice[:2])}." if advice else ""
     if verdict == "refused":
-        why = f"{len(reasons)} of {plates} plates cannot be used"
+        why = f"{len(reasons)} of {len(plates)} plates cannot be used"
         if whole is not None and whole.check.name != "enough_plates_are_left":
             why = _brief(whole)
         return " ".join([f"Batch {batch_id} was refused: {why}.", *told]) + to_do
     warned = sum(item.check.severity == "warning" for item in findings if _concerns(item) and item.plate not in reasons)
     notes = f" with {warned} warning{'s' if warned != 1 else ''}" if warned else ""
     if not reasons:
-        count = f"all {plates} plates" if plates > 1 else "its one plate"
+        count = f"all {len(plates)} plates" if len(plates) > 1 else "its one plate"
         return f"Batch {batch_id} was accepted{notes}: {count} can be used."
-    start = f"Batch {batch_id} was accepted in part{notes}: {len(accepted)} of {plates} plates can be used."
+    start = f"Batch {batch_id} was accepted in part{notes}: {len(accepted)} of {len(plates)} plates can be used."
     return " ".join([start, *told]) + to_do
 
 

@@ -38,16 +38,17 @@ def build_package(folder: Path, model: Path, state: Path | None, provenance: Map
     Raises:
         IntegrityError: A model folder is not what its digests say.
     """
-    import mlflow.pyfunc
-
     package = folder / "package"
     shutil.copytree(model, package / "model")
     if state is not None:
         shutil.copytree(state, package / "state")
     (package / "provenance.json").write_text(json.dumps(dict(provenance), indent=2, sort_keys=True) + "\n")
     with warnings.catch_warnings():
-        # MLflow advises an input example; as JSON, one image of the paper's size would be larger than the report
-        warnings.filterwarnings("ignore", message=".*input example was not provided.*")
+        # MLflow advises an input example (as JSON, one image of the paper's size takes megabytes), and its own import
+        # warns about its own type hints
+        warnings.filterwarnings("ignore", message=".*(input example was not provided|inferred as AnyType)")
+        import mlflow.pyfunc
+
         mlflow.pyfunc.save_model(
             path=str(folder / "mlflow"),
             loader_module=LOADER,

@@ -16,7 +16,7 @@ from kfp import local
 from coda.errors import CodaError, ConfigError, Problem, raise_if_any
 from coda.runners.local import execute, local_paths
 from coda.runners.port import Job
-from coda.runners.workdir import RunFolder, opened
+from coda.runners.workdir import opened
 
 PASSED_ON = ("AWS_", "MLFLOW_", "NO_PROXY", "no_proxy", "OMP_NUM_THREADS", "DVC_NO_ANALYTICS", "GX_ANALYTICS_ENABLED")
 """Beginnings of the variables a container gets from this process, credentials among them."""
@@ -41,7 +41,7 @@ def run_docker(job: Job) -> Path:
     image = _checked_image(job)
     with opened(job.work, job.run_id) as folder, trustworthy_containers():
         before = {path.name for path in folder.outputs.iterdir()}
-        execute(job, folder, local.DockerRunner(**_container(job, folder)), image)
+        execute(job, folder, local.DockerRunner(**container_options(job)), image)
         require_records(folder.outputs, before)
         return folder.log
 
@@ -105,10 +105,11 @@ def run_container(client: Any, image: str, command: list[str], volumes: dict[str
         container.remove(force=True)
 
 
-def _container(job: Job, folder: RunFolder) -> dict[str, Any]:
+def container_options(job: Job) -> dict[str, Any]:
+    """Return docker-py's options of every container: this user, the host's network, the folders that settings name."""
     import docker.types
 
-    mounted = [path for path in local_paths(job.settings.environment) if path not in folder.outputs.parents]
+    mounted = local_paths(job.settings.environment)
     options: dict[str, Any] = {
         "network_mode": "host",
         "shm_size": "1g",

@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,9 @@ class Kubeflow:
     def _client(self) -> kfp.Client:
         # a projected token changes within the hour: read for each use
         token = _token()
-        return kfp.Client(host=self.endpoint, existing_token=token, namespace=self.namespace or "kubeflow")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This client only works with Kubeflow Pipeline v2", FutureWarning)
+            return kfp.Client(host=self.endpoint, existing_token=token, namespace=self.namespace or "kubeflow")
 
 
 def run_kubeflow(job: Job) -> None:

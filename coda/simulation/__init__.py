@@ -1,4 +1,4 @@
-"""Simulated Cell Painting plates: physically plausible, seeded, delivered as a laboratory would (docs/simulation.md)."""
+"""Simulated Cell Painting plates: plausible, seeded, delivered as a laboratory would (docs/simulation.md)."""
 
 from coda.simulation.broken import KINDS, break_batch
 from coda.simulation.delivery import rendering_pool, simulate_batch

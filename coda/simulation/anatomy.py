@@ -50,9 +50,7 @@ class Anatomy:
     nucleus_path: Floats
 
 
-def describe_pixels(
-    canvas: Canvas, cells: Cells, territory: Territory, outline: Floats, section_um: float
-) -> Anatomy:
+def describe_pixels(canvas: Canvas, cells: Cells, territory: Territory, outline: Floats, section_um: float) -> Anatomy:
     """Work out the geometry of all pixels that belong to a cell.
 
     Args:
@@ -132,4 +130,5 @@ def _nucleus_distance(cells: Cells, cell: NDArray[np.intp], along: Floats, acros
 
 def _within_section(height_um: NDArray[np.floating], section_um: float) -> NDArray[np.floating]:
     """Return how much of a height lies within an optical section whose sensitivity falls off exponentially."""
-    return section_um * -np.expm1(-height_um / section_um)
+    seen: NDArray[np.floating] = section_um * -np.expm1(-height_um / section_um)
+    return seen

@@ -17,7 +17,7 @@ from coda.simulation.files import describe_file
 from coda.simulation.seeds import stream
 from coda.simulation.tables import as_csv
 
-SHARE = 0.03
+SHARE = 0.01
 """Share of a plate's images that the kinds `corrupt_tiff`, `truncated_upload` and `zero_images` spoil; at least 3."""
 
 UNKNOWN_STAIN = "Actin"

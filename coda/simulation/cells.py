@@ -172,12 +172,14 @@ def divide(canvas: Canvas, cells: Cells, roughness: Floats) -> Territory:
     owner = np.full((side, side), np.int32(-1))
     traits = cells.traits
     stretch = np.sqrt(traits["cell_elongation"])
-    along = np.cos(cells.angle) / (traits["cell_radius_um"] * stretch), np.sin(cells.angle) / (
-        traits["cell_radius_um"] * stretch
+    along = (
+        np.cos(cells.angle) / (traits["cell_radius_um"] * stretch),
+        np.sin(cells.angle) / (traits["cell_radius_um"] * stretch),
     )
-    across = -np.sin(cells.angle) * stretch / traits["cell_radius_um"], np.cos(cells.angle) * stretch / traits[
-        "cell_radius_um"
-    ]
+    across = (
+        -np.sin(cells.angle) * stretch / traits["cell_radius_um"],
+        np.cos(cells.angle) * stretch / traits["cell_radius_um"],
+    )
     reach_px = np.ceil(traits["cell_radius_um"] * stretch * REACH * 1.15 / pixel).astype(int)
     axis = (np.arange(side, dtype=np.float32) + np.float32(0.5)) * np.float32(pixel)
     for cell in range(len(cells)):

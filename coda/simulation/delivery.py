@@ -113,7 +113,7 @@ def simulate_batch(
         batch=batch,
         created_at=created_at or _made_up_date(batch),
         instrument=source.described(experiment.design.binning),
-        channels=STAINS,
+        channels=("DNA", "ER", "RNA", "AGP", "Mito"),
         plate_wells=experiment.design.plate_wells,
         plates=tuple(_plate_entry(experiment, source, batch, plate, folder, entries[plate]) for plate in plates),
         simulation=parameters,
@@ -128,9 +128,7 @@ def render_well(job: WellJob) -> list[FileEntry]:
     folder = image_folder(job.laboratory, job.plate)
     pixel_size_um = job.laboratory.optics.pixel_size_um * job.design.binning
     for site in range(1, job.design.sites_per_well + 1):
-        field = render_field(
-            job.seed, job.laboratory, (job.batch, job.plate), job.plan, job.compound, site, job.design
-        )
+        field = render_field(job.seed, job.laboratory, (job.batch, job.plate), job.plan, job.compound, site, job.design)
         names = image_names(job.laboratory, job.plate, job.plan, site)
         for stain, counts in zip(STAINS, field, strict=True):
             path = f"{folder}/{names[stain]}"
@@ -139,9 +137,7 @@ def render_well(job: WellJob) -> list[FileEntry]:
     return entries
 
 
-def _jobs(
-    experiment: Experiment, source: Laboratory, batch: str, plates: Sequence[str], folder: Path
-) -> list[WellJob]:
+def _jobs(experiment: Experiment, source: Laboratory, batch: str, plates: Sequence[str], folder: Path) -> list[WellJob]:
     return [
         WellJob(
             experiment.seed, source, batch, plate, plan, experiment.compound(plan.compound), experiment.design, folder

@@ -34,7 +34,7 @@ class Design(Model):
     field_px: int = Field(default=256, ge=32, le=4096, description="Edge of a raw field in pixels, after binning.")
     binning: int = Field(default=2, ge=1, le=8, description="Camera binning: multiplies the pixel size.")
     effect_strength: Spread = Field(default=1.0, description="Factor on every mechanism's effects.")
-    off_target: Spread = Field(default=0.5, description="Size of each compound's own side effects, in steps.")
+    off_target: Spread = Field(default=0.7, description="Size of each compound's own side effects, in steps.")
     cell_heterogeneity: Spread = Field(default=1.0, description="Factor on cell-to-cell variation.")
     batch_strength: Spread = Field(default=1.0, description="Factor on all batch, plate and well nuisance.")
 
@@ -64,7 +64,8 @@ class Compound(Model):
             return np.zeros(len(TRAITS))
         on_target = effect_vector(POSITIVE_CONTROL if self.mechanism is None else MECHANISMS[self.mechanism])
         share = dose_um**self.hill / (dose_um**self.hill + self.ec50_um**self.hill)
-        return share * (self.strength * on_target + np.asarray(self.off_target))
+        effects: NDArray[np.float64] = share * (self.strength * on_target + np.asarray(self.off_target))
+        return effects
 
 
 class WellPlan(Model):
@@ -182,7 +183,7 @@ def _draw_compound(name: str, mechanism: str, design: Design, rng: np.random.Gen
         name=name,
         pert_type="trt",
         mechanism=mechanism,
-        strength=design.effect_strength * float(rng.uniform(0.85, 1.35)),
+        strength=design.effect_strength * float(rng.uniform(0.65, 1.25)),
         ec50_um=float(np.exp(rng.normal(np.log(0.6), 0.5))),
         hill=float(rng.uniform(0.9, 1.6)),
         off_target=tuple(float(value) for value in off_target),

@@ -84,7 +84,9 @@ class Laboratory(Model):
     modality: Literal["widefield", "confocal"]
     objective: str
     file_names: Literal["phenix", "cellvoyager", "imagexpress"]
-    channel_numbers: tuple[int, int, int, int, int] = Field(description="Number in file names of DNA, ER, RNA, AGP, Mito.")
+    channel_numbers: tuple[int, int, int, int, int] = Field(
+        description="Number in file names of DNA, ER, RNA, AGP, Mito."
+    )
     compression: Literal["none", "lzw"] = "none"
     optics: Optics
     camera: Camera
@@ -105,7 +107,7 @@ class Laboratory(Model):
 
 
 _VARIATION = Variation(
-    batch_biology=0.45, plate_biology=0.15, well_biology=0.20, batch_staining=0.20, plate_staining=0.08,
+    batch_biology=0.60, plate_biology=0.20, well_biology=0.30, batch_staining=0.25, plate_staining=0.08,
     well_staining=0.05, batch_focus_um=1.0, plate_focus_um=0.5, field_focus_um=0.5, batch_density=0.12,
     plate_density=0.06, well_density=0.08, background=0.20, edge_effect=0.10, gradient=0.06, debris_per_field=0.4,
 )  # fmt: skip
@@ -138,7 +140,10 @@ LABORATORIES: dict[str, Laboratory] = {
             bit_depth=16,
         ),
         variation=_VARIATION, stain_recipe=(1.1, 0.85, 0.9, 1.3, 1.2),
-        biology={"cell_radius_um": 0.06, "fibres": 0.30, "golgi_level": 0.20, "nucleoli_level": 0.15},
+        biology={
+            "cell_radius_um": 0.10, "cell_elongation": 0.12, "fibres": 0.50, "golgi_level": 0.35,
+            "nucleoli_level": 0.30, "chromatin_contrast": 0.30, "er_perinuclear": 0.25, "mito_perinuclear": -0.30,
+        },
         cells_per_mm2=820.0,
     ),
     "lab_c": Laboratory(
@@ -153,11 +158,14 @@ LABORATORIES: dict[str, Laboratory] = {
             ),
         ),
         camera=Camera(
-            photons=(240.0, 150.0, 170.0, 140.0, 120.0), read_noise=6.0, gain=1.6, offset=64.0, gamma=0.90,
+            photons=(240.0, 150.0, 170.0, 140.0, 120.0), read_noise=6.0, gain=1.6, offset=64.0, gamma=0.85,
             bit_depth=12,
         ),
         variation=_VARIATION, stain_recipe=(0.85, 1.15, 1.2, 0.8, 0.9),
-        biology={"cell_radius_um": -0.06, "mito_perinuclear": 0.15, "cortex": 0.20, "er_level": 0.10},
+        biology={
+            "cell_radius_um": -0.08, "nucleus_radius_um": -0.06, "cortex": 0.40, "agp_vesicles": 0.50,
+            "nucleoli_area": -0.30, "er_perinuclear": -0.25, "mito_perinuclear": 0.30, "mito_network": -0.60,
+        },
         cells_per_mm2=980.0,
     ),
 }  # fmt: skip

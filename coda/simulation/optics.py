@@ -65,7 +65,8 @@ def blur(channel: Floats, pixel_size_um: float, sigma_um: float, haze: float, ha
     narrow = np.exp(-0.5 * (row * sigma_um) ** 2)[:, None] * np.exp(-0.5 * (column * sigma_um) ** 2)[None, :]
     wide = np.exp(-0.5 * (row * haze_sigma_um) ** 2)[:, None] * np.exp(-0.5 * (column * haze_sigma_um) ** 2)[None, :]
     transfer = ((1 - haze) * narrow + haze * wide).astype(np.float32)
-    return scipy.fft.irfft2(scipy.fft.rfft2(channel) * transfer, s=channel.shape, overwrite_x=True)
+    seen: Floats = scipy.fft.irfft2(scipy.fft.rfft2(channel) * transfer, s=channel.shape, overwrite_x=True)
+    return seen
 
 
 def illumination(side_px: int, loss: float, bright_point: tuple[float, float]) -> Floats:
@@ -83,12 +84,11 @@ def illumination(side_px: int, loss: float, bright_point: tuple[float, float]) -
     fall_y = np.exp(-rate * (axis - bright_point[1]) ** 2)
     fall_x = np.exp(-rate * (axis - bright_point[0]) ** 2)
     light = fall_y[:, None] * fall_x[None, :]
-    return (light / light.max()).astype(np.float32)
+    relative: Floats = (light / light.max()).astype(np.float32)
+    return relative
 
 
-def expose(
-    light: Floats, photons_per_unit: float, camera: Camera, rng: np.random.Generator
-) -> NDArray[np.uint16]:
+def expose(light: Floats, photons_per_unit: float, camera: Camera, rng: np.random.Generator) -> NDArray[np.uint16]:
     """Return camera counts for the light of one channel.
 
     Shot and read noise are drawn together as one normal number with variance ``photons + read_noise**2``, which is

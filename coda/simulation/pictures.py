@@ -51,7 +51,9 @@ def contact_sheet(
     for batch_folder in _first_batches(folder):
         rows += _rows(batch_folder, treatments, captions or {}, side_px)
     if not rows:
-        problem = Problem(str(folder), "no field of these treatments", "treatments of the plate maps", "Check the names.")
+        problem = Problem(
+            str(folder), "no field of these treatments", "treatments of the plate maps", "Check the names."
+        )
         raise ConfigError("No contact sheet can be drawn.", [problem])
     titles = [*STAINS, "all"]
     figure = Figure(figsize=(1.9 * len(titles), 1.9 * len(rows)), dpi=100)
@@ -104,7 +106,9 @@ def _rows(
             kinds[row["Metadata_Treatment"]] = row["Metadata_pert_type"]
     controls = [name for name, kind in kinds.items() if kind != "trt"]
     shown = treatments or [*sorted(controls, reverse=True), *sorted(set(kinds) - set(controls))[:6]]
-    fields = {row["Metadata_Well"]: row for row in _table(batch_folder / plate.load_data) if row["Metadata_Site"] == "1"}
+    fields = {
+        row["Metadata_Well"]: row for row in _table(batch_folder / plate.load_data) if row["Metadata_Site"] == "1"
+    }
     found = [name for name in shown if wells.get(name) in fields]
     if not found:
         return []

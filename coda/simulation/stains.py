@@ -52,7 +52,8 @@ def paint(canvas: Canvas, cells: Cells, section_um: float, rng: np.random.Genera
 def _spread(cells: Cells, pixels: Anatomy) -> Floats:
     """Return how a fixed amount of stain thins out in larger cells: half of the way to conservation."""
     area = (_TYPICAL_CELL_UM / cells.traits["cell_radius_um"]) ** 2
-    return np.sqrt(area)[pixels.cell]
+    factor: Floats = np.sqrt(area)[pixels.cell]
+    return factor
 
 
 def _nucleoli(cells: Cells, pixels: Anatomy, fine: Floats, coarse: Floats) -> Floats:
@@ -64,14 +65,16 @@ def _nucleoli(cells: Cells, pixels: Anatomy, fine: Floats, coarse: Floats) -> Fl
     threshold = -0.55 * np.log(traits["nucleoli_area"] / (1 - traits["nucleoli_area"]))
     inside = np.clip((0.92 - pixels.nucleus_radial) * 4, 0, 1)
     soft = np.clip((mixed - threshold[cell]) * 1.6 + 0.3, 0, 1)
-    return soft * inside * (1 - np.maximum(cells.mitotic, cells.condensed)[cell])
+    share_here: Floats = soft * inside * (1 - np.maximum(cells.mitotic, cells.condensed)[cell])
+    return share_here
 
 
 def _vacuoles(cells: Cells, pixels: Anatomy, texture: Floats) -> Floats:
     """Return 1 in whole cytoplasm and less in vacuoles."""
     share = cells.traits["er_vacuoles"]
     threshold = -0.55 * np.log(share / (1 - share))
-    return 1 - 0.8 * np.clip((texture - threshold[pixels.cell]) * 1.8, 0, 1)
+    whole: Floats = 1 - 0.8 * np.clip((texture - threshold[pixels.cell]) * 1.8, 0, 1)
+    return whole
 
 
 def _dna(cells: Cells, pixels: Anatomy, texture: Floats, nucleoli: Floats) -> Floats:
@@ -79,7 +82,8 @@ def _dna(cells: Cells, pixels: Anatomy, texture: Floats, nucleoli: Floats) -> Fl
     traits, cell = cells.traits, pixels.cell
     concentration = traits["dna_amount"] * (_TYPICAL_NUCLEUS_UM / traits["nucleus_radius_um"]) ** 2
     clumps = np.maximum(1 + traits["chromatin_contrast"][cell] * texture * 1.6, 0.1)
-    return concentration[cell] * pixels.nucleus_path * clumps * (1 - 0.35 * nucleoli)
+    stain: Floats = concentration[cell] * pixels.nucleus_path * clumps * (1 - 0.35 * nucleoli)
+    return stain
 
 
 def _er(cells: Cells, pixels: Anatomy, texture: Floats, holes: Floats) -> Floats:
@@ -90,7 +94,8 @@ def _er(cells: Cells, pixels: Anatomy, texture: Floats, holes: Floats) -> Floats
     net = 0.62 + 0.38 * threads(texture, 0.8)
     envelope = 0.35 * np.exp(-(((pixels.nucleus_radial - 1.05) * 4.5) ** 2))
     level = (traits["er_level"][cell] * _spread(cells, pixels)) * holes
-    return level * (pixels.cytoplasm_path * (radial * net + envelope) + 0.10 * pixels.nucleus_path)
+    stain: Floats = level * (pixels.cytoplasm_path * (radial * net + envelope) + 0.10 * pixels.nucleus_path)
+    return stain
 
 
 def _rna(cells: Cells, pixels: Anatomy, texture: Floats, nucleoli: Floats, holes: Floats) -> Floats:
@@ -99,7 +104,8 @@ def _rna(cells: Cells, pixels: Anatomy, texture: Floats, nucleoli: Floats, holes
     cytoplasm = np.exp(-0.9 * pixels.radial) * 1.35 * np.maximum(1 + 0.18 * texture, 0) * holes
     level = traits["rna_level"][cell] * _spread(cells, pixels)
     nucleus = 0.45 * level + 1.9 * traits["nucleoli_level"][cell] * nucleoli
-    return level * cytoplasm * pixels.cytoplasm_path + nucleus * pixels.nucleus_path
+    stain: Floats = level * cytoplasm * pixels.cytoplasm_path + nucleus * pixels.nucleus_path
+    return stain
 
 
 def _agp(cells: Cells, pixels: Anatomy, bend: Floats, medium: Floats, small: Floats) -> Floats:
@@ -121,7 +127,10 @@ def _agp(cells: Cells, pixels: Anatomy, bend: Floats, medium: Floats, small: Flo
     vesicles = dots(small, 1.0) * (traits["agp_vesicles"] * 3.0 / DOTS_MEAN_AT_1 * 0.25)[cell]
     vesicles = vesicles * np.exp(-1.2 * pixels.radial) * pixels.cytoplasm_path
     sheet = traits["membrane"][cell] * thin * (1 + fibres) + 1.7 * traits["cortex"][cell] * rim
-    return 0.75 * sheet + peak[cell] * patch * pixels.presence * (0.3 + 0.7 * pixels.cytoplasm_path) + 0.5 * vesicles
+    stain: Floats = (
+        0.75 * sheet + peak[cell] * patch * pixels.presence * (0.3 + 0.7 * pixels.cytoplasm_path) + 0.5 * vesicles
+    )
+    return stain
 
 
 def _mito(cells: Cells, pixels: Anatomy, nets: tuple[Floats, Floats], speckle: Floats) -> Floats:
@@ -133,4 +142,7 @@ def _mito(cells: Cells, pixels: Anatomy, nets: tuple[Floats, Floats], speckle: F
     network = (1 - coarse) * threads(nets[0], 0.6) + coarse * threads(nets[1], 0.5)
     broken = traits["mito_fragmentation"][cell]
     bodies = (1 - broken) * network + broken * dots(speckle, 1.0) * np.float32(0.8 / DOTS_MEAN_AT_1)
-    return traits["mito_level"][cell] * _spread(cells, pixels) * radial * (0.12 + 0.88 * bodies) * pixels.cytoplasm_path
+    stain: Floats = (
+        traits["mito_level"][cell] * _spread(cells, pixels) * radial * (0.12 + 0.88 * bodies) * pixels.cytoplasm_path
+    )
+    return stain

@@ -51,12 +51,14 @@ def threads(texture: Floats, width: float) -> Floats:
     """
     # E[exp(-(t/w)^2)] of a standard normal t is w / sqrt(w^2 + 2).
     mean = width / np.sqrt(width**2 + 2)
-    return np.exp(-((texture * np.float32(1 / width)) ** 2)) * np.float32(1 / mean)
+    network: Floats = np.exp(-((texture * np.float32(1 / width)) ** 2)) * np.float32(1 / mean)
+    return network
 
 
 def dots(texture: Floats, threshold: float | Floats) -> Floats:
     """Return the part of a texture above a threshold (in standard deviations): separate soft dots, at least 0."""
-    return np.maximum(texture - threshold, np.float32(0))
+    separate: Floats = np.maximum(texture - threshold, np.float32(0))
+    return separate
 
 
 DOTS_MEAN_AT_1 = 0.0833

@@ -9,10 +9,14 @@ from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.batch import Progress, ingest_batch
 from coda.plates.files import BatchFiles, LocalFiles
+from coda.plates.plan import fields_listed
 from coda.plates.workers import Workers
 from coda.settings import Settings
 from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import ObjectStore
+
+SMALL_CALL = 128
+"""Fields under which worker processes cost more to start (a second or two) than they save."""
 
 
 class ObjectFiles:
@@ -70,23 +74,24 @@ def ingest(
         problem = Problem("manifest_uris", "nothing", "at least one manifest", "Name the manifest.json of a batch.")
         raise ConfigError("Ingest was given no batch.", [problem])
     deliveries = _read_manifests(manifest_uris, settings)
-    with Workers(params.ingest.workers) as workers:
+    fields = sum(fields_listed(manifest) for *_, manifest in deliveries)
+    with Workers(params.ingest.workers if fields >= SMALL_CALL else 1) as workers:
         return [
             ingest_batch(text, files, out, where=uri, params=params, workers=workers, progress=progress)
-            for uri, files, text in deliveries
+            for uri, files, text, _ in deliveries
         ]
 
 
-def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, BatchFiles, bytes]]:
-    """Return address, files and text of each manifest, after reading all of them."""
-    deliveries: list[tuple[str, BatchFiles, bytes]] = []
+def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, BatchFiles, bytes, BatchManifest]]:
+    """Return address, files, text and content of each manifest, after reading all of them."""
+    deliveries: list[tuple[str, BatchFiles, bytes, BatchManifest]] = []
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     for uri in uris:
         files, name = files_of(uri, settings)
         try:
             text = files.read(name)
-            batch = BatchManifest.parse(text, uri).batch_id
+            manifest = BatchManifest.parse(text, uri)
         except FileNotFoundError:
             remedy = "Check the address; a producer writes the manifest last, when all files are there."
             problems.append(Problem(uri, "nothing", f"a {MANIFEST_NAME}", remedy))
@@ -94,11 +99,12 @@ def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, 
         except ContractError as error:
             problems += error.problems
             continue
+        batch = manifest.batch_id
         if batch in seen:
             remedy = "Give each batch once."
             problems.append(Problem(uri, f"batch {batch} again (also {seen[batch]})", "another batch", remedy))
         seen[batch] = uri
-        deliveries.append((uri, files, text))
+        deliveries.append((uri, files, text, manifest))
     raise_if_any(ContractError, "A manifest cannot be used.", problems)
     return deliveries
 

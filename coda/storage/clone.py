@@ -18,7 +18,9 @@ BRANCH = "main"
 PUSHES = 40
 """Tries to push against other writers before a run gives up and is repeated later."""
 
-_IGNORED = "# DVC keeps the batches themselves; Git keeps the .dvc files\n/data/*/*/\n"
+# '?*' and not '*': DVC reads the file with dulwich, for which '*' matches nothing at all too, and would then leave out
+# every folder of a source
+_IGNORED = "# DVC keeps the batches themselves; Git keeps the .dvc files\n/data/?*/?*/\n"
 
 
 @dataclass(frozen=True)

@@ -78,11 +78,11 @@ def commit_batches(
             for item in batches:
                 _link_tree(item.folder, clone.folder / item.path, modes)
             targets = [item.path for item in batches]
-            dvc(clone.folder, "add", "--quiet", *targets)
+            dvc(clone.folder, "add", *targets)
             pointers = {path: (clone.folder / f"{path}.dvc").read_text(encoding="utf-8") for path in targets}
             new = {path: text for path, text in pointers.items() if not _known(clone, path, text)}
             if new:
-                dvc(clone.folder, "push", "--quiet", *(f"{path}.dvc" for path in new))
+                dvc(clone.folder, "push", *(f"{path}.dvc" for path in new))
                 names = ", ".join(path.removeprefix("data/") for path in new)
                 clone.publish(new, f"Add {names}\n\nrun: {run_id}\n")
         finally:
@@ -150,7 +150,7 @@ def fetch_batches(revisions: Sequence[DataRevision], out: Path, *, settings: Set
         for item in revisions:
             _write_pointer(clone, item)
         try:
-            dvc(clone.folder, "pull", "--quiet", *(f"{item.path}.dvc" for item in revisions))
+            dvc(clone.folder, "pull", *(f"{item.path}.dvc" for item in revisions))
         except (ConfigError, TransientError):
             raise
         except CodaError:

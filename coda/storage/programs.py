@@ -88,8 +88,8 @@ def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str], tim
 
 
 def _failure(name: str, verb: str, code: int, output: str) -> CodaError:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if re.match(r"(error|fatal|remote|ssh)\b", line, re.IGNORECASE)] or lines
+    lines = [line.strip() for line in output.splitlines() if line.strip() and "Having any troubles" not in line]
+    telling = [line for line in lines if re.match(r"(error|fatal|remote|ssh|!)", line, re.IGNORECASE)] or lines
     # addresses may hold a user's password
     words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", " ".join(telling[-4:]))[:500]
     message = f"{name} {verb} failed."

@@ -39,7 +39,7 @@ def dino_loss(
 
 def teacher_probabilities(teacher_logits: Tensor, centre: Tensor, temperature: float) -> Tensor:
     """Return the centred, sharpened distributions of the teacher, float32, without gradient."""
-    return F.softmax((teacher_logits.detach().float() - centre) / temperature, dim=-1)
+    return F.softmax((teacher_logits.detach().float() - centre.float()) / temperature, dim=-1)
 
 
 def updated_centre(centre: Tensor, teacher_logits: Tensor, momentum: float) -> Tensor:

@@ -19,6 +19,9 @@ BATCH = 10
 
 AWAY = ("ServiceUnavailable", "Throttling", "RequestThrottled", "InternalError", "InternalFailure", "SlowDown")
 
+STALE = ("ReceiptHandleIsInvalid", "AWS.SimpleQueueService.ReceiptHandleIsInvalid", "InvalidParameterValue")
+"""Answers to an acknowledgement that came after the message was handed out again."""
+
 
 class Queue:
     """One SQS queue with notifications of the landing bucket."""
@@ -90,7 +93,12 @@ class Queue:
 
     def _delete(self, receipt: str) -> None:
         with _Explained(self.url):
-            self._connected().delete_message(QueueUrl=self.url, ReceiptHandle=receipt)
+            try:
+                self._connected().delete_message(QueueUrl=self.url, ReceiptHandle=receipt)
+            except ClientError as error:
+                # the message appeared again meanwhile; its copy finds the ledger written and is acknowledged instead
+                if str(error.response.get("Error", {}).get("Code", "")) not in STALE:
+                    raise
 
     def _connected(self) -> Any:
         if self._client is None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import yaml
+
 from coda.config import Params
 from coda.errors import ConfigError, Problem
 from coda.runners.kubeflow import Kubeflow, experiment_of
@@ -80,8 +82,9 @@ class LocalSubmitter:
         folder = self.work / request.run_id
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            params = folder / "params.yaml"  # JSON is YAML too
-            params.write_text(request.params.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            params = folder / "params.yaml"
+            # not JSON: YAML 1.1 takes JSON's 1e-6 for text
+            params.write_text(yaml.safe_dump(request.params.model_dump(mode="json")), encoding="utf-8")
             log = (folder / "trigger.txt").open("ab")
         except OSError as error:
             problem = Problem(str(folder), str(error), "a folder that can be written", "Free space, or move --work.")

@@ -24,10 +24,13 @@ def test_component_runs_alone_from_its_text(name):
     tree = ast.parse(text)
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef))
     assert function.name == name
-    known = {alias.asname or alias.name for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}  # fmt: skip
-    known |= {argument.arg for node in ast.walk(function) if isinstance(node, ast.FunctionDef) for argument in (*node.args.args, *node.args.kwonlyargs)}  # fmt: skip
-    known |= {node.name for node in ast.walk(function) if isinstance(node, ast.FunctionDef)}
-    known |= {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    nodes = list(ast.walk(function))
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    known = {alias.asname or alias.name for node in imports for alias in node.names}
+    known |= {argument.arg for node in functions for argument in (*node.args.args, *node.args.kwonlyargs)}
+    known |= {node.name for node in functions}
+    known |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     used = {node.id for part in function.body for node in ast.walk(part) if isinstance(node, ast.Name)}
     assert used - known <= {"dsl", "str", "list", "len", "open", "tuple"}
 

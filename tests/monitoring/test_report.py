@@ -23,7 +23,7 @@ from coda.errors import ContractError
 from coda.monitoring.report import gather, headline, write_report
 from coda.monitoring.report.composites import composite, read_examples
 from coda.monitoring.report.embeddings import principal_plane
-from coda.monitoring.report.heatmaps import chosen_statistics, plate_matrix
+from coda.monitoring.report.heatmaps import chosen_statistics, draw_heat_maps, plate_matrix
 from coda.plates.layout import well_name
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -246,6 +246,13 @@ def test_an_empty_dataset_is_an_error_that_says_what_to_give(tmp_path):
     assert str(tmp_path) in str(caught.value)
 
 
+def test_outputs_that_are_named_but_missing_are_all_told(tmp_path):
+    write_batch(tmp_path / "dataset", manifest())
+    with pytest.raises(ContractError) as caught:
+        gather(tmp_path / "dataset", gate=tmp_path / "gate.json", predictions=tmp_path / "predictions")
+    assert {problem.where for problem in caught.value.problems} == {"gate", "predictions"}
+
+
 def test_features_that_do_not_fit_their_fields_are_refused(tmp_path):
     run = write_run(tmp_path)
     np.save(run.candidates / "features_base.npy", np.zeros((3, 4)))
@@ -262,6 +269,22 @@ def test_heat_maps_place_wells_where_they_are():
     assert np.isfinite(matrix).sum() == 2
 
 
+def test_a_plate_that_differs_is_seen_at_once():
+    rows = pd.DataFrame({"Metadata_Plate": ["p1", "p2"], "Metadata_Well": ["D06", "D06"], "QC_cells_DNA": [10.0, 50.0]})
+    wells = [well_name(row, column) for row in range(8) for column in range(12)]
+    rows = pd.concat([rows.assign(Metadata_Well=well) for well in wells])
+    [(words, picture)] = draw_heat_maps(rows, ["p1", "p2"], 96)
+    pixels = imread(io.BytesIO(base64.b64decode(picture.uri.split(",", 1)[1])))[..., :3]
+    plates = pixels[pixels.shape[0] // 2, : int(pixels.shape[1] * 0.85)]
+    dark = np.abs(plates - np.array([0.267, 0.005, 0.329])).max(axis=1) < 0.02  # ends of the colour scale
+    bright = np.abs(plates - np.array([0.993, 0.906, 0.144])).max(axis=1) < 0.02
+    assert 0.3 < dark.mean() < 0.5
+    assert 0.3 < bright.mean() < 0.5
+    assert np.flatnonzero(dark).max() < np.flatnonzero(bright).min(), "the first plate is on the left"
+    assert words == "Nuclei in a field"
+    assert "p1 10, p2 50" in picture.alt
+
+
 def test_other_statistics_are_drawn_where_the_usual_stains_are_missing():
     index = pd.DataFrame({"QC_focus_ER": [1.0], "QC_p50_ER": [2.0], "QC_p95_ER": [np.nan], "QC_snr_ER": [1.0]})
     assert {column for column, _ in chosen_statistics(index)} == {"QC_focus_ER", "QC_p50_ER"}
@@ -274,7 +297,7 @@ def test_the_plane_is_that_of_the_largest_variance():
     assert abs(np.corrcoef(places[:, 0], x[:, 0])[0, 1]) > 0.99
     assert abs(np.corrcoef(places[:, 1], x[:, 1])[0, 1]) > 0.99
     assert share == pytest.approx(np.sort(x.var(axis=0))[-2:].sum() / x.var(axis=0).sum(), rel=0.01)
-    again, _ = principal_plane(-(-x))
+    again, _ = principal_plane(x.copy())
     assert np.array_equal(places, again)
 
 

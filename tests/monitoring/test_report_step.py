@@ -46,7 +46,7 @@ def test_page_summary_and_metrics_are_kept(settings, tmp_path, demo_params):
     found = scraped(settings, "lab_b")
     assert found["coda_batch_plates", "Opera Phenix"] == 3
     assert found["coda_run_seconds", "adaptation"] == 5.0
-    assert found["coda_step_seconds", "adaptation", "adapt"] == 2.5
+    assert found["coda_step_seconds", "adapt", "adaptation"] == 2.5
     assert "Time of each step" in out.read_text()
 
 
@@ -61,7 +61,7 @@ def test_doing_it_twice_changes_nothing(settings, tmp_path, demo_params):
 
 def test_a_batch_is_compared_with_the_accepted_ones_before_it(settings, tmp_path, demo_params):
     for day in range(5):
-        document = manifest(batch=f"b{day}", days=day)
+        document = manifest(batch=f"b{day}", plates=("p1",), days=day)
         folder = write_batch(tmp_path / f"{day}", document, verdict="accepted")
         if day == 4:
             import pandas as pd

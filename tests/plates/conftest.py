@@ -10,7 +10,10 @@ from coda.steps.ingest import ingest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from batches import SETTINGS, deliver  # noqa: E402
+from batches import SETTINGS, deliver
+from servers import moto_server
+
+__all__ = ["moto_server"]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from batches import SETTINGS, tiff
@@ -48,7 +49,7 @@ def test_the_phenix_index_gives_what_the_fields_own_tool_makes_of_it(shared_data
     """The load_data table beside the images was made from the same index by pe2loaddata: an independent parse."""
     folder = shared_data / "images/phenix_v5"
     (plate,) = find_plates(folder / "images", {})
-    (golden,) = csv.DictReader((folder / "load_data_version5.csv").open())
+    (golden,) = csv.DictReader((folder / "load_data_version5.csv").read_text().splitlines())
     (field,) = plate.fields
     assert plate.plate == golden["Metadata_Plate"]
     assert (field.place, field.site) == ((0, 0), int(golden["Metadata_Site"]))
@@ -81,10 +82,9 @@ def test_the_load_data_of_the_same_plate_adopts_the_same_pixels(shared_data, sma
     shutil.copy(shared_data / "images/phenix_v5/load_data_version5.csv", folder)
     one, _ = adopt("phenix", folder, tmp_path / "one", who())
     two, remarks = adopt("load_data", folder, tmp_path / "two", who(modality="confocal", pixel_size_um=0.598))
-    digests = [
-        {(file.path, file.sha256) for plate in BatchManifest.read(path).plates for file in plate.files if "images/" in file.path}
-        for path in (one, two)
-    ]  # fmt: skip
+    manifests = [BatchManifest.read(path) for path in (one, two)]
+    files = [[file for plate in manifest.plates for file in plate.files] for manifest in manifests]
+    digests = [{(file.path, file.sha256) for file in some if "images/" in file.path} for some in files]
     assert digests[0] == digests[1]
     assert any("Brightfield" in remark for remark in remarks)
 
@@ -128,7 +128,7 @@ def test_real_jump_tables_of_another_generation_are_read(shared_data):
         wells=384, resolver=FileResolver(["Images/r01c01f01p01-ch6sk1fk1fl1.tiff"]),
     )  # fmt: skip
     assert fields[0].files == {"DNA": "Images/r01c01f01p01-ch6sk1fk1fl1.tiff"}
-    assert ["unknown stain 'Actin'"] == [problem.found for problem in problems]
+    assert [problem.found for problem in problems] == ["unknown stain 'Actin'"]
 
 
 def phenix_index(tmp_path, *images):
@@ -143,7 +143,9 @@ def phenix_index(tmp_path, *images):
 
 
 def test_a_phenix_index_that_leads_outside_or_repeats_a_stain_is_refused_with_all_reasons(tmp_path):
-    phenix_index(tmp_path, ("Ok", "../../etc/passwd", 1, "DAPI"), ("Ok", "a.tiff", 2, "DAPI"), ("Ok", "b.tiff", 2, "DAPI"))
+    phenix_index(
+        tmp_path, ("Ok", "../../etc/passwd", 1, "DAPI"), ("Ok", "a.tiff", 2, "DAPI"), ("Ok", "b.tiff", 2, "DAPI")
+    )
     with pytest.raises(ContractError) as caught:
         find_plates(tmp_path, {})
     told = str(caught.value)
@@ -170,7 +172,7 @@ def test_a_folder_without_an_index_or_a_table_is_told_what_it_lacks(tmp_path):
 
 def test_what_the_folder_does_not_say_must_be_given(tmp_path):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in/a.tif").write_bytes(tiff(__import__("numpy").eye(32, dtype="uint16")))
+    (tmp_path / "in/a.tif").write_bytes(tiff(np.eye(32, dtype=np.uint16)))
     (tmp_path / "in/load_data.csv").write_text("FileName_OrigDNA,Metadata_Well,Metadata_Site\na.tif,A01,0\n")
     with pytest.raises(ContractError) as caught:
         adopt("load_data", tmp_path / "in", tmp_path / "out", who(channels={"x": "Golgi"}))
@@ -188,11 +190,18 @@ def test_what_the_folder_does_not_say_must_be_given(tmp_path):
 
 
 def test_names_are_made_safe():
-    assert [safe_name(text) for text in ("a b/c", "..", "CP-CC9_R1", "é")] == ["a-b-c", "unnamed", "CP-CC9_R1", "unnamed"]
+    assert [safe_name(text) for text in ("a b/c", "..", "CP-CC9_R1", "é")] == [
+        "a-b-c",
+        "unnamed",
+        "CP-CC9_R1",
+        "unnamed",
+    ]
 
 
 def test_show_prints_the_plate_and_writes_pictures(dataset, tmp_path):
-    result = CliRunner().invoke(app, ["show", str(dataset / "lab_a" / "b1"), "--plate", "b1_p2", "--out", str(tmp_path)])
+    result = CliRunner().invoke(
+        app, ["show", str(dataset / "lab_a" / "b1"), "--plate", "b1_p2", "--out", str(tmp_path)]
+    )
     assert result.exit_code == 0, result.output
     assert "8 of 8" in result.output
     names = {path.name for path in tmp_path.iterdir()}

@@ -1,7 +1,6 @@
 """Illumination and compression against straightforward implementations with scikit-image and numpy."""
 
 import numpy as np
-import pytest
 from batches import field
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,13 @@ FIELDS = [list(field(seed, SHAPE).values()) for seed in range(6)]
 
 
 def parameters(**changes):
-    values = {"enabled": True, "down_scale_factor": 4, "median_filter_size": 6, "floor_percentile": 2.0, "min_fields": 4}
+    values = {
+        "enabled": True,
+        "down_scale_factor": 4,
+        "median_filter_size": 6,
+        "floor_percentile": 2.0,
+        "min_fields": 4,
+    }
     return Illumination(**(values | changes))
 
 
@@ -51,7 +56,8 @@ def naive_function(images, params):
     """The illumination function of one channel, field by field, at full size, in double precision."""
     small = (SHAPE[0] // 4, SHAPE[1] // 4)
     mean = np.mean(
-        [resize(i.astype(float), small, mode="reflect", anti_aliasing=True, preserve_range=True) for i in images], axis=0
+        [resize(i.astype(float), small, mode="reflect", anti_aliasing=True, preserve_range=True) for i in images],
+        axis=0,
     )
     smooth = median(mean.astype(np.uint16), disk(params.median_filter_size // 2))
     full = resize(smooth.astype(float), SHAPE, mode="reflect", preserve_range=True)

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +69,8 @@ def test_wells_examples_and_illumination_lie_beside_it(dataset):
         assert stored["b1_p2/high"].shape == (5,)
 
 
-def test_results_do_not_depend_on_the_number_of_workers(dataset, delivered, run, tmp_path):
+def test_results_do_not_depend_on_the_number_of_workers(dataset, delivered, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("coda.steps.ingest.SMALL_CALL", 1)
     run(delivered, "ingest.workers=2", out=tmp_path / "two")
     assert everything_in(tmp_path / "two") == everything_in(dataset)
 
@@ -111,7 +111,10 @@ def test_a_bad_field_has_no_part_in_the_illumination_of_its_plate(run, tmp_path)
     (absent.folder / absent.images()[0]).unlink()
     run(bright, out=tmp_path / "one")
     run(absent, out=tmp_path / "two")
-    with np.load(tmp_path / "one/lab_a/b1/illumination.npz") as one, np.load(tmp_path / "two/lab_a/b1/illumination.npz") as two:
+    with (
+        np.load(tmp_path / "one/lab_a/b1/illumination.npz") as one,
+        np.load(tmp_path / "two/lab_a/b1/illumination.npz") as two,
+    ):
         for name in one.files:
             assert np.array_equal(one[name], two[name]), name
 
@@ -354,12 +357,22 @@ def test_progress_reaches_its_end(delivered, small_params, tmp_path):
     assert "b1_p2" in told[-1][2]
 
 
-def test_files_and_faults_can_be_sent_to_processes(delivered):
-    copy = pickle.loads(pickle.dumps(LocalFiles(delivered.folder)))  # noqa: S301
-    assert copy.size("manifest.json") == Path(delivered.uri).stat().st_size
-    assert copy.size("none") is None
-    with pytest.raises(FileNotFoundError):
-        copy.read("none")
+def test_a_fault_of_the_storage_comes_back_from_a_worker_process(delivered, small_params, tmp_path):
+    text = Path(delivered.uri).read_bytes()
+    files = Faulty(delivered.folder, 4)
+    with Workers(2) as workers, pytest.raises(TransientError, match="storage is away"):
+        ingest_batch(text, files, tmp_path, where="m", params=small_params("ingest.workers=2"), workers=workers)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_files_of_a_folder_are_read_and_measured(delivered):
+    files = LocalFiles(delivered.folder)
+    assert files.size("manifest.json") == Path(delivered.uri).stat().st_size == len(files.read("manifest.json"))
+    assert files.size("none") is None
+    assert files.size("images") is None
+    for absent in ("none", "images", "manifest.json/x"):
+        with pytest.raises(FileNotFoundError):
+            files.read(absent)
 
 
 def test_a_dead_worker_is_told_in_words(tmp_path):

@@ -124,7 +124,8 @@ def test_all_problems_of_load_data_come_together():
     )
     told = problems_of_load_data(text, declared=("DNA", "RNA"))
     for part in ("unknown stain 'Actin'", "stain 'ER'", "FileName_OrigRNA", "line 2: found plate 'p2'",
-                 "line 3: found well 'Z99'", "line 4: found well 'A01', site 'x'", "line 6: found well A01, site 1 a second"):  # fmt: skip
+                 "line 3: found well 'Z99'",
+                 "line 4: found well 'A01', site 'x'", "line 6: found well A01, site 1 a second"):  # fmt: skip
         assert part in told
     assert "no column Metadata_Well" in problems_of_load_data("FileName_OrigDNA\na\n")
 

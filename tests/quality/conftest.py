@@ -48,11 +48,12 @@ class Batch:
 
     def _index(self) -> pd.DataFrame:
         rng = np.random.default_rng([self.seed, *self.batch.encode()])
-        rows = []
-        for plate in self.plates:
-            for number, well in enumerate(WELLS):
-                for site in (1, 2):
-                    rows.append(self._row(plate, well, site, number, rng))
+        rows = [
+            self._row(plate, well, site, number, rng)
+            for plate in self.plates
+            for number, well in enumerate(WELLS)
+            for site in (1, 2)
+        ]
         return pd.DataFrame(rows)
 
     def change(self, column: str, value: object, plate: str = "p1") -> None:

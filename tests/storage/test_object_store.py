@@ -1,6 +1,6 @@
 """ObjectStore against moto: an independent implementation of S3 answers."""
 
-import pickle
+import pickle  # noqa: TID251 (the bytes are this test's own)
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

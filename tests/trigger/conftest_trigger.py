@@ -93,7 +93,7 @@ class MemoryStore:
         for name in sorted(self.disk.objects):
             if name.startswith(root + prefix):
                 body = self.disk.objects[name]
-                yield ObjectInfo(name[len(root) :], len(body), hashlib.md5(body).hexdigest(), T0)
+                yield ObjectInfo(name[len(root) :], len(body), hashlib.sha256(body).hexdigest(), T0)
 
 
 class Cluster:

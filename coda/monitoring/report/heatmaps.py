@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from coda.monitoring.report.pictures import Picture, figure, from_figure, style
@@ -19,6 +22,9 @@ WANTED = (
 
 FALLBACK = ("p50", "focus", "p95")
 MOST = 4
+
+_WIDTH_IN = 8.8
+_BAR_IN = 0.75
 
 
 def chosen_statistics(index: pd.DataFrame) -> list[tuple[str, str]]:
@@ -73,28 +79,51 @@ def _draw(index: pd.DataFrame, column: str, words: str, plates: Sequence[str], w
     maps = [plate_matrix(by_plate.get(plate, empty), column, wells) for plate in plates]
     seen = np.concatenate([matrix[np.isfinite(matrix)] for matrix in maps])
     low, high = (float(value) for value in np.percentile(seen, [1, 99])) if len(seen) else (0.0, 1.0)
-    across = min(len(plates), 4)
-    down = -(-len(plates) // across)
-    n_rows, n_columns = FORMATS[wells]
-    side = min(9.0 / across, 2.9)  # one plate must not fill the page
+    canvas, corners = _side_by_side(maps)
+    inch = _WIDTH_IN / max(canvas.shape[1], 4 * FORMATS[wells][1])  # one plate must not fill the page
+    wide, tall = canvas.shape[1] * inch, canvas.shape[0] * inch
     with style():
-        drawn = figure(across * side + 0.6, down * (side * n_rows / n_columns + 0.45) + 0.1)
-        axes = np.atleast_1d(drawn.subplots(down, across, squeeze=False)).ravel()
-        shown = None
-        for axis, plate, matrix in zip(axes, plates, maps, strict=False):
-            shown = axis.imshow(matrix, vmin=low, vmax=max(high, low + 1e-9), cmap="viridis", interpolation="nearest")
-            axis.set_title(plate)
-            step = 1 if n_rows <= 8 else 4
-            axis.set_xticks(range(0, n_columns, step * 2 - 1), [str(k + 1) for k in range(0, n_columns, step * 2 - 1)])
-            axis.set_yticks(range(0, n_rows, step), [row_name(k) for k in range(0, n_rows, step)])
-            axis.tick_params(length=0, labelsize=7)
-            axis.set_facecolor("#eef0f3")
-            axis.spines[:].set_visible(False)
-        for axis in axes[len(plates) :]:
-            axis.set_axis_off()
-        if shown is not None:
-            drawn.colorbar(shown, ax=list(axes), fraction=0.025, pad=0.01)
-        means = ", ".join(
-            f"{plate} {np.nanmean(m):.3g}" for plate, m in zip(plates, maps, strict=True) if len(m[np.isfinite(m)])
-        )
-        return from_figure(drawn, f"{words} in plate layout; mean by plate: {means}")
+        drawn = figure(wide + _BAR_IN, tall + 0.1, layout=None)
+        size = drawn.get_size_inches()
+        axis = drawn.add_axes((0.0, 0.0, wide / size[0], tall / size[1]))
+        axis.set_axis_off()
+        colours = mpl.colormaps["viridis"].with_extremes(bad=(0, 0, 0, 0))
+        shown = axis.imshow(canvas, vmin=low, vmax=max(high, low + 1e-9), cmap=colours, interpolation="nearest")
+        for plate, matrix, (top, left) in zip(plates, maps, corners, strict=True):
+            _frame(axis, plate, matrix.shape, top, left)
+        bar = drawn.add_axes(((wide + 0.08) / size[0], 0.12, 0.14 / size[0], 0.7))
+        drawn.colorbar(shown, cax=bar).ax.tick_params(labelsize=8)
+    means = [f"{plate} {np.nanmean(matrix):.3g}" for plate, matrix in zip(plates, maps, strict=True) if _known(matrix)]
+    return from_figure(drawn, f"{words} in plate layout; mean by plate: {', '.join(means)}")
+
+
+def _side_by_side(maps: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
+    """Put plates into one matrix with room for their names; return it and each plate's upper left corner.
+
+    One pair of axes for all plates instead of one for each draws ten times as fast.
+    """
+    rows, columns = maps[0].shape
+    gap = max(2, columns // 6)
+    across = min(len(maps), 4)
+    canvas = np.full((-(-len(maps) // across) * (rows + gap), across * (columns + gap)), np.nan)
+    corners = []
+    for number, matrix in enumerate(maps):
+        top, left = (number // across) * (rows + gap) + gap, (number % across) * (columns + gap) + gap // 2 + 1
+        canvas[top : top + rows, left : left + columns] = matrix
+        corners.append((top, left))
+    return canvas, corners
+
+
+def _frame(axis: Axes, plate: str, shape: tuple[int, ...], top: int, left: int) -> None:
+    rows, columns = shape
+    axis.add_patch(Rectangle((left - 0.5, top - 0.5), columns, rows, facecolor="#eef0f3", zorder=-1))
+    middle = left + (columns - 1) / 2
+    axis.text(middle, top - 0.7, plate, ha="center", va="bottom", fontsize=8.5)
+    for row in (0, rows - 1):
+        axis.text(left - 0.7, top + row, row_name(row), ha="right", va="center", fontsize=7)
+    for column in (0, columns - 1):
+        axis.text(left + column, top - 0.7, str(column + 1), ha="center", va="bottom", fontsize=7)
+
+
+def _known(matrix: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(matrix).any())

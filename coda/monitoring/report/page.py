@@ -125,7 +125,7 @@ def write_page(
         ],
         "several": len(inputs.batches) > 1,
         "gate": inputs.gate,
-        "gate_table": tables.gate_table(inputs.gate) if inputs.gate else None,
+        "gate_tables": tables.gate_tables(inputs.gate) if inputs.gate else [],
         "embedding": _embedding(inputs),
         "predictions": _predictions(inputs),
         "metrics": tables.metric_rows(inputs.evaluation),

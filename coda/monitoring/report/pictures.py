@@ -3,7 +3,7 @@
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -48,18 +48,18 @@ class Picture:
     height: int
 
 
-def figure(width_in: float, height_in: float) -> Figure:
+def figure(width_in: float, height_in: float, *, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """Return an empty figure of this size in inches that belongs to no window and no global state."""
     with rc_context(STYLE):
-        return Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
+        return Figure(figsize=(width_in, height_in), dpi=DPI, layout=layout)
 
 
 def from_figure(drawn: Figure, alt: str) -> Picture:
     """Draw a figure into a picture."""
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", dpi=DPI)
-    width, height = drawn.get_size_inches() * drawn.dpi
-    return Picture(_uri(buffer.getvalue()), alt, round(width), round(height))
+    width, height = drawn.canvas.get_width_height()
+    return Picture(_uri(buffer.getvalue()), alt, width, height)
 
 
 def from_pixels(rgb: NDArray[np.uint8], alt: str) -> Picture:

@@ -118,10 +118,20 @@ def _median(values: Sequence[float]) -> float | None:
     return float(np.median(values)) if values else None
 
 
-def gate_table(gate: GateReport) -> dict[str, Any]:
-    """Return the gate's table: a row a candidate, a column a measure, with intervals."""
+FIRST_MEASURES = ("agreement", "replicate_map", "neighbour", "marginal_entropy", "top_class_share")
+"""Measures of the gate's first table; the others are in a second one that opens on demand."""
+
+
+def gate_tables(gate: GateReport) -> list[dict[str, Any]]:
+    """Return the gate's tables, the measures that matter most and the others."""
     names = [name for name in MEASURES if any(name in score.measures for score in gate.candidates)]
     names += sorted({name for score in gate.candidates for name in score.measures} - set(names))
+    first = [name for name in names if name in FIRST_MEASURES]
+    return [_gate_table(gate, first), _gate_table(gate, [name for name in names if name not in first])]
+
+
+def _gate_table(gate: GateReport, names: Sequence[str]) -> dict[str, Any]:
+    """Return one table: a row a candidate, a column a measure, with intervals."""
     return {
         "measures": [{"name": name, "words": MEASURES.get(name, name)} for name in names],
         "rows": [

@@ -64,6 +64,11 @@ def headline(inputs: ReportInputs) -> Headline:
 
 def _judged(inputs: ReportInputs, names: str) -> Headline:
     gate = inputs.gate
+    if gate is not None and gate.outcome == "hold":
+        return Headline(
+            "caution", "Waiting", f"{names} was judged, and a person must decide before a model serves it.",
+            "Read the decision below, then promote a release or keep the one that serves.",
+        )  # fmt: skip
     if gate is None or gate.outcome == "refuse" or gate.chosen is None:
         return Headline(
             "bad",
@@ -71,15 +76,12 @@ def _judged(inputs: ReportInputs, names: str) -> Headline:
             f"The images of {names} are fit for use, but no model is fit for them, so nothing was predicted.",
             "Show this page to the person who runs the pipeline; the decision is explained below.",
         )
-    if gate.outcome == "hold":
-        return Headline(
-            "caution", "Waiting", f"{names} was judged, and a person must decide before a model serves it.",
-            "Read the decision below, then promote a release or keep the one that serves.",
-        )  # fmt: skip
     warned = _warned(inputs)
     remark = "with remarks" if warned else "without remarks"
     if gate.outcome == "release":
-        done = "a model fitted to this batch was released, and its predictions are below"
+        fitted = (gate.chosen or "").startswith(("coda", "oda"))
+        done = "a model fitted to this batch" if fitted else "the earlier model, with its view aligned to this batch,"
+        done += " was released, and its predictions are below"
     else:
         done = "no fitted model was clearly better, so the earlier model keeps serving; its predictions are below"
     return Headline(

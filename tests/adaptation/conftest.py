@@ -1,0 +1,97 @@
+"""A small source release and unlabelled plates: adaptation in well under a second."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import numpy as np
+import pandas as pd
+import pytest
+from servers import moto_server
+
+from coda.adaptation.run import Base, FrozenHead
+from coda.config import Params, load_params
+from coda.networks.alignment import fit_statistics
+from coda.networks.extractor import Extractor
+from coda.networks.head import new_head
+from coda.networks.state import new_state
+from coda.plates.fieldset import FieldSet
+from coda.training.tokens import extract_tokens
+
+__all__ = ["moto_server"]
+
+TINY = (
+    "extractor.overrides={img_size: 16, patch_size: 8, embed_dim: 16, depth: 1, num_heads: 2}",
+    "crops.centre=32", "crops.global_size=16", "crops.local_size=8",
+    "dino.prototypes=12", "dino.hidden_dim=16", "dino.bottleneck_dim=8",
+    "adaptation.budget.iterations=8", "adaptation.budget.batch_size=6", "adaptation.budget.checkpoint_every=3",
+    "adaptation.budget.learning_rate=0.01",
+    "head.depth=1", "head.num_heads=2", "gate.bootstrap=50",
+    "compute.threads=1", "compute.precision=float32",
+)  # fmt: skip
+CLASSES = ("actin", "proteasome", "tubulin")
+
+
+@pytest.fixture(scope="session")
+def tiny(root) -> Callable[..., Params]:
+    """Parameters of a network that adapts in milliseconds, with changes as dotted.path=value."""
+
+    def build(*changes: str) -> Params:
+        return load_params(root / "params.yaml", [root / "params" / "demo.yaml"], [*TINY, *changes])
+
+    return build
+
+
+def plates(*, batches: int = 1, plates: int = 2, compounds: int = 4, controls: int = 2, sites: int = 1) -> FieldSet:
+    """Noisy fields with a pattern for each compound; every batch has its own brightness and contrast."""
+    rows, kinds, nuisance = [], [], []
+    for batch in range(batches):
+        for plate in range(plates):
+            for well in range(compounds + controls):
+                control = well >= compounds
+                for site in range(sites):
+                    name = "DMSO" if control else f"compound_{well}"
+                    rows.append(
+                        {
+                            "image_id": f"lab/b{batch}/p{plate}/A{well + 1:02d}/{site}", "Metadata_Source": "lab",
+                            "Metadata_Batch": f"b{batch}", "Metadata_Plate": f"b{batch}p{plate}",
+                            "Metadata_Well": f"A{well + 1:02d}", "Metadata_Site": site, "Metadata_Treatment": name,
+                            "Metadata_Compound": name, "Metadata_pert_type": "negcon" if control else "trt",
+                            "Metadata_Dose_uM": 0.0 if control else 5.0,
+                        }
+                    )  # fmt: skip
+                    kinds.append(compounds if control else well)
+                    nuisance.append(batch * plates + plate)
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(20, 120, (compounds + 1, 3, 8, 8))
+    images = np.tile(patterns[kinds], (1, 1, 4, 4)) + rng.integers(0, 40, (len(rows), 3, 32, 32))
+    images = images * (1 + 0.2 * np.array(nuisance))[:, None, None, None]
+    return FieldSet(np.minimum(images, 255).astype(np.uint8), pd.DataFrame(rows), ("DNA", "AGP", "RNA"))
+
+
+@pytest.fixture
+def make_plates() -> Callable[..., FieldSet]:
+    """Builds the fields of some batches and plates."""
+    return plates
+
+
+@pytest.fixture(scope="session")
+def make_base(tiny) -> Callable[..., Base]:
+    """Builds a source release with random networks; a fresh copy each time, since adaptation changes its state."""
+    params = tiny()
+    state = new_state(params, seed=0)
+    extractor = Extractor(state.teacher.config).eval()
+    extractor.load_state_dict(state.teacher.state_dict())
+    statistics = fit_statistics(extract_tokens(extractor, plates(batches=2), params))
+
+    def build(*, classes: tuple[str, ...] = CLASSES, head_seed: int = 5) -> Base:
+        heads = {
+            name: FrozenHead(
+                new_head(params, extractor, classes, name, seed=head_seed).requires_grad_(requires_grad=False).eval(),
+                statistics,
+                str(number) * 64,
+            )
+            for number, name in enumerate(("none", "standardise"))
+        }
+        return Base(deepcopy(extractor), "a" * 64, deepcopy(state), heads)
+
+    return build

@@ -1,0 +1,178 @@
+"""A whole adaptation: frozen heads, blindness to labels, exact resume, and the folder it writes."""
+
+import inspect
+import json
+import pkgutil
+from importlib import import_module
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import coda.adaptation
+from coda.adaptation import run as run_module
+from coda.adaptation.candidates import read_candidates
+from coda.adaptation.run import adapt_and_serve, weights_digest
+from coda.errors import ConfigError, IntegrityError, TransientError
+from coda.networks.artifact import folder_digest
+from coda.networks.extractor import load_extractor
+from coda.networks.state import load_state
+from coda.plates.fieldset import FieldSet
+from coda.training import loop as loop_module
+from coda.training.checkpoint import Checkpoints
+
+
+def everything(fields):
+    return np.ones(len(fields), dtype=bool)
+
+
+def test_the_candidates_folder(tiny, make_base, make_plates, tmp_path):
+    params, base, fields = tiny(), make_base(), make_plates(batches=2)
+    is_batch = (fields.table["Metadata_Batch"] == "b1").to_numpy()
+    candidates = adapt_and_serve(base, fields, is_batch, tmp_path, params, seed=1)
+    assert read_candidates(tmp_path) == candidates
+    assert [candidate.name for candidate in candidates] == [
+        "unadapted", "aligned", "coral", "coda", "coda+aligned", "coda+coral",
+    ]  # fmt: skip
+    adapted = folder_digest(tmp_path / "extractor")
+    for candidate in candidates:
+        assert candidate.extractor_digest == (adapted if candidate.extractor == "adapted" else "a" * 64)
+        assert candidate.head_digest == base.heads[candidate.head].digest
+        table = pd.read_parquet(tmp_path / candidate.name / "predictions.parquet")
+        assert set(table["Metadata_Batch"]) == {"b1"}
+        assert table[["p_actin", "p_proteasome", "p_tubulin"]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+        archive = pd.read_parquet(tmp_path / candidate.name / "archive_predictions.parquet")
+        assert set(archive["Metadata_Batch"]) == {"b0"}
+        assert (tmp_path / candidate.name / "alignment" / "groups.json").is_file() == (candidate.alignment != "none")
+        assert np.load(tmp_path / candidate.name / "features.npy").shape == (len(fields), 16)
+    assert len(pd.read_parquet(tmp_path / "fields.parquet")) == len(fields)
+    assert np.load(tmp_path / "features_adapted.npy").shape == (len(fields), 16)
+    log = json.loads((tmp_path / "training.json").read_text())
+    assert (log["method"], log["pairs"], log["pairable_share"]) == ("coda", "batch", 1.0)
+    assert len(log["log"]) == 8
+    drift = json.loads((tmp_path / "drift.json").read_text())
+    assert set(drift["base"]["to_source"]) == {"lab/b0", "lab/b1"}
+    served = load_extractor(tmp_path / "extractor", adapted)
+    teacher = load_state(tmp_path / "state").teacher
+    for name, tensor in served.state_dict().items():
+        assert torch.equal(tensor, teacher.state_dict()[name])
+
+
+def test_adaptation_changes_the_extractor_and_nothing_of_the_heads(tiny, make_base, make_plates, tmp_path):
+    base, fields = make_base(), make_plates()
+    before = {name: weights_digest(frozen.head) for name, frozen in base.heads.items()}
+    original = base.extractor.state_dict()["vit.cls_token"].clone()
+    adapt_and_serve(base, fields, everything(fields), tmp_path, tiny(), seed=1)
+    assert {name: weights_digest(frozen.head) for name, frozen in base.heads.items()} == before
+    adapted = load_extractor(tmp_path / "extractor").state_dict()["vit.cls_token"]
+    assert not torch.equal(adapted, original)
+    assert torch.equal(base.extractor.state_dict()["vit.cls_token"], original)
+
+
+def test_the_optimizer_holds_no_parameter_of_a_head(tiny, make_base, make_plates, tmp_path, monkeypatch):
+    base, fields, held = make_base(), make_plates(), set()
+    real = loop_module.new_optimizer
+
+    def watched(*arguments, **options):
+        optimizer = real(*arguments, **options)
+        held.update(id(p) for group in optimizer.param_groups for p in group["params"])
+        return optimizer
+
+    monkeypatch.setattr(loop_module, "new_optimizer", watched)
+    adapt_and_serve(base, fields, everything(fields), tmp_path, tiny(), seed=1)
+    heads = {id(p) for frozen in base.heads.values() for p in frozen.head.parameters()}
+    dino_heads = {id(p) for head in (base.state.student_head, base.state.teacher_head) for p in head.parameters()}
+    assert held == {id(p) for p in base.state.student.parameters()}
+    assert not held & (heads | dino_heads)
+
+
+def test_a_head_that_changes_stops_the_run(tiny, make_base, make_plates, tmp_path, monkeypatch):
+    base, fields = make_base(), make_plates()
+    real = run_module.adapt_extractor
+
+    def meddling(*arguments, **options):
+        result = real(*arguments, **options)
+        with torch.no_grad():
+            base.heads["standardise"].head.classifier.bias[0] += 1e-6
+        return result
+
+    monkeypatch.setattr(run_module, "adapt_extractor", meddling)
+    with pytest.raises(IntegrityError, match="standardise"):
+        adapt_and_serve(base, fields, everything(fields), tmp_path, tiny(), seed=1)
+    assert not (tmp_path / "candidates.json").exists()
+
+
+def test_adaptation_is_blind_to_labels(tiny, make_base, make_plates, tmp_path):
+    fields = make_plates()
+    digests = []
+    for number, (classes, seed) in enumerate([(("a", "b", "c"), 1), (("c", "a", "b"), 2), (("x", "y"), 3)]):
+        base = make_base(classes=classes, head_seed=seed)
+        out = tmp_path / str(number)
+        adapt_and_serve(base, fields, everything(fields), out, tiny(), seed=1)
+        digests.append((folder_digest(out / "extractor"), folder_digest(out / "state")))
+    assert len(set(digests)) == 1
+
+
+def test_no_function_of_the_package_takes_a_label_or_imports_them():
+    modules = [import_module(f"coda.adaptation.{item.name}") for item in pkgutil.iter_modules(coda.adaptation.__path__)]
+    assert len(modules) >= 8
+    for module in modules:
+        source = inspect.getsource(module)
+        assert "training.labels" not in source
+        assert "evaluation.accuracy" not in source
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            taken = set(inspect.signature(function).parameters)
+            assert not taken & {"label", "labels", "moa", "mechanism", "mechanisms", "truth", "codes"}, name
+
+
+@pytest.mark.parametrize("column", ["moa", "Metadata_moa", "mechanism"])
+def test_a_table_with_labels_is_refused(tiny, make_base, make_plates, tmp_path, column):
+    fields = make_plates()
+    labelled = FieldSet(fields.images, fields.table.assign(**{column: "actin"}), fields.channels)
+    with pytest.raises(ConfigError, match=column):
+        adapt_and_serve(make_base(), labelled, everything(fields), tmp_path, tiny(), seed=1)
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(tiny, make_base, make_plates, tmp_path):
+    params, fields = tiny(), make_plates()
+    adapt_and_serve(make_base(), fields, everything(fields), tmp_path / "whole", params, seed=1)
+    checkpoints, asked = Checkpoints(tmp_path / "checkpoints"), []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 5
+
+    with pytest.raises(TransientError, match="interrupted"):
+        adapt_and_serve(
+            make_base(), fields, everything(fields), tmp_path / "parts", params, seed=1,
+            checkpoints=checkpoints, should_stop=stop,
+        )  # fmt: skip
+    assert not (tmp_path / "parts" / "candidates.json").exists()
+    adapt_and_serve(
+        make_base(), fields, everything(fields), tmp_path / "parts", params, seed=1, checkpoints=checkpoints
+    )
+    for name in ("extractor", "state"):
+        assert folder_digest(tmp_path / "whole" / name) == folder_digest(tmp_path / "parts" / name)
+
+
+def test_one_plate_is_adapted_to_without_pairs(tiny, make_base, make_plates, tmp_path):
+    fields = make_plates(plates=1)
+    candidates = adapt_and_serve(make_base(), fields, everything(fields), tmp_path, tiny(), seed=1)
+    assert [c.name for c in candidates if c.extractor == "adapted"] == ["oda", "oda+aligned", "oda+coral"]
+    log = json.loads((tmp_path / "training.json").read_text())
+    assert (log["method"], log["pairs"]) == ("oda", "none")
+
+
+def test_alignment_alone_trains_nothing(tiny, make_base, make_plates, tmp_path):
+    fields, params = make_plates(), tiny("adaptation.candidates=[unadapted, aligned]")
+    candidates = adapt_and_serve(make_base(), fields, everything(fields), tmp_path, params, seed=1)
+    assert [candidate.name for candidate in candidates] == ["unadapted", "aligned"]
+    assert not (tmp_path / "extractor").exists()
+
+
+def test_a_missing_head_is_named(tiny, make_base, make_plates, tmp_path):
+    base, fields = make_base(), make_plates()
+    del base.heads["standardise"]
+    with pytest.raises(ConfigError, match=r"aligned.*standardise"):
+        adapt_and_serve(base, fields, everything(fields), tmp_path, tiny(), seed=1)

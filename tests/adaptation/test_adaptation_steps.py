@@ -1,0 +1,187 @@
+"""The steps adapt, judge and predict, from a registered source release to tables in the platform bucket."""
+
+import io
+import json
+import shutil
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from coda.adaptation.candidates import read_candidates
+from coda.contracts.gate import GateReport
+from coda.contracts.release import DataRevision, ReleaseRecord
+from coda.errors import ConfigError, ContractError, IntegrityError
+from coda.networks.alignment import fit_statistics
+from coda.networks.extractor import save_extractor
+from coda.networks.head import SOURCE_STATISTICS, save_head
+from coda.networks.state import save_state
+from coda.plates.dataset import load_fields, open_batches
+from coda.registry import DEFAULT_SCOPE, Provenance, ReleaseLog, fetch, register_extractor, register_head
+from coda.simulation.delivery import simulate_batch
+from coda.simulation.design import Design, plan_experiment
+from coda.steps.adapt import adapt
+from coda.steps.ingest import ingest
+from coda.steps.judge import judge
+from coda.steps.predict import predict
+from coda.training.tokens import extract_tokens
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and SQLAlchemy warn about their own insides
+
+DESIGN = Design(
+    mechanisms=2, compounds_per_mechanism=2, plate_wells=24, negcon_wells=4, poscon_wells=0, sites_per_well=1,
+    field_px=64,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("steps")
+
+
+@pytest.fixture(scope="module")
+def settings(moto_server, folder):
+    return moto_server.settings(folder)
+
+
+@pytest.fixture(scope="module")
+def params(tiny):
+    return tiny("ingest.workers=1", "gate.min_marginal_entropy=0.0", "gate.max_top_class_share=1.0")
+
+
+@pytest.fixture(scope="module")
+def datasets(folder, params, settings):
+    """A first batch and a second one, each in its own dataset folder."""
+    experiment = plan_experiment(3, DESIGN)
+    for batch in ("b1", "b2"):
+        simulate_batch(experiment, "lab_b", batch, [f"{batch}_p1", f"{batch}_p2"], folder / "raw", workers=1)
+        manifest = folder / "raw" / "lab_b" / batch / "manifest.json"
+        ingest([str(manifest)], folder / batch, params=params, settings=settings)
+    return {batch: folder / batch for batch in ("b1", "b2")}
+
+
+@pytest.fixture(scope="module")
+def released(folder, params, settings, datasets, make_base):
+    """A source release of random networks, registered and promoted to the default."""
+    base = make_base()
+    fields = load_fields(open_batches(datasets["b1"]), base.extractor.channels, params.crops.centre)
+    extra = {SOURCE_STATISTICS: fit_statistics(extract_tokens(base.extractor, fields, params)).to_bytes()}
+    save_extractor(folder / "net" / "extractor", base.extractor)
+    save_state(folder / "net" / "state", base.state)
+    revision = DataRevision(source="lab_a", batch="b1", path="lab_a/b1", revision="0" * 40, digest="0.dir")
+    origin = Provenance(run_id="train-1", source="lab_a", params_digest="0" * 64, data=(revision,))
+    extractor = register_extractor(folder / "net" / "extractor", folder / "net" / "state", origin, settings=settings)
+    heads = []
+    for name, frozen in base.heads.items():
+        save_head(folder / "net" / name, frozen.head, extra)
+        heads.append(register_head(folder / "net" / name, extractor, origin, settings=settings))
+    record = ReleaseRecord(
+        release_id="train-1", source="lab_a", created_at=datetime.now(UTC), method="source", extractor=extractor,
+        head=heads[0], alignment="none", heads=tuple(heads), run_id="train-1", params_digest="0" * 64,
+        gate_sentence="", approver="gate",
+    )  # fmt: skip
+    ReleaseLog(settings).append(record, DEFAULT_SCOPE, action="promote", by="test", reason="first", after=0)
+    return record
+
+
+@pytest.fixture(scope="module")
+def candidates(folder, params, settings, datasets, released):
+    """What adapting to the second batch leaves, with the first as its archive."""
+    adapt(datasets["b2"], datasets["b1"], folder / "candidates", params=params, settings=settings, run_id="adapt-2")
+    return folder / "candidates"
+
+
+def test_adapt_lays_out_the_candidates_of_the_batch(candidates, released, folder):
+    offered = {candidate.name: candidate for candidate in read_candidates(candidates)}
+    assert offered["unadapted"].extractor_digest == released.extractor.digest
+    assert offered["coda+aligned"].head_digest == released.heads[1].digest
+    assert ReleaseRecord.read(candidates / "base_release.json") == released
+    log = json.loads((candidates / "training.json").read_text())
+    assert (log["method"], log["pairs"]) == ("coda", "batch")
+    table = pd.read_parquet(candidates / "coda" / "predictions.parquet")
+    assert set(table["Metadata_Batch"]) == {"b2"}
+    assert not (folder / "checkpoints" / "adapt-2" / "adapt").exists()
+
+
+def test_judge_writes_a_report_about_the_batch(candidates, datasets, params, settings, tmp_path):
+    report = judge(datasets["b2"], candidates, tmp_path / "gate.json", params=params, settings=settings)
+    assert GateReport.read(tmp_path / "gate.json") == report
+    assert (report.source, report.batch) == ("lab_b", "b2")
+    assert report.manifest_digest == open_batches(datasets["b2"])[0].manifest.digest()
+    assert {score.name for score in report.candidates} == {item.name for item in read_candidates(candidates)}
+    assert "lab_b/b2" in report.sentence
+    again = judge(datasets["b2"], candidates, tmp_path / "again.json", params=params, settings=settings)
+    assert again == report
+
+
+def test_judge_refuses_answers_that_are_not_whole(candidates, datasets, params, settings, tmp_path):
+    shutil.copytree(candidates, tmp_path / "candidates")
+    path = tmp_path / "candidates" / "coda" / "predictions.parquet"
+    pd.read_parquet(path).iloc[1:].to_parquet(path)
+    with pytest.raises(IntegrityError, match="coda"):
+        judge(datasets["b2"], tmp_path / "candidates", tmp_path / "gate.json", params=params, settings=settings)
+    with pytest.raises(ContractError, match="nothing to judge"):
+        judge(tmp_path / "empty", candidates, tmp_path / "gate.json", params=params, settings=settings)
+
+
+def test_predictions_are_those_of_the_judged_candidate_and_land_in_the_bucket(
+    candidates, datasets, params, settings, released, moto_server, tmp_path
+):
+    aligned = released.model_copy(
+        update={"release_id": "r-2", "method": "aligned", "head": released.heads[1], "alignment": "standardise"}
+    )
+    aligned.write(tmp_path / "release.json")
+    out = tmp_path / "out"
+    summary = predict(datasets["b2"], tmp_path / "release.json", out, params=params, settings=settings)
+    field = pd.read_parquet(out / "field.parquet")
+    judged = pd.read_parquet(candidates / "aligned" / "predictions.parquet")
+    columns = ["p_actin", "p_proteasome", "p_tubulin"]
+    assert field["image_id"].tolist() == judged["image_id"].tolist()
+    assert field[columns].to_numpy() == pytest.approx(judged[columns].to_numpy(), abs=1e-5)
+    assert summary["levels"]["field"]["rows"] == len(field) == 16
+    assert set(field["release_id"]) == {"r-2"}
+    well = pd.read_parquet(out / "well.parquet")
+    assert len(well) == 16
+    text = (out / "well.csv").read_text()
+    assert text.startswith("plate,well,compound,predicted_mechanism,probability,do_not_rely_because,release\n")
+    assert len(text.splitlines()) == 1 + int((well["Metadata_pert_type"] == "trt").sum())
+    store = ReleaseLog(settings).store
+    prefix = "predictions/lab_b/b2/r-2/"
+    first = {info.key.removeprefix(prefix): info.etag for info in store.list(prefix)}
+    assert set(first) == {"field.parquet", "well.parquet", "compound.parquet", "well.csv", "predictions.json"}
+    stored = pd.read_parquet(io.BytesIO(store.get(prefix + "field.parquet")))
+    pd.testing.assert_frame_equal(stored, field)
+    predict(datasets["b2"], tmp_path / "release.json", tmp_path / "again", params=params, settings=settings)
+    assert {info.key.removeprefix(prefix): info.etag for info in store.list(prefix)} == first
+    for name in first:
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_a_changed_model_is_refused(datasets, params, settings, released, tmp_path):
+    wrong = released.model_copy(update={"head": released.head.model_copy(update={"digest": "f" * 64})})
+    wrong.write(tmp_path / "release.json")
+    with pytest.raises(IntegrityError):
+        predict(datasets["b2"], tmp_path / "release.json", tmp_path / "out", params=params, settings=settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_source_release_the_remedy_is_named(datasets, params, moto_server, tmp_path):
+    with pytest.raises(ConfigError, match="pipeline run training"):
+        adapt(
+            datasets["b2"], tmp_path / "none", tmp_path / "out", params=params,
+            settings=moto_server.settings(tmp_path), run_id="adapt-3",
+        )  # fmt: skip
+
+
+def test_the_adapted_extractor_can_be_registered_and_fetched_again(candidates, released, settings, folder, tmp_path):
+    origin = Provenance(run_id="adapt-2", source="lab_b", params_digest="0" * 64, data=())
+    ref = register_extractor(
+        candidates / "extractor", candidates / "state", origin, settings=settings, line=released.extractor.digest
+    )
+    fetched = fetch(ref, tmp_path / "extractor", settings=settings)
+    offered = {candidate.name: candidate for candidate in read_candidates(candidates)}
+    assert ref.digest == offered["coda"].extractor_digest
+    assert np.array_equal(
+        (fetched / "weights.safetensors").read_bytes(), (candidates / "extractor" / "weights.safetensors").read_bytes()
+    )

@@ -1,0 +1,82 @@
+"""Fields through extractor, alignment and head."""
+
+import numpy as np
+import pytest
+import torch
+
+from coda.adaptation.serving import Way, align, fit_groups, serve
+from coda.errors import ConfigError
+from coda.networks.alignment import fit_statistics
+from coda.training import tokens as tokens_module
+from coda.training.split import group_names
+from coda.training.tokens import extract_tokens, field_features, field_probabilities
+
+
+def ways(base):
+    return [
+        Way("raw", "none", base.heads["none"].head, base.heads["none"].source),
+        Way("std", "standardise", base.heads["standardise"].head, base.heads["standardise"].source),
+        Way("coral", "coral", base.heads["none"].head, base.heads["none"].source),
+    ]
+
+
+def test_serving_in_pieces_equals_doing_all_at_once(tiny, make_base, make_plates, monkeypatch):
+    params, base, fields = tiny(), make_base(), make_plates(batches=2)
+    monkeypatch.setattr(tokens_module, "BATCH", 20)
+    service = serve(base.extractor, ways(base), fields, params)
+    tokens = extract_tokens(base.extractor, fields, params)
+    names = group_names(fields.table, "batch")
+    aligned = tokens.clone()
+    for name in np.unique(names):
+        rows = torch.from_numpy(np.flatnonzero(names == name))
+        flat = tokens[rows].double().flatten(0, 2)
+        aligned[rows] = ((tokens[rows].double() - flat.mean(0)) / flat.std(0, correction=0)).float()
+    expected = field_probabilities(base.heads["standardise"].head, aligned, params)
+    assert service.ways["std"].probabilities == pytest.approx(expected, abs=2e-5)
+    assert service.ways["raw"].probabilities == pytest.approx(
+        field_probabilities(base.heads["none"].head, tokens, params), abs=2e-5
+    )
+    assert service.features == pytest.approx(field_features(tokens).numpy(), abs=1e-5)
+    assert service.ways["std"].features == pytest.approx(field_features(aligned).numpy(), abs=1e-3)
+    assert np.abs(service.ways["std"].probabilities - service.ways["raw"].probabilities).max() > 1e-3
+
+
+def test_serving_twice_gives_the_same_bits(tiny, make_base, make_plates):
+    base, fields = make_base(), make_plates()
+    first, second = (serve(base.extractor, ways(base), fields, tiny()) for _ in range(2))
+    for name, served in first.ways.items():
+        assert served.probabilities.tobytes() == second.ways[name].probabilities.tobytes()
+
+
+def test_coral_gives_the_group_the_sources_moments(tiny, make_base, make_plates):
+    base, fields = make_base(), make_plates(sites=3)
+    tokens = extract_tokens(base.extractor, fields, tiny())
+    names = group_names(fields.table, "batch")
+    own = {str(names[0]): fit_statistics(tokens)}
+    moved = fit_statistics(align(tokens, names, own, base.heads["none"].source, "coral"))
+    source = base.heads["none"].source
+    assert moved.mean.numpy() == pytest.approx(source.mean.numpy(), abs=1e-3)
+    # the shrinkage that keeps whitening finite leaves a little of the difference
+    before = (own[str(names[0])].covariance - source.covariance).norm()
+    assert (moved.covariance - source.covariance).norm() < 0.1 * before
+
+
+def test_statistics_by_plate_and_of_controls_only(tiny, make_base, make_plates):
+    base, fields = make_base(), make_plates()
+    params, plate = tiny(), group_names(fields.table, "plate")
+    by_plate = fit_groups(base.extractor, fields, params, names=plate, wells="all")
+    assert sorted(by_plate) == ["lab/b0/b0p0", "lab/b0/b0p1"]
+    controls = fit_groups(base.extractor, fields, params, names=plate, wells="negcon")
+    chosen = (fields.table["Metadata_pert_type"] == "negcon").to_numpy() & (plate == "lab/b0/b0p1")
+    expected = fit_statistics(extract_tokens(base.extractor, fields.take(chosen), params))
+    assert controls["lab/b0/b0p1"].mean.numpy() == pytest.approx(expected.mean.numpy(), abs=1e-6)
+    untreated = fields.take(np.flatnonzero(fields.table["Metadata_pert_type"] == "trt"))
+    names = group_names(untreated.table, "plate")
+    without = fit_groups(base.extractor, untreated, params, names=names, wells="negcon")
+    assert without["lab/b0/b0p0"].count > 0
+
+
+def test_no_field_is_said_plainly(tiny, make_base, make_plates):
+    base, fields = make_base(), make_plates()
+    with pytest.raises(ConfigError, match="nothing to predict"):
+        serve(base.extractor, ways(base), fields.take(np.zeros(len(fields), dtype=bool)), tiny())

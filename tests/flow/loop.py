@@ -1,0 +1,71 @@
+"""The whole loop at the smallest size: a trained source and new batches, on embedded services."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from coda.config import Params, load_params
+from coda.local.services import EmbeddedServices
+from coda.runners.port import RunOutcome, run_pipeline
+from coda.settings import Settings
+from coda.simulation.broken import break_batch
+from coda.simulation.delivery import simulate_batch
+from coda.simulation.design import Design, plan_experiment, write_labels
+from coda.storage.bulk import upload_folder
+from coda.storage.objects import store_for
+
+DESIGN = Design(
+    mechanisms=2,
+    compounds_per_mechanism=2,
+    negcon_wells=4,
+    poscon_wells=0,
+    plate_wells=24,
+    sites_per_well=2,
+    field_px=128,
+)
+
+
+@dataclass
+class Loop:
+    """One small platform: its services, its parameters, and how to deliver and run."""
+
+    folder: Path
+    services: EmbeddedServices
+    params: Params
+
+    @property
+    def settings(self) -> Settings:
+        return self.services.settings
+
+    def deliver(self, laboratory: str, batch: str, plates: int = 2, broken: tuple[str, ...] = ()) -> str:
+        """Upload a batch as a producer would, and return the address of its manifest."""
+        experiment = plan_experiment(3, DESIGN)
+        names = [f"{laboratory}_{batch}_p{number}" for number in range(1, plates + 1)]
+        out = self.folder / "plates"
+        simulate_batch(experiment, laboratory, batch, names, out, workers=1)
+        if broken:
+            break_batch(out / laboratory / batch, broken, 0)
+        write_labels(experiment, self.folder / "labels.csv")
+        landing = store_for(self.settings.landing, self.settings)
+        prefix = f"{laboratory}/{batch}"
+        upload_folder(landing, out / laboratory / batch, prefix, last=("manifest.json",), workers=4)
+        return landing.url(f"{prefix}/manifest.json")
+
+    def train(self) -> RunOutcome:
+        """Train on two batches of lab_a."""
+        uris = [self.deliver("lab_a", batch) for batch in ("b1", "b2")]
+        platform = store_for(self.settings.platform, self.settings)
+        platform.put("labels/mechanisms.csv", (self.folder / "labels.csv").read_bytes())
+        labels = platform.url("labels/mechanisms.csv")
+        arguments = {"run_id": "train-1", "manifest_uris": uris, "labels": labels, "params": self.params}
+        return run_pipeline("training", arguments, runner="local", settings=self.settings, work=self.folder / "work")
+
+    def adapt(self, manifest: str, run_id: str, runner: str = "local") -> RunOutcome:
+        """Run the adaptation pipeline on one delivered batch."""
+        arguments = {"run_id": run_id, "manifest_uri": manifest, "params": self.params}
+        return run_pipeline("adaptation", arguments, runner=runner, settings=self.settings, work=self.folder / "work")
+
+
+def smoke_params(root: Path) -> Params:
+    """The demo's parameters at the smallest size."""
+    overlays = [root / "params" / "demo.yaml", root / "tests" / "flow" / "smoke.yaml"]
+    return load_params(root / "params.yaml", overlays)

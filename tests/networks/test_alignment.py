@@ -1,0 +1,85 @@
+"""Token statistics against numpy; what standardisation and CORAL promise."""
+
+import numpy as np
+import pytest
+import torch
+
+from coda.networks.alignment import TokenStatistics, coral, fit_statistics, standardise
+
+
+def correlated(seed, count=4000, width=5, offset=3.0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(count, width, generator=g) @ torch.randn(width, width, generator=g) + offset * seed
+
+
+def test_statistics_equal_numpys_over_all_tokens():
+    tokens = correlated(1).view(100, 4, 10, 5)
+    stats = fit_statistics(tokens)
+    flat = tokens.reshape(-1, 5).double().numpy()
+    np.testing.assert_allclose(stats.mean, flat.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(stats.sd, flat.std(0), rtol=1e-5)
+    np.testing.assert_allclose(stats.covariance, np.cov(flat.T, bias=True), rtol=1e-4, atol=1e-5)
+    assert stats.count == 4000
+
+
+def test_parts_give_the_same_statistics_as_the_whole():
+    tokens = correlated(2)
+    whole, parts = fit_statistics(tokens), fit_statistics(iter([tokens[:1], tokens[1:1500], tokens[1500:]]))
+    torch.testing.assert_close(whole.covariance, parts.covariance)
+    assert whole.count == parts.count
+
+
+def test_a_large_mean_does_not_eat_the_variance():
+    tokens = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0)) + 3000
+    assert fit_statistics(tokens).sd == pytest.approx([1.0, 1.0], abs=0.05)
+
+
+def test_no_token_is_an_error():
+    with pytest.raises(ValueError, match="at least one token"):
+        fit_statistics(torch.zeros(0, 4))
+
+
+def test_standardised_tokens_have_mean_0_and_deviation_1():
+    tokens = correlated(3).view(40, 100, 5)
+    aligned = standardise(tokens, fit_statistics(tokens))
+    assert aligned.mean(dim=(0, 1)).abs().max() < 1e-4
+    assert (aligned.std(dim=(0, 1), correction=0) - 1).abs().max() < 1e-4
+
+
+def test_a_dead_channel_stays_finite():
+    tokens = torch.ones(10, 3)
+    assert torch.equal(standardise(tokens, fit_statistics(tokens)), torch.zeros(10, 3))
+
+
+def test_standardisation_takes_away_any_change_of_gain_and_offset():
+    tokens = correlated(1)
+    other = tokens * torch.tensor([0.5, 2.0, 3.0, 1.0, 0.1]) + torch.arange(5.0)
+    torch.testing.assert_close(
+        standardise(tokens, fit_statistics(tokens)), standardise(other, fit_statistics(other)), atol=1e-3, rtol=1e-3
+    )
+
+
+def test_coral_gives_the_targets_tokens_the_sources_moments():
+    source, target = correlated(1), correlated(2)
+    stats = fit_statistics(source)
+    moved = fit_statistics(coral(target, fit_statistics(target), stats, shrinkage=0.0))
+    torch.testing.assert_close(moved.mean, stats.mean, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(moved.covariance, stats.covariance, atol=1e-2, rtol=1e-2)
+
+
+def test_coral_between_equal_groups_changes_nothing():
+    tokens = correlated(1)
+    stats = fit_statistics(tokens)
+    torch.testing.assert_close(coral(tokens, stats, stats), tokens, atol=1e-3, rtol=1e-3)
+
+
+def test_coral_survives_a_singular_covariance():
+    tokens = correlated(1)[:, :1].expand(-1, 4)
+    assert coral(tokens, fit_statistics(tokens), fit_statistics(correlated(2, width=4))).isfinite().all()
+
+
+def test_statistics_survive_the_way_through_a_file():
+    stats = fit_statistics(correlated(1))
+    again = TokenStatistics.from_bytes(stats.to_bytes())
+    assert torch.equal(again.covariance, stats.covariance)
+    assert again.count == stats.count

@@ -1,0 +1,145 @@
+"""Swapped stains: caught on simulated plates of every laboratory, and never seen where there are none."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image
+
+from coda.config import Params
+from coda.contracts import STAINS
+from coda.local.offline import offline_settings
+from coda.quality.identity import stain_identity
+from coda.quality.stats import field_statistics
+from coda.quality.suite import load_suite
+from coda.simulation import Design, break_batch, find_laboratory, plan_experiment, simulate_batch
+from coda.simulation.field import render_field
+from coda.steps.ingest import ingest
+from coda.steps.validate import validate, verdict
+
+LIMIT = -0.02
+"""The suite's limit on the margin."""
+
+
+def table_of(fields: list[dict[str, np.ndarray]], bit_depth: int) -> pd.DataFrame:
+    rows = [field_statistics(raw, bit_depth=bit_depth) for raw in fields]
+    return pd.DataFrame([{f"QC_{name}": value for name, value in row.items()} for row in rows])
+
+
+def swapped(fields: pd.DataFrame, other: str) -> pd.DataFrame:
+    """Return the statistics as they would be if DNA and another stain had each other's names."""
+    ends = {"_DNA": f"_{other}", f"_{other}": "_DNA"}
+
+    def rename(name: str) -> str:
+        return next((name.removesuffix(end) + new for end, new in ends.items() if name.endswith(end)), name)
+
+    return fields.rename(columns=rename)
+
+
+@pytest.mark.parametrize("laboratory", ["lab_a", "lab_b", "lab_c"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_simulated_plates(laboratory: str, seed: int) -> None:
+    design = Design(sites_per_well=1)
+    experiment = plan_experiment(seed, design)
+    source = find_laboratory(laboratory)
+    fields = [
+        dict(
+            zip(
+                STAINS,
+                render_field(seed, source, ("b1", "p1"), plan, experiment.compound(plan.compound), 1, design),
+                strict=True,
+            )
+        )
+        for plan in experiment.imaged_wells()[::2]
+    ]
+    bits = source.described(design.binning).bit_depth
+    table = table_of(fields, bits)
+    right = stain_identity(table, STAINS)
+    assert right["nuclei_in"] == "DNA"
+    assert right["dna_margin"] > LIMIT
+    wrong = stain_identity(swapped(table, "AGP"), STAINS)
+    assert wrong["nuclei_in"] == "AGP"
+    assert wrong["dna_margin"] < LIMIT
+
+
+def real_fields(folder: Path) -> Iterator[tuple[str, int, dict[str, np.ndarray]]]:
+    jump = folder / "cpjump1_BR00117006"
+    names = {"DNA": 5, "AGP": 2, "RNA": 3}
+    yield "JUMP", 16, {s: tifffile.imread(jump / f"r01c01f01p01-ch{n}sk1fk1fl1.tiff") for s, n in names.items()}
+    for plate in sorted((folder / "rxrx1" / "train").glob("*/*")):
+        for site in (1, 2):
+            paths = {s: plate / f"B02_s{site}_w{n}.png" for n, s in enumerate(("DNA", "ER", "AGP", "RNA", "Mito"), 1)}
+            raw = {stain: np.asarray(Image.open(path)) for stain, path in paths.items() if path.is_file()}
+            if "DNA" in raw:
+                yield f"{plate.parent.name}/{plate.name}/{site}", 8, raw
+
+
+def critical_limits_broken(fields: pd.DataFrame) -> list[str]:
+    """Hold one field against the shipped suite's critical limits on stains, as if it were a plate."""
+    broken = []
+    for item in load_suite("cell-painting-v1").expectations:
+        if item.table == "stains" and item.severity == "critical":
+            statistic = item.arguments["column"].rsplit("_", 1)[0]
+            values = fields.filter(regex=f"^QC_{statistic}_").to_numpy()
+            low, high = item.arguments.get("min_value", -np.inf), item.arguments.get("max_value", np.inf)
+            broken += [item.name] if not ((values >= low) & (values <= high)).all() else []
+    return broken
+
+
+def test_real_fields_of_four_cell_types(shared_data: Path) -> None:
+    seen = 0
+    for name, bits, raw in real_fields(shared_data / "images"):
+        channels = tuple(raw)
+        fields = table_of([raw], bits)
+        right = stain_identity(fields, channels)
+        assert right["nuclei_in"] == "DNA", name
+        assert not critical_limits_broken(fields), name
+        for other in channels[1:]:
+            wrong = stain_identity(swapped(fields, other), channels)
+            assert wrong["dna_margin"] < LIMIT, (name, other)
+        seen += 1
+    assert seen == 33
+
+
+def test_without_a_dna_stain_nothing_is_claimed() -> None:
+    noise = np.random.default_rng(0).poisson(500, (64, 64)).astype(np.uint16)
+    alone = stain_identity(table_of([{"DNA": noise}], 16), ("DNA",))
+    without = stain_identity(table_of([{"ER": noise, "AGP": noise}], 16), ("ER", "AGP"))
+    assert alone["nuclei_in"] == without["nuclei_in"] == ""
+    assert np.isnan(alone["dna_margin"])
+
+
+@pytest.fixture(scope="module")
+def delivery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("landing")
+    design = Design(
+        mechanisms=2, compounds_per_mechanism=2, negcon_wells=4, poscon_wells=2, plate_wells=24, sites_per_well=2
+    )
+    simulate_batch(plan_experiment(0, design), "lab_b", "b1", ["p1", "p2", "p3"], out, workers=1)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("kinds", "outcome", "words"),
+    [
+        (["swapped_stains"], "accepted", ["Plate p1", "named AGP", "load_data"]),
+        (["missing_plate", "swapped_stains", "corrupt_tiff"], "refused", ["2 of 3 plates", "Plate p1", "Plate p3"]),
+    ],
+)
+def test_a_broken_delivery_through_ingest_and_validation(
+    kinds: list[str], outcome: str, words: list[str], delivery: Path, tmp_path: Path, demo_params: Params
+) -> None:
+    shutil.copytree(delivery, tmp_path / "landing")
+    folder = tmp_path / "landing" / "lab_b" / "b1"
+    break_batch(folder, kinds, 0)
+    settings = offline_settings(tmp_path)
+    params = demo_params.model_copy(update={"ingest": demo_params.ingest.model_copy(update={"workers": 1})})
+    ingest([str(folder / "manifest.json")], tmp_path / "ds", params=params, settings=settings)
+    report = validate(tmp_path / "ds", params=params, settings=settings)[0]
+    assert verdict(tmp_path / "ds") == outcome
+    assert "p1" in report.plates_refused
+    assert all(word in report.sentence for word in words), report.sentence

@@ -1,0 +1,3 @@
+from servers import moto_server
+
+__all__ = ["moto_server"]

@@ -1,0 +1,121 @@
+"""Broken deliveries are broken in the way their kind says, and in no other."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from coda.contracts import BatchManifest
+from coda.errors import ConfigError, ContractError
+from coda.simulation import KINDS, break_batch
+from coda.simulation.files import describe_file
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def wrong_digests(folder: Path) -> list[str]:
+    """Files that are listed but absent, or not as recorded."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return [
+        file["path"]
+        for plate in manifest["plates"]
+        for file in plate["files"]
+        if not (folder / file["path"]).exists() or describe_file(folder, file["path"]).model_dump() != file
+    ]
+
+
+def unreadable(folder: Path) -> list[str]:
+    bad = []
+    for path in sorted(folder.rglob("*.tif")):
+        try:
+            tifffile.imread(path)
+        except (tifffile.TiffFileError, ValueError, OSError):
+            bad.append(path.name)
+    return bad
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kind_is_recorded_and_says_what_was_done(delivery, kind):
+    (sentence,) = break_batch(delivery, [kind], 5)
+    assert sentence.startswith(f"{kind}: ")
+    assert json.loads((delivery / "manifest.json").read_text())["simulation"]["broken"] == [kind]
+    silent = kind not in ("truncated_upload", "missing_plate")
+    assert (not wrong_digests(delivery)) == silent
+    if kind != "unknown_stain":
+        BatchManifest.read(delivery / "manifest.json")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_corrupt_images_cannot_be_read_but_are_recorded_as_they_are(delivery):
+    assert unreadable(delivery) == []
+    break_batch(delivery, ["corrupt_tiff"], 5)
+    assert len(unreadable(delivery)) == 3
+    assert wrong_digests(delivery) == []
+
+
+def test_a_truncated_upload_is_shorter_than_recorded(delivery):
+    break_batch(delivery, ["truncated_upload"], 5)
+    assert len(wrong_digests(delivery)) == 3
+
+
+def test_a_missing_plate_is_listed_and_not_there(delivery):
+    break_batch(delivery, ["missing_plate"], 5)
+    assert not list(delivery.rglob("*plate_2*.*"))
+    assert len(wrong_digests(delivery)) == 102
+
+
+def test_swapped_stains_change_load_data_alone(delivery):
+    before = table(delivery / "load_data/plate_1.csv")
+    break_batch(delivery, ["swapped_stains"], 5)
+    after = table(delivery / "load_data/plate_1.csv")
+    assert [row["FileName_OrigDNA"] for row in after] == [row["FileName_OrigAGP"] for row in before]
+    assert [row["FileName_OrigAGP"] for row in after] == [row["FileName_OrigDNA"] for row in before]
+    assert [row["FileName_OrigER"] for row in after] == [row["FileName_OrigER"] for row in before]
+
+
+def test_without_controls_the_rest_is_whole(delivery):
+    break_batch(delivery, ["no_controls"], 5)
+    kinds = {row["Metadata_pert_type"] for row in table(delivery / "platemaps/plate_1.csv")}
+    assert kinds == {"trt", "empty"}
+    assert len(table(delivery / "load_data/plate_2.csv")) == 12
+    assert len(list(delivery.rglob("*.tif"))) == 2 * 12 * 5
+
+
+def test_an_unknown_stain_breaks_the_contract(delivery):
+    break_batch(delivery, ["unknown_stain"], 5)
+    with pytest.raises(ContractError, match="Actin"):
+        BatchManifest.read(delivery / "manifest.json")
+    assert "FileName_OrigActin" in table(delivery / "load_data/plate_1.csv")[0]
+
+
+def test_a_wrong_plate_map_has_none_of_the_imaged_wells(delivery):
+    break_batch(delivery, ["wrong_platemap"], 5)
+    imaged = {row["Metadata_Well"] for row in table(delivery / "load_data/plate_1.csv")}
+    assert not imaged & {row["Metadata_Well"] for row in table(delivery / "platemaps/plate_1.csv")}
+    assert imaged <= {row["Metadata_Well"] for row in table(delivery / "platemaps/plate_2.csv")}
+
+
+def test_zero_images_are_valid_and_black(delivery):
+    break_batch(delivery, ["zero_images"], 5)
+    black = [path for path in delivery.rglob("*.tif") if not tifffile.imread(path).any()]
+    assert len(black) == 3
+    assert tifffile.imread(black[0]).dtype == np.uint16
+
+
+def test_the_same_seed_breaks_the_same_files_and_kinds_add_up(delivery, tmp_path):
+    break_batch(delivery, ["swapped_stains"], 5)
+    break_batch(delivery, ["missing_plate"], 5)
+    manifest = json.loads((delivery / "manifest.json").read_text())
+    assert manifest["simulation"]["broken"] == ["swapped_stains", "missing_plate"]
+
+
+def test_unknown_kinds_and_folders_are_reported_together(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        break_batch(tmp_path, ["rust", "zero_images", "fire"], 0)
+    assert [problem.found for problem in caught.value.problems] == ["'rust'", "'fire'", "no manifest.json"]

@@ -1,0 +1,33 @@
+"""The documentation names everything there is, with the values there are."""
+
+from pathlib import Path
+
+import pytest
+
+from coda.simulation import KINDS, LABORATORIES, MECHANISMS, TRAITS
+
+
+@pytest.fixture(scope="module")
+def page(root: Path) -> str:
+    return (root / "docs" / "simulation.md").read_text(encoding="utf-8")
+
+
+def test_every_trait_is_documented_with_its_typical_value(page):
+    for trait in TRAITS:
+        assert f"| `{trait.name}` | {trait.typical:g} | {trait.unit} | {trait.scale} | {trait.meaning} |" in page
+
+
+def test_every_kind_laboratory_and_mechanism_is_named(page):
+    missing = [name for name in (*KINDS, *LABORATORIES) if f"`{name}`" not in page]
+    flowing = " ".join(page.split())
+    assert missing + [name for name in MECHANISMS if name not in flowing] == []
+
+
+def test_laboratory_numbers_are_those_of_the_code(page):
+    laboratories = LABORATORIES.values()
+    recipes = " | ".join(", ".join(f"{x:g}" for x in laboratory.stain_recipe) for laboratory in laboratories)
+    pixels = " | ".join(f"{laboratory.optics.pixel_size_um:.2f}" for laboratory in laboratories)
+    stocks = [f"{name} {value:+g}" for laboratory in laboratories for name, value in laboratory.biology.items()]
+    assert f"| {recipes} |" in page
+    assert f"| {pixels} |" in page
+    assert [stock for stock in stocks if stock not in page] == []

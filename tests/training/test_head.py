@@ -1,0 +1,166 @@
+"""The head: plateau schedule, best validation, material per batch; tokens of fields."""
+
+import numpy as np
+import pytest
+import torch
+
+from coda.errors import ConfigError
+from coda.networks.extractor import new_extractor
+from coda.training.groups import group_statistics, standardise_groups
+from coda.training.head import Plateau, TokenSet, train_head
+from coda.training.labels import LabelList
+from coda.training.material import prepare_material
+from coda.training.scores import accuracy, by_well, macro_f1
+from coda.training.split import held_out
+from coda.training.tokens import extract_tokens, field_features, field_probabilities, random_crop_tokens
+
+LABELS = LabelList({f"compound_{n}": f"moa_{n % 2}" for n in range(4)})
+
+
+def token_set(seed, fields=60, classes=2):
+    """Tokens whose class lies in one patch, so that a head must look at more than token 0."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, classes, fields)
+    tokens = torch.from_numpy(rng.normal(size=(2, fields, 5, 16)).astype(np.float32))
+    tokens[:, :, 3, :8] += 4 * torch.from_numpy(codes[None, :, None] * 2 - 1).float()
+    return TokenSet(tokens, codes.astype(np.int64))
+
+
+def learn(params, training, validation, **options):
+    extractor = new_extractor(params, seed=0)
+    return train_head(training, validation, extractor, params, classes=("a", "b"), alignment="none", seed=1, **options)
+
+
+def test_head_learns_from_patches_and_is_repeatable(tiny):
+    data, check = token_set(0), token_set(1)
+    results = [learn(tiny("head.budget.learning_rate=0.005"), lambda _epoch: data, check) for _ in range(2)]
+    assert results[0].accuracy > 0.9
+    assert results[0].log == results[1].log
+    assert not results[0].head.training
+
+
+def test_the_weights_of_the_best_validation_are_kept(tiny):
+    params = tiny("head.budget.learning_rate=0.005")
+    check = token_set(1)
+    result = learn(params, lambda _epoch: token_set(0), check)
+    found = field_probabilities(result.head, check.tokens.transpose(0, 1), params)
+    assert accuracy(found, check.codes) == pytest.approx(result.accuracy)
+    assert result.accuracy == max(entry["validation_accuracy"] for entry in result.log)
+
+
+def test_every_epoch_is_asked_for(tiny):
+    epochs = []
+    learn(tiny(), lambda epoch: epochs.append(epoch) or token_set(0), token_set(1))
+    assert epochs == list(range(max(epochs) + 1))
+    assert max(epochs) >= 4
+
+
+def test_plateau_divides_after_patience_and_breaks_ties_by_loss():
+    plateau = Plateau(factor=0.1, patience=2)
+    assert plateau.improves(0.5, 1.0)
+    assert plateau.improves(0.5, 0.9)
+    assert [plateau.improves(0.4, 0.8) for _ in range(2)] == [False, False]
+    assert plateau.scale == 1
+    assert not plateau.improves(0.5, 0.95)
+    assert plateau.scale == pytest.approx(0.1)
+
+
+def test_training_ends_when_the_rate_has_fallen_below_its_end(tiny):
+    params = tiny(
+        "head.plateau_patience=1", "head.budget.learning_rate_end=0.0005", "head.budget.warmup_epochs=0",
+        "head.budget.iterations=400",
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    noise = TokenSet(torch.from_numpy(rng.normal(size=(1, 30, 5, 16)).astype(np.float32)), rng.integers(0, 2, 30))
+    result = learn(params, lambda _epoch: noise, token_set(9, fields=8))
+    assert result.log[-1]["iteration"] < 400
+
+
+def test_nothing_to_learn_from_is_refused(tiny):
+    empty = TokenSet(torch.zeros(1, 0, 5, 16), np.zeros(0, dtype=np.int64))
+    with pytest.raises(ConfigError, match="held-out batches"):
+        learn(tiny(), lambda _epoch: token_set(0), empty)
+
+
+def test_material_is_standardised_by_each_batch_over_all_of_its_wells(tiny, fields):
+    params = tiny("crops.eval_grid=1")
+    extractor = new_extractor(params, seed=0)
+    mask = held_out(fields.table, 1)
+    material = prepare_material(extractor, fields.take(~mask), fields.take(mask), LABELS, params, seed=0)
+    raw, aligned = material.training("none", 0), material.training("standardise", 0)
+    assert raw.tokens.shape == (3, 32, 5, 16)
+    assert raw.codes.tolist() == LABELS.codes(fields.take(~mask).table).tolist()
+    batches = fields.table["Metadata_Batch"][~mask].to_numpy()
+    for batch in np.unique(batches):
+        own = aligned.tokens[:, torch.from_numpy(batches == batch)]
+        assert own.mean(dim=(0, 1, 2)).abs().max() < 1e-3
+    check = material.validation("standardise").tokens
+    assert check.mean(dim=(0, 1, 2)).abs().max() < 1e-3
+    torch.testing.assert_close(material.source.mean, raw.tokens.mean(dim=(0, 1, 2)), atol=1e-4, rtol=1e-3)
+    assert torch.equal(material.training("none", 1).tokens, raw.tokens)  # renew_crops is off in the demo
+
+
+def test_renewed_crops_differ_from_epoch_to_epoch(tiny, fields):
+    params = tiny("head.renew_crops=true", "crops.eval_grid=1")
+    mask = held_out(fields.table, 1)
+    material = prepare_material(
+        new_extractor(params, seed=0), fields.take(~mask), fields.take(mask), LABELS, params, seed=0
+    )
+    assert not torch.equal(material.training("none", 0).tokens, material.training("none", 1).tokens)
+    assert torch.equal(material.training("none", 1).tokens, material.training("none", 1).tokens)
+
+
+def test_statistics_of_negative_controls_only(make_table):
+    table = make_table(4, Batch="b", pert_type=["negcon", "trt", "trt", "negcon"])
+    tokens = torch.randn(4, 1, 3, 2)
+    found = group_statistics(tokens, table, by="batch", wells="negcon")["lab/b"]
+    torch.testing.assert_close(found.mean, tokens[[0, 3]].mean(dim=(0, 1, 2)))
+    names = np.array(["lab/b"] * 4)
+    torch.testing.assert_close(
+        standardise_groups(tokens, names, {"lab/b": found}), (tokens - found.mean) / (found.sd + 1e-6)
+    )
+
+
+def test_tokens_of_fields_do_not_depend_on_how_they_are_batched(tiny, fields, monkeypatch):
+    params = tiny("crops.eval_grid=2")
+    extractor = new_extractor(params, seed=0)
+    whole = extract_tokens(extractor, fields, params)
+    assert whole.shape == (48, 4, 5, 16)
+    monkeypatch.setattr("coda.training.tokens.BATCH", 7)
+    torch.testing.assert_close(extract_tokens(extractor, fields, params), whole, atol=1e-5, rtol=1e-4)
+    assert field_features(whole).shape == (48, 16)
+    torch.testing.assert_close(field_features(whole, "cls"), whole[:, :, 0].mean(dim=1))
+
+
+def test_random_crops_follow_their_seed(tiny, fields):
+    params = tiny()
+    extractor = new_extractor(params, seed=0)
+    one, again, other = (random_crop_tokens(extractor, fields, params, seed=s, crops=2) for s in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one[0], one[1])
+
+
+def test_last_batches_by_name_are_held_out_of_each_source(make_table):
+    table = make_table(6, Source=["a", "a", "a", "b", "b", "b"], Batch=["b1", "b2", "b3", "b7", "b8", "b8"])
+    assert held_out(table, 1).tolist() == [False, False, True, False, True, True]
+    with pytest.raises(ConfigError, match="source b: found 2 batch"):
+        held_out(table, 2)
+
+
+def test_scores_against_sklearn():
+    from sklearn.metrics import f1_score
+
+    rng = np.random.default_rng(0)
+    probabilities, codes = rng.random((200, 5)), rng.integers(0, 5, 200)
+    expected = f1_score(codes, probabilities.argmax(1), average="macro")
+    assert macro_f1(probabilities, codes) == pytest.approx(expected)
+    assert accuracy(probabilities, codes) == (probabilities.argmax(1) == codes).mean()
+
+
+def test_a_wells_probability_is_the_mean_of_its_fields(make_table):
+    table = make_table(4, Batch="b", Plate="p", Well=["A01", "A02", "A01", "A02"])
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.4, 0.6]])
+    means, codes = by_well(probabilities, np.array([0, 1, 0, 1]), table)
+    np.testing.assert_allclose(means, [[0.5, 0.5], [0.3, 0.7]])
+    assert codes.tolist() == [0, 1]

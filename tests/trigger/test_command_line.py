@@ -1,0 +1,111 @@
+"""`coda pipeline`, `coda trigger` and `coda ledger`, as a person types them."""
+
+import json
+
+import pytest
+from conftest_trigger import deliver, record_of, train
+from typer.testing import CliRunner
+
+from coda.cli.ledger import app as ledger_app
+from coda.cli.pipeline import app as pipeline_app
+from coda.cli.trigger import app as trigger_app
+from coda.errors import ConfigError
+from coda.storage.objects import ObjectStore
+from coda.trigger.batches import BatchVersion
+from coda.trigger.ledger import Ledger
+
+RUN = CliRunner()
+
+
+@pytest.fixture
+def place(moto_server, tmp_path, monkeypatch):
+    settings = moto_server.settings(tmp_path)
+    for name, value in settings.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", "200")
+    return settings
+
+
+def invoke(app, *arguments):
+    done = RUN.invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def ledger_with_a_failure(settings):
+    ledger = Ledger(ObjectStore(settings.platform, settings.s3_endpoint), "me")
+    version = BatchVersion("lab_b", "b1", "ab" * 32, "lab_b/b1/manifest.json")
+    state = ledger.append(version, "landed", after=None)
+    ledger.append(version, "failed", after=state, reasons=("Step 'adapt' failed: no space.",), attempt=3)
+    return ledger
+
+
+def test_ledger_is_listed_shown_and_opened_again(place):
+    ledger = ledger_with_a_failure(place)
+    listed = invoke(ledger_app, "list")
+    assert "lab_b/b1" in listed
+    assert "failed" in listed
+    assert "no space" in listed
+    assert invoke(ledger_app, "list", "lab_c").strip() == "The ledger is empty."
+    assert json.loads(invoke(ledger_app, "list", "--json"))[0]["state"] == "failed"
+    shown = invoke(ledger_app, "show", "lab_b/b1")
+    assert shown.index("landed") < shown.index("failed")
+    assert "adapt-lab_b-b1-abababab" in shown
+    assert "open again" in invoke(ledger_app, "retry", "lab_b/b1/abab")
+    assert [state.state for state in ledger.newest()] == ["landed"]
+    with pytest.raises(ConfigError, match="nothing to try again"):
+        invoke(ledger_app, "retry", "lab_b/b1")
+    with pytest.raises(ConfigError, match="no such batch"):
+        invoke(ledger_app, "show", "lab_b/b9")
+
+
+def test_trigger_once_says_what_became_of_each_batch(place, root, tmp_path):
+    train(place)
+    landing = ObjectStore(place.landing, place.s3_endpoint)
+    landing.put("lab_b/b1/manifest.json", b"{")
+    arguments = (
+        "once",
+        "--params",
+        root / "params.yaml",
+        "--overlay",
+        root / "params" / "demo.yaml",
+        "--work",
+        tmp_path,
+    )
+    said = invoke(trigger_app, *arguments)
+    assert "lab_b/b1: refused" in said
+    assert "not JSON" in said
+    assert "Nothing new." in invoke(trigger_app, *arguments)
+    deliver(landing, "lab_c", "b1")
+    assert "Nothing new." in invoke(trigger_app, *arguments, "--ignore-source", "lab_c")
+
+
+def test_pipeline_that_ended_before_is_told_and_not_run(place, root, tmp_path):
+    store = ObjectStore(place.platform, place.s3_endpoint)
+    store.put("runs/r1/run.json", record_of("r1", "incumbent_kept").to_json().encode())
+    said = invoke(
+        pipeline_app, "run", "adaptation", "--params", root / "params.yaml", "--manifest-uri", "s3://l/x/b/manifest.json",
+        "--run-id", "r1", "--work", tmp_path,
+    )  # fmt: skip
+    assert "r1 ended before (incumbent_kept)" in said
+    assert "Incumbent kept: It ended." in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (("training", "--manifest-uri", "s3://l/x/b/manifest.json"), "labels"),
+        (("adaptation", "--manifest-uri", "s3://l/a", "--manifest-uri", "s3://l/b"), "manifest_uri"),
+        (("adaptation", "--manifest-uri", "s3://l/a", "--run-id", "a/b"), "run_id"),
+    ],
+)
+def test_arguments_that_cannot_be_are_named(place, root, tmp_path, arguments, where):
+    with pytest.raises(ConfigError) as caught:
+        invoke(pipeline_app, "run", *arguments, "--params", root / "params.yaml", "--work", tmp_path)
+    assert [problem.where for problem in caught.value.problems] == [where]
+
+
+def test_pipelines_are_compiled_with_an_image(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(root)
+    invoke(pipeline_app, "compile", "--out", tmp_path, "--image", "x:1")
+    assert "image: x:1" in (tmp_path / "adaptation.yaml").read_text()
