@@ -57,7 +57,8 @@ def run(
     from coda.runners import run_pipeline
     from coda.settings import read_settings
 
-    console = Console(highlight=False, soft_wrap=True)
+    # bound now: what the steps print is captured, what the run says is not
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     name = run_id or f"{pipeline}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     arguments: dict[str, Any] = {"run_id": name, "params": read_params(params, overlay, changes)}
     if pipeline is Pipeline.training:

@@ -1,6 +1,7 @@
 """`coda trigger`: watch the landing bucket and start a run for each new batch version."""
 
 import logging
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,6 +80,8 @@ def serve(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     trigger = _trigger(runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s)
+    # nobody waits at a terminal: fewer requests for the same work
+    trigger.pace = replace(trigger.pace, tick_s=2.0, recheck_s=30.0)
     service = TriggerService(trigger, poll_every_s=poll_every_s, host=host, port=port, tell=_tell)
     service.stop_on_signals()
     typer.echo(f"Watching {trigger.settings.landing}; http://{host}:{service.port}/metrics")

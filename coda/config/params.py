@@ -158,7 +158,12 @@ class Gate(Section):
     deciding_measure: str
     bootstrap: Count = Field(description="Bootstrap samples over treatments.")
     min_gain: float = Field(description="Smallest mean gain of the deciding measure worth a release.")
-    min_lower_gain: float = Field(description="The lower end of the gain's 95 % interval must not be below this.")
+    min_lower_gain: float = Field(
+        description="The lower end of the 95 % interval of the gain over the baseline must not be below this."
+    )
+    min_lower_step: float = Field(
+        description="The same for the gain over the simpler candidate that would be released instead."
+    )
     min_marginal_entropy: Share = Field(description="Of the logarithm of the number of classes.")
     min_feature_spread: Share
     min_rank_share: Share = Field(description="RankMe of a candidate against the baseline's.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from coda.config.params import Gate
 from coda.contracts.gate import CandidateScore, GateReport, Measure
 from coda.errors import ConfigError, Problem
-from coda.evaluation.bootstrap import paired_gain
+from coda.evaluation.bootstrap import measured, paired_gain
 from coda.evaluation.health import health_reasons
 from coda.evaluation.measures import BY_TREATMENT, MEASURES, CandidateMeasures
 from coda.evaluation.verdict import advice_for, kept_sentence, refused_sentence, released_sentence
@@ -25,10 +25,14 @@ def decide(candidates: Sequence[CandidateMeasures], policy: Gate, batch: BatchNa
     """Choose what serves a batch.
 
     1. *Health*, absolute: unhealthy candidates are out, whatever else they score.
-    2. *Better than doing nothing*: the paired gain of the deciding measure over the baseline, bootstrapped over
+    2. *Better than chance*: the lower end of the deciding measure itself is above 0; else a plate map that does not
+       belong to the plates would look like a chance to learn.
+    3. *Better than doing nothing*: the paired gain of the deciding measure over the baseline, bootstrapped over
        treatments, has a mean above `min_gain` and a lower end not below `min_lower_gain`.
-    3. *Simpler first*: candidates are taken from simple to involved, and one replaces the choice so far only if it
-       is better than it by the same rule. Raising a candidate's numbers can therefore never cost it the choice.
+    4. *Simpler first*: candidates are taken from simple to involved, and one replaces the choice so far only if its
+       gain over it has a mean above `min_gain` and a lower end not below `min_lower_step`.
+
+    Raising a candidate's numbers can never cost it the choice.
 
     Args:
         candidates: Numbers of every candidate, the baseline among them.
@@ -50,10 +54,13 @@ def decide(candidates: Sequence[CandidateMeasures], policy: Gate, batch: BatchNa
     for candidate in ordered:
         if candidate.name == baseline.name or not scores[candidate.name].healthy:
             continue
-        better_than_nothing = _better(scores[candidate.name].gain, policy)
-        if better_than_nothing and (chosen is None or _better(_gain(candidate, chosen, policy, seed), policy)):
+        gain = scores[candidate.name].gain
+        if not above_chance(candidate, policy, seed) or not _better(gain, policy.min_gain, policy.min_lower_gain):
+            continue
+        step = gain if chosen in (None, baseline) else _gain(candidate, chosen, policy, seed)
+        if _better(step, policy.min_gain, policy.min_lower_step):
             chosen = candidate
-    listed = tuple(scores.values())
+    listed, name = tuple(scores.values()), chosen.name if chosen else None
     if chosen is None:
         outcome, sentence = "refuse", refused_sentence(batch.source, batch.batch, scores[baseline.name])
     elif chosen is baseline:
@@ -69,10 +76,25 @@ def decide(candidates: Sequence[CandidateMeasures], policy: Gate, batch: BatchNa
         baseline=policy.baseline,
         candidates=listed,
         outcome=outcome,  # type: ignore[arg-type]  # one of three literals, assigned just above
-        chosen=chosen.name if chosen else None,
+        chosen=name,
         sentence=sentence,
-        advice=tuple(advice_for(candidates, listed, chosen.name if chosen else None, policy)),
+        advice=(*_chance_advice(candidates, policy, seed), *advice_for(candidates, listed, name, policy)),
     )
+
+
+def above_chance(candidate: CandidateMeasures, policy: Gate, seed: int) -> bool:
+    """Return whether replicates agree at all: whether the deciding measure's interval lies above 0."""
+    values = candidate.by_treatment.get(policy.deciding_measure, {})
+    found = measured(values, samples=policy.bootstrap, seed=seed)
+    return found is not None and found.low is not None and found.low > 0
+
+
+def _chance_advice(candidates: Sequence[CandidateMeasures], policy: Gate, seed: int) -> list[str]:
+    judged = [candidate for candidate in candidates if candidate.by_treatment.get(policy.deciding_measure)]
+    if not judged or any(above_chance(candidate, policy, seed) for candidate in judged):
+        return []
+    told = "With no candidate do wells of one compound agree more than wells of different compounds"
+    return [f"{told}: check that the plate map belongs to these plates."]
 
 
 def _baseline(candidates: Sequence[CandidateMeasures], policy: Gate) -> CandidateMeasures:
@@ -112,7 +134,7 @@ def _gain(candidate: CandidateMeasures, other: CandidateMeasures, policy: Gate, 
     )
 
 
-def _better(gain: Measure | None, policy: Gate) -> bool:
+def _better(gain: Measure | None, least: float, least_lower_end: float) -> bool:
     if gain is None or gain.low is None:
         return False
-    return gain.value > policy.min_gain and gain.low >= policy.min_lower_gain
+    return gain.value > least and gain.low >= least_lower_end

@@ -11,6 +11,7 @@ data/package/provenance.json        run, data revisions, parameters, parent
 import importlib.metadata
 import json
 import shutil
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,9 @@ from coda.errors import ConfigError, Problem
 
 PACKAGE = "data/package"
 LOADER = "coda.registry.pyfunc"
+_SAVING = threading.Lock()
+"""Warning filters belong to the whole process, so one thread at a time changes them."""
+
 REQUIREMENTS = ("coda-pipeline", "torch", "timm", "safetensors", "numpy")
 
 
@@ -43,7 +47,7 @@ def build_package(folder: Path, model: Path, state: Path | None, provenance: Map
     if state is not None:
         shutil.copytree(state, package / "state")
     (package / "provenance.json").write_text(json.dumps(dict(provenance), indent=2, sort_keys=True) + "\n")
-    with warnings.catch_warnings():
+    with _SAVING, warnings.catch_warnings():
         # MLflow advises an input example (as JSON, one image of the paper's size takes megabytes), and its own import
         # warns about its own type hints
         warnings.filterwarnings("ignore", message=".*(input example was not provided|inferred as AnyType)")

@@ -13,6 +13,7 @@ from coda.runners.failure import reason
 from coda.runners.port import Job
 from coda.runners.spec import for_one_machine
 from coda.runners.workdir import RunFolder, environment, opened, python_path
+from coda.steps.orphan import RUNNER_PID
 
 IMAGE = "this-machine-python"
 """Image name in the compiled pipeline here: nothing is pulled, the steps run in this environment."""
@@ -35,6 +36,7 @@ def run_local(job: Job) -> Path:
             "TMPDIR": str(folder.temporary),
             "PYTHONPATH": python_path(),
             "PYTHONUNBUFFERED": "1",
+            RUNNER_PID: str(os.getpid()),
         }
         with environment(values):
             execute(job, folder, local.SubprocessRunner(use_venv=False), IMAGE)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from coda.errors import CodaError, Problem, TransientError
 from coda.settings import Settings
+from coda.steps.orphan import end_with_runner
 from coda.storage.objects import ObjectStore
 
 
@@ -60,6 +61,7 @@ def running(step: str, run_id: str, settings: Settings) -> Iterator[Running]:
     """
     store = ObjectStore(settings.platform, settings.s3_endpoint)
     started = time.time()
+    end_with_runner()
     try:
         yield Running(run_id, store)
     except CodaError as error:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -60,7 +59,7 @@ def stopping_on_sigterm() -> Iterator[Callable[[], bool]]:
 
     def note(_number: int, _frame: FrameType | None) -> None:
         asked.set()
-        os.write(sys.stderr.fileno(), b"Asked to stop: a checkpoint is written first.\n")
+        os.write(2, b"Asked to stop: a checkpoint is written first.\n")
 
     before = signal.signal(signal.SIGTERM, note)
     try:

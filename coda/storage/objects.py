@@ -5,8 +5,6 @@ that older services refuse. Nothing here compares and swaps with If-Match, which
 version; `put_if_absent` (If-None-Match: *) is what claims and the release log are built on (decision 0003).
 """
 
-import os
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,14 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import boto3
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from coda.errors import ConfigError, Problem, TransientError
 from coda.settings import Settings
 from coda.storage import bulk
+from coda.storage.clients import s3_client
 from coda.storage.failures import (
     BROKEN_OFF,
     COLLISION,
@@ -90,7 +87,7 @@ def locate(uri: str, settings: Settings) -> tuple["ObjectStore", str]:
 
 
 class ObjectStore:
-    """One bucket and prefix. Threads may share it; it can be pickled (the connection is made anew on first use).
+    """One bucket and prefix. Threads may share it; it holds no connection of its own, so it can be pickled.
 
     Keys are relative to the prefix of the URI. Every method raises TransientError when the service is away or
     overloaded after boto3's own retries, and ConfigError when bucket, credentials or rights must be put right.
@@ -115,9 +112,6 @@ class ObjectStore:
         if endpoint is not None and urlsplit(endpoint).scheme not in {"http", "https"}:
             problem = Problem("AWS_ENDPOINT_URL_S3", endpoint, "http://host:port or https://host", "Correct it.")
             raise ConfigError("The endpoint of the object store cannot be used.", [problem])
-        self._client: Any = None
-        self._process = -1
-        self._lock = threading.Lock()
 
     @property
     def uri(self) -> str:
@@ -274,38 +268,12 @@ class ObjectStore:
 
     @property
     def client(self) -> Any:
-        """The boto3 client of this process, made on first use."""
-        with self._lock:
-            if self._client is None or self._process != os.getpid():
-                with explained("connect to", self.uri, self.endpoint):
-                    self._client = self._connect()
-                self._process = os.getpid()
-            return self._client
-
-    def __getstate__(self) -> dict[str, Any]:
-        names = ("bucket", "prefix", "endpoint", "attempts", "timeout_s")
-        return {name: getattr(self, name) for name in names}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _client=None, _process=-1, _lock=threading.Lock())
+        """The boto3 client that this process shares among its stores of the same service."""
+        with explained("connect to", self.uri, self.endpoint):
+            return s3_client(self.endpoint, attempts=self.attempts, timeout_s=self.timeout_s)
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.uri!r}, {self.endpoint!r})"
-
-    def _connect(self) -> Any:
-        session = boto3.session.Session()
-        config = Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            retries={"mode": "standard", "max_attempts": self.attempts},
-            connect_timeout=min(5.0, self.timeout_s),
-            read_timeout=self.timeout_s,
-            max_pool_connections=32,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-        region = session.region_name or "us-east-1"
-        return session.client("s3", endpoint_url=self.endpoint, region_name=region, config=config)
 
     @property
     def _transfer(self) -> TransferConfig:

@@ -95,6 +95,7 @@ class Ledger:
             owner: Name of this process in what it writes; host and process number when not given.
         """
         self.store = platform
+        self._read: dict[str, LedgerState] = {}
         self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
 
     def claim(self, version: BatchVersion) -> bool:
@@ -188,8 +189,13 @@ class Ledger:
             if match := _STATE_KEY.match(item.key):
                 # listed in the order of the keys: the last one of a version is its newest
                 newest[match.groups()[:3]] = item.key
+        known = {}
         for key in newest.values():
-            yield LedgerState.parse(self.store.get(key), key)
+            # a state never changes, so each is read once in the life of this object
+            known[key] = self._read.get(key) or LedgerState.parse(self.store.get(key), key)
+            yield known[key]
+        if not prefix:
+            self._read = known
 
     def entries(self, prefix: str = "") -> list[Entry]:
         """Return every batch version with all its states."""

@@ -116,9 +116,9 @@ class TriggerService:
     def _round(self) -> None:
         try:
             self.trigger.look(wait_s=QUEUE_WAIT_S, poll_every_s=self.poll_every_s)
-            self.trigger.advance()
+            busy = self.trigger.advance()
             self.health.reached, self.health.trouble = time.monotonic(), ""
-            pause = self.trigger.pace.tick_s
+            pause = self.trigger.pace.tick_s if busy else min(PAUSE_S, self.poll_every_s)
         except TransientError as error:
             # nothing is lost: queue, landing prefix and ledger keep what was not finished
             log.warning("A service is away: %s", error)

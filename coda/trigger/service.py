@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from coda.config import Params
+from coda.contracts import BatchManifest
 from coda.errors import CodaError, TransientError
 from coda.registry.releases import DEFAULT_SCOPE, ReleaseLog
 from coda.settings import Settings
@@ -58,6 +59,7 @@ class Pace:
         attempts: Times a run is submitted before a person must look.
         backoff_s: Seconds before the second submission; doubled each time, at most 300.
         tick_s: Seconds between two looks at the runs.
+        recheck_s: Seconds between two looks for the missing files of a batch.
     """
 
     parallel: int = 1
@@ -65,6 +67,7 @@ class Pace:
     attempts: int = 3
     backoff_s: float = 10.0
     tick_s: float = 0.5
+    recheck_s: float = 0.0
 
 
 class Trigger:
@@ -108,6 +111,7 @@ class Trigger:
         self._flights: dict[str, LedgerState] = {}
         self._beaten: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
+        self._recheck: dict[str, float] = {}
         self._handled: list[Handled] = []
         self._failed_submissions = 0
 
@@ -179,16 +183,8 @@ class Trigger:
 
     def _start(self, state: LedgerState) -> bool:
         version = state.version
-        arrival = read_arrival(self.arrivals.landing, version.key)
-        if arrival is None or arrival.manifest is None or arrival.version.digest != version.digest:
-            # a version whose run began may finish: its files may still be there; one that never began is history
-            reason = "the manifest was removed or replaced before this version was run"
-            self._end(state, "refused", (reason,))
-            return False
-        if missing_files(self.arrivals.landing, version, arrival.manifest):
-            return False
-        if self._training() is None:
-            log.info("%s waits: there is no default release to adapt from; train first.", version.run_id)
+        manifest = self._runnable(state)
+        if manifest is None:
             return False
         if not self.ledger.claim(version) and state.sequence == 1 and self._silent(state) < self.pace.lease_s:
             return False  # another trigger is just about to write 'claimed'
@@ -197,8 +193,26 @@ class Trigger:
             return False
         if state.sequence == 1:
             self.metrics.claims.labels(source=version.source).inc()
-            self.metrics.lag.observe(max(0.0, (datetime.now(UTC) - arrival.manifest.created_at).total_seconds()))
+            self.metrics.lag.observe(max(0.0, (datetime.now(UTC) - manifest.created_at).total_seconds()))
         return self._submit(claimed)
+
+    def _runnable(self, state: LedgerState) -> BatchManifest | None:
+        """Return the manifest of a landed version that can be run now, or None; a version that is gone is ended."""
+        version = state.version
+        if time.monotonic() < self._recheck.get(state.run_id, float("-inf")):
+            return None
+        arrival = read_arrival(self.arrivals.landing, version.key)
+        if arrival is None or arrival.manifest is None or arrival.version.digest != version.digest:
+            self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
+            return None
+        if missing_files(self.arrivals.landing, version, arrival.manifest):
+            self._recheck[state.run_id] = time.monotonic() + self.pace.recheck_s
+            return None
+        self._recheck.pop(state.run_id, None)
+        if self._training() is None:
+            log.info("%s waits: there is no default release to adapt from; train first.", version.run_id)
+            return None
+        return arrival.manifest
 
     def _submit(self, state: LedgerState) -> bool:
         version = state.version

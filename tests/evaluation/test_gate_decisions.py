@@ -16,7 +16,7 @@ from coda.evaluation.measures import CandidateMeasures
 
 POLICY = Gate(
     policy_version="test", baseline="unadapted", deciding_measure="agreement", bootstrap=200, min_gain=0.0,
-    min_lower_gain=-0.02, min_marginal_entropy=0.5, min_feature_spread=0.2, min_rank_share=0.5,
+    min_lower_gain=0.0, min_lower_step=-0.02, min_marginal_entropy=0.5, min_feature_spread=0.2, min_rank_share=0.5,
     max_top_class_share=0.6,
 )  # fmt: skip
 BATCH = BatchName("lab_b", "2026_01", "0" * 64)
@@ -86,6 +86,15 @@ CASES = [
          "keep_incumbent", "unadapted"),
     Case("a model adapted on shuffled treatments gains nothing and is not released",
          (BASE, candidate("coda", 0.0, noise=SHUFFLED)), "keep_incumbent", "unadapted"),
+    Case("a gain that is not clear of nothing is not released",
+         (BASE, candidate("coda", 0.14, noise=NOISE + np.random.default_rng(2).normal(0, 0.15, 24))),
+         "keep_incumbent", "unadapted"),
+    Case("a gain over less than chance is no reason to release",
+         (candidate("unadapted", -0.2), candidate("coda", 0.0, noise=NOISE)), "keep_incumbent", "unadapted"),
+    Case("a small step up from a simpler one that is better already is taken",
+         (BASE, candidate("aligned", 0.3),
+          candidate("coda", 0.31, noise=NOISE + np.random.default_rng(2).normal(0, 0.05, 24))),
+         "release", "coda"),
     Case("an unhealthy baseline gives way to a healthy better one",
          (candidate("unadapted", 0.1, marginal_entropy=0.2), candidate("coda", 0.3)), "release", "coda"),
     Case("an unhealthy baseline and nothing better refuses",
@@ -168,4 +177,11 @@ def test_what_is_released_is_healthy_and_gained_on_the_mean(levels: list[float],
         assert score.healthy
         assert score.gain is not None
         assert score.gain.value > POLICY.min_gain
-        assert (score.gain.low or 0) >= POLICY.min_lower_gain
+        assert score.gain.low is not None
+        assert score.gain.low >= POLICY.min_lower_gain
+
+
+def test_a_plate_map_that_does_not_belong_to_the_plates_is_suspected() -> None:
+    shuffled = run(candidate("unadapted", 0.0, noise=SHUFFLED), candidate("coda", 0.01, noise=-SHUFFLED))
+    assert any("plate map" in line for line in shuffled.advice)
+    assert not any("plate map" in line for line in run(BASE, candidate("coda", 0.3)).advice)

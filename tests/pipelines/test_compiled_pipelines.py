@@ -137,8 +137,8 @@ ARTIFACT_AS_TEXT = (
 INVALID = {
     "an artifact where text is expected": (INGESTED, ARTIFACT_AS_TEXT),
     "an output that does not exist": ('read.outputs["dataset"]', 'read.outputs["data"]'),
-    "a model where a dataset is expected": ("dataset=dataset, pretrained=network)", "dataset=network, pretrained=network)"),
-    "an input left out": ("labels=labels, dataset=dataset, pretrained=network)", "dataset=dataset, pretrained=network)"),
+    "a model where a dataset is expected": ("=dataset, pretrained=network)", "=network, pretrained=network)"),
+    "an input left out": ("labels=labels, dataset=dataset, pretrained=n", "dataset=dataset, pretrained=n"),
 }  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def test_cells_differ_between_sites_plates_and_laboratories(deliveries):
 
 def test_no_mechanism_reaches_a_delivered_file(experiment, deliveries, tmp_path):
     labels = rows(write_labels(experiment, tmp_path / "labels.csv"))
-    names = {name.lower().encode() for name in MECHANISMS} | {b"metadata_moa", b"ec50"}
+    names = {name.lower().encode() for name in MECHANISMS} | {b"metadata_moa", b"ec50_um"}
     words = names | {name.split()[0].lower().encode() for name in MECHANISMS}
     files = [path for path in deliveries.rglob("*") if path.is_file()]
     assert len(files) == 615

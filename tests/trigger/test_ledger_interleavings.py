@@ -130,3 +130,21 @@ def test_newest_states_are_found_for_all_versions_in_one_listing(moto_server):
     }
     assert [s.batch for s in ledger.newest("lab1")] == ["b1", "b3"]
     assert [s.batch for s in ledger.newest("lab1/b3")] == ["b3"]
+
+
+def test_a_long_ledger_is_read_once_and_then_only_listed():
+    with pytest.MonkeyPatch.context() as patch:
+        platform = in_memory(patch.setattr)
+        ledger = Ledger(platform.store)
+        for number in range(20):
+            version = BatchVersion("lab", f"b{number}", f"{number:016x}" + "0" * 48, f"lab/b{number}/manifest.json")
+            ledger.append(version, "refused", after=None)
+        before = list(ledger.newest())
+        reads = []
+        get = platform.store.get
+        patch.setattr(type(platform.store), "get", lambda self, key: reads.append(key) or get(key))
+        assert list(ledger.newest()) == before
+        assert reads == []
+        ledger.append(before[0].version, "landed", after=before[0])
+        assert next(ledger.newest()).state == "landed"
+        assert len(reads) == 1

@@ -286,3 +286,8 @@ def test_metrics_tell_what_happened(platform, make):
     assert value("coda_trigger_dead_letters") == 1
     assert value("coda_trigger_queue_length") == 0
     assert value("coda_trigger_last_poll_timestamp_seconds") > 1e9
+    second = make(Immediate(platform.store))
+    second.look()
+    again = second.metrics.registry.get_sample_value
+    assert again("coda_trigger_events_total", {"outcome": "repeated"}) == 2
+    assert again("coda_trigger_events_total", {"outcome": "claimed"}) is None

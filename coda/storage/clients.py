@@ -1,0 +1,51 @@
+"""One boto3 client for all stores of a process that talk to the same service in the same way.
+
+Making a client takes boto3 a tenth of a second, since it reads its description of the service; clients may be shared
+by threads, but not across a fork.
+"""
+
+import os
+import threading
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+_CLIENTS: dict[tuple[object, ...], Any] = {}
+_LOCK = threading.Lock()
+
+
+def s3_client(endpoint: str | None, *, attempts: int, timeout_s: float) -> Any:
+    """Return the client of this process for a service.
+
+    Args:
+        endpoint: URL of the service; none for AWS itself.
+        attempts: Tries of one request, the first included.
+        timeout_s: Seconds without a byte after which a request counts as failed.
+
+    Returns:
+        A boto3 S3 client with path-style addresses, signature version 4, standard retries, and no checksums beyond
+        what a request needs. Other AWS_* variables give another client.
+    """
+    variables = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    key = (os.getpid(), endpoint, attempts, timeout_s, variables)
+    with _LOCK:
+        if key not in _CLIENTS:
+            _CLIENTS[key] = _connect(endpoint, attempts, timeout_s)
+        return _CLIENTS[key]
+
+
+def _connect(endpoint: str | None, attempts: int, timeout_s: float) -> Any:
+    session = boto3.session.Session()
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        retries={"mode": "standard", "max_attempts": attempts},
+        connect_timeout=min(5.0, timeout_s),
+        read_timeout=timeout_s,
+        max_pool_connections=32,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    region = session.region_name or "us-east-1"
+    return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)

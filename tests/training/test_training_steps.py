@@ -1,0 +1,188 @@
+"""The three training steps on one small dataset, their folders, and what happens when they are interrupted."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from servers import moto_server
+
+from coda.contracts.fields import METADATA_COLUMNS
+from coda.errors import ConfigError, ContractError, TransientError
+from coda.networks.extractor import load_extractor
+from coda.networks.head import load_head, load_source_statistics
+from coda.networks.state import load_state
+from coda.settings import Settings
+from coda.steps.evaluate import evaluate
+from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
+from coda.steps.pretrain import pretrain
+from coda.steps.train_head import train_head
+
+__all__ = ["moto_server"]
+
+LABELS = "Metadata_Compound,moa\n" + "".join(f"compound_{n},moa_{n % 2}\n" for n in range(3)) + "ghost,moa_0\n"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, fields):
+    """Settings and folders; the dataset folder is stood in for by fields in memory."""
+    table = fields.table.assign(**{name: 0.0 for name in METADATA_COLUMNS.values() if name not in fields.table})
+    full = replace(fields, table=table)
+    for module in ("pretrain", "train_head", "evaluate"):
+        monkeypatch.setattr(f"coda.steps.{module}.open_batches", lambda folder: [folder])
+        monkeypatch.setattr(f"coda.steps.{module}.load_fields", lambda _batches, _channels, _centre: full)
+    (tmp_path / "labels.csv").write_text(LABELS)
+    return tmp_path
+
+
+def settings_in(folder, checkpoints=None, endpoint=None):
+    return Settings(
+        landing="s3://a/b", platform="s3://a/c", mlflow_uri="x", data_registry="x", data_remote="s3://a/d",
+        checkpoints=checkpoints or str(folder / "checkpoints"), s3_endpoint=endpoint,
+    )  # fmt: skip
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_pretrain_train_head_evaluate(place, tiny, capsys):
+    params, settings, labels = tiny("crops.eval_grid=1"), settings_in(place), str(place / "labels.csv")
+    numbers = pretrain(place, place / "pre", params=params, settings=settings, run_id="r")
+    assert numbers["iterations"] == 8
+    assert numbers["pairable_share"] == 1
+    state, extractor = load_state(place / "pre" / "state"), load_extractor(place / "pre" / "extractor")
+    assert all(
+        np.array_equal(tensor, state.teacher.state_dict()[name]) for name, tensor in extractor.state_dict().items()
+    )
+    assert not (place / "checkpoints" / "r" / "pretrain").exists()
+
+    numbers = train_head(place, place / "pre", labels, place / "heads", params=params, settings=settings, run_id="r")
+    assert numbers["labelled_fields"] == 24
+    assert numbers["missed_compounds"] == 1
+    said = capsys.readouterr().err
+    assert "1 compounds on the plates have none (compound_3)" in said
+    assert "1 labelled compounds are on no plate" in said
+    for alignment in ("none", "standardise"):
+        head = load_head(place / "heads" / alignment)
+        assert (head.alignment, head.classes) == (alignment, ("moa_0", "moa_1"))
+        assert load_source_statistics(place / "heads" / alignment).count == 3 * 32 * 5
+
+    found = evaluate(place, place / "pre", place / "heads", labels, place / "ev", params=params, settings=settings)
+    assert json.loads((place / "ev" / "metrics.json").read_text()) == found
+    rows = pd.read_parquet(place / "ev" / "standardise.parquet")
+    assert set(rows["Metadata_Batch"]) == {"batch_2"}
+    truth = rows["Metadata_Compound"].map({f"compound_{n}": f"p_moa_{n % 2}" for n in range(3)})
+    predicted = rows[["p_moa_0", "p_moa_1"]].idxmax(axis=1)
+    known = truth.notna()
+    assert found["standardise_accuracy_field"] == pytest.approx((predicted[known] == truth[known]).mean())
+    assert found["fields"] == known.sum() == 12
+
+
+def test_the_same_run_twice_gives_the_same_files(place, tiny):
+    for name in ("one", "two"):
+        pretrain(place, place / name, params=tiny(), settings=settings_in(place), run_id=name)
+    assert files(place / "one" / "state") == files(place / "two" / "state")
+
+
+@pytest.mark.parametrize("where", ["folder", "object storage"])
+def test_sigterm_writes_a_checkpoint_and_the_next_attempt_ends_with_the_same_bits(
+    place, tiny, where, moto_server, monkeypatch
+):
+    for name, value in moto_server.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"{moto_server.bucket().uri}/checkpoints" if where == "object storage" else None
+    settings = settings_in(place, bucket, moto_server.endpoint)
+    pretrain(place, place / "whole", params=tiny(), settings=settings, run_id="whole")
+
+    from coda.training.loop import DinoLoop
+
+    step, calls = DinoLoop.step, []
+
+    def told_to_stop(self, iteration, **options):
+        calls.append(iteration)
+        if iteration == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, iteration, **options)
+
+    monkeypatch.setattr(DinoLoop, "step", told_to_stop)
+    with pytest.raises(TransientError) as caught:
+        pretrain(place, place / "out", params=tiny(), settings=settings, run_id="r")
+    assert caught.value.exit_code == 75
+    assert not (place / "out").exists()
+    monkeypatch.setattr(
+        DinoLoop, "step", lambda self, iteration, **o: calls.append(iteration) or step(self, iteration, **o)
+    )
+    pretrain(place, place / "out", params=tiny(), settings=settings, run_id="r")
+    assert calls == list(range(8))
+    assert files(place / "out" / "state") == files(place / "whole" / "state")
+    with kept_checkpoints(settings, "r", "pretrain") as checkpoints:
+        assert checkpoints.finished() == []
+
+
+def test_object_storage_holds_two_checkpoints_at_most(moto_server, tmp_path, monkeypatch, fields, tiny):
+    from coda.networks.state import new_state
+    from coda.training.engine import train_dino
+
+    for name, value in moto_server.environment.items():
+        monkeypatch.setenv(name, value)
+    store = moto_server.bucket()
+    settings = settings_in(tmp_path, f"{store.uri}/keep", moto_server.endpoint)
+    params = tiny("pretrain.checkpoint_every=2")
+
+    def pod():
+        with kept_checkpoints(settings, "r", "adapt") as checkpoints:
+            state = new_state(params, seed=0)
+            train_dino(fields, params, params.pretrain, state=state, seed=0, checkpoints=checkpoints)
+            raise RuntimeError("the pod is gone")
+
+    with pytest.raises(RuntimeError, match="pod is gone"):
+        pod()
+    kept = {info.key.split("/")[3] for info in store.list()}
+    assert kept == {"00000004", "00000006"}
+    with kept_checkpoints(settings, "r", "adapt") as checkpoints:
+        assert [path.name for path in checkpoints.finished()] == ["00000004", "00000006"]
+    assert list(store.list()) == []
+
+
+def test_sigterm_is_given_back_to_who_had_it():
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping_on_sigterm() as asked:
+        assert not asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_bad_labels_and_missing_files_are_told(place, tiny):
+    params, settings = tiny("crops.eval_grid=1"), settings_in(place)
+    pretrain(place, place / "pre", params=params, settings=settings, run_id="r")
+    with pytest.raises(ConfigError, match="label table is not there"):
+        train_head(
+            place, place / "pre", str(place / "no.csv"), place / "h", params=params, settings=settings, run_id="r"
+        )
+    (place / "labels.csv").write_text("Metadata_Compound,moa\nx,a\ny,b\n")
+    with pytest.raises(ContractError, match="do not belong"):
+        train_head(
+            place, place / "pre", str(place / "labels.csv"), place / "h", params=params, settings=settings, run_id="r"
+        )
+    with pytest.raises(ConfigError, match="no head to evaluate"):
+        evaluate(
+            place,
+            place / "pre",
+            place / "none",
+            str(place / "labels.csv"),
+            place / "e",
+            params=params,
+            settings=settings,
+        )
+
+
+def test_too_few_batches_are_told(place, tiny):
+    with pytest.raises(ConfigError, match="source lab: found 3 batch"):
+        pretrain(
+            place, place / "pre", params=tiny("head.validation_batches=3"), settings=settings_in(place), run_id="r"
+        )
