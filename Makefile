@@ -9,10 +9,10 @@ SEEDS ?= 1
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: help setup demo up clean test test-services lint types fmt all-checks compile-pipelines schemas images k8s audit
+.PHONY: help setup demo up clean test test-services lint types fmt all-checks repro compile-pipelines schemas images k8s audit
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 # torch first and alone: with it installed, nothing that follows pulls another build of it
 $(READY): pyproject.toml constraints.txt
@@ -55,6 +55,10 @@ types: $(READY_DEV) ## Strict types
 fmt: $(READY_DEV) ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+repro: $(READY) ## The training steps as a DVC experiment on versioned simulated plates
+	$(BIN)/dvc repro
+	$(BIN)/dvc metrics show
 
 compile-pipelines: $(READY) ## Write the compiled pipelines beside their sources
 	$(BIN)/python -m pipelines.compile

@@ -1,4 +1,4 @@
-"""Mechanisms of action from the user's own table: the one place where labels enter (paper section 4; decision 0004)."""
+"""Mechanisms of action from the user's own table: the one place where labels enter (paper section 4; docs/architecture.md)."""
 
 import io
 import json
