@@ -18,6 +18,7 @@ COMMANDS = {
     "trigger": "Watch the landing bucket and start a run for each new batch",
     "ledger": "What became of every batch that landed",
     "registry": "Extractors, heads and releases: list, show, promote, roll back",
+    "predict": "Predict a batch with the release that serves its source",
     "data": "Versions of the data: what the data registry holds",
     "step": "Run one step of a pipeline on local paths",
     "plates": "Look into plate stores; adopt plates of real instruments",

@@ -55,17 +55,17 @@ def released_sentence(source: str, batch: str, chosen: CandidateMeasures, score:
 def kept_sentence(
     source: str, batch: str, baseline: CandidateMeasures, scores: Sequence[CandidateScore], policy: Gate
 ) -> str:
-    """Say that the baseline keeps serving, and why nothing replaced it."""
+    """Say that nothing new serves, and why."""
     quantity = QUANTITIES[policy.deciding_measure]
     if not baseline.by_treatment.get(policy.deciding_measure):
         why = f"no compound was seen on two batches or plates, so the {quantity} cannot be compared"
     else:
         rivals = [score for score in scores if score.gain is not None and score.healthy]
         best = max(rivals, key=lambda score: score.gain.value if score.gain else 0.0, default=None)
-        why = f"no healthy candidate is better in the {quantity} {_across(baseline)}"
+        why = f"no healthy candidate is better than {baseline.name} in the {quantity} {_across(baseline)}"
         if best is not None and best.gain is not None:
             why += f"; the closest, {best.name}, changed it by {gain_text(best.gain)}"
-    return f"{_capital(way(baseline.name))} keeps serving {source}/{batch}: {why}."
+    return f"What served {source} before keeps serving, now also {source}/{batch}: {why}."
 
 
 def refused_sentence(source: str, batch: str, baseline: CandidateScore) -> str:

@@ -4,7 +4,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -147,8 +147,19 @@ def find(name: str, *, settings: Settings, **tags: str) -> list[Version]:
 
 
 def list_versions(settings: Settings) -> list[Version]:
-    """Return all versions of extractors and heads, by model and number; none before the first is registered."""
-    return [version for name in (EXTRACTOR, HEAD) for version in find(name, settings=settings)]
+    """Return all versions of extractors and heads, by model and number, with the aliases that point to them."""
+    client = connect(settings)
+    with explained("list the registered models", settings):
+        # over HTTP, a search for versions leaves their aliases out
+        models = {model.name: dict(model.aliases) for model in client.search_registered_models()}
+    return [
+        replace(
+            version,
+            aliases=tuple(sorted(a for a, n in models.get(name, {}).items() if int(n) == version.ref.version)),
+        )
+        for name in (EXTRACTOR, HEAD)
+        for version in find(name, settings=settings)
+    ]
 
 
 def describe(ref: ModelRef, *, settings: Settings) -> Version:
@@ -228,17 +239,25 @@ def _fetch(ref: ModelRef, part: str, out: Path, digest: str, settings: Settings)
             try:
                 fetched = Path(repository.download_artifacts(f"{PACKAGE}/{part}", draft))
             except (FileNotFoundError, MlflowException) as error:
-                if isinstance(error, MlflowException) and error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    missing = "No such artifact" in str(error) or "does not exist" in str(error)
-                    if not missing:
-                        raise
+                if not _is_missing(error):
+                    raise
                 problem = Problem(f"{where}: {PACKAGE}/{part}", "nothing", "a model folder", "Restore the artifacts.")
                 raise IntegrityError("The registry lost the files of this version.", [problem]) from error
-        artifact.load(fetched, digest)
+        try:
+            artifact.load(fetched, digest)
+        except IntegrityError as error:
+            problems = [replace(item, where=item.where.replace(str(fetched), where)) for item in error.problems]
+            raise IntegrityError(f"{where} is not the model that was registered.", problems) from error
         if out.exists():
             shutil.rmtree(out)
         fetched.replace(out)
     return out
+
+
+def _is_missing(error: Exception) -> bool:
+    # MLflow has one exception for all that can go wrong with artifacts; only its words tell a lost file from a failure
+    words = ("No such artifact", "does not exist", "404 Client Error", "NoSuchKey")
+    return isinstance(error, FileNotFoundError) or any(word in str(error) for word in words)
 
 
 def _register(

@@ -36,6 +36,8 @@ def run_local(job: Job) -> Path:
             "TMPDIR": str(folder.temporary),
             "PYTHONPATH": python_path(),
             "PYTHONUNBUFFERED": "1",
+            # threads that spin while they wait take the cores from each other: measured 17 against 143 samples a second
+            "OMP_WAIT_POLICY": "PASSIVE",
             RUNNER_PID: str(os.getpid()),
         }
         with environment(values):

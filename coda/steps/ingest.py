@@ -1,6 +1,10 @@
 """Ingest: delivered batches, named by their manifests, into a dataset folder."""
 
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from coda.config.params import Params
@@ -17,6 +21,15 @@ from coda.storage.objects import ObjectStore
 
 SMALL_CALL = 128
 """Fields under which worker processes cost more to start (a second or two) than they save."""
+
+FETCH_AT_ONCE_BYTES = 4 * 1024**3
+"""Deliveries up to this size are fetched to disk before they are read."""
+
+FETCHERS = 8
+"""Objects under way at once."""
+
+INCOMING = ".incoming-"
+"""Beginning of the name of the folder that holds a fetched delivery while it is read."""
 
 
 class ObjectFiles:
@@ -36,6 +49,15 @@ class ObjectFiles:
     def size(self, path: str) -> int | None:
         """Return the size in bytes, or None when there is no such object."""
         return self._store.size(path)
+
+    def fetch(self, path: str, target: Path) -> None:
+        """Copy an object to a file; an object that is not there leaves no file, as in the delivery itself."""
+        try:
+            body = self._store.get(path)
+        except ObjectNotFoundError:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(body)
 
     def __repr__(self) -> str:
         return f"ObjectFiles({self._store!r})"
@@ -75,11 +97,35 @@ def ingest(
         raise ConfigError("Ingest was given no batch.", [problem])
     deliveries = _read_manifests(manifest_uris, settings)
     fields = sum(fields_listed(manifest) for *_, manifest in deliveries)
+    for left in out.glob(f"{INCOMING}*"):
+        shutil.rmtree(left)  # of a call that was killed
+    reports = []
     with Workers(params.ingest.workers if fields >= SMALL_CALL else 1) as workers:
-        return [
-            ingest_batch(text, files, out, where=uri, params=params, workers=workers, progress=progress)
-            for uri, files, text, _ in deliveries
-        ]
+        for uri, files, text, manifest in deliveries:
+            with _at_hand(files, manifest, out) as near:
+                reports.append(
+                    ingest_batch(text, near, out, where=uri, params=params, workers=workers, progress=progress)
+                )
+    return reports
+
+
+@contextmanager
+def _at_hand(files: BatchFiles, manifest: BatchManifest, out: Path) -> Iterator[BatchFiles]:
+    """Fetch a small delivery once, many files at a time; a large one is streamed file by file.
+
+    Ingest reads each image twice (illumination first, then the images themselves), and one request after the other
+    leaves an object store idle.
+    """
+    entries = [file for plate in manifest.plates for file in plate.files]
+    if not isinstance(files, ObjectFiles) or sum(file.size_bytes for file in entries) > FETCH_AT_ONCE_BYTES:
+        yield files
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=INCOMING, dir=out) as name:
+        folder = Path(name)
+        with ThreadPoolExecutor(FETCHERS) as pool:
+            list(pool.map(lambda file: files.fetch(file.path, folder / file.path), entries))
+        yield LocalFiles(folder)
 
 
 def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, BatchFiles, bytes, BatchManifest]]:

@@ -47,6 +47,7 @@ def test_an_hour_of_an_engineer(run: Callable[..., str], services: Settings, rec
     assert [(item["name"], item["version"]) for item in listed["versions"]] == [
         ("coda-extractor", 1), ("coda-head", 1), ("coda-head", 2),
     ]  # fmt: skip
+    assert listed["versions"][2]["aliases"] == ["serving-lab_a"]
     shown = run("list")
     assert "What serves" in shown
     assert "rel-2" in shown
