@@ -11,6 +11,7 @@ from rich.table import Table
 from coda.errors import ConfigError, Problem
 from coda.settings import read_settings
 from coda.storage.data_registry import create_registry, fetch_batches, list_batches
+from coda.storage.objects import store_for
 
 app = typer.Typer(no_args_is_help=True, help="The data registry: versioned batches in Git and DVC.")
 
@@ -19,12 +20,17 @@ Source = Annotated[str, typer.Argument(help="Source (laboratory).")]
 
 @app.command()
 def init() -> None:
-    """Create the data registry that CODA_DATA_REGISTRY names, when that is a path."""
+    """Create what is missing: the buckets, and the data registry that CODA_DATA_REGISTRY names when it is a path."""
     settings = read_settings()
+    for uri in (settings.landing, settings.platform, settings.data_remote):
+        store_for(uri, settings).ensure_bucket()
     if "://" in settings.data_registry:
         remedy = "Create an empty repository at the Git server; the first run sets it up."
         problem = Problem("CODA_DATA_REGISTRY", settings.data_registry, "a path of this machine", remedy)
         raise ConfigError("A data registry behind a URL cannot be created from here.", [problem])
+    if Path(settings.data_registry).exists():
+        typer.echo(f"The data registry {settings.data_registry} is there already.")
+        return
     create_registry(Path(settings.data_registry), settings.data_remote)
     typer.echo(f"The data registry is at {settings.data_registry}; its bytes go to {settings.data_remote}.")
 

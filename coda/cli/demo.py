@@ -60,7 +60,8 @@ def _print(summary: dict[str, Any], path: Path, console: Console) -> None:
     names: list[str] = []
     for entry in summary["sources"].values():
         names.extend(name for name in entry["methods"] if name not in names)
-    names.sort(key=lambda name: (name == "released", names.index(name)))
+    if "released" in names:  # what serves comes last, in bold
+        names.append(names.pop(names.index("released")))
     table.add_column("source")
     for name in names:
         table.add_column(name, justify="right", style="bold" if name == "released" else "")

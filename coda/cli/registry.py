@@ -242,7 +242,15 @@ def _time(text: str) -> datetime:
 
 
 def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, indent=1)
+    if value is None or value in ("", [], ()):
+        return "-"
+    if isinstance(value, list):
+        return "\n".join(_cell(item) for item in value)
+    if isinstance(value, dict) and {"name", "version", "digest"} <= set(value):
+        return f"{value['name']}/{value['version']}  (digest {value['digest'][:12]})"
+    if isinstance(value, dict) and {"source", "batch", "revision"} <= set(value):
+        return f"{value['source']}/{value['batch']}  (revision {value['revision'][:12]})"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _print_json(value: Any) -> None:

@@ -33,6 +33,9 @@ Poll = Annotated[bool, typer.Option(help="List the landing prefix.")]
 Queue = Annotated[bool, typer.Option(help="Read the queue in CODA_QUEUE_URL.")]
 Work = Annotated[Path, typer.Option(help="Folder for the runs of this machine.")]
 Parallel = Annotated[int, typer.Option(min=1, help="Runs at a time in all; never more than one a source.")]
+Patience = Annotated[
+    float, typer.Option(min=0, help="Seconds a batch waits for missing files before it is judged as it is.")
+]
 Lease = Annotated[float, typer.Option(min=1, help="Seconds without a sign of life before a run is taken over.")]
 
 
@@ -48,9 +51,12 @@ def once(
     work: Work = WORK,
     parallel: Parallel = 1,
     lease_s: Lease = 120,
+    patience_s: Patience = 6 * 3600,
 ) -> None:
     """Look once, run what is new, and wait for the ends (for a CronJob)."""
-    trigger = _trigger(runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s)
+    trigger = _trigger(
+        runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s, patience_s
+    )
     handled = trigger.run_once()
     for item in handled:
         _tell(item)
@@ -70,6 +76,7 @@ def serve(
     work: Work = WORK,
     parallel: Parallel = 1,
     lease_s: Lease = 120,
+    patience_s: Patience = 6 * 3600,
     poll_every_s: Annotated[float, typer.Option(min=1, help="Seconds between two listings.")] = 30,
     host: Annotated[str, typer.Option(help="Address of /healthz, /readyz and /metrics.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of these pages; 0 takes a free one.")] = 8080,
@@ -79,7 +86,9 @@ def serve(
     from coda.trigger.server import TriggerService
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    trigger = _trigger(runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s)
+    trigger = _trigger(
+        runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s, patience_s
+    )
     # nobody waits at a terminal: fewer requests for the same work
     trigger.pace = replace(trigger.pace, tick_s=2.0, recheck_s=30.0)
     service = TriggerService(trigger, poll_every_s=poll_every_s, host=host, port=port, tell=_tell)
@@ -100,6 +109,7 @@ def _trigger(
     work: Path,
     parallel: int,
     lease_s: float,
+    patience_s: float,
 ) -> "Trigger":
     from coda.settings import read_settings
     from coda.trigger.service import Pace, Trigger
@@ -118,7 +128,7 @@ def _trigger(
         ignore_sources=ignore_source,
         poll=poll,
         queue=queue,
-        pace=Pace(parallel=parallel, lease_s=lease_s),
+        pace=Pace(parallel=parallel, lease_s=lease_s, patience_s=patience_s),
     )
 
 

@@ -166,8 +166,10 @@ class _Demo:
 
         self.stages.run(f"deliver {name}", f"{number}. {what} arrives from {delivery.laboratory}: {name} ...", deliver)
         title = f"   The trigger looks into {self.settings.landing} ..."
+        before = self.stages.finished(f"adapt {name}")
         result = self.stages.run(f"adapt {name}", title, lambda: self._trigger(name))
-        self.console.print(f"   {result['outcome']}: {result['sentence']}", markup=False)
+        if before:  # otherwise the run itself has just said so
+            self.console.print(f"   {result['outcome']}: {result['sentence']}", markup=False)
 
     def _trigger(self, name: str) -> dict[str, Any]:
         from coda.local.arrival import run_until_settled

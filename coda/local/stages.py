@@ -59,6 +59,10 @@ class Stages:
         draft.replace(self.path)
         return result
 
+    def finished(self, name: str) -> bool:
+        """Return whether a stage was finished by this or an earlier start."""
+        return name in self.memory["stages"]
+
     def seconds(self) -> list[dict[str, Any]]:
         """Return name and seconds of every finished stage, in order."""
         return [{"name": name, "seconds": stage["seconds"]} for name, stage in self.memory["stages"].items()]

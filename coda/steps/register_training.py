@@ -50,21 +50,7 @@ def register_training(
         TransientError: MLflow or the object store does not answer; repeating the step is safe.
     """
     scores = _scores(heads, evaluation)
-    data = read_revisions(revisions)
-    if not data:
-        problem = Problem(str(revisions), "no data revision", "at least one", "Run the version step first.")
-        raise ConfigError("A model without a data revision is not registered.", [problem])
-    source = data[0].source
-    figures = {f"{name}_accuracy_field": field for name, (field, _) in scores.items() if not math.isnan(field)}
-    provenance = Provenance(
-        run_id=run_id,
-        source=source,
-        params_digest=params_digest(params),
-        data=data,
-        code_version=code_version(),
-        image=settings.image,
-        remarks={"method": "source", **figures},
-    )
+    provenance = _provenance(scores, revisions, params, settings, run_id=run_id)
     extractor = register_extractor(pretrained / "extractor", pretrained / "state", provenance, settings=settings)
     registered: dict[str, ModelRef] = {
         name: register_head(heads / name, extractor, provenance, settings=settings) for name in scores
@@ -73,20 +59,39 @@ def register_training(
     field, well = scores[best]
     record = ReleaseRecord(
         release_id=release_name(run_id),
-        source=source,
+        source=provenance.source,
         created_at=datetime.now(UTC),
         method="source",
         extractor=extractor,
         head=registered[best],
         alignment=cast("Alignment", best),
         heads=tuple(registered[name] for name in sorted(registered)),
-        data=data,
+        data=provenance.data,
         run_id=run_id,
-        params_digest=params_digest(params),
+        params_digest=provenance.params_digest,
         gate_sentence=_sentence(best, field, well),
         approver="gate",
     )
     return keep_draft(record, out, settings=settings)
+
+
+def _provenance(
+    scores: dict[str, tuple[float, float]], revisions: Path, params: Params, settings: Settings, *, run_id: str
+) -> Provenance:
+    data = read_revisions(revisions)
+    if not data:
+        problem = Problem(str(revisions), "no data revision", "at least one", "Run the version step first.")
+        raise ConfigError("A model without a data revision is not registered.", [problem])
+    figures = {f"{name}_accuracy_field": field for name, (field, _) in scores.items() if not math.isnan(field)}
+    return Provenance(
+        run_id=run_id,
+        source=data[0].source,
+        params_digest=params_digest(params),
+        data=data,
+        code_version=code_version(),
+        image=settings.image,
+        remarks={"method": "source", **figures},
+    )
 
 
 def _scores(heads: Path, evaluation: Path) -> dict[str, tuple[float, float]]:

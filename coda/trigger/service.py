@@ -59,6 +59,8 @@ class Pace:
         attempts: Times a run is submitted before a person must look.
         backoff_s: Seconds before the second submission; doubled each time, at most 300.
         tick_s: Seconds between two looks at the runs.
+        patience_s: Seconds that a batch waits for files its manifest lists; then it is run as it is, and quality
+            control says which plates are missing.
         recheck_s: Seconds between two looks for the missing files of a batch.
     """
 
@@ -67,6 +69,7 @@ class Pace:
     attempts: int = 3
     backoff_s: float = 10.0
     tick_s: float = 0.5
+    patience_s: float = 6 * 3600.0
     recheck_s: float = 0.0
 
 
@@ -205,7 +208,8 @@ class Trigger:
         if arrival is None or arrival.manifest is None or arrival.version.digest != version.digest:
             self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
             return None
-        if missing_files(self.arrivals.landing, version, arrival.manifest):
+        waited = (datetime.now(UTC) - self.ledger.states(version)[0].at).total_seconds()
+        if waited < self.pace.patience_s and missing_files(self.arrivals.landing, version, arrival.manifest):
             self._recheck[state.run_id] = time.monotonic() + self.pace.recheck_s
             return None
         self._recheck.pop(state.run_id, None)
