@@ -13,6 +13,9 @@ from coda.errors import ConfigError, IntegrityError, Problem
 
 CANDIDATES_FILE = "candidates.json"
 
+INCUMBENT = "incumbent"
+"""Candidate that is the source's own present release, where that is none of the other ways."""
+
 _WAYS: dict[str, tuple[bool, Alignment]] = {
     "unadapted": (False, "none"),
     "aligned": (False, "standardise"),
@@ -29,18 +32,24 @@ _ORDER: tuple[Alignment, ...] = ("none", "standardise", "coral")
 class Candidate(Part):
     """One way of serving a batch: which extractor, which head, and what happens to the tokens between them."""
 
-    name: str = Field(description="'unadapted', 'aligned', 'coral', 'coda', 'coda+aligned', 'oda', ...")
-    extractor: Literal["base", "adapted"] = Field(description="The release's extractor, or the one adapted here.")
+    name: str = Field(description="'unadapted', 'aligned', 'coral', 'coda', 'coda+aligned', 'oda', ..., 'incumbent'")
+    extractor: Literal["base", "adapted", "incumbent"] = Field(
+        description="The source release's extractor, the one adapted here, or the incumbent's own."
+    )
     alignment: Alignment = Field(description="What is done to the tokens before the head.")
     head: Literal["none", "standardise"] = Field(description="Alignment that the head was trained with.")
     extractor_digest: Digest | None = Field(default=None, description="Digest of the extractor that predicted.")
     head_digest: Digest | None = Field(default=None, description="Digest of the head that predicted.")
     alarms: tuple[str, ...] = Field(default=(), description="Alarms of the training that made the extractor.")
+    incumbent: bool = Field(default=False, description="Whether it serves the source already.")
 
     @property
     def complexity(self) -> int:
-        """Place in the order of trying: unadapted first, then alignment, then adaptation, then both."""
-        return (3 if self.extractor == "adapted" else 0) + _ORDER.index(self.alignment)
+        """Place in the order of trying: unadapted first, then alignment, then adaptation, then both.
+
+        What is added as the incumbent needs nothing new at all, so it lies with the first.
+        """
+        return 0 if self.name == INCUMBENT else (3 if self.extractor == "adapted" else 0) + _ORDER.index(self.alignment)
 
 
 def candidates_for(names: Sequence[str], method: Literal["coda", "oda"]) -> list[Candidate]:

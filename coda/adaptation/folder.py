@@ -33,10 +33,10 @@ def write_answers(
     Args:
         out: Candidates folder.
         candidates: What was served.
-        services: 'base' and, where there is one, 'adapted' -> what that extractor made of the fields.
+        services: 'base' and, where there is one, 'adapted' and 'incumbent' -> what that extractor made of the fields.
         fields: All fields.
         is_batch: Which of them belong to the batch; the archived ones are written beside.
-        classes: Alignment a head was trained with -> its classes.
+        classes: Candidate -> the classes of its head.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_parquet(fields.table, out / "fields.parquet")
@@ -47,7 +47,7 @@ def write_answers(
         served = service.ways[candidate.name]
         folder = out / candidate.name
         folder.mkdir(exist_ok=True)
-        table = field_table(fields.table, served.probabilities, classes[candidate.head])
+        table = field_table(fields.table, served.probabilities, classes[candidate.name])
         write_parquet(table[is_batch].reset_index(drop=True), folder / "predictions.parquet")
         if not is_batch.all():
             write_parquet(table[~is_batch].reset_index(drop=True), folder / "archive_predictions.parquet")
@@ -81,9 +81,51 @@ def write_log(out: Path, rung: Rung, trained: DinoResult | None) -> None:
     (out / "training.json").write_text(json.dumps(numbers, indent=2) + "\n")
 
 
-def write_drift(out: Path, fields: FieldSet, services: Mapping[str, Service], source: TokenStatistics) -> None:
-    """Write ``drift.json``: how far the batch lies from the source's tokens, before and after adaptation."""
+PAIRED_WITH = {
+    "plate": "an image of another plate of that batch",
+    "field": "another field of the same plate",
+    "itself": "another view of the same image",
+}
+"""What an image without a wanted partner was paired with -> words for it (`coda.training.pairs`)."""
+
+
+def pairing_remarks(folder: Path) -> list[str]:
+    """Return what ``training.json`` of a candidates folder says about pairs, for people.
+
+    Returns:
+        What the ladder chose and why; and, where treatments had no partner of the wanted kind, which they are and what
+        was done instead. Nothing for a folder without that file.
+    """
+    path = folder / "training.json"
+    if not path.is_file():
+        return []
+    log = json.loads(path.read_text(encoding="utf-8"))
+    remarks = [f"How the adapted model learned: {log['reason']}"]
+    pairs = log.get("pair_report", {})
+    alone = pairs.get("without_partner", [])
+    if alone:
+        wider = [kind for kind in PAIRED_WITH if kind != log["pairs"] and pairs["fallbacks"].get(kind)]
+        instead = ", ".join(f"{PAIRED_WITH[kind]} ({pairs['fallbacks'][kind]} fields)" for kind in wider)
+        names = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
+        done = f"their images were paired with {instead}" if instead else "they were left out of the adaptation"
+        one = "1 treatment is" if len(alone) == 1 else f"{len(alone)} treatments are"
+        remarks.append(f"{one} in one {log['pairs']} only ({names}): {done}.")
+    return remarks
+
+
+def write_drift(
+    out: Path, fields: FieldSet, services: Mapping[str, Service], sources: Mapping[str, TokenStatistics]
+) -> None:
+    """Write ``drift.json``: how far the batch lies from the source's tokens, before and after adaptation.
+
+    Args:
+        out: Candidates folder.
+        fields: All fields.
+        services: What each extractor made of the fields.
+        sources: The same names -> statistics of the tokens that this extractor's head was trained on.
+    """
     numbers = {
-        name: drift_of(fields.table, service.features, service.statistics, source) for name, service in services.items()
+        name: drift_of(fields.table, service.features, service.statistics, sources[name])
+        for name, service in services.items()
     }
     (out / "drift.json").write_text(json.dumps(numbers, indent=2) + "\n")

@@ -38,12 +38,12 @@ def choose_rung(rows: pd.DataFrame, *, min_pairable_share: float) -> Rung:
     needed = f"at least {min_pairable_share:.0%} are needed"
     across_batches = pairable_share(rows, "batch")
     if across_batches >= min_pairable_share and across_batches > 0:
-        reason = f"{across_batches:.0%} of the treated fields have a partner in another batch"
+        reason = f"{across_batches:.0%} of the treated fields have a partner (the same treatment) in another batch"
         return Rung("coda", "batch", across_batches, f"CODA, pairs across batches: {reason} ({needed}).")
     across_plates = pairable_share(rows, "plate")
     if across_plates >= min_pairable_share and across_plates > 0:
-        reason = f"{across_plates:.0%} of the treated fields have a partner on another plate"
+        reason = f"{across_plates:.0%} of the treated fields have a partner (the same treatment) on another plate"
         but = f"only {across_batches:.0%} in another batch"
         return Rung("coda", "plate", across_plates, f"CODA, pairs across plates: {reason}, {but} ({needed}).")
-    reason = f"only {across_plates:.0%} of the treated fields have a partner on another plate"
+    reason = f"only {across_plates:.0%} of the treated fields have a partner (the same treatment) on another plate"
     return Rung("oda", "none", across_plates, f"ODA, views of single images: {reason} ({needed}).")

@@ -2,62 +2,26 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import safetensors.torch
 from numpy.typing import NDArray
 
-from coda.adaptation.candidates import Candidate, candidates_for, write_candidates
+from coda.adaptation.base import Base, FrozenHead, Incumbent, heads_of, with_incumbent
+from coda.adaptation.candidates import INCUMBENT, Candidate, candidates_for, write_candidates
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.folder import write_answers, write_drift, write_log
 from coda.adaptation.ladder import choose_rung
-from coda.adaptation.serving import Way, serve
+from coda.adaptation.serving import Service, Way, serve
 from coda.config.params import Params
 from coda.errors import ConfigError, IntegrityError, Problem
-from coda.networks.alignment import TokenStatistics
-from coda.networks.extractor import Extractor, save_extractor
+from coda.networks.extractor import save_extractor
 from coda.networks.head import Head
-from coda.networks.state import AdaptationState, save_state
+from coda.networks.state import save_state
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
 from coda.training.progress import Report
-
-
-@dataclass(frozen=True)
-class FrozenHead:
-    """A head of the source release.
-
-    Attributes:
-        head: The network, in evaluation mode; it is read and never changed.
-        source: Statistics of the tokens it was trained on.
-        digest: Digest of its model folder.
-    """
-
-    head: Head
-    source: TokenStatistics
-    digest: str
-
-
-@dataclass(frozen=True)
-class Base:
-    """The source release that every adaptation starts from.
-
-    Attributes:
-        extractor: What serves without adaptation.
-        extractor_digest: Digest of its model folder.
-        state: What adaptation continues from; changed in place by it.
-        heads: Alignment that a head was trained with -> head.
-        line: Digest of the pretrained extractor of this line, for the new extractor's provenance.
-    """
-
-    extractor: Extractor
-    extractor_digest: str
-    state: AdaptationState
-    heads: Mapping[Literal["none", "standardise"], FrozenHead]
-    line: str = field(default="")
 
 
 def adapt_and_serve(
@@ -68,6 +32,7 @@ def adapt_and_serve(
     params: Params,
     *,
     seed: int,
+    incumbent: Incumbent | None = None,
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -75,12 +40,13 @@ def adapt_and_serve(
     """Adapt the extractor to a batch and write the candidates folder.
 
     Args:
-        base: The source release.
+        base: The source release; what is adapted is always its extractor.
         fields: Accepted fields of the batch and of archived batches of its source, without labels.
         is_batch: Which fields belong to the batch (the others are archived ones).
         out: Candidates folder; see docs/architecture.md.
         params: Parameters.
         seed: Seed of the run.
+        incumbent: What serves the source already, if it has a release of its own.
         checkpoints: Where to keep checkpoints.
         report: Called as training goes.
         should_stop: Asked before every iteration.
@@ -94,11 +60,19 @@ def adapt_and_serve(
         TransientError: It was asked to stop; started again, it goes on.
     """
     rung = choose_rung(fields.table, min_pairable_share=params.adaptation.min_pairable_share)
-    candidates = candidates_for(params.adaptation.candidates, rung.method)
-    _require_heads(candidates, base)
-    before = {str(name): weights_digest(frozen.head) for name, frozen in base.heads.items()}
-    services = {"base": serve(base.extractor, _ways(candidates, base, "base"), fields, params)}
+    offered = candidates_for(params.adaptation.candidates, rung.method)
+    _require_heads(offered, base)
+    candidates = with_incumbent(offered, base, incumbent)
+    heads = heads_of(candidates, base, incumbent)
+    watched = {str(name): frozen for name, frozen in base.heads.items()}
+    watched |= {INCUMBENT: incumbent.head} if incumbent else {}
+    before = {name: weights_digest(frozen.head) for name, frozen in watched.items()}
+    services = {"base": serve(base.extractor, _ways(candidates, heads, "base"), fields, params)}
     digests, trained = {"base": base.extractor_digest}, None
+    if incumbent is not None and any(candidate.extractor == INCUMBENT for candidate in candidates):
+        ways = _ways(candidates, heads, INCUMBENT)
+        services[INCUMBENT] = serve(incumbent.extractor, ways, incumbent.fields or fields, params)
+        digests[INCUMBENT] = incumbent.extractor_digest
     if any(candidate.extractor == "adapted" for candidate in candidates):
         trained = adapt_extractor(
             base.state, fields, params, rung, seed=seed, checkpoints=checkpoints, report=report, should_stop=should_stop
@@ -106,27 +80,41 @@ def adapt_and_serve(
         origin = {"adapted_from": base.extractor_digest, "line": base.line or base.extractor_digest}
         digests["adapted"] = save_extractor(out / "extractor", trained.state.teacher, {**origin, "method": rung.method})
         save_state(out / "state", trained.state)
-        ways = _ways(candidates, base, "adapted")
-        services["adapted"] = serve(trained.state.teacher, ways, fields, params)
-    _require_unchanged(before, base)
-    alarms = tuple(f"While training: {alarm}." for alarm in trained.alarms) if trained else ()
-    final = [
+        services["adapted"] = serve(trained.state.teacher, _ways(candidates, heads, "adapted"), fields, params)
+    _require_unchanged(before, watched)
+    final = _described(candidates, heads, digests, trained.alarms if trained else ())
+    write_answers(out, final, services, fields, is_batch, {name: frozen.head.classes for name, frozen in heads.items()})
+    write_log(out, rung, trained)
+    _write_drift(out, fields, services, base, incumbent)
+    write_candidates(out, final)
+    return final
+
+
+def _described(
+    candidates: Sequence[Candidate], heads: Mapping[str, FrozenHead], digests: Mapping[str, str], alarms: Sequence[str]
+) -> list[Candidate]:
+    told = tuple(f"While training: {alarm}." for alarm in alarms)
+    return [
         candidate.model_copy(
             update={
                 "extractor_digest": digests[candidate.extractor],
-                "head_digest": base.heads[candidate.head].digest,
-                "alarms": alarms if candidate.extractor == "adapted" else (),
+                "head_digest": heads[candidate.name].digest,
+                "alarms": told if candidate.extractor == "adapted" else (),
             }
         )
         for candidate in candidates
     ]
-    classes = {str(name): frozen.head.classes for name, frozen in base.heads.items()}
-    write_answers(out, final, services, fields, is_batch, classes)
-    write_log(out, rung, trained)
+
+
+def _write_drift(
+    out: Path, fields: FieldSet, services: Mapping[str, Service], base: Base, incumbent: Incumbent | None
+) -> None:
     reference = base.heads.get("none") or next(iter(base.heads.values()))
-    write_drift(out, fields, services, reference.source)
-    write_candidates(out, final)
-    return final
+    sources = dict.fromkeys(services, reference.source)
+    if incumbent is not None:
+        # it may be of another line of extractors, whose tokens have their own source statistics
+        sources[INCUMBENT] = incumbent.head.source
+    write_drift(out, fields, services, sources)
 
 
 def weights_digest(head: Head) -> str:
@@ -135,9 +123,9 @@ def weights_digest(head: Head) -> str:
     return hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
 
 
-def _ways(candidates: Sequence[Candidate], base: Base, extractor: str) -> list[Way]:
+def _ways(candidates: Sequence[Candidate], heads: Mapping[str, FrozenHead], extractor: str) -> list[Way]:
     return [
-        Way(c.name, c.alignment, base.heads[c.head].head, base.heads[c.head].source)
+        Way(c.name, c.alignment, heads[c.name].head, heads[c.name].source)
         for c in candidates
         if c.extractor == extractor
     ]
@@ -158,10 +146,10 @@ def _require_heads(candidates: Sequence[Candidate], base: Base) -> None:
         raise ConfigError("The source release lacks a head.", problems)
 
 
-def _require_unchanged(before: Mapping[str, str], base: Base) -> None:
+def _require_unchanged(before: Mapping[str, str], heads: Mapping[str, FrozenHead]) -> None:
     problems = [
         Problem(f"head {name!r}", f"weights {weights_digest(frozen.head)}", f"weights {before[name]}", "Report this.")
-        for name, frozen in base.heads.items()
+        for name, frozen in heads.items()
         if weights_digest(frozen.head) != before[name] or any(p.requires_grad for p in frozen.head.parameters())
     ]
     if problems:

@@ -69,3 +69,18 @@ def fetch(
         problem = Problem("batch", f"{source}/{batch}", "a batch of the registry", "See `coda data list`.")
         raise ConfigError("There is no such batch.", [problem])
     typer.echo(str(fetch_batches(found, out, settings=settings)[0]))
+
+
+@app.command()
+def deliver(
+    folder: Annotated[Path, typer.Argument(help="Batch folder with a manifest.json, as a producer lays it out.")],
+) -> None:
+    """Send a batch to the landing prefix as a producer does: all files, and the manifest last of all."""
+    from coda.contracts import MANIFEST_NAME, BatchManifest
+    from coda.storage.bulk import upload_folder
+
+    settings = read_settings()
+    manifest = BatchManifest.read(folder / MANIFEST_NAME)
+    landing = store_for(settings.landing, settings)
+    count = upload_folder(landing, folder, manifest.batch_id, last=(MANIFEST_NAME,), workers=8)
+    typer.echo(f"{count} files of {manifest.batch_id} lie in {landing.url(manifest.batch_id)}.")

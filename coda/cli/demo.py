@@ -14,6 +14,11 @@ app = typer.Typer(no_args_is_help=True, help="Run the whole loop on this machine
 Seed = Annotated[int, typer.Option(help="Seed of plates and training.", min=0)]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder for the demo's state.")]
 RUNS = Path("runs/demo")
+ORDER = (
+    "unadapted", "aligned", "coral", "oda", "coda", "oda+aligned", "coda+aligned", "oda+coral", "coda+coral",
+    "incumbent", "released",
+)  # fmt: skip
+"""Methods in the order of the table."""
 
 
 @app.command()
@@ -56,31 +61,8 @@ def up(seed: Seed = 0, runs: Runs = RUNS) -> None:
 
 def _print(summary: dict[str, Any], path: Path, console: Console) -> None:
     console.print()
-    table = Table(title="Accuracy against the simulation's truth (fields / wells); no adaptation step ever reads it")
-    names: list[str] = []
-    for entry in summary["sources"].values():
-        names.extend(name for name in entry["methods"] if name not in names)
-    if "released" in names:  # what serves comes last, in bold
-        names.append(names.pop(names.index("released")))
-    table.add_column("source")
-    for name in names:
-        table.add_column(name, justify="right", style="bold" if name == "released" else "")
-    for source, entry in summary["sources"].items():
-        cells = [
-            f"{scores['accuracy_field']:.3f} / {scores['accuracy_well']:.3f}" if scores else ""
-            for scores in (entry["methods"].get(name) for name in names)
-        ]
-        table.add_row(f"{source} ({entry['role']})", *cells)
-    console.print(table)
-    served = Table(title="Which release serves which source")
-    for column in ("source", "release", "method", "extractor", "head", "because"):
-        served.add_column(column)
-    for source, entry in summary["sources"].items():
-        release = entry["release"]
-        if release:
-            extractor, head = (f"{release[part]['name']} {release[part]['version']}" for part in ("extractor", "head"))
-            served.add_row(source, release["release_id"], release["method"], extractor, head, release["gate_sentence"])
-    console.print(served)
+    _print_accuracies(summary["sources"], console)
+    _print_releases(summary["sources"], console)
     for item in summary["refused"]:
         console.print(f"Refused: {item['batch']}. {item['sentence']}", markup=False)
     console.print("Reports to open in a browser:")
@@ -88,3 +70,33 @@ def _print(summary: dict[str, Any], path: Path, console: Console) -> None:
         console.print(f"  {report}", markup=False, soft_wrap=True)
     seconds = sum(stage["seconds"] for stage in summary["stages"])
     console.print(f"Everything above in numbers: {path} (stages took {seconds:.0f} s). `make up` lets you look around.")
+
+
+def _print_accuracies(sources: dict[str, Any], console: Console) -> None:
+    table = Table(title="Accuracy against the simulation's truth, which no adaptation step ever reads")
+    names: list[str] = []
+    for entry in sources.values():
+        names.extend(name for name in entry["methods"] if name not in names)
+    names.sort(key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER) - 1)
+    table.add_column("fields / wells")
+    for source, entry in sources.items():
+        table.add_column(f"{source} ({entry['role']})", justify="right")
+    for name in names:
+        scores = [entry["methods"].get(name) for entry in sources.values()]
+        cells = [f"{score['accuracy_field']:.3f} / {score['accuracy_well']:.3f}" if score else "" for score in scores]
+        table.add_row(name, *cells, style="bold" if name == "released" else "")
+    console.print(table)
+
+
+def _print_releases(sources: dict[str, Any], console: Console) -> None:
+    served = Table(title="Which release serves which source")
+    for column in ("source", "release", "method", "extractor", "head"):
+        served.add_column(column, overflow="fold")
+    for source, entry in sources.items():
+        if release := entry["release"]:
+            versions = (str(release[part]["version"]) for part in ("extractor", "head"))
+            served.add_row(source, release["release_id"], release["method"], *versions)
+    console.print(served)
+    for source, entry in sources.items():
+        if release := entry["release"]:
+            console.print(f"{source}: {release['gate_sentence']}", markup=False, highlight=False)

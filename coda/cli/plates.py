@@ -36,32 +36,45 @@ def show_plates(
         problem = Problem("--plate", ", ".join(unknown), f"plates among {', '.join(known)}", "Correct the name.")
         raise ConfigError("There is no such plate in this batch.", [problem])
     console = Console()
-    console.print(_summary(report))
-    for item in report.problems:
-        console.print(f"[red]Problem[/red] {item.where}: found {item.found}; expected {item.expected}. {item.remedy}",
-                      soft_wrap=True)  # fmt: skip
-    for aside in report.quarantined[:40]:
-        site = "" if aside.site is None else f" site {aside.site}"
-        console.print(f"Set aside: {aside.plate} {aside.well}{site} {aside.channel} {aside.path} {aside.reason}",
-                      soft_wrap=True)  # fmt: skip
-    if len(report.quarantined) > 40:
-        console.print(f"... and {len(report.quarantined) - 40} more; all of them are in {batch / REPORT_NAME}.")
-    for note in report.notes:
-        console.print(f"Note: {note}", soft_wrap=True)
+    _tell(console, folder)
     for outcome in report.plates:
         if outcome.outcome == "accepted" and (not plate or outcome.plate in plate):
             for path in draw_plate(folder, outcome.plate, out):
                 console.print(f"Wrote {path}", soft_wrap=True)
 
 
-def _summary(report: IngestReport) -> Table:
+def _tell(console: Console, folder: BatchFolder) -> None:
+    """Print what ingest and validation found, all but the pictures."""
+    report = folder.ingest
+    refused = set(folder.quality.plates_refused) if folder.quality else set()
+    console.print(_summary(report, refused))
+    if folder.quality:
+        console.print(f"Validation: {folder.quality.sentence}", soft_wrap=True, markup=False)
+    for item in report.problems:
+        console.print("Problem", style="red", end=" ")
+        console.print(f"{item.where}: found {item.found}; expected {item.expected}. {item.remedy}",
+                      soft_wrap=True, markup=False)  # fmt: skip
+    for aside in report.quarantined[:40]:
+        site = "" if aside.site is None else f" site {aside.site}"
+        console.print(f"Set aside: {aside.plate} {aside.well}{site} {aside.channel} {aside.path} {aside.reason}",
+                      soft_wrap=True, markup=False)  # fmt: skip
+    if len(report.quarantined) > 40:
+        console.print(f"... and {len(report.quarantined) - 40} more; all of them are in {folder.path / REPORT_NAME}.")
+    for note in report.notes:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False)
+
+
+def _summary(report: IngestReport, refused: set[str]) -> Table:
     table = Table(title=f"{report.source}/{report.batch}: {', '.join(report.channels)}")
     for name in ("plate", "outcome", "fields", "illumination", "store", "reason"):
         table.add_column(name)
     for item in report.plates:
         fields = f"{item.fields_accepted} of {item.fields_expected}"
         size = f"{item.store_bytes / 2**20:.1f} MiB" if item.store else ""
-        table.add_row(item.plate, item.outcome, fields, item.illumination.replace("_", " "), size, item.reason)
+        outcome = (
+            "read, refused by validation" if item.outcome == "accepted" and item.plate in refused else item.outcome
+        )
+        table.add_row(item.plate, outcome, fields, item.illumination.replace("_", " "), size, item.reason)
     return table
 
 
@@ -76,7 +89,10 @@ def adopt_plates(
     modality: Annotated[Literal["widefield", "confocal"] | None, typer.Option(help="If the files do not say.")] = None,
     pixel_size: Annotated[float | None, typer.Option(help="Edge of a raw pixel in micrometres.")] = None,
     bit_depth: Annotated[int | None, typer.Option(help="Bits of the grey values.")] = None,
-    plate_map: Annotated[Path | None, typer.Option(help="CSV with the wells (docs/data_contracts.md).")] = None,
+    plate_wells: Annotated[int | None, typer.Option(help="Wells of the plate format, if the files do not say.")] = None,
+    plate_map: Annotated[
+        Path | None, typer.Option(help="CSV with the wells; without it each is an unknown treatment, none a control.")
+    ] = None,
     channel: Annotated[list[str] | None, typer.Option(help="NAME=STAIN, such as 'Cy5=Mito'; may repeat.")] = None,
 ) -> None:
     """Make a delivery with a manifest out of a folder of real images, which stay as they are."""
@@ -87,6 +103,7 @@ def adopt_plates(
         modality=modality,
         pixel_size_um=pixel_size,
         bit_depth=bit_depth,
+        plate_wells=plate_wells,
         plate_map=plate_map,
         channels=_mapping(channel or []),
     )

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +13,9 @@ from coda.contracts.quality import Check, QualityReport
 from coda.errors import ContractError, Problem
 
 app = typer.Typer(no_args_is_help=True, help="Read the verdict on a batch.")
+
+WIDE = 120
+"""Columns from which six columns of words are readable side by side."""
 
 COLOURS = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 
@@ -43,7 +47,7 @@ def show(
     )
     shown = [check for check in report.checks if everything or not check.passed]
     if shown:
-        console.print(checks_table(shown))
+        console.print(checks_table(shown) if console.width >= WIDE else checks_list(shown))
     else:
         console.print(f"All {len(report.checks)} checks were passed.")
     if report.quarantined:
@@ -56,13 +60,36 @@ def checks_table(checks: list[Check]) -> Table:
     table.add_column("", min_width=8, no_wrap=True)
     for name, ratio in (("where", 2), ("found", 5), ("expected", 4), ("what it means", 5), ("what to do", 5)):
         table.add_column(name, ratio=ratio, overflow="fold")
-    order = {"critical": 0, "warning": 1, "info": 2}
-    for check in sorted(checks, key=lambda check: (check.passed, order[check.severity])):
-        mark = Text("passed", "green") if check.passed else Text(check.severity, COLOURS[check.severity])
+    for check in _gravest_first(checks):
         found = f"{check.name.replace('_', ' ')}: {check.observed}"
         cells = (check.where, found, check.expected, check.reason, check.remedy)
-        table.add_row(mark, *(Text(cell) for cell in cells))
+        table.add_row(_mark(check), *(Text(cell) for cell in cells))
     return table
+
+
+def checks_list(checks: list[Check]) -> Group:
+    """Return the checks one below the other, the gravest first, for terminals too narrow for a table."""
+    blocks = []
+    for check in _gravest_first(checks):
+        title = Text.assemble("\n", _mark(check), f"  {check.where}: {check.name.replace('_', ' ')}")
+        lines = Table.grid(padding=(0, 1))
+        lines.add_column(min_width=10)
+        lines.add_column(overflow="fold")
+        rows = [("found", check.observed), ("expected", check.expected)]
+        rows += [] if check.passed else [("meaning", check.reason), ("what to do", check.remedy)]
+        for name, words in rows:
+            lines.add_row(Text(name, "dim"), Text(words))
+        blocks.append(Group(title, Padding(lines, (0, 0, 0, 2))))
+    return Group(*blocks)
+
+
+def _gravest_first(checks: list[Check]) -> list[Check]:
+    order = {"critical": 0, "warning": 1, "info": 2}
+    return sorted(checks, key=lambda check: (check.passed, order[check.severity]))
+
+
+def _mark(check: Check) -> Text:
+    return Text("passed", "green") if check.passed else Text(check.severity, COLOURS[check.severity])
 
 
 def quarantine_table(report: QualityReport) -> Table:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+from coda.contracts.ingest import IngestReport
 from coda.errors import ContractError
 from coda.local.offline import offline_settings
 
@@ -33,8 +34,16 @@ def ingest(
 
     reports = step(manifest, out, params=read_params(params, overlay, changes), settings=offline_settings(work))
     for report in reports:
-        taken = f"{report.fields_accepted} of {report.fields_expected} fields"
-        typer.echo(f"{report.source}/{report.batch}: {taken} in the plate stores, {len(report.problems)} problem(s)")
+        typer.echo(_account(report))
+
+
+def _account(report: IngestReport) -> str:
+    refused = sum(plate.outcome == "refused" for plate in report.plates)
+    parts = [f"{report.fields_accepted} of {report.fields_expected} fields in the plate stores"]
+    parts += [f"{refused} of {len(report.plates)} plates refused"] if refused else []
+    parts += [f"{len(report.quarantined)} field(s) or file(s) set aside"] if report.quarantined else []
+    text = f"{report.source}/{report.batch}: {', '.join([*parts, f'{len(report.problems)} problem(s)'])}"
+    return "\n".join([text, *(f"  {note}" for note in report.notes)])
 
 
 @app.command()

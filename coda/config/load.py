@@ -1,5 +1,6 @@
 """params.yaml and overlays -> one Params, with every problem reported at once."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,15 @@ from coda.config.combinations import impossible_combinations
 from coda.config.params import Params
 from coda.contracts.base import digest_of_json
 from coda.errors import ConfigError, Problem, raise_if_any
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the numbers people write: plain YAML 1.1 reads 1e-4 as text, because it has no point."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[str] = ()) -> Params:
@@ -34,7 +44,7 @@ def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[st
         if not equals:
             problems.append(Problem(setting, "no '='", "dotted.path=value", "Write for example seed=1."))
             continue
-        nested: Any = yaml.safe_load(text)
+        nested: Any = _parse(text)
         for key in reversed(path.split(".")):
             nested = {key: nested}
         _merge(merged, nested, "--set", (), problems)
@@ -62,9 +72,13 @@ def params_digest(params: Params) -> str:
     return digest_of_json(values)
 
 
+def _parse(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with one more kind of number
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         problem = Problem(str(path), "no such file", "a YAML file of parameters", "Check the path.")
         raise ConfigError("The parameters cannot be read.", [problem]) from error

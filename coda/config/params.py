@@ -164,6 +164,9 @@ class Gate(Section):
     min_lower_step: float = Field(
         description="The same for the gain over the simpler candidate that would be released instead."
     )
+    min_lower_incumbent: float = Field(
+        description="The same for the gain over a healthy incumbent: below it, what serves the source keeps serving."
+    )
     min_marginal_entropy: Share = Field(description="Of the logarithm of the number of classes.")
     min_feature_spread: Share
     min_rank_share: Share = Field(description="RankMe of a candidate against the baseline's.")

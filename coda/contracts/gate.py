@@ -21,12 +21,15 @@ class Measure(Part):
 class CandidateScore(Part):
     """One way of serving the batch, judged without labels."""
 
-    name: str = Field(description="'unadapted', 'aligned', 'coda', 'coda+aligned', 'oda', ...")
+    name: str = Field(description="'unadapted', 'aligned', 'coda', 'coda+aligned', 'oda', ..., 'incumbent'")
     healthy: bool
     health_reasons: tuple[str, ...] = Field(default=(), description="Why it is not healthy.")
     measures: dict[str, Measure]
     gain: Measure | None = Field(
         default=None, description="Paired gain of the deciding measure over the baseline, bootstrap over treatments."
+    )
+    gain_over_incumbent: Measure | None = Field(
+        default=None, description="The same over what serves the source already; none where that is nothing of its own."
     )
 
 
@@ -38,6 +41,9 @@ class GateReport(Contract):
     manifest_digest: Digest
     policy_version: str
     baseline: str = Field(description="Candidate that the others must beat: what would serve without adaptation.")
+    incumbent: str | None = Field(
+        default=None, description="Candidate that serves the source already; none for a source without a release."
+    )
     candidates: tuple[CandidateScore, ...]
     outcome: Outcome
     chosen: str | None = Field(description="Candidate to serve; none when the batch is refused.")

@@ -52,6 +52,7 @@ class CandidateMeasures(Part):
     measures: dict[str, Measure]
     by_treatment: dict[str, dict[str, float]] = Field(default_factory=dict)
     alarms: tuple[str, ...] = Field(default=(), description="Alarms of the training that made the extractor.")
+    incumbent: bool = Field(default=False, description="Whether it serves the source already.")
 
 
 def comparison_groups(rows: pd.DataFrame) -> tuple[Literal["batch", "plate", "nothing"], list[str]]:
@@ -75,6 +76,7 @@ def measure_candidate(
     samples: int,
     seed: int,
     alarms: tuple[str, ...] = (),
+    incumbent: bool = False,
 ) -> CandidateMeasures:
     """Compute every label-free number of one candidate.
 
@@ -86,13 +88,16 @@ def measure_candidate(
         samples: Bootstrap samples over treatments.
         seed: Seed of the bootstrap.
         alarms: Alarms of the training that made the extractor.
+        incumbent: Whether it serves the source already.
     """
     treated = predictions["Metadata_pert_type"].isin(TREATED).to_numpy()
     rows, x = predictions[treated].reset_index(drop=True), np.asarray(features, dtype=np.float64)[treated]
     p = probabilities_of(rows)
     finite = bool(np.isfinite(p).all() and np.isfinite(x).all())
     compared_by, groups = comparison_groups(rows)
-    shared: dict[str, object] = {"name": name, "complexity": complexity, "alarms": alarms, "classes": p.shape[1]}
+    shared: dict[str, object] = {
+        "name": name, "complexity": complexity, "alarms": alarms, "classes": p.shape[1], "incumbent": incumbent,
+    }  # fmt: skip
     if not finite or not len(rows):
         return CandidateMeasures.model_validate(
             {**shared, "finite": finite, "compared_by": compared_by, "measures": {}, "by_treatment": {}}

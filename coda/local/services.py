@@ -31,6 +31,7 @@ class EmbeddedServices:
         """Keep all state below `root`; nothing is started before `__enter__`."""
         self.root = root.resolve()
         self._stack = ExitStack()
+        self._object_store = ExitStack()
         self.settings: Settings
         self.environment: dict[str, str] = {}
 
@@ -41,6 +42,7 @@ class EmbeddedServices:
         self.settings = self._settings(port)
         self.environment = {**self.settings.environment, **self._credentials()}
         os.environ.update(self.environment)
+        self._stack.callback(self.stop_object_store)
         try:
             self._start_object_store(port)
             self._create_missing()
@@ -54,6 +56,19 @@ class EmbeddedServices:
     ) -> None:
         """Stop what was started."""
         self._stack.close()
+
+    def stop_object_store(self) -> None:
+        """Stop the object store and nothing else, as an outage would; objects are kept, waiting messages are lost."""
+        self._object_store.close()
+
+    def start_object_store(self) -> None:
+        """Start the object store again at its address, with the objects it had.
+
+        Raises:
+            CodaError: It did not start; its log says why.
+        """
+        self._start_object_store(int(str(self.settings.s3_endpoint).rpartition(":")[2]))
+        self._create_missing()
 
     def _settings(self, port: int) -> Settings:
         endpoint = f"http://127.0.0.1:{port}"
@@ -93,11 +108,11 @@ class EmbeddedServices:
 
     def _start_object_store(self, port: int) -> None:
         command = [sys.executable, "-m", "coda.local.object_store", "--root", str(self.root / "objects")]
-        log = self._stack.enter_context((self.root / "object-store.log").open("a"))
+        log = self._object_store.enter_context((self.root / "object-store.log").open("a"))
         process = subprocess.Popen(
             [*command, "--port", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
         )
-        self._stack.callback(_stop, process)
+        self._object_store.callback(_stop, process)
         line = _output(process).readline()
         if line.strip() != "ready":
             problem = Problem(

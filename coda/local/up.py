@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from coda.config import Params
+from coda.errors import CodaError, Problem
 from coda.local.services import EmbeddedServices, free_port
 
 
@@ -34,7 +35,9 @@ def keep_up(folder: Path, params: Params, console: Console) -> None:
             while all(process.poll() is None for process in processes):
                 time.sleep(1.0)
             ended = next(process for process in processes if process.poll() is not None)
-            console.print(f"[red]A service ended by itself (exit {ended.returncode}); see the logs in {folder}.[/red]")
+            found = f"a service that ended by itself (exit {ended.returncode})"
+            problem = Problem("the local stack", found, "services that run until Ctrl-C", f"Read {folder}/*.log.")
+            raise CodaError("The stack is stopped.", [problem])
         except KeyboardInterrupt:
             console.print("Stopping ...")
         finally:
@@ -98,6 +101,8 @@ def _print_addresses(
     lines = [f"export {name}='{value}'" for name, value in sorted(services.environment.items())]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     path.chmod(0o600)
-    console.print(f"\nIn another terminal:     source {path} && coda registry list && coda ledger list")
-    console.print("Drop a batch:            coda simulate --help (it can deliver into the landing bucket)")
+    console.print(f"\nIn another terminal:     source {path}", soft_wrap=True)
+    console.print("                         coda registry list; coda ledger list")
+    console.print("Drop a batch:            coda simulate batch /tmp/new --lab lab_c --first 9")
+    console.print("                         coda data deliver /tmp/new/lab_c/batch_09", soft_wrap=True)
     console.print("\nCtrl-C stops everything.")

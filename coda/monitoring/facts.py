@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from coda.contracts import GateReport, ReleaseRecord, StepRecord
 from coda.evaluation.levels import TREATED, classes_of, probabilities_of
@@ -164,11 +166,17 @@ def _prediction(inputs: ReportInputs, source: Mapping[str, str]) -> Iterator[Sam
     yield Sample("coda_prediction_confidence", float(p.max(axis=1).mean()), source)
     before = inputs.candidates.predictions.get("unadapted") if inputs.candidates else None
     if before is not None and "image_id" in fields and "image_id" in before:
-        answers = fields[["image_id"]].assign(now=p.argmax(axis=1))
-        earlier = before[["image_id"]].assign(then=probabilities_of(before).argmax(axis=1))
+        # by name: a release of an earlier training run may know other mechanisms
+        answers = fields[["image_id"]].assign(now=_answers(fields))
+        earlier = before[["image_id"]].assign(then=_answers(before))
         both = answers.merge(earlier, on="image_id")
         if len(both):
             yield Sample("coda_prediction_changed_share", float((both["now"] != both["then"]).mean()), source)
+
+
+def _answers(table: pd.DataFrame) -> NDArray[np.str_]:
+    named: NDArray[np.str_] = np.asarray(classes_of(table))[probabilities_of(table).argmax(axis=1)]
+    return named
 
 
 def _adaptation(

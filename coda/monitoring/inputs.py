@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from coda.contracts import MANIFEST_NAME, BatchManifest, Check, GateReport, QualityReport, ReleaseRecord
 from coda.contracts.ingest import IngestReport
 from coda.errors import ContractError, Problem, raise_if_any
+from coda.plates.dataset import BatchFolder
 
 Array = NDArray[Any]
 
@@ -35,6 +36,7 @@ class BatchInputs:
         ingest: Account of the ingest, when it ran.
         index: Field index with `Metadata_*` and `QC_*` columns; empty when nothing could be read.
         wells: Plate maps, one row a well; empty when they could not be read.
+        seen: Field index as ingest wrote it, with the fields of refused plates; for pictures, never for numbers.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class BatchInputs:
     ingest: IngestReport | None
     index: pd.DataFrame
     wells: pd.DataFrame
+    seen: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def digest(self) -> str:
@@ -154,6 +157,9 @@ def _batch(folder: Path) -> BatchInputs:
         ingest=IngestReport.read(ingest) if ingest.is_file() else None,
         index=_table(folder / "index.parquet"),
         wells=_table(folder / "wells.parquet"),
+        seen=BatchFolder(folder).ingested
+        if ingest.is_file() and (folder / "index.parquet").is_file()
+        else _table(folder / "index.parquet"),
     )
 
 

@@ -160,6 +160,11 @@ def _assemble(
     names = [record.outcome.plate for record in records]
     tables = [pd.read_parquet(folders.part(name, ".index.parquet")) for name in names]
     filled = [table for table in tables if len(table)]
+    sides = {
+        (int(height), int(width))
+        for table in filled
+        for height, width in zip(table["height"], table["width"], strict=True)
+    }
     write_parquet(pd.concat(filled, ignore_index=True) if filled else index_table([]), folders.batch / "index.parquet")
     wells = [pd.read_parquet(folders.part(name, ".wells.parquet")) for name in names]
     filled = [table for table in wells if len(table)]
@@ -179,7 +184,7 @@ def _assemble(
         plates=outcomes,
         quarantined=tuple(item for record in records for item in record.quarantined),
         problems=problems,
-        notes=tuple(_notes(manifest, outcomes, params)),
+        notes=tuple(_notes(manifest, outcomes, sides, params)),
     )
     report.write(folders.batch / REPORT_NAME)
     shutil.rmtree(folders.work)
@@ -205,13 +210,23 @@ def _replace(path: Path, data: bytes) -> None:
     draft.replace(path)
 
 
-def _notes(manifest: BatchManifest, outcomes: tuple[PlateOutcome, ...], params: Params) -> list[str]:
+def _notes(
+    manifest: BatchManifest, outcomes: tuple[PlateOutcome, ...], sides: set[tuple[int, int]], params: Params
+) -> list[str]:
     notes = []
     few = [outcome.plate for outcome in outcomes if outcome.illumination == "too_few_fields"]
     if few:
         least = params.ingest.illumination.min_fields
         notes.append(
             f"Illumination was left as recorded on {', '.join(few)}: correcting takes {least} fields a plate or more."
+        )
+    small = sorted(size for size in sides if min(size) < params.crops.centre)
+    if small:
+        height, width = small[0]
+        notes.append(
+            f"Fields of {height} x {width} stored pixels are smaller than crops.centre ({params.crops.centre}): "
+            "training and prediction would fill the rest with black. Lower crops.centre, or raise "
+            "ingest.scaling_factor if the raw pixels are large."
         )
     tables = {name for plate in manifest.plates for name in (plate.plate_map, plate.load_data)}
     digests = Counter(file.sha256 for plate in manifest.plates for file in plate.files if file.path not in tables)

@@ -19,6 +19,7 @@ from coda.contracts.quality import QualityReport
 from coda.errors import ConfigError, IntegrityError, Problem, raise_if_any
 from coda.plates.batch import REPORT_NAME
 from coda.plates.fieldset import FieldSet
+from coda.plates.index import INGESTED_NAME
 from coda.plates.store import read_arrays
 
 QUALITY_NAME = "quality.json"
@@ -51,6 +52,13 @@ class BatchFolder:
     def index(self) -> pd.DataFrame:
         """The field index: one row a stored field, with `Metadata_*` and `QC_*` columns."""
         return pd.read_parquet(self.path / "index.parquet")
+
+    @cached_property
+    def ingested(self) -> pd.DataFrame:
+        """The index as ingest wrote it: with the fields of refused plates, for those who must see why."""
+        kept, quality = self.path / INGESTED_NAME, self.quality
+        current = quality is not None and quality.ingest_digest == self.ingest.digest()
+        return pd.read_parquet(kept) if kept.is_file() and current else self.index
 
     @cached_property
     def wells(self) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coda.errors import CodaError, Problem
+from coda.errors import ConfigError, Problem
 
 _REASONS = {
     errno.ENOSPC: "Free space on this disk, or choose another output folder; finished plates are not repeated.",
@@ -21,7 +21,7 @@ def writing(folder: Path) -> Iterator[None]:
     """Turn a full, read-only or forbidden disk into an error that says where and what to do.
 
     Raises:
-        CodaError: The operating system refused to write below `folder`.
+        ConfigError: The operating system refused to write below `folder`.
     """
     try:
         yield
@@ -31,4 +31,4 @@ def writing(folder: Path) -> Iterator[None]:
             raise
         where = str(error.filename or folder)
         problem = Problem(where, str(error.strerror), "a disk that can be written", remedy)
-        raise CodaError(f"Ingest cannot write to {folder}.", [problem]) from error
+        raise ConfigError(f"Ingest cannot write to {folder}.", [problem]) from error

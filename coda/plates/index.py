@@ -10,6 +10,9 @@ import pandas as pd
 from coda.contracts.fields import METADATA_COLUMNS, FieldRecord
 from coda.plates.plate_map import WellRow
 
+INGESTED_NAME = "index_ingested.parquet"
+"""The index as ingest wrote it, kept when validation takes refused plates out of ``index.parquet``."""
+
 WELL_COLUMNS = ("source", "batch", "plate", "well", "treatment", "compound", "pert_type", "dose_um")
 
 

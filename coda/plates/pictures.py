@@ -33,7 +33,7 @@ def draw_plate(batch: BatchFolder, plate: str, folder: Path) -> list[Path]:
 
     Args:
         batch: An ingested batch.
-        plate: One of its accepted plates.
+        plate: A plate that ingest could read; validation may have refused it.
         folder: Where the PNG files go: ``<plate>_wells.png`` (a colour thumbnail of each well in plate layout),
             ``<plate>_contact_sheet.png`` (some fields, each stain apart) and ``<plate>_heat_maps.png``.
 
@@ -41,7 +41,7 @@ def draw_plate(batch: BatchFolder, plate: str, folder: Path) -> list[Path]:
         KeyError: The plate has no field.
         IntegrityError: The store is damaged.
     """
-    rows = batch.index[batch.index["Metadata_Plate"] == plate].reset_index(drop=True)
+    rows = batch.ingested[batch.ingested["Metadata_Plate"] == plate].reset_index(drop=True)
     if rows.empty:
         raise KeyError(plate)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,15 +89,16 @@ def _wells_figure(
     places = [parse_well(well) or (0, 0) for well in firsts["Metadata_Well"]]
     low = (min(place[0] for place in places), min(place[1] for place in places))
     high = (max(place[0] for place in places), max(place[1] for place in places))
-    side = 128 if len(places) <= 120 else 64
+    side = 384 if len(places) <= 4 else 128 if len(places) <= 120 else 64
     size = (high[0] - low[0] + 1, high[1] - low[1] + 1)
     canvas = np.full((size[0] * side, size[1] * side, 3), 30, dtype=np.uint8)
     for place, pixels in zip(places, _read(batch, firsts), strict=True):
         small = colour(_shrunk(pixels, side - 2), channels)
         top, left = (place[0] - low[0]) * side, (place[1] - low[1]) * side
         canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
-    width = min(14.0, 2.0 + size[1] * side / 90)
-    figure = Figure(figsize=(width, 1.2 + (width - 1.0) * canvas.shape[0] / canvas.shape[1]), layout="constrained")
+    width = min(14.0, max(2.0 + size[1] * side / 90, 6.5))  # the title must fit also over a single well
+    height = min(14.0, 1.2 + (width - 1.0) * canvas.shape[0] / canvas.shape[1])
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(canvas)
     axes.set_xticks([(c + 0.5) * side for c in range(size[1])], [str(low[1] + c + 1) for c in range(size[1])])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from coda.config.params import Params
 from coda.contracts.base import digest_of_json
 from coda.contracts.ingest import ContractProblem
-from coda.contracts.manifest import BatchManifest, FileEntry, PlateEntry
+from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, FileEntry, PlateEntry
 from coda.contracts.quality import QuarantinedField
 from coda.errors import Problem
 from coda.plates.files import BatchFiles
@@ -17,7 +17,7 @@ from coda.plates.plate_map import WellRow, fit_problems, read_wells
 from coda.plates.reading import FieldJob, SetAsideError, read_verified
 from coda.plates.tables import MAX_TABLE_BYTES, FileResolver, UnreadableTableError, read_table
 
-INGEST_VERSION = 1
+INGEST_VERSION = 2
 """Raised whenever the same files and parameters would give another plate store, so that old ones are not reused."""
 
 
@@ -75,10 +75,11 @@ def batch_problems(manifest: BatchManifest, params: Params) -> list[ContractProb
     if not absent:
         return []
     problem = Problem(
-        f"batch {manifest.batch_id}",
-        f"the stains {', '.join(manifest.channels)}",
+        MANIFEST_NAME,
+        f"only the stains {', '.join(manifest.channels)}",
         f"all of {', '.join(params.ingest.channels)} (missing: {', '.join(absent)})",
-        "Image these stains, or run with ingest.channels that this laboratory delivers.",
+        f"Image these stains; or, if no model that reads the batch needs them, leave {', '.join(absent)} out of "
+        "ingest.channels and extractor.channels.",
     )
     return [recorded(problem)]
 

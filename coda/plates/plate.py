@@ -97,12 +97,12 @@ def ingest_plate(
     readable = 0
     job = _plate_job(files, plan, params) if not reason else None
     if not reason and job is None:
-        reason = "Not one image of this plate can be read."
         _explain_unreadable(files, state, params)
+        reason = f"Not one image of this plate can be read{_first_of(state.quarantined)}."
     if job is not None:
         sums = _first_pass(job, state, workers, report)
         readable = len(state.jobs)
-        reason = _below_quorum(readable, plan.expected, params.quality.plate_quorum)
+        reason = _below_quorum(readable, plan.expected, params.quality.plate_quorum, state.quarantined)
         if not reason:
             illumination = estimate(
                 sums, params.ingest.illumination, high_percentile=params.ingest.plate_high_percentile
@@ -111,7 +111,7 @@ def ingest_plate(
     if job is not None and illumination is not None:
         rows = _second_pass(job, illumination, state, manifest, folders, params=params, workers=workers, report=report)
         readable = len(rows)
-        reason = _below_quorum(readable, plan.expected, params.quality.plate_quorum)
+        reason = _below_quorum(readable, plan.expected, params.quality.plate_quorum, state.quarantined)
     return _finish(manifest, state, folders, rows, reason=reason, readable=readable, illumination=illumination)
 
 
@@ -119,15 +119,27 @@ def _refused_by_tables(plan: PlatePlan, quorum: float) -> str:
     if plan.problems:
         first = plan.problems[0]
         more = f" (and {len(plan.problems) - 1} more problems)" if len(plan.problems) > 1 else ""
-        return f"Its tables cannot be used: {first.where}: found {first.found}; expected {first.expected}{more}."
-    return _below_quorum(len(plan.jobs), plan.expected, quorum)
+        what = "Its tables" if first.plate else "The whole batch"
+        return f"{what} cannot be used: {first.where}: found {first.found}; expected {first.expected}{more}."
+    return _below_quorum(len(plan.jobs), plan.expected, quorum, plan.quarantined)
 
 
-def _below_quorum(readable: int, expected: int, quorum: float) -> str:
+def _below_quorum(readable: int, expected: int, quorum: float, quarantined: Sequence[QuarantinedField]) -> str:
     # a share that equals the quorum is enough, whatever its last binary digit says
     if readable > 0 and readable >= quorum * expected - 1e-9:
         return ""
-    return f"Only {readable} of {expected} expected fields can be read; at least {quorum:.0%} are needed."
+    found = f"Only {readable} of {expected} expected fields can be read; at least {quorum:.0%} are needed"
+    return f"{found}{_first_of(quarantined)}."
+
+
+def _first_of(quarantined: Sequence[QuarantinedField]) -> str:
+    """Name the first field that was set aside, so that a reader knows where to look."""
+    if not quarantined:
+        return ""
+    first = quarantined[0]
+    site = "" if first.site is None else f" site {first.site}"
+    more = f"; {len(quarantined) - 1} more were set aside" if len(quarantined) > 1 else ""
+    return f" (well {first.well}{site}{', ' if first.channel else ''}{first.channel}: {first.reason}{more})"
 
 
 def _plate_job(files: BatchFiles, plan: PlatePlan, params: Params) -> PlateJob | None:

@@ -22,6 +22,9 @@ COLUMNS = (
 )
 """Columns of a plate map; others are not read, so that no label can enter here."""
 
+UNKNOWN_TREATMENT = "unknown:"
+"""Start of the treatments that adoption gives to wells whose plate map is not known (``unknown:<plate>:<well>``)."""
+
 PERT_TYPES: tuple[str, ...] = get_args(PertType)
 
 

@@ -12,7 +12,7 @@ from coda.contracts.ingest import IngestReport
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
 from coda.contracts.quality import QualityReport
 from coda.errors import ContractError, Problem
-from coda.plates.index import WELL_COLUMNS, index_table, write_parquet
+from coda.plates.index import INGESTED_NAME, WELL_COLUMNS, index_table, write_parquet
 from coda.quality.expectations import run_suite
 from coda.quality.history import count_plates, history_table, plates_of_instrument
 from coda.quality.suite import load_suite
@@ -20,8 +20,7 @@ from coda.quality.tables import BatchData, batch_table, plate_table, problem_tab
 from coda.quality.verdict import findings_of, report_of
 
 INDEX = "index.parquet"
-INGESTED = "index_ingested.parquet"
-"""The index as ingest wrote it, kept when validation takes refused plates out of `INDEX`."""
+INGESTED = INGESTED_NAME
 
 WELLS = "wells.parquet"
 REPORT = "quality.json"

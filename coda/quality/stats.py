@@ -20,7 +20,7 @@ foreground            share of pixels above Otsu's threshold of the reduced imag
 separability          Otsu's between-class share of the variance, in [0, 1]; near 1 for flat objects on a flat ground
 compactness           share of the foreground whose four neighbours are foreground too, in [0, 1]
 cells_DNA             number of nuclei: components of the DNA foreground, clumps divided by the median area
-corr_<a>_<b>          Pearson correlation of two stains of the reduced image, in [-1, 1]
+corr_<a>_<b>          Pearson correlation of two stains of the reduced image, evened (see `evened`), in [-1, 1]
 ====================  ============================================================================================
 
 The focus measure is the power log-log slope of Bray et al. 2012 (J Biomol Screen 17, 266); Immerkaer's noise estimate
@@ -53,6 +53,7 @@ MIN_NUCLEUS_PX = 9
 CLUMP = 1.75
 MIN_STEP = 3.0
 CLIP = 0.995
+SPECKS = 0.99
 
 Float = NDArray[np.float32]
 
@@ -97,7 +98,7 @@ def field_statistics(raw: Mapping[str, NDArray[np.uint16]], *, bit_depth: int) -
     if "DNA" in channels:
         row = channels.index("DNA")
         values["cells_DNA"] = float(count_nuclei(reduced[row], float(thresholds[row])))
-    correlation = _correlation(reduced)
+    correlation = _correlation(evened(reduced))
     for (i, a), (j, b) in combinations(enumerate(channels), 2):
         values[f"corr_{a}_{b}"] = float(correlation[i, j])
     return values
@@ -265,6 +266,29 @@ def count_nuclei(reduced: Float, threshold: float) -> int:
         return 0
     parts = areas / np.median(areas)
     return int(np.where(parts > CLUMP, np.rint(parts), 1).sum())
+
+
+def evened(reduced: Float) -> Float:
+    """Take the uneven light and the brightest specks out of images, (stains, height, width) -> the same shape.
+
+    Pixels above the 99 % quantile (of a sample) count as that quantile, and the best-fitting surface of second degree
+    is subtracted. Without it two empty pictures correlate, because lamp and lens darken the same corners: a real field
+    without any mitochondrial stain had a correlation of 0.59 with ER as recorded, and has 0.11 evened.
+    """
+    flat = reduced.reshape(len(reduced), -1)
+    sample = np.sort(flat[:, :: max(1, flat.shape[1] // 4096)], axis=1)
+    clipped = np.minimum(flat, sample[:, int(SPECKS * (sample.shape[1] - 1))][:, None])
+    clipped -= clipped.mean(axis=1, keepdims=True)
+    surface = _surface(reduced.shape[1], reduced.shape[2])
+    return np.asarray(clipped - (clipped @ surface) @ surface.T, dtype=np.float32).reshape(reduced.shape)
+
+
+@lru_cache(maxsize=8)
+def _surface(height: int, width: int) -> Float:
+    """Return an orthonormal basis of the surfaces of second degree, (height * width, 6)."""
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
+    return np.asarray(np.linalg.qr(terms)[0], dtype=np.float32)
 
 
 def _correlation(reduced: Float) -> NDArray[np.float64]:

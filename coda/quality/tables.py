@@ -10,6 +10,7 @@ from coda.contracts.fields import METADATA_COLUMNS
 from coda.contracts.ingest import IngestReport, PlateOutcome
 from coda.contracts.manifest import BatchManifest
 from coda.plates.layout import FORMATS, fits, parse_well
+from coda.plates.plate_map import UNKNOWN_TREATMENT
 from coda.quality.identity import stain_identity
 from coda.quality.plate_effects import plate_effects, well_table
 from coda.quality.stats import QC_PREFIX, STATISTICS
@@ -19,6 +20,10 @@ INDEX_COLUMNS = (*METADATA_COLUMNS.values(), "store", "array", "height", "width"
 
 EDGE_STATISTICS = ("cells_DNA", "p50_DNA", "p50_RNA", "p50_Mito")
 """Statistics whose place effects a plate's row states; the largest in size counts."""
+
+
+_PLATE_REMEDY = "Upload the missing or damaged files of this plate, then write the manifest again as the last file."
+_BATCH_REMEDY = "Correct what is wrong with the whole batch; the plate itself was not looked at."
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,10 @@ class BatchData:
         return tuple(name.removeprefix(start) for name in self.index.columns if name.startswith(start))
 
 
+CYTOPLASM = ("ER", "RNA", "AGP", "Mito")
+"""Stains that all show the cytoplasm, so that each picture of them must resemble another one of the same field."""
+
+
 def plate_table(data: BatchData) -> pd.DataFrame:
     """Return one row a plate of the manifest, of the ingest report or of the index; see docs/quality.md."""
     outcomes = {outcome.plate: outcome for outcome in data.ingest.plates}
@@ -82,6 +91,7 @@ def _plate_row(data: BatchData, index: pd.DataFrame, plate: str, outcome: PlateO
         "in_manifest": entry is not None,
         "ingest_outcome": _outcome(outcome, has_fields=has_fields),
         "ingest_reason": _reason(outcome, has_fields=has_fields),
+        "ingest_remedy": _BATCH_REMEDY if data.ingest.batch_problems else _PLATE_REMEDY,
         "fields_expected": expected,
         "fields_readable": readable,
         # a plate that ingest refused has its own reason; its share would only say it twice
@@ -97,10 +107,17 @@ def _plate_row(data: BatchData, index: pd.DataFrame, plate: str, outcome: PlateO
         "plate_wells": data.manifest.plate_wells,
         "negcon_wells": int((kinds == "negcon").sum()) if has_fields else np.nan,
         "poscon_wells": int((kinds == "poscon").sum()) if has_fields else np.nan,
+        "map_note": _map_note(wells),
+        "dna_stain": "DNA" in data.channels if has_fields else None,
         **_cells(fields),
         **stain_identity(fields, data.channels),
         **_place_effects(fields, FORMATS[data.manifest.plate_wells]),
     }
+
+
+def _map_note(wells: pd.DataFrame) -> str:
+    unknown = wells["Metadata_Treatment"].fillna("").astype(str).str.startswith(UNKNOWN_TREATMENT)
+    return "; no plate map was given, so nobody knows which wells they are" if len(wells) and unknown.all() else ""
 
 
 def _outcome(outcome: PlateOutcome | None, *, has_fields: bool) -> str:
@@ -153,7 +170,8 @@ def stain_table(data: BatchData) -> pd.DataFrame:
     """Return one row a plate and stain with the 10 %, 50 % and 90 % quantiles over fields of every statistic.
 
     Columns are ``plate``, ``stain``, ``fields`` and ``<statistic>_p10``, ``<statistic>_median``, ``<statistic>_p90``:
-    "at most a tenth of the fields has more than 1 % saturated pixels" reads ``saturation_p90 <= 0.01``.
+    "at most a tenth of the fields has more than 1 % saturated pixels" reads ``saturation_p90 <= 0.01``. Further
+    ``same_cells``, see `_same_cells`, and the comparison with the batch's other plates.
     """
     rows: list[dict[str, object]] = []
     for plate, fields in data.usable.groupby("Metadata_Plate", observed=True, sort=True):
@@ -164,10 +182,23 @@ def stain_table(data: BatchData) -> pd.DataFrame:
                 values = fields[column].dropna().to_numpy(np.float64) if column in fields else np.empty(0)
                 low, middle, high = np.quantile(values, [0.1, 0.5, 0.9]) if len(values) else (np.nan,) * 3
                 row |= {f"{statistic}_p10": low, f"{statistic}_median": middle, f"{statistic}_p90": high}
-            rows.append(row)
+            rows.append(row | {"same_cells": _same_cells(fields, stain, data.channels)})
     names = [f"{statistic}_{part}" for statistic in STATISTICS for part in ("p10", "median", "p90")]
-    table = pd.DataFrame(rows, columns=["plate", "stain", "fields", *names])
+    table = pd.DataFrame(rows, columns=["plate", "stain", "fields", *names, "same_cells"])
     return _against_other_plates(table)
+
+
+def _same_cells(fields: pd.DataFrame, stain: str, channels: Sequence[str]) -> float:
+    """Return how much a stain shows the cells that the others show, in [-1, 1].
+
+    That is the median over fields of its highest correlation with another stain of the cytoplasm; NaN for DNA, which
+    has a check of its own, and where there is none to compare with. Real fields have 0.3 or more in every stain.
+    """
+    pairs = [sorted((stain, other), key=channels.index) for other in channels if other in CYTOPLASM and other != stain]
+    columns = [name for a, b in pairs if (name := f"{QC_PREFIX}corr_{a}_{b}") in fields.columns]
+    if stain not in CYTOPLASM or not columns:
+        return np.nan
+    return float(fields[columns].max(axis=1).median())
 
 
 def _against_other_plates(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """From outcomes to a verdict: which plates are refused, what becomes of the batch, and the sentence that says so."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Template
@@ -199,14 +200,19 @@ def sentence(
             first.setdefault(finding.plate, finding)
     whole = first.pop("", None)
     reasons = {plate: first[plate] for plate in [*plates, *first] if plate in first}
-    told = [f"Plate {plate}: {_brief(finding)}." for plate, finding in list(reasons.items())[:3]]
-    if len(reasons) > 3:
-        told.append(f"And {len(reasons) - 3} more plates.")
-    advisers = list(reasons.values()) or ([whole] if whole is not None else [])
+    stops = Counter(finding.plate for finding in findings if finding.stops)
+    told = _told({plate: _brief(finding) + _further(stops[plate] - 1) for plate, finding in reasons.items()})
+    advisers = list(reasons.values())
+    if whole is not None and (whole.check.name != "enough_plates_are_left" or not reasons):
+        told, advisers = [], [whole]  # what is wrong with the whole batch is wrong with every plate
     advice = list(dict.fromkeys(finding.check.remedy.rstrip(".") for finding in advisers))
     to_do = f" What to do: {'; '.join(advice[:2])}." if advice else ""
     if verdict == "refused":
-        why = f"{len(reasons)} of {len(plates)} plates cannot be used"
+        why = (
+            f"{len(reasons)} of {len(plates)} plates cannot be used"
+            if len(plates) > 1
+            else "its one plate cannot be used"
+        )
         if whole is not None and whole.check.name != "enough_plates_are_left":
             why = _brief(whole)
         return " ".join([f"Batch {batch_id} was refused: {why}.", *told]) + to_do
@@ -217,6 +223,25 @@ def sentence(
         return f"Batch {batch_id} was accepted{notes}: {count} can be used."
     start = f"Batch {batch_id} was accepted in part{notes}: {len(accepted)} of {len(plates)} plates can be used."
     return " ".join([start, *told]) + to_do
+
+
+def _told(reasons: Mapping[str, str], most: int = 3) -> list[str]:
+    """Say each reason once, with the plates it is about; what goes beyond so many reasons is counted."""
+    alike: dict[str, list[str]] = {}
+    for plate, brief in reasons.items():
+        alike.setdefault(brief, []).append(plate)
+    told = [f"{_plates(names)}: {brief}." for brief, names in list(alike.items())[:most]]
+    rest = sum(len(names) for names in list(alike.values())[most:])
+    return [*told, f"And {rest} more plate{'s' if rest != 1 else ''}."] if rest else told
+
+
+def _plates(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"Plate{'s' if len(names) > 1 else ''} {', '.join(names[:most])}{more}"
+
+
+def _further(reasons: int) -> str:
+    return f" (and {reasons} further reason{'s' if reasons != 1 else ''})" if reasons else ""
 
 
 def _brief(finding: Finding) -> str:

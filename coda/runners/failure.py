@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from coda.errors import CodaError, ConfigError, ContractError, IntegrityError, Problem, TransientError
 from coda.settings import Settings
-from coda.steps.context import Failure, read_failure
+from coda.steps.context import NO_ROOM_WORDS, NOT_STORED, Failure, no_room, read_failure
 
 BY_CODE: dict[int, type[CodaError]] = {
     kind.exit_code: kind for kind in (ConfigError, ContractError, IntegrityError, TransientError)
@@ -36,15 +36,22 @@ def reason(
         last lines of the log: a step that was killed, for want of memory say, records nothing.
     """
     steps = [name.replace("-", "_") for name in failed]
+    lines = [line for line in tail if not _OF_KFP.search(line)][-SHOWN:]
     try:
         recorded = read_failure(run_id, settings)
+    except TransientError as error:
+        return _away(steps, error, lines, log)
     except CodaError:
-        recorded = None  # the bucket is away, which may be why the step failed: the log has it
+        recorded = None  # what hides the reason may be why the step failed: the log has it
     if recorded is not None and (not steps or _same(recorded.step, steps)):
         return as_error(recorded, log)
-    name = steps[-1] if steps else "one of the steps"
+    if any(NOT_STORED in line for line in lines):
+        return _away(steps, None, lines, log)
+    name = _last(steps)
+    full = [line for line in lines if any(words in line.lower() for words in NO_ROOM_WORDS)]
+    if full:
+        return no_room(name, OSError(full[-1]))
     whole = f"The whole log: {log or 'see the runner'}."
-    lines = [line for line in tail if not _OF_KFP.search(line)][-SHOWN:]
     thrown = [line for line in lines if _EXCEPTION.match(line)]
     if thrown:
         problem = Problem(name, thrown[-1], "a step that can start", whole)
@@ -61,6 +68,19 @@ def as_error(failure: Failure, log: str = "") -> CodaError:
     kind = BY_CODE.get(failure.exit_code, CodaError)
     ending = f" (log: {log})" if log and kind is CodaError else ""
     return kind(f"Step '{failure.step}' failed: {failure.message}{ending}", failure.problems)
+
+
+def _away(steps: list[str], error: TransientError | None, lines: list[str], log: str) -> TransientError:
+    """Return the failure of a step that could not record its reason, since the object store was away."""
+    told = [line.partition(": ")[2] for line in lines if line.startswith("Step '")]
+    found = told[-1] if told else error.message if error else "no answer from the object store"
+    remedy = f"Nothing is lost; the run goes on from this step when it is started again. The whole log: {log}."
+    problem = Problem(_last(steps), found, "an object store that answers", remedy)
+    return TransientError(f"Step '{_last(steps)}' failed while the object store was away.", [problem])
+
+
+def _last(steps: list[str]) -> str:
+    return steps[-1] if steps else "one of the steps"
 
 
 def _same(recorded: str, steps: list[str]) -> bool:

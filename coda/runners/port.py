@@ -185,8 +185,8 @@ def checked_arguments(name: PipelineName, arguments: Mapping[str, Any]) -> dict[
 
 def _attempt(run: Runner, job: Job, attempts: int, backoff_s: float) -> Path | None:
     for attempt in range(1, attempts + 1):
-        clear_failure(job.run_id, job.settings)
         try:
+            clear_failure(job.run_id, job.settings)
             return run(job)
         except TransientError as error:
             if attempt == attempts:

@@ -1,24 +1,30 @@
 """Adapt: a validated batch and its archive into the candidates that could serve it."""
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from coda.adaptation.base import Base, Incumbent
 from coda.adaptation.candidates import Candidate
 from coda.adaptation.run import adapt_and_serve
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import load_fields, open_batches
+from coda.plates.dataset import BatchFolder, load_fields, open_batches
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.progress import shown
-from coda.steps.source_release import default_release, fetch_base
+from coda.steps.source_release import default_release, fetch_base, fetch_incumbent, own_release
 from coda.training.split import batch_names
 
 BASE_RELEASE = "base_release.json"
 """File of the candidates folder: the release that the candidates were made from."""
+
+INCUMBENT_RELEASE = "incumbent_release.json"
+"""File of the candidates folder: the release that served the source before; absent for a source without one."""
 
 
 def adapt(
@@ -32,10 +38,14 @@ def adapt(
 ) -> list[Candidate]:
     """Adapt the default release's extractor to a batch without labels, and lay out every way of serving it.
 
+    What serves the source already, if it has a release of its own, is one of these ways: it predicts the batch like the
+    others, so that the gate can compare, and nothing is adapted from it.
+
     Args:
         dataset: Dataset folder with the new batch, validated.
         archive: Dataset folder with earlier accepted batches of the same source; it may be empty or absent.
-        out: Candidates folder to write (docs/architecture.md), with ``base_release.json``, the release it started from.
+        out: Candidates folder to write (docs/architecture.md), with ``base_release.json``, the release it started
+            from, and ``incumbent_release.json``, the source's own one.
         params: Parameters.
         settings: Where the registry, the release log and checkpoints are.
         run_id: The run; started again under the same name it goes on from its newest checkpoint.
@@ -67,9 +77,32 @@ def adapt(
             remedy = "Look at the quality report: a refused batch is not adapted to."
             problem = Problem(str(dataset), f"{len(batches)} batch(es) without an accepted field", "a field", remedy)
             raise ConfigError("There is nothing to adapt to.", [problem])
-        candidates = adapt_and_serve(
-            base, fields, is_batch, out, params,
-            seed=params.seed, checkpoints=checkpoints, report=report, should_stop=should_stop,
-        )  # fmt: skip
         record.write(out / BASE_RELEASE)
-    return candidates
+        incumbent = _incumbent([*batches, *earlier], base, Path(work), out, params, settings, run_id)
+        return adapt_and_serve(
+            base, fields, is_batch, out, params, seed=params.seed, incumbent=incumbent,
+            checkpoints=checkpoints, report=report, should_stop=should_stop,
+        )  # fmt: skip
+
+
+def _incumbent(
+    batches: Sequence[BatchFolder],
+    base: Base,
+    work: Path,
+    out: Path,
+    params: Params,
+    settings: Settings,
+    run_id: str,
+) -> Incumbent | None:
+    """Fetch what serves the source of these batches already, and note it in the candidates folder."""
+    path = out / INCUMBENT_RELEASE
+    record = own_release(batches[0].manifest.source, settings, run_id=run_id)
+    if record is None:
+        path.unlink(missing_ok=True)  # an earlier attempt's
+        return None
+    record.write(path)
+    incumbent = fetch_incumbent(record, base, work, settings)
+    stains = incumbent.extractor.channels
+    if stains == base.extractor.channels:
+        return incumbent
+    return replace(incumbent, fields=load_fields(batches, stains, params.crops.centre))

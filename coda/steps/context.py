@@ -4,6 +4,7 @@ A pipeline engine reports "inner task failed" or an exit code; the reason must s
 ``runs/<run_id>/`` of the platform bucket, where the command line, the trigger and the report find it.
 """
 
+import errno
 import json
 import sys
 import time
@@ -12,11 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from coda.errors import CodaError, Problem, TransientError
+from coda.errors import CodaError, ConfigError, Problem, TransientError
 from coda.settings import Settings
 from coda.steps.orphan import end_with_runner
 from coda.storage.objects import ObjectStore
+
+NOT_STORED = "The reason could not be stored in the platform bucket"
+"""Beginning of the line that a step prints when the object store was away as it failed."""
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+NO_ROOM_WORDS = ("no space left on device", "disk quota exceeded", "disk is full")
+"""What libraries that raise no OSError say of a full disk (safetensors, SQLite), in lower case."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +73,18 @@ def running(step: str, run_id: str, settings: Settings) -> Iterator[Running]:
     end_with_runner()
     try:
         yield Running(run_id, store)
+        times = {"name": step, "started": started, "seconds": time.time() - started}
+        store.put(f"runs/{run_id}/steps/{step}.json", json.dumps(times).encode(), content_type="application/json")
     except CodaError as error:
-        failure = Failure(step, type(error).__name__, error.exit_code, error.message, error.problems)
-        _record_failure(store, run_id, failure)
-        sys.stderr.write(f"{failure}\n")
-        raise SystemExit(error.exit_code) from error
+        _end(store, run_id, step, error)
     except Exception as error:
+        if is_full_disk(error):
+            _end(store, run_id, step, no_room(step, error))
         # a defect of ours: the traceback goes to the log, the sentence to the person who waits for the run
         message = f"{type(error).__name__}: {error}"
         _record_failure(store, run_id, Failure(step, type(error).__name__, 1, message, ()))
         traceback.print_exc()
         raise
-    times = {"name": step, "started": started, "seconds": time.time() - started}
-    store.put(f"runs/{run_id}/steps/{step}.json", json.dumps(times).encode(), content_type="application/json")
 
 
 def read_failure(run_id: str, settings: Settings) -> Failure | None:
@@ -94,10 +102,38 @@ def clear_failure(run_id: str, settings: Settings) -> None:
     ObjectStore(settings.platform, settings.s3_endpoint).delete(f"runs/{run_id}/failure.json")
 
 
+def _end(store: ObjectStore, run_id: str, step: str, error: CodaError) -> NoReturn:
+    """Leave the reason where people look for it, and end the process with the error's exit code."""
+    failure = Failure(step, type(error).__name__, error.exit_code, error.message, error.problems)
+    _record_failure(store, run_id, failure)
+    sys.stderr.write(f"{failure}\n")
+    raise SystemExit(error.exit_code) from error
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Return whether an error of any library means a disk that is full or may not be written."""
+    words = str(error).lower()
+    return (isinstance(error, OSError) and error.errno in NO_ROOM) or any(text in words for text in NO_ROOM_WORDS)
+
+
+def no_room(what: str, error: BaseException) -> ConfigError:
+    """Return the error for the operator of a full disk.
+
+    Args:
+        what: What could not be written, as the end of a sentence: the name of a step.
+        error: What the operating system or a library said.
+    """
+    where = str(getattr(error, "filename", None) or "the disk that this step writes to")
+    found = str(getattr(error, "strerror", None) or " ".join(str(error).split())[:200])
+    remedy = "Free space there, or give the run a work folder on another disk; finished steps are not repeated."
+    problem = Problem(where, found, "a disk with free space that can be written", remedy)
+    return ConfigError(f"There is no room on disk for what {what} writes.", [problem])
+
+
 def _record_failure(store: ObjectStore, run_id: str, failure: Failure) -> None:
     body = json.dumps(asdict(failure)).encode()
     try:
         store.put(f"runs/{run_id}/failure.json", body, content_type="application/json")
     except TransientError as error:
         # the bucket may be what failed; the reason still reaches the log
-        sys.stderr.write(f"The reason could not be stored in the platform bucket: {error}\n")
+        sys.stderr.write(f"{NOT_STORED}: {error.message}\n")

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from coda.config.params import Params
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.errors import ConfigError, Problem
+from coda.evaluation.accuracy import accuracy, macro_f1
+from coda.evaluation.levels import well_features
 from coda.networks import artifact
 from coda.networks.extractor import load_extractor
 from coda.networks.head import LABELS, load_head
@@ -19,7 +21,6 @@ from coda.settings import Settings
 from coda.steps.train_head import read_file
 from coda.training.groups import group_statistics, standardise_groups
 from coda.training.labels import LabelList, read_labels
-from coda.training.scores import accuracy, by_well, macro_f1
 from coda.training.split import group_names, held_out
 from coda.training.tokens import extract_tokens, field_probabilities
 
@@ -99,13 +100,15 @@ def _truth(folder: Path, table: LabelList, fields: pd.DataFrame) -> NDArray[np.i
 
 
 def _scores(probabilities: NDArray[np.float32], truth: NDArray[np.int64], table: pd.DataFrame) -> dict[str, float]:
-    rows = truth >= 0
-    wells = by_well(probabilities[rows], truth[rows], table[rows])
-    scores = {}
-    for level, (predicted, codes) in {"field": (probabilities[rows], truth[rows]), "well": wells}.items():
-        scores[f"accuracy_{level}"] = accuracy(predicted, codes)
-        scores[f"macro_f1_{level}"] = macro_f1(predicted, codes)
-    return scores
+    known = truth >= 0
+    wells, means = well_features(table.assign(_truth=truth)[known], probabilities[known])
+    by_well = wells["_truth"].to_numpy(np.int64)
+    return {
+        "accuracy_field": accuracy(probabilities, truth).value,
+        "macro_f1_field": macro_f1(probabilities, truth).value,
+        "accuracy_well": accuracy(means, by_well).value,
+        "macro_f1_well": macro_f1(means, by_well).value,
+    }
 
 
 def _sizes(truth: NDArray[np.int64], table: pd.DataFrame) -> dict[str, float]:

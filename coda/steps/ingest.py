@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
 from coda.config.params import Params
@@ -12,6 +12,7 @@ from coda.contracts.ingest import IngestReport
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.batch import Progress, ingest_batch
+from coda.plates.disk import writing
 from coda.plates.files import BatchFiles, LocalFiles
 from coda.plates.plan import fields_listed
 from coda.plates.workers import Workers
@@ -90,7 +91,7 @@ def ingest(
         ConfigError: No manifest is named.
         ContractError: A manifest cannot be read, or two describe the same batch; all such problems together.
         TransientError: Object storage is away.
-        CodaError: The output cannot be written.
+        ConfigError: The output cannot be written: a full disk, or no right to write there.
     """
     if not manifest_uris:
         problem = Problem("manifest_uris", "nothing", "at least one manifest", "Name the manifest.json of a batch.")
@@ -120,9 +121,9 @@ def _at_hand(files: BatchFiles, manifest: BatchManifest, out: Path) -> Iterator[
     if not isinstance(files, ObjectFiles) or sum(file.size_bytes for file in entries) > FETCH_AT_ONCE_BYTES:
         yield files
         return
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=INCOMING, dir=out) as name:
-        folder = Path(name)
+    with writing(out), ExitStack() as stack:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=INCOMING, dir=out)))
         with ThreadPoolExecutor(FETCHERS) as pool:
             list(pool.map(lambda file: files.fetch(file.path, folder / file.path), entries))
         yield LocalFiles(folder)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from coda.adaptation.candidates import Candidate, read_candidates
+from coda.adaptation.folder import pairing_remarks
 from coda.config.params import Params
 from coda.contracts.gate import GateReport
 from coda.errors import ContractError, IntegrityError, Problem
@@ -40,7 +41,8 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
     measured = [_measured(candidate, candidates, rows, params) for candidate in read_candidates(candidates)]
     newest = batches[-1].manifest
     batch = BatchName(newest.source, newest.batch, newest.digest())
-    report = decide(measured, params.gate, batch, seed=params.seed)
+    decided = decide(measured, params.gate, batch, seed=params.seed)
+    report = decided.model_copy(update={"advice": (*pairing_remarks(candidates), *decided.advice)})
     report.write(out)
     return report
 
@@ -66,4 +68,5 @@ def _measured(candidate: Candidate, folder: Path, rows: pd.DataFrame, params: Pa
         samples=params.gate.bootstrap,
         seed=params.seed,
         alarms=candidate.alarms,
+        incumbent=candidate.incumbent,
     )

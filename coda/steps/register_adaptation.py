@@ -13,7 +13,7 @@ from coda.networks import artifact
 from coda.registry import DEFAULT_SCOPE, HEAD, Provenance, ReleaseLog, describe, find, register_extractor
 from coda.registry.drafts import WAITING, keep_draft, release_name
 from coda.settings import Settings
-from coda.steps.adapt import BASE_RELEASE
+from coda.steps.adapt import BASE_RELEASE, INCUMBENT_RELEASE
 from coda.steps.record import code_version
 from coda.steps.version import read_revisions
 
@@ -37,8 +37,9 @@ def register_adaptation(
     """Register the gate's choice, and draft the release that binds it to a frozen head.
 
     The gate releases: the chosen candidate, with a new extractor version when the candidate was adapted. It holds:
-    the same, but the draft waits for a person. It keeps the incumbent, or refuses: the draft is what serves already;
-    for a source without a release that keeps its incumbent, the default's extractor with its head on raw tokens.
+    the same, but the draft waits for a person. It keeps the incumbent, or refuses: the draft is the release that
+    serves already, unchanged and without a new version; for a source without one, the default's extractor with its
+    head on raw tokens.
 
     Args:
         candidates: Candidates folder of the adaptation.
@@ -60,7 +61,7 @@ def register_adaptation(
     base = _base(candidates, log)
     run = _Run(candidates, report, read_revisions(revisions), base, params_digest(params), settings, run_id)
     if report.outcome in ("keep_incumbent", "refuse"):
-        incumbent = log.current(report.source)
+        incumbent = _incumbent(candidates, report.source, log)
         if incumbent is not None:
             incumbent.write(out)
             return incumbent
@@ -89,6 +90,19 @@ def _base(candidates: Path, log: ReleaseLog) -> ReleaseRecord:
     found, expected = f"release {record.release_id}", f"a release that served {DEFAULT_SCOPE!r}"
     problem = Problem(str(path), found, expected, "Run the adaptation again, and find out who changed the file.")
     raise IntegrityError("The candidates do not come from a registered release.", [problem])
+
+
+def _incumbent(candidates: Path, source: str, log: ReleaseLog) -> ReleaseRecord | None:
+    """Return the release that the gate measured as the incumbent; where there was none, what serves the source now."""
+    path = candidates / INCUMBENT_RELEASE
+    if not path.is_file():
+        return log.current(source)
+    record = ReleaseRecord.read(path)
+    if any(entry.release == record for entry in log.history(source)):
+        return record
+    found, expected = f"release {record.release_id}", f"a release that served {source!r}"
+    problem = Problem(str(path), found, expected, "Run the adaptation again, and find out who changed the file.")
+    raise IntegrityError("The incumbent is not a registered release.", [problem])
 
 
 def _extractor(run: _Run, chosen: Candidate) -> ModelRef:

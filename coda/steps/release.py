@@ -33,8 +33,7 @@ def release(draft: Path, out: Path, *, settings: Settings, run_id: str, approver
     log = ReleaseLog(settings)
     waiting = record.approver == WAITING and approver == "gate"
     if waiting or record.run_id != run_id:
-        # a draft of another run is the incumbent, which serves already: there is nothing to move
-        kept = log.current(record.source) or log.current(DEFAULT_SCOPE) or record
+        kept = _standing(log, record)
         kept.write(out)
         return kept
     if approver != record.approver:
@@ -48,6 +47,15 @@ def release(draft: Path, out: Path, *, settings: Settings, run_id: str, approver
     serving = log.current(record.source) or record
     serving.write(out)
     return serving
+
+
+def _standing(log: ReleaseLog, record: ReleaseRecord) -> ReleaseRecord:
+    """Return what serves without moving anything: a draft of another run is the incumbent, which serves already."""
+    current = log.current(record.source)
+    # by hand, a release may have been promoted for another source than the one it was made for
+    if current != record and any(log.current(scope) == record for scope in log.scopes()):
+        return record
+    return current or log.current(DEFAULT_SCOPE) or record
 
 
 def _promote_once(log: ReleaseLog, record: ReleaseRecord, scope: str, *, settings: Settings) -> None:

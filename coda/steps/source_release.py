@@ -1,9 +1,8 @@
-"""The source release, fetched from the registry and verified: what every adaptation starts from."""
+"""Releases fetched from the registry and verified: what every adaptation starts from, and what serves the source."""
 
 from pathlib import Path
-from typing import Literal
 
-from coda.adaptation.run import Base, FrozenHead
+from coda.adaptation.base import Base, FrozenHead, HeadAlignment, Incumbent
 from coda.contracts.release import ModelRef, ReleaseRecord
 from coda.errors import ConfigError, Problem
 from coda.networks.extractor import load_extractor
@@ -42,16 +41,56 @@ def fetch_base(record: ReleaseRecord, work: Path, settings: Settings) -> Base:
     """
     extractor = fetch(record.extractor, work / "extractor", settings=settings)
     state = fetch_state(record.extractor, work / "state", settings=settings)
-    heads: dict[Literal["none", "standardise"], FrozenHead] = {}
+    heads: dict[HeadAlignment, FrozenHead] = {}
     for number, ref in enumerate(dict.fromkeys((record.head, *record.heads))):
         frozen = fetch_head(ref, work / f"head_{number}", settings)
-        heads.setdefault("standardise" if frozen.head.alignment == "standardise" else "none", frozen)
+        heads.setdefault(frozen.alignment, frozen)
     return Base(
         extractor=load_extractor(extractor, record.extractor.digest),
         extractor_digest=record.extractor.digest,
         state=load_state(state),
         heads=heads,
     )
+
+
+def own_release(source: str, settings: Settings, *, run_id: str) -> ReleaseRecord | None:
+    """Return the release that serves exactly this source, or None where only the default serves it.
+
+    Args:
+        source: Source of the batch.
+        settings: Where the release log is.
+        run_id: The run that asks. A run that is repeated after it released must see what it saw the first time, so
+            its own release does not count.
+    """
+    log = ReleaseLog(settings)
+    newest = log.entry(source)
+    if newest is None or newest.release.run_id != run_id:
+        return newest.release if newest else None
+    others = [entry.release for entry in log.history(source) if entry.release.run_id != run_id]
+    return others[-1] if others else None
+
+
+def fetch_incumbent(record: ReleaseRecord, base: Base, work: Path, settings: Settings) -> Incumbent:
+    """Fetch extractor and head of a release, verifying every byte; what the base has already is not fetched again.
+
+    Args:
+        record: The release that serves the source.
+        base: The source release, fetched.
+        work: Folder to fetch into.
+        settings: Where the registry is.
+
+    Raises:
+        IntegrityError: A byte is not the recorded one.
+        ConfigError: A version does not exist.
+        TransientError: The registry does not answer.
+    """
+    extractor = base.extractor
+    if record.extractor.digest != base.extractor_digest:
+        folder = fetch(record.extractor, work / "incumbent_extractor", settings=settings)
+        extractor = load_extractor(folder, record.extractor.digest)
+    known = {frozen.digest: frozen for frozen in base.heads.values()}
+    head = known.get(record.head.digest) or fetch_head(record.head, work / "incumbent_head", settings)
+    return Incumbent(extractor, record.extractor.digest, head, record.alignment)
 
 
 def fetch_head(ref: ModelRef, folder: Path, settings: Settings) -> FrozenHead:

@@ -87,7 +87,7 @@ class Arrivals:
                 refused.append(state)
             return True
         missing = missing_files(self.landing, version, arrival.manifest)
-        reasons = (f"waits for {len(missing)} file(s)", *in_words(missing)) if missing else ()
+        reasons = (f"waits for {missing.count} file(s)", *in_words(missing.problems)) if missing else ()
         self._ledger.append(version, "landed", after=None, reasons=reasons)
         self._metrics.events.labels(outcome="claimed").inc()
         return True

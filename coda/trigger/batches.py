@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,23 +105,57 @@ def read_arrival(landing: ObjectStore, key: str) -> Arrival | None:
     return Arrival(version, None if problems else manifest, tuple(problems))
 
 
-def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchManifest) -> list[Problem]:
-    """Return one problem for each file of the manifest that is not there with its size.
+@dataclass(frozen=True)
+class Missing:
+    """Files of a manifest that are not there, or not with their size.
+
+    Attributes:
+        count: How many.
+        problems: One for each plate that lacks any.
+    """
+
+    count: int
+    problems: tuple[Problem, ...]
+
+    def __bool__(self) -> bool:
+        """Return whether any file is missing."""
+        return self.count > 0
+
+
+def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchManifest) -> Missing:
+    """Return which files of the manifest are not there with their size, plate by plate.
 
     One listing of the batch's folder, whatever the number of files. Digests are checked where the bytes are read
     anyway, in ingest.
     """
     folder = version.key.removesuffix(MANIFEST_NAME)
     sizes = {item.key: item.size for item in landing.list(folder)}
-    problems = []
+    count, problems = 0, []
     for plate in manifest.plates:
-        for file in plate.files:
-            size = sizes.get(folder + file.path)
-            if size != file.size_bytes:
-                found = "nothing" if size is None else f"{size} bytes"
-                where = f"plate {plate.plate}, {file.path}"
-                problems.append(Problem(where, found, f"{file.size_bytes} bytes", "Upload the file (again)."))
-    return problems
+        absent = [file.path for file in plate.files if folder + file.path not in sizes]
+        other = [
+            f"{file.path} has {sizes[folder + file.path]} bytes instead of {file.size_bytes}"
+            for file in plate.files
+            if sizes.get(folder + file.path, file.size_bytes) != file.size_bytes
+        ]
+        count += len(absent) + len(other)
+        found = []
+        if len(absent) == len(plate.files):
+            found.append(f"none of its {len(absent)} files")
+        elif absent:
+            found.append(f"{len(absent)} of {len(plate.files)} files absent ({_first(absent)})")
+        if other:
+            found.append(f"{len(other)} of {len(plate.files)} files with another size ({_first(other)})")
+        if found:
+            expected = "every file of the manifest, whole"
+            remedy = "Upload these files (again); the batch then starts by itself."
+            problems.append(Problem(f"plate {plate.plate}", " and ".join(found), expected, remedy))
+    return Missing(count, tuple(problems))
+
+
+def _first(names: Sequence[str], most: int = 3) -> str:
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def in_words(problems: Iterable[Problem]) -> tuple[str, ...]:

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import FrameType
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from coda.errors import CodaError, ConfigError, TransientError
+from coda.monitoring.endpoint import TextfileCollector
 from coda.trigger.service import Handled, Trigger
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,9 @@ class TriggerService:
         self.poll_every_s = poll_every_s
         self.health = Health(time.monotonic())
         self._tell = tell
+        if trigger.settings.metrics_dir is not None:
+            # where no Pushgateway is, what the steps of this machine wrote down is scraped from here
+            trigger.metrics.registry.register(TextfileCollector(Path(trigger.settings.metrics_dir)))
         try:
             self._pages = ThreadingHTTPServer((host, port), _handler(self))
         except OSError as error:

@@ -13,19 +13,22 @@ from datetime import UTC, datetime
 
 from coda.config import Params
 from coda.contracts import BatchManifest
-from coda.errors import CodaError, TransientError
+from coda.errors import CodaError, ContractError, TransientError
 from coda.registry.releases import DEFAULT_SCOPE, ReleaseLog
 from coda.settings import Settings
-from coda.steps.context import read_failure
+from coda.steps.context import Failure, read_failure
 from coda.steps.record import read_run
 from coda.storage.objects import store_for
 from coda.trigger.arrivals import Arrivals
-from coda.trigger.batches import BatchVersion, missing_files, read_arrival
+from coda.trigger.batches import BatchVersion, in_words, missing_files, read_arrival
 from coda.trigger.ledger import Ledger, LedgerState
 from coda.trigger.metrics import TriggerMetrics
 from coda.trigger.submit import Request, Submitter
 
 log = logging.getLogger(__name__)
+
+READING = frozenset({"ingest", "archive", "validate", "quality_verdict"})
+"""Steps before anything is registered: what they cannot use is the delivery's fault, and the batch is refused."""
 
 
 @dataclass(frozen=True)
@@ -186,12 +189,13 @@ class Trigger:
 
     def _start(self, state: LedgerState) -> bool:
         version = state.version
-        manifest = self._runnable(state)
-        if manifest is None:
+        found = self._runnable(state)
+        if found is None:
             return False
+        manifest, remarks = found
         if not self.ledger.claim(version) and state.sequence == 1 and self._silent(state) < self.pace.lease_s:
             return False  # another trigger is just about to write 'claimed'
-        claimed = self.ledger.append(version, "claimed", after=state)
+        claimed = self.ledger.append(version, "claimed", after=state, reasons=remarks)
         if claimed is None:
             return False
         if state.sequence == 1:
@@ -199,8 +203,11 @@ class Trigger:
             self.metrics.lag.observe(max(0.0, (datetime.now(UTC) - manifest.created_at).total_seconds()))
         return self._submit(claimed)
 
-    def _runnable(self, state: LedgerState) -> BatchManifest | None:
-        """Return the manifest of a landed version that can be run now, or None; a version that is gone is ended."""
+    def _runnable(self, state: LedgerState) -> tuple[BatchManifest, tuple[str, ...]] | None:
+        """Return the manifest of a landed version that can be run now, and what is remarkable about that, or None.
+
+        A version that is gone is ended.
+        """
         version = state.version
         if time.monotonic() < self._recheck.get(state.run_id, float("-inf")):
             return None
@@ -209,14 +216,18 @@ class Trigger:
             self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
             return None
         waited = (datetime.now(UTC) - self.ledger.states(version)[0].at).total_seconds()
-        if waited < self.pace.patience_s and missing_files(self.arrivals.landing, version, arrival.manifest):
+        missing = missing_files(self.arrivals.landing, version, arrival.manifest)
+        if missing and waited < self.pace.patience_s:
             self._recheck[state.run_id] = time.monotonic() + self.pace.recheck_s
             return None
         self._recheck.pop(state.run_id, None)
         if self._training() is None:
             log.info("%s waits: there is no default release to adapt from; train first.", version.run_id)
             return None
-        return arrival.manifest
+        if not missing:
+            return arrival.manifest, ()
+        told = f"{missing.count} file(s) of the manifest did not come within {_duration(self.pace.patience_s)}"
+        return arrival.manifest, (f"{told}; what is there is judged as it is", *in_words(missing.problems))
 
     def _submit(self, state: LedgerState) -> bool:
         version = state.version
@@ -243,8 +254,8 @@ class Trigger:
         if self._submitter.alive(run_id):
             self._beat(state)
             return
-        del self._flights[run_id]
         self._conclude(state)
+        del self._flights[run_id]
 
     def _recover(self, state: LedgerState) -> None:
         """Look after a run that another trigger, or an earlier life of this one, began and left."""
@@ -270,11 +281,19 @@ class Trigger:
             return
         failure = read_failure(state.run_id, self.settings)
         lasting = failure is not None and failure.exit_code != TransientError.exit_code
-        reasons = tuple(str(failure).splitlines()) if failure else ("the run ended without leaving a reason",)
+        if failure is not None and _is_of_the_delivery(failure):
+            self._end(state, "refused", (failure.message, *map(str, failure.problems)))
+            return
+        reasons = tuple(str(failure).splitlines()) if failure else self._guess(state.run_id)
         if lasting or state.attempt >= self.pace.attempts:
             self._end(state, "failed", reasons)
         else:
             self._postpone(state, reasons, state.attempt)
+
+    def _guess(self, run_id: str) -> tuple[str, ...]:
+        words = self._submitter.last_words(run_id)
+        reason = "the run ended without leaving a reason"
+        return (f"{reason}; it last said: {words}",) if words else (reason,)
 
     def _postpone(self, state: LedgerState, reasons: tuple[str, ...], failures: int) -> None:
         pause = min(300.0, self.pace.backoff_s * 2 ** max(0, failures - 1))
@@ -283,6 +302,8 @@ class Trigger:
 
     def _end(self, state: LedgerState, ending: str, reasons: tuple[str, ...]) -> None:
         self._not_before.pop(state.run_id, None)
+        if ending == "failed":
+            reasons = (*reasons, f"When this is put right: coda ledger retry {state.source}/{state.batch}")
         new = self.ledger.append(state.version, ending, after=state, reasons=reasons)  # type: ignore[arg-type]
         if new is not None:
             self._ended(new)
@@ -320,6 +341,14 @@ class Trigger:
         self.metrics.given_up.set(sum(state.state == "failed" for state in states))
         ages = [(datetime.now(UTC) - state.at).total_seconds() for state in open_ if state.state == "landed"]
         self.metrics.oldest.set(max(ages, default=0.0))
+
+
+def _is_of_the_delivery(failure: Failure) -> bool:
+    return failure.exit_code == ContractError.exit_code and failure.step in READING
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.3g} h" if seconds >= 3600 else f"{seconds:.0f} s"
 
 
 def retry(ledger: Ledger, version: BatchVersion, who: str) -> LedgerState | None:

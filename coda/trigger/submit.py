@@ -22,6 +22,10 @@ from coda.trigger.processes import end_group
 COMMAND = (sys.executable, "-m", "coda", "pipeline", "run")
 """Starts one run in a process of its own: KFP's local runner allows no more in one process."""
 
+LAST_LINES = 4
+LAST_CHARACTERS = 600
+"""How much of a run's output is kept as its reason when it left none."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -53,6 +57,9 @@ class Submitter(Protocol):
 
     def alive(self, run_id: str) -> bool:
         """Return whether the run is still going on, as far as this submitter can see."""
+
+    def last_words(self, run_id: str) -> str:
+        """Return the end of what the run printed, as far as this submitter can see it; else nothing."""
 
     def stop(self, grace_s: float) -> frozenset[str]:
         """End the runs that live and die with this process, within so many seconds; return their names."""
@@ -108,6 +115,14 @@ class LocalSubmitter:
         self._processes.pop(run_id, None)
         return is_running(self.work, run_id)
 
+    def last_words(self, run_id: str) -> str:
+        """Return the end of what the run's process printed."""
+        path = self.work / run_id / "trigger.txt"
+        if not path.is_file():
+            return ""
+        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        return " / ".join([line for line in lines if line][-LAST_LINES:])[-LAST_CHARACTERS:]
+
     def stop(self, grace_s: float) -> frozenset[str]:
         """Ask the runs' processes to end, and end those that do not; a run goes on later where it stopped."""
         ended = frozenset(run_id for run_id, process in self._processes.items() if process.poll() is None)
@@ -146,6 +161,10 @@ class KubeflowSubmitter:
         """Return whether Kubeflow says that a run of this name may still change."""
         found = Kubeflow(self.settings).find(run_id)
         return found is not None and found.live
+
+    def last_words(self, run_id: str) -> str:
+        """Return nothing: what a pod printed is in Kubeflow."""
+        return ""
 
     def stop(self, grace_s: float) -> frozenset[str]:
         """Leave the runs alone: they do not depend on this process."""

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from servers import moto_server
 
-from coda.adaptation.run import Base, FrozenHead
+from coda.adaptation.base import Base, FrozenHead, Incumbent
 from coda.config import Params, load_params
 from coda.networks.alignment import fit_statistics
 from coda.networks.extractor import Extractor
@@ -29,6 +29,12 @@ TINY = (
     "compute.threads=1", "compute.precision=float32",
 )  # fmt: skip
 CLASSES = ("actin", "proteasome", "tubulin")
+
+
+@pytest.fixture(scope="session")
+def tiny_changes() -> tuple[str, ...]:
+    """The same as a person would give them, one after the other."""
+    return TINY
 
 
 @pytest.fixture(scope="session")
@@ -93,5 +99,21 @@ def make_base(tiny) -> Callable[..., Base]:
             for number, name in enumerate(("none", "standardise"))
         }
         return Base(deepcopy(extractor), "a" * 64, deepcopy(state), heads)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_incumbent(tiny, make_base) -> Callable[..., Incumbent]:
+    """Builds a release of the source's own: another extractor than the base's, with a head of the base."""
+
+    def build(alignment: str = "standardise", **changes) -> Incumbent:
+        base = make_base()
+        state = new_state(tiny(), seed=7)
+        extractor = Extractor(state.teacher.config).eval()
+        extractor.load_state_dict(state.teacher.state_dict())
+        head = base.heads["standardise" if alignment == "standardise" else "none"]
+        shared = {"extractor": extractor, "extractor_digest": "b" * 64, "head": head, "alignment": alignment}
+        return Incumbent(**{**shared, **changes})
 
     return build

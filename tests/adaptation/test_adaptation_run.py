@@ -12,8 +12,10 @@ import torch
 
 import coda.adaptation
 from coda.adaptation import run as run_module
+from coda.adaptation.base import FrozenHead
 from coda.adaptation.candidates import read_candidates
 from coda.adaptation.run import adapt_and_serve, weights_digest
+from coda.adaptation.serving import Way, serve
 from coda.errors import ConfigError, IntegrityError, TransientError
 from coda.networks.artifact import folder_digest
 from coda.networks.extractor import load_extractor
@@ -103,13 +105,15 @@ def test_a_head_that_changes_stops_the_run(tiny, make_base, make_plates, tmp_pat
     assert not (tmp_path / "candidates.json").exists()
 
 
-def test_adaptation_is_blind_to_labels(tiny, make_base, make_plates, tmp_path):
+@pytest.mark.parametrize("with_incumbent", [False, True])
+def test_adaptation_is_blind_to_labels(tiny, make_base, make_incumbent, make_plates, tmp_path, with_incumbent):
     fields = make_plates()
+    incumbent = make_incumbent() if with_incumbent else None
     digests = []
     for number, (classes, seed) in enumerate([(("a", "b", "c"), 1), (("c", "a", "b"), 2), (("x", "y"), 3)]):
         base = make_base(classes=classes, head_seed=seed)
         out = tmp_path / str(number)
-        adapt_and_serve(base, fields, everything(fields), out, tiny(), seed=1)
+        adapt_and_serve(base, fields, everything(fields), out, tiny(), seed=1, incumbent=incumbent)
         digests.append((folder_digest(out / "extractor"), folder_digest(out / "state")))
     assert len(set(digests)) == 1
 
@@ -154,6 +158,96 @@ def test_an_interrupted_run_ends_with_the_same_bits(tiny, make_base, make_plates
     )
     for name in ("extractor", "state"):
         assert folder_digest(tmp_path / "whole" / name) == folder_digest(tmp_path / "parts" / name)
+
+
+def test_an_incumbent_of_its_own_is_served_like_the_others_and_nothing_comes_from_it(
+    tiny, make_base, make_incumbent, make_plates, tmp_path
+):
+    params, base, fields, incumbent = tiny(), make_base(), make_plates(batches=2), make_incumbent()
+    is_batch = (fields.table["Metadata_Batch"] == "b1").to_numpy()
+    expected = serve(
+        incumbent.extractor, [Way("x", "standardise", incumbent.head.head, incumbent.head.source)], fields, params
+    )
+    with_it = adapt_and_serve(base, fields, is_batch, tmp_path / "with", params, seed=1, incumbent=incumbent)
+    without = adapt_and_serve(make_base(), fields, is_batch, tmp_path / "without", params, seed=1)
+    assert [candidate.name for candidate in with_it] == ["unadapted", "incumbent", *[c.name for c in without[1:]]]
+    assert [candidate for candidate in with_it if candidate.name != "incumbent"] == without
+    own = with_it[1]
+    assert (own.extractor, own.alignment, own.head, own.incumbent) == ("incumbent", "standardise", "standardise", True)
+    assert (own.extractor_digest, own.head_digest) == ("b" * 64, incumbent.head.digest)
+    for name in ("extractor", "state"):
+        assert folder_digest(tmp_path / "with" / name) == folder_digest(tmp_path / "without" / name)
+    for candidate in without:
+        for name in ("predictions.parquet", "features.npy"):
+            parts = [tmp_path / run / candidate.name / name for run in ("with", "without")]
+            assert parts[0].read_bytes() == parts[1].read_bytes()
+    folder = tmp_path / "with" / "incumbent"
+    table = pd.concat([pd.read_parquet(folder / f"{part}predictions.parquet") for part in ("archive_", "")])
+    found = table.set_index("image_id").loc[fields.table["image_id"], ["p_actin", "p_proteasome", "p_tubulin"]]
+    assert found.to_numpy() == pytest.approx(expected.ways["x"].probabilities, abs=1e-6)
+    assert np.load(tmp_path / "with" / "features_incumbent.npy") == pytest.approx(expected.features, abs=1e-6)
+    assert (folder / "alignment" / "groups.json").is_file()
+    assert set(json.loads((tmp_path / "with" / "drift.json").read_text())) == {"base", "adapted", "incumbent"}
+
+
+def test_an_incumbent_that_is_one_of_the_ways_is_marked_and_not_served_twice(
+    tiny, make_base, make_incumbent, make_plates, tmp_path
+):
+    base, fields = make_base(), make_plates()
+    same = make_incumbent(extractor=base.extractor, extractor_digest=base.extractor_digest)
+    candidates = adapt_and_serve(base, fields, everything(fields), tmp_path, tiny(), seed=1, incumbent=same)
+    assert [c.name for c in candidates if c.incumbent] == ["aligned"]
+    assert not (tmp_path / "incumbent").exists()
+    assert read_candidates(tmp_path) == candidates
+
+
+def test_an_incumbent_with_the_bases_extractor_needs_no_further_features(
+    tiny, make_base, make_incumbent, make_plates, tmp_path
+):
+    base, fields = make_base(), make_plates()
+    params = tiny("adaptation.candidates=[unadapted, coda]")
+    same = make_incumbent(extractor=base.extractor, extractor_digest=base.extractor_digest)
+    candidates = adapt_and_serve(base, fields, everything(fields), tmp_path, params, seed=1, incumbent=same)
+    assert [(c.name, c.extractor) for c in candidates] == [
+        ("unadapted", "base"), ("incumbent", "base"), ("coda", "adapted"),
+    ]  # fmt: skip
+    assert candidates[1].extractor_digest == base.extractor_digest
+    assert not (tmp_path / "features_incumbent.npy").exists()
+    assert np.load(tmp_path / "incumbent" / "features.npy").shape == (len(fields), 16)
+
+
+def test_an_incumbent_of_another_line_has_its_own_mechanisms_and_stains(
+    tiny, make_base, make_incumbent, make_plates, tmp_path
+):
+    fields = make_plates()
+    older = make_base(classes=("kinase", "tubulin"), head_seed=9)
+    frozen = FrozenHead(older.heads["none"].head, older.heads["none"].source, "c" * 64)
+    other = FieldSet(fields.images[:, ::-1].copy(), fields.table, ("RNA", "AGP", "DNA"))
+    incumbent = make_incumbent("coral", head=frozen, fields=other)
+    incumbent.extractor.config["channels"] = list(other.channels)
+    adapt_and_serve(make_base(), fields, everything(fields), tmp_path, tiny(), seed=1, incumbent=incumbent)
+    table = pd.read_parquet(tmp_path / "incumbent" / "predictions.parquet")
+    assert [name for name in table.columns if name.startswith("p_")] == ["p_kinase", "p_tubulin"]
+    assert table["image_id"].tolist() == fields.table["image_id"].tolist()
+    expected = serve(incumbent.extractor, [Way("x", "coral", frozen.head, frozen.source)], other, tiny())
+    assert table[["p_kinase", "p_tubulin"]].to_numpy() == pytest.approx(expected.ways["x"].probabilities, abs=1e-6)
+
+
+def test_a_head_of_the_incumbent_that_changes_stops_the_run(
+    tiny, make_base, make_incumbent, make_plates, tmp_path, monkeypatch
+):
+    fields, older = make_plates(), make_base(head_seed=9)
+    incumbent = make_incumbent("none", head=older.heads["none"])
+    real = run_module.adapt_extractor
+
+    def meddling(*arguments, **options):
+        with torch.no_grad():
+            older.heads["none"].head.classifier.bias[0] += 1e-6
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(run_module, "adapt_extractor", meddling)
+    with pytest.raises(IntegrityError, match="incumbent"):
+        adapt_and_serve(make_base(), fields, everything(fields), tmp_path, tiny(), seed=1, incumbent=incumbent)
 
 
 def test_one_plate_is_adapted_to_without_pairs(tiny, make_base, make_plates, tmp_path):

@@ -8,23 +8,37 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from coda.adaptation.candidates import read_candidates
+from coda.cli.predict import app as predict_app
 from coda.contracts.gate import GateReport
 from coda.contracts.release import DataRevision, ReleaseRecord
 from coda.errors import ConfigError, ContractError, IntegrityError
 from coda.networks.alignment import fit_statistics
+from coda.networks.artifact import folder_digest
 from coda.networks.extractor import save_extractor
 from coda.networks.head import SOURCE_STATISTICS, save_head
 from coda.networks.state import save_state
 from coda.plates.dataset import load_fields, open_batches
-from coda.registry import DEFAULT_SCOPE, Provenance, ReleaseLog, fetch, register_extractor, register_head
+from coda.registry import (
+    DEFAULT_SCOPE,
+    Provenance,
+    ReleaseLog,
+    fetch,
+    list_versions,
+    register_extractor,
+    register_head,
+)
 from coda.simulation.delivery import simulate_batch
 from coda.simulation.design import Design, plan_experiment
 from coda.steps.adapt import adapt
 from coda.steps.ingest import ingest
 from coda.steps.judge import judge
 from coda.steps.predict import predict
+from coda.steps.register_adaptation import register_adaptation
+from coda.steps.release import release
+from coda.steps.version import write_revisions
 from coda.training.tokens import extract_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and SQLAlchemy warn about their own insides
@@ -185,3 +199,167 @@ def test_the_adapted_extractor_can_be_registered_and_fetched_again(candidates, r
     assert np.array_equal(
         (fetched / "weights.safetensors").read_bytes(), (candidates / "extractor" / "weights.safetensors").read_bytes()
     )
+
+
+PROBABILITIES = ["p_actin", "p_proteasome", "p_tubulin"]
+
+
+def decided(outcome, chosen):
+    return GateReport(
+        source="lab_b", batch="b1", manifest_digest="0" * 64, policy_version="v", baseline="unadapted", candidates=(),
+        outcome=outcome, chosen=chosen, sentence=f"{chosen} serves.",
+    )  # fmt: skip
+
+
+def bind(candidates, report, work, params, settings, run_id):
+    """The register and the release step."""
+    revision = DataRevision(source="lab_b", batch="b1", path="lab_b/b1", revision="0" * 40, digest="0.dir")
+    report.write(work / f"{run_id}-gate.json")
+    register_adaptation(
+        candidates, work / f"{run_id}-gate.json", write_revisions(work / f"{run_id}-data.json", [revision]),
+        work / f"{run_id}-draft.json", params=params, settings=settings, run_id=run_id,
+    )  # fmt: skip
+    return release(work / f"{run_id}-draft.json", work / f"{run_id}.json", settings=settings, run_id=run_id)
+
+
+@pytest.fixture(scope="module")
+def later(folder, params, settings, datasets, released, moto_server):
+    """The same models with a release log of their own, in which lab_b has a release adapted to its first batch."""
+    own = settings.model_copy(update={"platform": moto_server.bucket().uri})
+    ReleaseLog(own).append(released, DEFAULT_SCOPE, action="promote", by="test", reason="first", after=0)
+    adapt(datasets["b1"], folder / "no archive", folder / "first", params=params, settings=own, run_id="first")
+    bind(folder / "first", decided("release", "coda+aligned"), folder, params, own, "first")
+    return own
+
+
+@pytest.fixture(scope="module")
+def second(folder, params, datasets, later):
+    """What adapting to the second batch leaves where the first one was released."""
+    adapt(datasets["b2"], datasets["b1"], folder / "second", params=params, settings=later, run_id="second")
+    return folder / "second"
+
+
+def test_what_serves_the_source_predicts_the_new_batch_as_it_would_serve_it(
+    second, later, datasets, params, released, folder, tmp_path
+):
+    serving = ReleaseLog(later).current("lab_b")
+    assert serving.method == "coda+aligned"
+    offered = {candidate.name: candidate for candidate in read_candidates(second)}
+    assert [name for name, candidate in offered.items() if candidate.incumbent] == ["incumbent"]
+    own = offered["incumbent"]
+    assert (own.extractor_digest, own.head_digest) == (serving.extractor.digest, serving.head.digest)
+    assert own.extractor_digest not in (released.extractor.digest, offered["coda"].extractor_digest)
+    assert (own.extractor, own.alignment) == ("incumbent", "standardise")
+    assert ReleaseRecord.read(second / "incumbent_release.json") == serving
+    serving.write(tmp_path / "release.json")
+    predict(datasets["b2"], tmp_path / "release.json", tmp_path / "out", params=params, settings=later)
+    served = pd.read_parquet(tmp_path / "out" / "field.parquet")
+    judged = pd.read_parquet(second / "incumbent" / "predictions.parquet")
+    assert judged["image_id"].tolist() == served["image_id"].tolist()
+    assert judged[PROBABILITIES].to_numpy() == pytest.approx(served[PROBABILITIES].to_numpy(), abs=1e-5)
+    archived = pd.read_parquet(second / "incumbent" / "archive_predictions.parquet")
+    assert set(archived["Metadata_Batch"]) == {"b1"}
+
+
+def test_adaptation_starts_from_the_source_release_whatever_serves_now(second, candidates):
+    for name in ("extractor", "state"):
+        assert folder_digest(second / name) == folder_digest(candidates / name)
+
+
+def test_the_gate_measures_the_incumbent(second, datasets, params, settings, tmp_path):
+    report = judge(datasets["b2"], second, tmp_path / "gate.json", params=params, settings=settings)
+    assert report.incumbent == "incumbent"
+    scores = {score.name: score for score in report.candidates}
+    assert scores["incumbent"].gain is not None
+    assert all(score.gain_over_incumbent is not None for name, score in scores.items() if name != "incumbent")
+
+
+@pytest.mark.parametrize("outcome", ["keep_incumbent", "refuse"])
+def test_the_kept_incumbent_is_its_own_release_unchanged(second, later, params, tmp_path, outcome):
+    serving, versions = ReleaseLog(later).current("lab_b"), len(list_versions(later))
+    chosen = "incumbent" if outcome == "keep_incumbent" else None
+    assert bind(second, decided(outcome, chosen), tmp_path, params, later, f"second-{outcome}") == serving
+    assert ReleaseRecord.read(tmp_path / f"second-{outcome}-draft.json") == serving
+    assert ReleaseLog(later).current("lab_b") == serving
+    assert len(list_versions(later)) == versions
+
+
+def test_a_run_that_is_repeated_after_its_release_sees_what_it_saw_before(
+    later, datasets, params, folder, released, tmp_path
+):
+    adapt(datasets["b1"], tmp_path / "none", tmp_path / "again", params=params, settings=later, run_id="first")
+    assert read_candidates(tmp_path / "again") == read_candidates(folder / "first")
+    assert not (tmp_path / "again" / "incumbent_release.json").exists()
+
+
+def test_a_changed_incumbent_is_refused(second, later, params, tmp_path):
+    shutil.copytree(second, tmp_path / "candidates")
+    path = tmp_path / "candidates" / "incumbent_release.json"
+    ReleaseRecord.read(path).model_copy(update={"release_id": "another"}).write(path)
+    with pytest.raises(IntegrityError, match="another"):
+        bind(tmp_path / "candidates", decided("keep_incumbent", "incumbent"), tmp_path, params, later, "third")
+
+
+def test_an_alignment_that_serves_already_is_marked(datasets, params, later, released, moto_server, tmp_path):
+    own = later.model_copy(update={"platform": moto_server.bucket().uri})
+    log = ReleaseLog(own)
+    aligned = released.model_copy(
+        update={"release_id": "r-2", "run_id": "earlier", "head": released.heads[1], "alignment": "standardise"}
+    )
+    log.append(released, DEFAULT_SCOPE, action="promote", by="test", reason="first", after=0)
+    log.append(aligned, "lab_b", action="promote", by="test", reason="second", after=0)
+    few = params.model_copy(
+        update={"adaptation": params.adaptation.model_copy(update={"candidates": ("unadapted", "aligned")})}
+    )
+    adapt(datasets["b2"], datasets["b1"], tmp_path / "out", params=few, settings=own, run_id="third")
+    assert [(c.name, c.incumbent) for c in read_candidates(tmp_path / "out")] == [
+        ("unadapted", False), ("aligned", True),
+    ]  # fmt: skip
+    kept = bind(tmp_path / "out", decided("keep_incumbent", "aligned"), tmp_path, params, own, "third")
+    assert kept == aligned
+    assert len(log.history("lab_b")) == 1
+
+
+@pytest.fixture
+def command(root, tiny_changes, monkeypatch):
+    """`coda predict` as a person types it: (settings, arguments) -> what it prints; errors come through as they are."""
+
+    def call(settings, *arguments):
+        for name, value in settings.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("COLUMNS", "200")
+        changes = [word for change in tiny_changes for word in ("--set", change)]
+        files = ["--params", str(root / "params.yaml"), "--overlay", str(root / "params" / "demo.yaml")]
+        result = CliRunner().invoke(predict_app, [*map(str, arguments), *files, *changes])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return call
+
+
+def test_the_command_predicts_with_what_serves_the_source(command, datasets, settings, later, released, tmp_path):
+    said = command(settings, datasets["b2"], "--out", tmp_path / "default")
+    assert "Predicted with release train-1 (source)" in said
+    assert str(tmp_path / "default") in said.replace("\n", "")
+    said = command(later, datasets["b2"], "--out", tmp_path / "own")
+    assert "Predicted with release first (coda+aligned)" in said
+    own, default = (pd.read_parquet(tmp_path / name / "field.parquet") for name in ("own", "default"))
+    assert set(own["release_id"]) == {"first"}
+    assert not np.allclose(own[PROBABILITIES], default[PROBABILITIES])
+    released.write(tmp_path / "release.json")
+    command(later, datasets["b2"], "--out", tmp_path / "given", "--release", tmp_path / "release.json")
+    given = tmp_path / "given"
+    pd.testing.assert_frame_equal(pd.read_parquet(given / "field.parquet"), default)
+    rows = [line.split() for line in said.splitlines() if "compound" in line]
+    assert str(len(pd.read_parquet(given / "compound.parquet"))) in rows[0]
+
+
+def test_the_command_says_what_it_lacks(command, datasets, moto_server, tmp_path):
+    empty = moto_server.settings(tmp_path)
+    with pytest.raises(ConfigError, match="Nothing serves lab_b yet"):
+        command(empty, datasets["b2"], "--out", tmp_path / "out")
+    with pytest.raises(ConfigError, match="no batch"):
+        command(empty, tmp_path, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

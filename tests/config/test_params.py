@@ -129,3 +129,16 @@ def test_params_survive_the_json_that_pipelines_carry(demo_params):
 def test_overlays_of_free_mappings_replace_them(root):
     params = load_params(root / "params.yaml", [Path(root / "params" / "demo.yaml")])
     assert params.extractor.overrides["embed_dim"] == 96
+
+
+def test_numbers_as_people_write_them(root, tmp_path):
+    overlay = write(tmp_path, "pretrain: {learning_rate: 2e-4, learning_rate_end: 1E-6}")
+    params = load_params(root / "params.yaml", [overlay], ["head.budget.learning_rate=3e-5"])
+    assert (params.pretrain.learning_rate, params.pretrain.learning_rate_end) == (2e-4, 1e-6)
+    assert params.head.budget.learning_rate == 3e-5
+
+
+def test_parameters_written_as_json_are_read_again(root, tmp_path, demo_params):
+    path = tmp_path / "params.yaml"
+    path.write_text(demo_params.model_dump_json())
+    assert load_params(path) == demo_params

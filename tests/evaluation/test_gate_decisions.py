@@ -16,8 +16,8 @@ from coda.evaluation.measures import CandidateMeasures
 
 POLICY = Gate(
     policy_version="test", baseline="unadapted", deciding_measure="agreement", bootstrap=200, min_gain=0.0,
-    min_lower_gain=0.0, min_lower_step=-0.02, min_marginal_entropy=0.5, min_feature_spread=0.2, min_rank_share=0.5,
-    max_top_class_share=0.6,
+    min_lower_gain=0.0, min_lower_step=-0.02, min_lower_incumbent=0.0, min_marginal_entropy=0.5,
+    min_feature_spread=0.2, min_rank_share=0.5, max_top_class_share=0.6,
 )  # fmt: skip
 BATCH = BatchName("lab_b", "2026_01", "0" * 64)
 LADDER = ("unadapted", "aligned", "coral", "coda", "coda+aligned", "coda+coral")
@@ -27,19 +27,20 @@ NOISE = np.random.default_rng(0).normal(0, 0.05, 24)
 
 def candidate(
     name: str, level: float, *, noise: np.ndarray = NOISE, finite: bool = True, alarms: tuple[str, ...] = (),
-    compared_by: str = "plate", **changes: float,
+    compared_by: str = "plate", incumbent: bool = False, **changes: float,
 ) -> CandidateMeasures:  # fmt: skip
     values = {f"t{k:02d}": float(level + part) for k, part in enumerate(noise)}
     health = {**HEALTHY, **changes}
     return CandidateMeasures(
         name=name,
-        complexity=LADDER.index(name) if name in LADDER else 9,
+        complexity=LADDER.index(name) if name in LADDER else 0 if name == "incumbent" else 9,
         finite=finite,
         classes=8,
         compared_by=compared_by,
         measures={key: Measure(value=value, n=100) for key, value in health.items()},
         by_treatment={"agreement": values},
         alarms=alarms,
+        incumbent=incumbent or name == "incumbent",
     )
 
 
@@ -107,9 +108,84 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def marked(name: str, level: float, **changes: float) -> CandidateMeasures:
+    """One of the usual ways, which serves the source already."""
+    return candidate(name, level, incumbent=True, **changes)
+
+
+UNCLEAR = NOISE + np.random.default_rng(2).normal(0, 0.15, 24)
+SICK = {"marginal_entropy": 0.2}
+WITH_INCUMBENT = [
+    Case("better than the baseline and than the incumbent is released",
+         (BASE, candidate("incumbent", 0.3), candidate("coda", 0.4)), "release", "coda",
+         ("+0.30", "+0.10", "compared with what served before")),
+    Case("better than the baseline and as good as the incumbent keeps the incumbent",
+         (BASE, candidate("incumbent", 0.3), candidate("coda", 0.3)), "keep_incumbent", "incumbent",
+         ("What served lab_b before (incumbent) keeps serving", "coda", "+0.00")),
+    Case("better than the baseline and worse than the incumbent keeps the incumbent",
+         (BASE, candidate("incumbent", 0.3), candidate("coda", 0.2)), "keep_incumbent", "incumbent", ("-0.10",)),
+    Case("a higher mean that is not clear does not displace the incumbent",
+         (BASE, candidate("incumbent", 0.3), candidate("coda", 0.33, noise=UNCLEAR)), "keep_incumbent", "incumbent"),
+    Case("a simpler candidate that is as good does not displace it either",
+         (BASE, candidate("incumbent", 0.3), candidate("aligned", 0.3)), "keep_incumbent", "incumbent"),
+    Case("the simplest of those that are better is released",
+         (BASE, candidate("incumbent", 0.2), candidate("aligned", 0.4), candidate("coda+aligned", 0.4)),
+         "release", "aligned"),
+    Case("one that is not better than the incumbent is no step for the next",
+         (BASE, candidate("incumbent", 0.3), candidate("aligned", 0.3), candidate("coda+aligned", 0.4)),
+         "release", "coda+aligned"),
+    Case("an unhealthy candidate does not displace the incumbent",
+         (BASE, candidate("incumbent", 0.3), candidate("coda", 0.9, **SICK)), "keep_incumbent", "incumbent"),
+    Case("an unhealthy incumbent gives way to what is better than the baseline, though it scores more",
+         (BASE, candidate("incumbent", 0.9, **SICK), candidate("coda", 0.3)), "release", "coda"),
+    Case("an unhealthy incumbent and nothing better: the baseline serves",
+         (BASE, candidate("incumbent", 0.9, **SICK), candidate("coda", 0.1)), "release", "unadapted",
+         ("what served lab_b before is not fit for this batch", "few mechanisms")),
+    Case("an incumbent worse than the baseline and nothing better: the baseline serves",
+         (BASE, candidate("incumbent", -0.1), candidate("coda", 0.1)), "release", "unadapted",
+         ("not fit for this batch", "worse than unadapted", "+0.20")),
+    Case("an incumbent worse than the baseline gives way to what is better than the baseline",
+         (BASE, candidate("incumbent", -0.1), candidate("coda", 0.3)), "release", "coda"),
+    Case("an incumbent that is not clearly worse than the baseline stays",
+         (BASE, candidate("incumbent", 0.08, noise=UNCLEAR)), "keep_incumbent", "incumbent"),
+    Case("an incumbent as good as the baseline stays", (BASE, candidate("incumbent", 0.1)),
+         "keep_incumbent", "incumbent"),
+    Case("a candidate must be better than the baseline, too",
+         (BASE, candidate("incumbent", 0.08, noise=UNCLEAR), candidate("coda", 0.1)), "keep_incumbent", "incumbent"),
+    Case("a healthy incumbent serves where the baseline is unhealthy",
+         (candidate("unadapted", 0.1, **SICK), candidate("incumbent", 0.1), candidate("coda", 0.05)),
+         "keep_incumbent", "incumbent"),
+    Case("neither the baseline nor the incumbent is healthy and nothing is better: refused",
+         (candidate("unadapted", 0.1, **SICK), candidate("incumbent", 0.5, finite=False), candidate("coda", 0.0)),
+         "refuse", None, ("No predictions", "Nor is what served lab_b before", "no numbers")),
+    Case("no treatment on two plates: the incumbent serves",
+         (candidate("unadapted", 0.1, noise=NOISE[:0]), candidate("incumbent", 0.3, noise=NOISE[:0]),
+          candidate("coda", 0.3, noise=NOISE[:0])),
+         "keep_incumbent", "incumbent", ("no compound was seen on two",)),
+    Case("no treatment on two plates and an unhealthy incumbent: the baseline serves",
+         (candidate("unadapted", 0.1, noise=NOISE[:0]), candidate("incumbent", 0.3, noise=NOISE[:0], **SICK)),
+         "release", "unadapted", ("few mechanisms",)),
+    Case("one of the usual ways that serves already stays when nothing is clearly better",
+         (BASE, marked("aligned", 0.3), candidate("coda+aligned", 0.3)), "keep_incumbent", "aligned",
+         ("before (aligned) keeps serving",)),
+    Case("one of the usual ways that serves already gives way to a clearly better one",
+         (BASE, marked("aligned", 0.3), candidate("coda+aligned", 0.4)), "release", "coda+aligned"),
+    Case("an involved way that serves already is not displaced by a simpler one as good",
+         (BASE, marked("coda+aligned", 0.3), candidate("aligned", 0.3)), "keep_incumbent", "coda+aligned"),
+    Case("a baseline that serves already stays", (marked("unadapted", 0.1), candidate("coda", 0.1)),
+         "keep_incumbent", "unadapted", ("keeps serving",)),
+    Case("a baseline that serves already gives way", (marked("unadapted", 0.1), candidate("coda", 0.3)),
+         "release", "coda"),
+    Case("a baseline that serves already and is unhealthy is refused",
+         (marked("unadapted", 0.1, **SICK), candidate("coda", 0.0)), "refuse", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*CASES, *WITH_INCUMBENT], ids=lambda case: case.name)
 def test_situations(case: Case) -> None:
     report = run(*case.candidates)
+    named = [item.name for item in case.candidates if item.incumbent]
+    assert report.incumbent == (named[0] if named else None)
     assert (report.outcome, report.chosen) == (case.outcome, case.chosen)
     for words in (*case.says, "lab_b/2026_01"):
         assert words in report.sentence
@@ -160,6 +236,64 @@ def test_raising_the_chosen_candidates_numbers_never_costs_it_the_choice(
     second = run(BASE, *(raised if other.name == raised.name else other for other in before))
     if first.chosen == names[which]:
         assert second.chosen == names[which]
+
+
+@given(
+    LEVELS, st.floats(-0.2, 0.6), st.integers(0, 4), st.lists(st.floats(0, 0.5), min_size=24, max_size=24),
+    st.integers(0, 9),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_with_an_incumbent_raising_what_serves_never_costs_it_the_choice(
+    levels: list[float], incumbent: float, which: int, rises: list[float], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    names = ("unadapted", "incumbent", "aligned", "coda", "coda+aligned")
+    places = dict(zip(names, (0.1, incumbent, *levels), strict=True))
+    noises = {name: rng.normal(0, 0.15, 24) for name in names}
+    first = run(*(candidate(name, places[name], noise=noises[name]) for name in names))
+    noises[names[which]] = noises[names[which]] + np.array(rises)
+    second = run(*(candidate(name, places[name], noise=noises[name]) for name in names))
+    if first.chosen == names[which]:
+        assert second.chosen == names[which]
+        assert second.outcome == first.outcome
+
+
+@given(LEVELS, st.floats(-0.2, 0.6), st.integers(0, 9))
+@settings(max_examples=80, deadline=None)
+def test_nothing_replaces_a_healthy_incumbent_without_a_clear_gain_over_it_or_over_what_beats_it(
+    levels: list[float], incumbent: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    names = ("aligned", "coda", "coda+aligned")
+    others = [candidate(n, level, noise=rng.normal(0, 0.1, 24)) for n, level in zip(names, levels, strict=True)]
+    report = run(BASE, candidate("incumbent", incumbent, noise=rng.normal(0, 0.1, 24)), *others)
+    scores = {score.name: score for score in report.candidates}
+
+    def clear(name: str) -> bool:
+        gain = scores[name].gain_over_incumbent
+        return gain is not None and gain.value > 0 and gain.low is not None and gain.low >= 0
+
+    assert scores["incumbent"].gain_over_incumbent is None
+    if report.outcome == "keep_incumbent":
+        assert report.chosen == "incumbent"
+        assert not clear("unadapted")
+    else:
+        assert clear(report.chosen or "") or clear("unadapted")
+
+
+def test_an_incumbent_kept_for_lack_of_a_clear_gain_is_told_of_the_higher_mean() -> None:
+    report = run(BASE, candidate("incumbent", 0.3), candidate("coda", 0.33, noise=UNCLEAR))
+    assert any("coda has a higher mean gain" in line and "what served before stays" in line for line in report.advice)
+
+
+def test_more_than_a_clear_gain_over_the_incumbent_may_be_asked_for() -> None:
+    candidates = (BASE, candidate("incumbent", 0.3), candidate("coda", 0.35))
+    assert run(*candidates).chosen == "coda"
+    strict = POLICY.model_copy(update={"min_lower_incumbent": 0.1})
+    assert run(*candidates, policy=strict).chosen == "incumbent"
+    lenient = POLICY.model_copy(update={"min_lower_incumbent": -1.0})
+    unclear = (BASE, candidate("incumbent", 0.3), candidate("coda", 0.33, noise=UNCLEAR))
+    assert run(*unclear, policy=lenient).chosen == "coda"
 
 
 @given(LEVELS, st.integers(0, 9))

@@ -1,5 +1,6 @@
 """The whole loop at the smallest size: a trained source and new batches, on embedded services."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,14 +37,31 @@ class Loop:
     def settings(self) -> Settings:
         return self.services.settings
 
-    def deliver(self, laboratory: str, batch: str, plates: int = 2, broken: tuple[str, ...] = ()) -> str:
-        """Upload a batch as a producer would, and return the address of its manifest."""
+    def deliver(
+        self,
+        laboratory: str,
+        batch: str,
+        plates: int = 2,
+        broken: tuple[str, ...] = (),
+        change: Callable[[Path], None] | None = None,
+    ) -> str:
+        """Upload a batch as a producer would, and return the address of its manifest.
+
+        Args:
+            laboratory: Laboratory, which is the source.
+            batch: Name of the batch.
+            plates: How many plates.
+            broken: Kinds of `coda.simulation.broken`.
+            change: Called with the batch folder before it is uploaded.
+        """
         experiment = plan_experiment(3, DESIGN)
         names = [f"{laboratory}_{batch}_p{number}" for number in range(1, plates + 1)]
         out = self.folder / "plates"
         simulate_batch(experiment, laboratory, batch, names, out, workers=1)
         if broken:
             break_batch(out / laboratory / batch, broken, 0)
+        if change is not None:
+            change(out / laboratory / batch)
         write_labels(experiment, self.folder / "labels.csv")
         landing = store_for(self.settings.landing, self.settings)
         prefix = f"{laboratory}/{batch}"

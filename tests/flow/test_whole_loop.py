@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 
 import pandas as pd
 import pytest
@@ -10,27 +9,12 @@ import pytest
 from coda.contracts import GateReport
 from coda.errors import CodaError
 from coda.local.arrival import run_until_settled
-from coda.local.services import EmbeddedServices
 from coda.registry.releases import ReleaseLog
 from coda.registry.versions import list_versions
 from coda.storage.data_registry import list_batches
 from coda.storage.objects import store_for
-from tests.flow.loop import Loop, smoke_params
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def loop(tmp_path_factory, root):
-    before = dict(os.environ)
-    folder = tmp_path_factory.mktemp("loop")
-    with EmbeddedServices(folder / "services") as services:
-        found = Loop(folder, services, smoke_params(root))
-        outcome = found.train()
-        assert outcome.outcome == "released", outcome.sentence
-        yield found
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")

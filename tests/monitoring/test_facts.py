@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -68,6 +69,16 @@ def test_predictions_are_judged_on_treated_fields_only(inputs, run):
     before = inputs.candidates.predictions["unadapted"].set_index("image_id").loc[treated["image_id"], "predicted"]
     changed = np.mean(before.to_numpy() != treated["predicted"].to_numpy())
     assert found["coda_prediction_changed_share",] == pytest.approx(changed)
+
+
+def test_changed_answers_are_compared_by_mechanism_and_not_by_place(inputs):
+    table = inputs.predictions["field"]
+    reordered = table[
+        [*(name for name in table.columns if not name.startswith("p_")), *(f"p_{c}" for c in CLASSES[::-1])]
+    ]
+    before = {**inputs.candidates.predictions, "unadapted": reordered}
+    same = replace(inputs, candidates=replace(inputs.candidates, predictions=before))
+    assert numbers(same)["coda_prediction_changed_share",] == 0
 
 
 def test_the_gate_and_the_adaptation_are_told(inputs):

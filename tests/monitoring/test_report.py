@@ -18,7 +18,8 @@ from report_inputs import (
     write_run,
 )
 
-from coda.contracts import STAINS, QuarantinedField
+from coda.contracts import STAINS, GateReport, QuarantinedField
+from coda.contracts.gate import Measure
 from coda.errors import ContractError
 from coda.monitoring.report import gather, headline, write_report
 from coda.monitoring.report.composites import composite, read_examples
@@ -192,6 +193,31 @@ def test_each_decision_has_its_sentence(tmp_path, outcome, tone, words):
     verdict = headline(gather(run.dataset, gate=run.gate))
     assert verdict.tone == tone
     assert words in verdict.sentence
+
+
+def test_what_serves_already_has_its_row_its_gain_and_its_embedding(tmp_path, demo_params):
+    run = write_run(tmp_path, outcome="keep_incumbent")
+    gate = GateReport.read(run.gate)
+    over = Measure(value=-0.07, low=-0.11, high=-0.03, n=10)
+    own = gate.candidates[3].model_copy(update={"name": "incumbent"})
+    others = tuple(score.model_copy(update={"gain_over_incumbent": over}) for score in gate.candidates)
+    kept = {"candidates": (*others, own), "incumbent": "incumbent", "chosen": "incumbent"}
+    gate.model_copy(update=kept).write(run.gate)
+    (run.candidates / "coda+aligned").rename(run.candidates / "incumbent")
+    page = write_report(run.dataset, tmp_path / "r.html", params=demo_params, run_id="r", **run.arguments())
+    read = Reader(page.path)
+    assert "Gain over what serves now" in read.text
+    assert "model that serves this laboratory now" in read.text
+    assert "-0.07" in read.text.replace("\N{MINUS SIGN}", "-")
+    assert any("as served" in image.get("alt", "") for image in read.images)
+    assert "the earlier model keeps serving" in page.sentence
+
+
+def test_going_back_to_the_model_without_adaptation_is_said(tmp_path):
+    run = write_run(tmp_path)
+    back = {"chosen": "unadapted", "incumbent": "incumbent"}
+    GateReport.read(run.gate).model_copy(update=back).write(run.gate)
+    assert "the model without adaptation was released" in headline(gather(run.dataset, gate=run.gate)).sentence
 
 
 def test_a_batch_without_remarks_is_simply_usable(tmp_path):

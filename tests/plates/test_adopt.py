@@ -108,8 +108,8 @@ def test_a_real_jump_field_goes_through_its_load_data(shared_data, small_params,
 
 def test_rxrx1_fields_keep_their_eight_bits_and_incomplete_sites_are_set_aside(shared_data, small_params, tmp_path):
     folder = shared_data / "images/rxrx1/train/U2OS-01"
-    manifest, remarks = adopt("rxrx1", folder, tmp_path / "in", who(pixel_size_um=1.3))
-    assert "Plate U2OS-01_Plate1: 1 of 2 fields lack a stain." in remarks
+    manifest, remarks = adopt("rxrx1", folder, tmp_path / "in", who(pixel_size_um=0.65))
+    assert "Plate U2OS-01_Plate1: 1 of 2 fields lack a stain (well B02 site 2: Mito)." in remarks
     assert BatchManifest.read(manifest).instrument.bit_depth == 8
     params = small_params("quality.plate_quorum=0.5", "ingest.scaling_factor=1.0")
     (report,) = ingest([str(manifest)], tmp_path / "out", params=params, settings=SETTINGS)

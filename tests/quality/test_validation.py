@@ -109,6 +109,11 @@ def problem(batch: object, plate: str) -> None:
     batch.problems.append(fault)
 
 
+def other_cells(batch: object, plate: str) -> None:
+    for name in [name for name in batch.index if name.startswith("QC_corr") and "Mito" in name]:
+        batch.change(name, 0.05, plate)
+
+
 CRITICAL = {
     "lost": (lose_wells, "plates_are_complete_enough", ["42 of 48", "87.5 %"]),
     "unmapped": (unmap, "imaged_wells_are_mapped", ["B03"]),
@@ -125,6 +130,7 @@ CRITICAL = {
     "saturated": (set_to("QC_saturation_ER", 0.2), "pictures_are_not_saturated", ["ER", "20 %"]),
     "black": (set_to("QC_near_black_RNA", 1.0), "pictures_are_not_black", ["RNA", "100 %"]),
     "unstained": (set_to("QC_snr_Mito", 3.5), "stains_can_be_seen", ["Mito", "3.5"]),
+    "elsewhere": (other_cells, "stains_show_the_same_cells", ["Mito", "other things", "0.05"]),
     "blurred": (set_to("QC_focus_AGP", -11.0), "focus_is_plausible", ["AGP", "-11"]),
     "empty": (set_to("QC_cells_DNA", 0.0), "cells_are_there", ["0 nuclei"]),
 }
@@ -200,7 +206,9 @@ def test_a_batch_below_its_quorum_is_refused_whole(make_batch: Callable, judge: 
     assert report.verdict == "refused"
     assert report.refused
     assert report.fields_accepted == 0
-    assert report.sentence.startswith("Batch lab_x/b1 was refused: 2 of 3 plates cannot be used. Plate p1: 100 % of")
+    assert report.sentence.startswith(
+        "Batch lab_x/b1 was refused: 2 of 3 plates cannot be used. Plates p1, p3: 100 % of"
+    )
     assert "What to do: Check the microscope's log" in report.sentence
     assert "enough_plates_are_left" in failed(report, "critical")
     assert len(pd.read_parquet(tmp_path / "ds/lab_x/b1/index.parquet")) == 0

@@ -178,6 +178,40 @@ def test_the_incumbent_stays(loop: Loop, outcome: str) -> None:
     assert len(list_versions(loop.settings)) == 3
 
 
+def test_the_baseline_takes_over_from_an_incumbent_that_is_not_fit(loop: Loop) -> None:
+    base = loop.train()
+    loop.adapt("release", "coda", "adapt-1")
+    versions = len(list_versions(loop.settings))
+    record = loop.adapt("release", "unadapted", "adapt-2")
+    assert (record.method, record.alignment, record.extractor) == ("unadapted", "none", base.extractor)
+    assert record.head.digest == artifact.folder_digest(loop.trained.heads / "none")
+    assert loop.serves("lab_b") == "adapt-2"
+    assert len(list_versions(loop.settings)) == versions
+
+
+def test_an_incumbent_made_for_another_source_stays_too(loop: Loop) -> None:
+    first = loop.train("train-1")
+    promote(first, "lab_b", by="Ada", reason="same microscope", settings=loop.settings)
+    folder = loop.candidates("adapt-1")
+    first.write(folder / "incumbent_release.json")
+    loop.metrics = {"none_accuracy_field": 0.9}
+    assert loop.train("train-2").release_id == "train-2"
+    assert loop.adapt("keep_incumbent", "incumbent") == first
+    assert (loop.serves("lab_b"), loop.serves("lab_a")) == ("train-1", "train-2")
+
+
+def test_a_pointer_that_was_moved_meanwhile_stays_moved(loop: Loop) -> None:
+    loop.train()
+    first = loop.adapt("release", "aligned", "adapt-1")
+    second = loop.adapt("release", "coda", "adapt-2")
+    second.write(loop.candidates("adapt-3") / "incumbent_release.json")
+    rollback("lab_b", by="Ada", reason="worse", settings=loop.settings)
+    draft = loop.register_adaptation("keep_incumbent", "incumbent", "adapt-3")
+    assert ReleaseRecord.read(draft) == second
+    assert loop.release(draft, "adapt-3") == first
+    assert loop.serves("lab_b") == "adapt-1"
+
+
 def test_a_new_source_that_keeps_its_incumbent_gets_the_base_and_the_raw_head(loop: Loop) -> None:
     base = loop.train()
     record = loop.adapt("keep_incumbent", "unadapted")

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from coda.errors import ConfigError
+from coda.evaluation.accuracy import accuracy
 from coda.networks.extractor import new_extractor
 from coda.training.groups import group_statistics, standardise_groups
 from coda.training.head import Plateau, TokenSet, train_head
 from coda.training.labels import LabelList
 from coda.training.material import prepare_material
-from coda.training.scores import accuracy, by_well, macro_f1
 from coda.training.split import held_out
 from coda.training.tokens import extract_tokens, field_features, field_probabilities, random_crop_tokens
 
@@ -44,7 +44,7 @@ def test_the_weights_of_the_best_validation_are_kept(tiny):
     check = token_set(1)
     result = learn(params, lambda _epoch: token_set(0), check)
     found = field_probabilities(result.head, check.tokens.transpose(0, 1), params)
-    assert accuracy(found, check.codes) == pytest.approx(result.accuracy)
+    assert accuracy(found, check.codes).value == pytest.approx(result.accuracy)
     assert result.accuracy == max(entry["validation_accuracy"] for entry in result.log)
 
 
@@ -146,21 +146,3 @@ def test_last_batches_by_name_are_held_out_of_each_source(make_table):
     assert held_out(table, 1).tolist() == [False, False, True, False, True, True]
     with pytest.raises(ConfigError, match="source b: found 2 batch"):
         held_out(table, 2)
-
-
-def test_scores_against_sklearn():
-    from sklearn.metrics import f1_score
-
-    rng = np.random.default_rng(0)
-    probabilities, codes = rng.random((200, 5)), rng.integers(0, 5, 200)
-    expected = f1_score(codes, probabilities.argmax(1), average="macro")
-    assert macro_f1(probabilities, codes) == pytest.approx(expected)
-    assert accuracy(probabilities, codes) == (probabilities.argmax(1) == codes).mean()
-
-
-def test_a_wells_probability_is_the_mean_of_its_fields(make_table):
-    table = make_table(4, Batch="b", Plate="p", Well=["A01", "A02", "A01", "A02"])
-    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.4, 0.6]])
-    means, codes = by_well(probabilities, np.array([0, 1, 0, 1]), table)
-    np.testing.assert_allclose(means, [[0.5, 0.5], [0.3, 0.7]])
-    assert codes.tolist() == [0, 1]

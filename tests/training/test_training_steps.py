@@ -79,6 +79,10 @@ def test_pretrain_train_head_evaluate(place, tiny, capsys):
     predicted = rows[["p_moa_0", "p_moa_1"]].idxmax(axis=1)
     known = truth.notna()
     assert found["standardise_accuracy_field"] == pytest.approx((predicted[known] == truth[known]).mean())
+    wells = rows[known].assign(truth=truth[known]).groupby(["Metadata_Plate", "Metadata_Well"])
+    means, names = wells[["p_moa_0", "p_moa_1"]].mean(), wells["truth"].first()
+    assert found["standardise_accuracy_well"] == pytest.approx((means.idxmax(axis=1) == names).mean())
+    assert found["wells"] == len(means)
     assert found["fields"] == known.sum() == 12
 
 

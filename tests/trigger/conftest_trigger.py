@@ -113,6 +113,9 @@ class Cluster:
             self.started.append(request.run_id)
             self.store.delete(f"runs/{request.run_id}/failure.json")
 
+    def last_words(self, run_id):
+        return f"the last line of {run_id}"
+
     def alive(self, run_id):
         return run_id in self.live
 
@@ -121,10 +124,10 @@ class Cluster:
 
     def end(self, run_id, outcome="released"):
         self.live.discard(run_id)
-        if outcome in {"transient", "lasting"}:
+        if outcome in {"transient", "lasting", "unusable"}:
             failure = {
-                "step": "adapt", "error": "E", "exit_code": 75 if outcome == "transient" else 3, "message": "It broke.",
-                "problems": [],
+                "step": "ingest" if outcome == "unusable" else "adapt", "error": "E",
+                "exit_code": 75 if outcome == "transient" else 3, "message": "It broke.", "problems": [],
             }  # fmt: skip
             self.store.put(f"runs/{run_id}/failure.json", json.dumps(failure).encode())
         elif outcome != "vanished":

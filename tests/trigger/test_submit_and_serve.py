@@ -153,6 +153,31 @@ def test_service_lives_through_a_store_that_is_away(settings, demo_params, monke
     assert healthy[0] == 200
 
 
+def test_the_end_of_the_output_stands_in_for_a_missing_reason(submitter, tmp_path):
+    assert submitter.last_words("never-ran") == ""
+    folder = tmp_path / "work" / "run-1"
+    folder.mkdir(parents=True)
+    (folder / "trigger.txt").write_text("one\n\n" + "\n".join(f"line {number}" for number in range(9)) + "\n")
+    assert submitter.last_words("run-1") == "line 5 / line 6 / line 7 / line 8"
+
+
+def test_what_steps_of_this_machine_wrote_is_scraped_here(settings, demo_params, tmp_path):
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "job.prom").write_text(
+        "# HELP coda_fields_accepted Fields.\n# TYPE coda_fields_accepted gauge\ncoda_fields_accepted 7\n"
+    )
+    here = settings.model_copy(update={"metrics_dir": str(tmp_path / "metrics")})
+    service = TriggerService(Trigger(here, Immediate(None), params=demo_params))
+    loop = threading.Thread(target=service.serve)
+    loop.start()
+    status, body = get(service.port, "/metrics")
+    service.stop()
+    loop.join(30)
+    assert status == 200
+    assert "coda_fields_accepted 7.0" in body
+    assert "coda_trigger_queue_length" in body
+
+
 def test_taken_port_is_a_clear_error(settings, demo_params):
     trigger = Trigger(settings, Immediate(None), params=demo_params)
     first = TriggerService(trigger)

@@ -69,11 +69,32 @@ def test_incomplete_batch_waits_with_the_missing_files_named(platform, make):
     assert state.state == "landed"
     text = " ".join(state.reasons)
     assert "waits for 3 file(s)" in text
-    assert "map.csv: found 2 bytes; expected 3 bytes" in text
-    assert "a b/im+1.tif: found nothing" in text
+    assert "plate p1: found 2 of 3 files absent (load.csv, a b/im+1.tif)" in text
+    assert "1 of 3 files with another size (map.csv has 2 bytes instead of 3)" in text
     deliver(platform.landing, manifest=False)
     (handled,) = trigger.run_once()
     assert handled.state == "released"
+
+
+def test_batch_whose_files_never_come_is_judged_as_it_is_and_the_ledger_says_so(platform, make):
+    cluster = Immediate(platform.store, "refused")
+    deliver(platform.landing, files=False)
+    platform.landing.put("lab_b/b1/map.csv", b"abc")
+    assert make(cluster).run_once() == []
+    (handled,) = make(cluster, pace=Pace(patience_s=0.0, tick_s=0.0)).run_once()
+    assert handled.state == "refused"
+    (entry,) = Ledger(platform.store).entries("lab_b")
+    (claimed,) = [state for state in entry.states if state.state == "claimed"]
+    assert "2 file(s) of the manifest did not come within 0 s; what is there is judged as it is" in claimed.reasons[0]
+    assert "plate p1: found 2 of 3 files absent (load.csv, a b/im+1.tif)" in claimed.reasons[1]
+
+
+def test_plate_of_which_nothing_came_is_named_in_one_line(platform, make):
+    deliver(platform.landing, files=False)
+    make(Immediate(platform.store)).run_once()
+    (state,) = Ledger(platform.store).newest()
+    assert len(state.reasons) == 2
+    assert "plate p1: found none of its 3 files" in state.reasons[1]
 
 
 def test_files_without_a_manifest_start_nothing(platform, make):
@@ -174,6 +195,30 @@ def test_lasting_failure_is_not_tried_again_until_a_person_asks(platform, make):
     assert len(set(cluster.started)) == 1
 
 
+def test_delivery_that_a_step_cannot_read_is_refused_and_no_failure(platform, make):
+    deliver(platform.landing)
+    trigger = make(Immediate(platform.store, "unusable"))
+    (handled,) = trigger.run_once()
+    assert (handled.state, handled.reasons) == ("refused", ("It broke.",))
+    assert trigger.metrics.registry.get_sample_value("coda_trigger_dead_letters") == 0
+    assert trigger.run_once() == []
+
+
+def test_end_of_a_run_that_cannot_be_read_now_is_read_at_the_next_look(platform, make):
+    deliver(platform.landing)
+    cluster = Cluster(platform.store)
+    trigger = make(cluster)
+    trigger.look()
+    trigger.advance()
+    (run_id,) = cluster.live
+    cluster.end(run_id)
+    platform.disk.countdown, platform.disk.how = 0, "away-before"
+    with pytest.raises(TransientError):
+        trigger.advance()
+    trigger.advance()
+    assert words(platform)[-1] == "released"
+
+
 def test_submitter_that_is_away_loses_nothing(platform, make):
     deliver(platform.landing)
     cluster = Cluster(platform.store)
@@ -196,7 +241,10 @@ def test_submitter_that_is_not_configured_is_for_a_person(platform, make):
 
     deliver(platform.landing)
     (handled,) = make(Unconfigured(platform.store)).run_once()
-    assert (handled.state, handled.reasons) == ("failed", ("Kubeflow Pipelines is not configured.",))
+    assert handled.state == "failed"
+    assert handled.reasons == (
+        "Kubeflow Pipelines is not configured.", "When this is put right: coda ledger retry lab_b/b1",
+    )  # fmt: skip
 
 
 def test_one_run_a_source_and_so_many_in_all(platform, make):

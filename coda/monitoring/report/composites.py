@@ -79,16 +79,15 @@ def draw_examples(examples: Examples, fields: int = 2) -> ExamplePictures:
         pair = [
             from_pixels(
                 composite(images[row], examples.channels),
-                f"Plate {examples.plate}, well {name}, {when} illumination correction, stains "
-                f"{', '.join(examples.channels)} in colour",
+                f"Plate {examples.plate}, well {name}, {when}, stains {', '.join(examples.channels)} in colour",
             )
-            for when, images in (("before", examples.before), ("after", examples.after))
+            for when, images in (("as delivered", examples.before), ("as stored", examples.after))
         ]
         drawn.append((name, pair[0], pair[1]))
     strip = from_pixels(
         stain_strip(examples.before[0], examples.after[0]),
         f"Plate {examples.plate}, well {examples.names[0]}: each stain alone, {', '.join(examples.channels)} from left "
-        "to right, before correction above and after below",
+        "to right, as delivered above and as stored below",
     )
     return ExamplePictures(examples.plate, tuple(drawn), strip, examples.channels)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from coda.evaluation.levels import well_features
 from coda.monitoring.report.pictures import COLOURS, GREY, MARKERS, Picture, figure, from_figure, style
 
-WORDS = {"before": "Before adaptation", "after": "After adaptation", "served": "As released"}
+WORDS = {"before": "Before adaptation", "after": "After adaptation", "served": "As served"}
 MOST = 8
 
 

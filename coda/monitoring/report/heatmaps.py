@@ -79,6 +79,8 @@ def _draw(index: pd.DataFrame, column: str, words: str, plates: Sequence[str], w
     maps = [plate_matrix(by_plate.get(plate, empty), column, wells) for plate in plates]
     seen = np.concatenate([matrix[np.isfinite(matrix)] for matrix in maps])
     low, high = (float(value) for value in np.percentile(seen, [1, 99])) if len(seen) else (0.0, 1.0)
+    if high - low < 1e-6 * max(abs(low), 1e-6):  # one well, or equal wells: no scale could tell them apart
+        low, high = low - 0.05 * max(abs(low), 1e-6), high + 0.05 * max(abs(high), 1e-6)
     canvas, corners = _side_by_side(maps)
     inch = _WIDTH_IN / max(canvas.shape[1], 4 * FORMATS[wells][1])  # one plate must not fill the page
     wide, tall = canvas.shape[1] * inch, canvas.shape[0] * inch
@@ -88,7 +90,7 @@ def _draw(index: pd.DataFrame, column: str, words: str, plates: Sequence[str], w
         axis = drawn.add_axes((0.0, 0.0, wide / size[0], tall / size[1]))
         axis.set_axis_off()
         colours = mpl.colormaps["viridis"].with_extremes(bad=(0, 0, 0, 0))
-        shown = axis.imshow(canvas, vmin=low, vmax=max(high, low + 1e-9), cmap=colours, interpolation="nearest")
+        shown = axis.imshow(canvas, vmin=low, vmax=high, cmap=colours, interpolation="nearest")
         for plate, matrix, (top, left) in zip(plates, maps, corners, strict=True):
             _frame(axis, plate, matrix.shape, top, left)
         bar = drawn.add_axes(((wide + 0.08) / size[0], 0.12, 0.14 / size[0], 0.7))

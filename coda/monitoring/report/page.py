@@ -156,7 +156,7 @@ def _batch_section(
 ) -> dict[str, Any]:
     manifest = batch.manifest
     delivered = [plate.plate for plate in manifest.plates]
-    seen = set(batch.index["Metadata_Plate"].astype(str)) if len(batch.index) else set()
+    seen = set(batch.seen["Metadata_Plate"].astype(str)) if len(batch.seen) else set()
     shown = [plate for plate in delivered if plate in seen][:MAX_PLATES] if pictured else []
     failed = tables.failed_checks(batch)
     return {
@@ -170,10 +170,11 @@ def _batch_section(
         "quarantined": batch.quality.quarantined if batch.quality else (),
         "notes": batch.ingest.notes if batch.ingest else (),
         "problems": [] if failed or not batch.ingest else list(batch.ingest.problems),
+        "corrected": tables.corrected_plates(batch),
         "examples": [draw_examples(examples) for examples in read_examples(batch.folder, MAX_PLATES)]
         if pictured
         else [],
-        "heat_maps": draw_heat_maps(batch.index, shown, manifest.plate_wells),
+        "heat_maps": draw_heat_maps(batch.seen, shown, manifest.plate_wells),
         "not_shown": len(seen) - len(shown),
         "acquisition": tables.acquisition_rows(summary, history),
         "drift": tables.drift_rows(summary, history),

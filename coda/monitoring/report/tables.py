@@ -11,7 +11,6 @@ from coda.contracts import GateReport, ReleaseRecord, StepRecord
 from coda.evaluation.levels import TREATED, classes_of
 from coda.evaluation.measures import MEASURES
 from coda.monitoring.acquisition import STATISTICS
-from coda.monitoring.facts import negcon_wells
 from coda.monitoring.history import BatchSummary, accepted, acquisition_z
 from coda.monitoring.inputs import BatchInputs
 from coda.monitoring.report.pictures import COLOURS
@@ -20,6 +19,7 @@ from coda.plates.layout import FORMATS, parse_well, row_name
 SEVERITY_WORDS = {"critical": "must be corrected", "warning": "look closer", "info": "for information"}
 
 CANDIDATE_WORDS = {
+    "incumbent": "model that serves this laboratory now",
     "unadapted": "earlier model, unchanged",
     "aligned": "earlier model, features standardised for this batch",
     "coral": "earlier model, features matched to the training laboratory",
@@ -32,7 +32,7 @@ CANDIDATE_WORDS = {
 def plate_rows(batch: BatchInputs) -> list[dict[str, Any]]:
     """Return one row a plate: what was expected, used and set aside, and why a plate was refused."""
     outcomes = {plate.plate: plate for plate in batch.ingest.plates} if batch.ingest else {}
-    controls = negcon_wells(batch)
+    controls = _controls(batch)
     refused = set(batch.quality.plates_refused) if batch.quality else set()
     rows = []
     for entry in batch.manifest.plates:
@@ -57,8 +57,27 @@ def plate_rows(batch: BatchInputs) -> list[dict[str, Any]]:
     return rows
 
 
+def _controls(batch: BatchInputs) -> dict[str, int]:
+    """Return the imaged negative-control wells of each plate, refused or not: too few may be why it was refused."""
+    if batch.seen.empty:
+        return {}
+    marked = batch.seen.assign(control=batch.seen["Metadata_Well"].where(batch.seen["Metadata_pert_type"] == "negcon"))
+    return {str(plate): int(count) for plate, count in marked.groupby("Metadata_Plate")["control"].nunique().items()}
+
+
+def corrected_plates(batch: BatchInputs) -> set[str]:
+    """Return the plates whose images were corrected for uneven light."""
+    outcomes = batch.ingest.plates if batch.ingest else ()
+    return {outcome.plate for outcome in outcomes if outcome.illumination == "estimated"}
+
+
 def _illumination(origin: str) -> str:
-    words = {"estimated": "corrected", "off": "switched off", "too_few_fields": "too few fields", "none": "none"}
+    words = {
+        "estimated": "corrected",
+        "off": "correction switched off",
+        "too_few_fields": "not corrected (too few fields)",
+        "none": "none",
+    }
     return words.get(origin, origin)
 
 
@@ -140,9 +159,11 @@ def _gate_table(gate: GateReport, names: Sequence[str]) -> dict[str, Any]:
                 "words": candidate_words(score.name),
                 "chosen": score.name == gate.chosen,
                 "baseline": score.name == gate.baseline,
+                "incumbent": score.name == gate.incumbent,
                 "healthy": score.healthy,
                 "reasons": score.health_reasons,
                 "gain": score.gain,
+                "gain_over_incumbent": score.gain_over_incumbent,
                 "cells": [score.measures.get(name) for name in names],
             }
             for score in gate.candidates

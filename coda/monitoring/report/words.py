@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from coda.contracts import GateReport
 from coda.monitoring.inputs import ReportInputs
 
 Tone = Literal["good", "caution", "bad"]
@@ -79,9 +80,7 @@ def _judged(inputs: ReportInputs, names: str) -> Headline:
     warned = _warned(inputs)
     remark = "with remarks" if warned else "without remarks"
     if gate.outcome == "release":
-        fitted = (gate.chosen or "").startswith(("coda", "oda"))
-        done = "a model fitted to this batch" if fitted else "the earlier model, with its view aligned to this batch,"
-        done += " was released, and its predictions are below"
+        done = f"{_released_words(gate)} was released, and its predictions are below"
     else:
         done = "no fitted model was clearly better, so the earlier model keeps serving; its predictions are below"
     return Headline(
@@ -90,6 +89,14 @@ def _judged(inputs: ReportInputs, names: str) -> Headline:
         f"{names} passed quality control {remark}; {done}.",
         "Read the warnings before using the predictions." if warned else "The predictions can be used.",
     )
+
+
+def _released_words(gate: GateReport) -> str:
+    if gate.chosen == gate.baseline:
+        return "what served before does not fit this batch, so the model without adaptation"
+    if (gate.chosen or "").startswith(("coda", "oda")):
+        return "a model fitted to this batch"
+    return "the earlier model, with its view aligned to this batch,"
 
 
 def _warned(inputs: ReportInputs) -> bool:

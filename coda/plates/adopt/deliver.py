@@ -17,13 +17,18 @@ from coda.contracts.manifest import MANIFEST_NAME, STAINS, BatchManifest, FileEn
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt import listed, phenix, rxrx1
 from coda.plates.adopt.found import FoundField, FoundPlate
-from coda.plates.layout import format_of, well_name
-from coda.plates.plate_map import COLUMNS
+from coda.plates.layout import FORMATS, fits, format_of, well_name
+from coda.plates.plate_map import COLUMNS, UNKNOWN_TREATMENT
 from coda.plates.tables import UnreadableTableError, read_table
 
 Layout = Literal["phenix", "load_data", "rxrx1"]
 
 LAYOUTS = {"phenix": phenix.find_plates, "load_data": listed.find_plates, "rxrx1": rxrx1.find_plates}
+
+
+_PIXEL_REMEDY = (
+    "Give --pixel-size: camera pixel times binning, divided by the magnification (6.5 um binned by 2 at 20x: 0.65)."
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Identity:
         modality: Widefield or confocal; from the instrument's files when None.
         pixel_size_um: Edge of a raw pixel; from the instrument's files when None.
         bit_depth: Bits of the grey values; from the instrument's files when None, else 16.
+        plate_wells: Wells of the plate format; from the instrument's files when None, else the smallest that fits.
         plate_map: CSV with the wells of all plates; without one the treatments are unknown.
         channels: Channel name -> stain, added to what the layout knows.
         created_at: When the batch was delivered; now when None.
@@ -48,6 +54,7 @@ class Identity:
     modality: Literal["widefield", "confocal"] | None = None
     pixel_size_um: float | None = None
     bit_depth: int | None = None
+    plate_wells: int | None = None
     plate_map: Path | None = None
     channels: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
@@ -76,6 +83,7 @@ def adopt(layout: Layout, folder: Path, out: Path, identity: Identity) -> tuple[
     stains = tuple(stain for stain in STAINS if any(stain in item.files for p in plates for item in p.fields))
     entries = [_write_plate(target, plate, maps[plate.plate], stains) for plate in plates]
     first = plates[0]
+    wells = identity.plate_wells or first.wells or _smallest(plates)
     manifest = BatchManifest.model_validate(
         {
             "source": identity.source,
@@ -89,11 +97,20 @@ def adopt(layout: Layout, folder: Path, out: Path, identity: Identity) -> tuple[
                 "bit_depth": identity.bit_depth or first.bit_depth or 16,
             },
             "channels": stains,
-            "plate_wells": first.wells or format_of([item.place for plate in plates for item in plate.fields]),
+            "plate_wells": wells,
             "plates": tuple(entries),
         }
     )
-    return manifest.write(target / MANIFEST_NAME), _remarks(plates, stains, identity)
+    remarks = _remarks(plates, stains, identity)
+    if identity.plate_wells is None and first.wells is None:
+        remarks.append(
+            f"Plate format: {wells} wells, the smallest that holds the imaged ones; if wrong, --plate-wells."
+        )
+    return manifest.write(target / MANIFEST_NAME), remarks
+
+
+def _smallest(plates: Sequence[FoundPlate]) -> int:
+    return format_of([item.place for plate in plates for item in plate.fields])
 
 
 def _check(plates: Sequence[FoundPlate], identity: Identity, folder: Path) -> None:
@@ -105,13 +122,27 @@ def _check(plates: Sequence[FoundPlate], identity: Identity, folder: Path) -> No
     ]  # fmt: skip
     first = plates[0]
     if identity.pixel_size_um is None and first.pixel_size_um is None:
-        problems.append(Problem(str(folder), "no pixel size", "micrometres a pixel", "Give --pixel-size."))
+        problems.append(Problem(str(folder), "no pixel size", "micrometres a pixel", _PIXEL_REMEDY))
     if identity.modality is None and first.modality is None:
         problems.append(Problem(str(folder), "no modality", "widefield or confocal", "Give --modality."))
+    problems += _format_problems(plates, identity.plate_wells)
     unknown = sorted(set(identity.channels.values()) - set(STAINS))
     if unknown:
         problems.append(Problem("--channel", ", ".join(unknown), f"stains among {', '.join(STAINS)}", "Correct it."))
     raise_if_any(ContractError, f"{folder} cannot be adopted.", problems)
+
+
+def _format_problems(plates: Sequence[FoundPlate], wells: int | None) -> list[Problem]:
+    if wells is None:
+        return []
+    if wells not in FORMATS:
+        formats = ", ".join(map(str, FORMATS))
+        return [Problem("--plate-wells", str(wells), f"one of {formats}", "Give the format of the plates.")]
+    outside = [item.place for plate in plates for item in plate.fields if not fits(item.place, wells)]
+    if not outside:
+        return []
+    found = f"{wells}, but images of well {well_name(*outside[0])}"
+    return [Problem("--plate-wells", found, "a format that has all imaged wells", "Give the format of the plates.")]
 
 
 def _plate_maps(plates: Sequence[FoundPlate], identity: Identity) -> dict[str, str]:
@@ -144,7 +175,7 @@ def _unknown_map(plate: FoundPlate) -> str:
     rows = []
     for place in sorted({item.place for item in plate.fields}):
         well = well_name(*place)
-        name = f"unknown:{plate.plate}:{well}"
+        name = f"{UNKNOWN_TREATMENT}{plate.plate}:{well}"
         rows.append([plate.plate, well, name, name, "trt", ""])
     return _csv(list(COLUMNS), rows)
 
@@ -209,16 +240,28 @@ def _remarks(plates: Sequence[FoundPlate], stains: Sequence[str], identity: Iden
     remarks = [f"Stains found: {', '.join(stains)}."]
     absent = [stain for stain in STAINS if stain not in stains]
     if absent:
-        remarks.append(f"Not found: {', '.join(absent)}; ingest needs ingest.channels without them.")
+        kept = ",".join(stains)
+        remarks.append(
+            f"Not found: {', '.join(absent)}. Ingest takes the plates with --set 'ingest.channels=[{kept}]' --set "
+            f"'extractor.channels=[{kept}]'; a model that reads an absent stain cannot be used on them."
+        )
     for plate in plates:
         remarks += [
-            f"Plate {plate.plate}: {count} images of channel {name!r} left out."
+            f"Plate {plate.plate}: {count} image{'s' if count != 1 else ''} of channel {name!r} left out."
             for name, count in sorted(plate.left_out.items())
         ]
         remarks += [f"Plate {plate.plate}: {note}." for note in plate.notes]
-        incomplete = sum(any(stain not in item.files for stain in stains) for item in plate.fields)
+        incomplete = [item for item in plate.fields if any(stain not in item.files for stain in stains)]
         if incomplete:
-            remarks.append(f"Plate {plate.plate}: {incomplete} of {len(plate.fields)} fields lack a stain.")
+            first = incomplete[0]
+            missing = ", ".join(stain for stain in stains if stain not in first.files)
+            where = f"well {well_name(*first.place)} site {first.site}: {missing}"
+            remarks.append(
+                f"Plate {plate.plate}: {len(incomplete)} of {len(plate.fields)} fields lack a stain ({where})."
+            )
     if identity.plate_map is None:
-        remarks.append("No plate map was given: every well counts as a treatment of its own, and none as a control.")
+        remarks.append(
+            "No plate map was given: every well counts as a treatment of its own, and none as a control. Validation "
+            "refuses plates without controls; give --plate-map (docs/data_contracts.md) when the wells are known."
+        )
     return remarks

@@ -1,6 +1,7 @@
 """A folder with a load_data table beside its images, of either generation."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +46,7 @@ def find_plates(folder: Path, channels: Mapping[str, str]) -> list[FoundPlate]:
             rows, where=str(path), plate=str(name), declared=declared, wells=1536, resolver=resolver
         )
         problems += faults
-        found.append(_plate(str(name), fields, images, left_out))
+        found.append(_plate(str(name), fields, images, left_out=left_out, settings=_settings(rows)))
     raise_if_any(ContractError, f"{path} cannot be adopted.", problems)
     return found
 
@@ -53,8 +54,12 @@ def find_plates(folder: Path, channels: Mapping[str, str]) -> list[FoundPlate]:
 def _table_of(folder: Path) -> Path:
     tables = sorted(item for item in folder.glob("*load_data*") if item.name.endswith(ENDINGS))
     if len(tables) != 1:
-        found = ", ".join(item.name for item in tables) or "none"
-        problem = Problem(str(folder), found, "one table named *load_data*", "Leave exactly one in the folder.")
+        found = ", ".join(item.name for item in tables) or f"no such table ({', '.join(ENDINGS)})"
+        remedy = "Leave exactly one in the folder."
+        if not tables:
+            remedy = "Write one: a row for each field with Metadata_Plate, Metadata_Well, Metadata_Site and, for each "
+            remedy += "stain, FileName_Orig<Stain> (docs/data_contracts.md)."
+        problem = Problem(str(folder), found, "one table named *load_data*", remedy)
         raise ContractError(f"{folder} cannot be adopted.", [problem])
     return tables[0]
 
@@ -75,10 +80,49 @@ def _with_stains(table: pd.DataFrame, channels: Mapping[str, str]) -> tuple[pd.D
     return table[list(kept)].rename(columns=kept), left_out
 
 
-def _plate(name: str, rows: Sequence[FieldRow], images: Mapping[str, Path], left_out: dict[str, int]) -> FoundPlate:
+@dataclass(frozen=True)
+class _Settings:
+    """What the instrument's export wrote beside the file names; None or empty where it did not."""
+
+    pixel_size_um: float | None
+    bit_depth: int | None
+    objective: str
+
+
+def _settings(rows: pd.DataFrame) -> _Settings:
+    """Read the columns that an export of Harmony (Opera Phenix, Operetta) adds: metres a pixel, largest value, lens."""
+    metres = _number(rows, "Metadata_ImageResolutionX")
+    largest = _number(rows, "Metadata_MaxIntensity")
+    lens = [_number(rows, f"Metadata_{name}") for name in ("ObjectiveMagnification", "ObjectiveNA")]
+    return _Settings(
+        pixel_size_um=metres * 1e6 if metres is not None and 1e-8 < metres < 2e-5 else None,
+        bit_depth=(int(largest) - 1).bit_length() if largest is not None and 256 <= largest <= 65536 else None,
+        objective=f"{lens[0]:g}x/{lens[1]:g}" if lens[0] is not None and lens[1] is not None else "",
+    )
+
+
+def _number(rows: pd.DataFrame, column: str) -> float | None:
+    """Return the one number that a column holds in all rows; None when it is absent or they differ."""
+    values = set(rows[column]) if column in rows else set()
+    try:
+        return float(values.pop()) if len(values) == 1 else None
+    except ValueError:
+        return None
+
+
+def _plate(
+    name: str, rows: Sequence[FieldRow], images: Mapping[str, Path], *, left_out: dict[str, int], settings: _Settings
+) -> FoundPlate:
     fields = []
     for row in rows:
         place = parse_well(row.well)
         if place is not None:
             fields.append(FoundField(place, row.site, {stain: images[path] for stain, path in row.files.items()}))
-    return FoundPlate(plate=safe_name(name), fields=tuple(fields), left_out=left_out)
+    return FoundPlate(
+        plate=safe_name(name),
+        fields=tuple(fields),
+        pixel_size_um=settings.pixel_size_um,
+        bit_depth=settings.bit_depth,
+        objective=settings.objective,
+        left_out=left_out,
+    )
