@@ -67,12 +67,9 @@ def adapt_and_serve(
     watched = {str(name): frozen for name, frozen in base.heads.items()}
     watched |= {INCUMBENT: incumbent.head} if incumbent else {}
     before = {name: weights_digest(frozen.head) for name, frozen in watched.items()}
-    services = {"base": serve(base.extractor, _ways(candidates, heads, "base"), fields, params)}
+    services = _serve_present(candidates, heads, base, incumbent, fields, params)
     digests, trained = {"base": base.extractor_digest}, None
-    if incumbent is not None and any(candidate.extractor == INCUMBENT for candidate in candidates):
-        ways = _ways(candidates, heads, INCUMBENT)
-        services[INCUMBENT] = serve(incumbent.extractor, ways, incumbent.fields or fields, params)
-        digests[INCUMBENT] = incumbent.extractor_digest
+    digests |= {INCUMBENT: incumbent.extractor_digest} if incumbent else {}
     if any(candidate.extractor == "adapted" for candidate in candidates):
         trained = adapt_extractor(
             base.state, fields, params, rung, seed=seed, checkpoints=checkpoints, report=report, should_stop=should_stop
@@ -88,6 +85,22 @@ def adapt_and_serve(
     _write_drift(out, fields, services, base, incumbent)
     write_candidates(out, final)
     return final
+
+
+def _serve_present(
+    candidates: Sequence[Candidate],
+    heads: Mapping[str, FrozenHead],
+    base: Base,
+    incumbent: Incumbent | None,
+    fields: FieldSet,
+    params: Params,
+) -> dict[str, Service]:
+    """Serve with the extractors that are there before any adaptation: the base's, and the incumbent's own."""
+    services = {"base": serve(base.extractor, _ways(candidates, heads, "base"), fields, params)}
+    ways = _ways(candidates, heads, INCUMBENT)
+    if incumbent is not None and ways:
+        services[INCUMBENT] = serve(incumbent.extractor, ways, incumbent.fields or fields, params)
+    return services
 
 
 def _described(

@@ -22,7 +22,7 @@ class Section(BaseModel):
 
 
 class Illumination(Section):
-    """Per-plate, per-channel illumination function (method section 4.1)."""
+    """Per-plate, per-channel illumination function (as DeepProfiler prepares it)."""
 
     enabled: bool
     down_scale_factor: Count
@@ -56,7 +56,7 @@ class Quality(Section):
 
 
 class Extractor(Section):
-    """The vision transformer that is adapted (method section 1.1)."""
+    """The vision transformer that is adapted (paper section 4)."""
 
     arch: str = Field(description="Any timm ViT by name.")
     channels: tuple[Stain, ...] = Field(min_length=1, description="Stains the network sees, in this order.")
@@ -66,7 +66,7 @@ class Extractor(Section):
 
 
 class Crops(Section):
-    """Multi-crop views (method sections 2.2 and 3.1); sizes in stored pixels."""
+    """Multi-crop views (paper section 4); sizes in stored pixels."""
 
     centre: Count = Field(description="Centre crop that views are cut from.")
     global_size: Count
@@ -82,7 +82,7 @@ class Crops(Section):
 
 
 class Pairs(Section):
-    """Which two images of one treatment form a pair (method section 3.6)."""
+    """Which two images of one treatment form a pair (paper section 4)."""
 
     by: Literal["batch", "plate", "none"] = Field(description="What must differ; 'none' is plain DINO.")
     no_partner: Literal["error", "other_plate", "same_image", "drop"]
@@ -90,7 +90,7 @@ class Pairs(Section):
 
 
 class Dino(Section):
-    """DINO head and loss (method section 2.1)."""
+    """DINO head and loss (paper section 4)."""
 
     prototypes: Count
     hidden_dim: Count
@@ -122,7 +122,7 @@ class Budget(Section):
 
 
 class Head(Section):
-    """The frozen classifier: projector and transformer over all tokens (method section 1.2)."""
+    """The frozen classifier: projector and transformer over all tokens (paper section 3, figure 2)."""
 
     depth: Count
     num_heads: Count
@@ -138,7 +138,7 @@ class Head(Section):
 
 
 class Adaptation(Section):
-    """Step 3: the extractor continues on unlabelled plates, from the source release (method section 1.4)."""
+    """Step 3: the extractor continues on unlabelled plates, from the source release (paper section 3, step 3)."""
 
     budget: Budget
     freeze_dino_head: bool
@@ -151,7 +151,7 @@ class Adaptation(Section):
 
 
 class Gate(Section):
-    """Thresholds of the gate (practice section 2.1): numbers only, no labels."""
+    """Thresholds of the gate (docs/gate.md): numbers only, no labels."""
 
     policy_version: str
     baseline: str = Field(description="Candidate that is served when nothing else is better.")

@@ -16,6 +16,13 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hexadecimal."""
 
 
+PATTERN_WORDS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "a name of letters, digits, dot, underscore and hyphen, at most 100",
+    r"^[0-9a-f]{64}$": "a SHA-256: 64 digits and letters a to f",
+}
+"""Pattern of a field -> what it means, for messages."""
+
+
 class Part(BaseModel):
     """A piece of a contract: unknown keys and lenient conversions are errors, values never change."""
 
@@ -92,10 +99,26 @@ def digest_of_json(value: Any) -> str:
 def problems_of(error: ValidationError, where: str) -> list[Problem]:
     """Return one problem for each complaint of pydantic, with the dotted path of the field."""
     problems = []
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
+        if item["type"] == "too_short" and any(
+            other["loc"][: len(item["loc"])] == item["loc"] and other is not item for other in items
+        ):
+            continue  # a list is only called empty because what it holds is wrong, which is said by itself
         path = ".".join(str(step) for step in item["loc"])
-        found = "nothing" if item["type"] == "missing" else f"{item['input']!r}"[:200]
-        problems.append(
-            Problem(f"{where}: {path}" if path else where, found, item["msg"], "Correct this field and deliver again.")
-        )
+        remedy = "Correct this field and deliver again."
+        problems.append(Problem(f"{where}: {path}" if path else where, *_found_and_expected(item), remedy))
     return problems
+
+
+def _found_and_expected(item: Any) -> tuple[str, str]:
+    """Return what stood in a field and what belongs there, as parts of a sentence."""
+    if item["type"] == "missing":
+        return "nothing", "a value in this field"
+    found = json.dumps(item["input"], default=repr)[:200]
+    if item["type"] == "extra_forbidden":
+        return found, "no field of this name"
+    if item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"] in PATTERN_WORDS:
+        return found, PATTERN_WORDS[item["ctx"]["pattern"]]
+    words = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return found, words[:1].lower() + words[1:]

@@ -102,21 +102,7 @@ def measure_candidate(
         return CandidateMeasures.model_validate(
             {**shared, "finite": finite, "compared_by": compared_by, "measures": {}, "by_treatment": {}}
         )
-    wells, well_x = well_features(rows.assign(_group=groups), x)
-    by_field = Design.of(rows["Metadata_Treatment"].tolist(), groups)
-    by_well = Design.of(wells["Metadata_Treatment"].tolist(), wells["_group"].tolist())
-    scores = {
-        "agreement": agreement(p, by_field),
-        "replicate_map": replicate_map(well_x, by_well),
-        "neighbour": neighbour_accuracy(well_x, by_well),
-        # a plate with fewer treatments than classes cannot use them all
-        "marginal_entropy": marginal_entropy(p, at_most=len(by_field.names)),
-        "top_class_share": top_class_share(p),
-        "feature_spread": feature_spread(x),
-        "rankme": rankme(x),
-        "nuclear_norm": nuclear_norm(p),
-        "mean_confidence": mean_confidence(p),
-    }
+    scores = _scores(rows, p, x, groups)
     return CandidateMeasures.model_validate(
         {
             **shared,
@@ -130,6 +116,24 @@ def measure_candidate(
             "by_treatment": {key: dict(scores[key].by_treatment) for key in BY_TREATMENT},
         }
     )
+
+
+def _scores(rows: pd.DataFrame, p: Matrix, x: Matrix, groups: list[str]) -> dict[str, Score]:
+    wells, well_x = well_features(rows.assign(_group=groups), x)
+    by_field = Design.of(rows["Metadata_Treatment"].tolist(), groups)
+    by_well = Design.of(wells["Metadata_Treatment"].tolist(), wells["_group"].tolist())
+    return {
+        "agreement": agreement(p, by_field),
+        "replicate_map": replicate_map(well_x, by_well),
+        "neighbour": neighbour_accuracy(well_x, by_well),
+        # a plate with fewer treatments than classes cannot use them all
+        "marginal_entropy": marginal_entropy(p, at_most=len(by_field.names)),
+        "top_class_share": top_class_share(p),
+        "feature_spread": feature_spread(x),
+        "rankme": rankme(x),
+        "nuclear_norm": nuclear_norm(p),
+        "mean_confidence": mean_confidence(p),
+    }
 
 
 def _measure(score: Score, *, samples: int, seed: int) -> Measure | None:

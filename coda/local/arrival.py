@@ -55,7 +55,9 @@ def run_until_settled(
         CodaError: The run failed for good; the error carries the failing step's own words.
     """
     submitter = LocalSubmitter(settings, work)
-    trigger = Trigger(settings, submitter, params=params, ignore_sources=(ignore,), pace=Pace(lease_s=LEASE_S, patience_s=0))
+    trigger = Trigger(
+        settings, submitter, params=params, ignore_sources=(ignore,), pace=Pace(lease_s=LEASE_S, patience_s=0)
+    )
     tails: dict[str, _Tail] = {}
     try:
         trigger.look()

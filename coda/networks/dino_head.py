@@ -1,4 +1,4 @@
-"""The projection head of DINO: pooled token to logits over prototypes (method section 1.1)."""
+"""The projection head of DINO: pooled token to logits over prototypes (paper section 4; DINO's head)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The head: projector and transformer over all tokens of a frozen extractor (method section 1.2).
+"""The head: projector and transformer over all tokens of a frozen extractor (paper section 3, figure 2).
 
 The extractor's class token at position 0 plays the head's class token; the head has no patch, position or class
 parameters of its own, so every parameter it owns is trained.

@@ -1,4 +1,4 @@
-"""The whole state of self-supervised training that adaptation continues from (method section 1.4)."""
+"""The whole state of self-supervised training that adaptation continues from (paper section 3, step 3)."""
 
 from collections.abc import Mapping
 from copy import deepcopy

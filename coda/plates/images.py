@@ -23,6 +23,13 @@ TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 50000: "Zstandard"}
 """TIFF compressions that are read; all of them lossless."""
 
+KNOWN_KINDS = {
+    b"\xff\xd8\xff": "is a JPEG, which is not lossless", b"PK\x03\x04": "is a ZIP archive",
+    b"\x1f\x8b": "is a gzip archive", b"\x89HDF": "is an HDF5 file", b"<": "is an HTML or XML page", b"BM": "is a BMP",
+    b"\0\0\0\x0cjP  ": "is a JPEG 2000 picture",
+}  # fmt: skip
+"""First bytes of files that are taken for images by mistake -> what they are, as a part of a sentence."""
+
 _MALFORMED = (
     tifffile.TiffFileError, ValueError, TypeError, KeyError,
     IndexError, AttributeError, ArithmeticError, EOFError, OSError, RuntimeError, MemoryError, struct.error, zlib.error,
@@ -53,7 +60,19 @@ def decode_image(data: bytes, *, max_side: int) -> Image:
         return _decode_png(data, max_side)
     if data.startswith(TIFF_MAGICS):
         return _decode_tiff(data, max_side)
-    raise UnreadableImageError(f"is neither TIFF nor PNG (it begins with {data[:8]!r})")
+    raise UnreadableImageError(f"is neither TIFF nor PNG, but {_likely_kind(data)}")
+
+
+def _likely_kind(data: bytes) -> str:
+    """Return what a file that is no image of ours seems to be: what its sender can recognise."""
+    for magic, kind in KNOWN_KINDS.items():
+        if data.startswith(magic):
+            return kind
+    if not any(data[:512]):
+        return "begins with zeros, as files do whose copying broke off"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in data[:64]):
+        return "is text"
+    return "is no picture format that is known here; its beginning may be damaged"
 
 
 def image_shape(data: bytes, *, max_side: int) -> tuple[int, int]:

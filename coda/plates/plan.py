@@ -13,7 +13,7 @@ from coda.errors import Problem
 from coda.plates.files import BatchFiles
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields
-from coda.plates.plate_map import WellRow, fit_problems, read_wells
+from coda.plates.plate_map import WellRow, fit_problems, read_wells, shift_problem
 from coda.plates.reading import FieldJob, SetAsideError, read_verified
 from coda.plates.tables import MAX_TABLE_BYTES, FileResolver, UnreadableTableError, read_table
 
@@ -102,7 +102,7 @@ def plan_plate(files: BatchFiles, manifest: BatchManifest, entry: PlateEntry, pa
     found = _fields_and_wells(files, manifest, plan, listed)
     if found is not None:
         fields, plan.wells = found
-        plan.problems += [recorded(problem, entry.plate) for problem in _fit(plan, fields)]
+        plan.problems += [recorded(problem, entry.plate) for problem in _fit(plan, fields, params)]
         plan.expected = _expected(fields, plan.wells, entry.sites_per_well)
         plan.jobs = _jobs(plan, fields, params.ingest.channels, listed)
         if not fields and not plan.problems:
@@ -147,13 +147,12 @@ def _fields_and_wells(
     return fields, wells
 
 
-def _fit(plan: PlatePlan, fields: Sequence[FieldRow]) -> list[Problem]:
+def _fit(plan: PlatePlan, fields: Sequence[FieldRow], params: Params) -> list[Problem]:
     entry = plan.entry
     if plan.problems:
         return []  # the tables themselves are wrong; comparing them would only repeat it
-    problems, short = fit_problems(
-        fields, plan.wells, where=f"plate {entry.plate}", sites_per_well=entry.sites_per_well
-    )
+    where = f"plate {entry.plate}, {entry.plate_map}"
+    problems, short = fit_problems(fields, plan.wells, where=where, sites_per_well=entry.sites_per_well)
     plan.quarantined += [
         QuarantinedField(
             plate=entry.plate,
@@ -162,7 +161,8 @@ def _fit(plan: PlatePlan, fields: Sequence[FieldRow]) -> list[Problem]:
         )
         for well, count in short
     ]
-    return problems
+    shifted = shift_problem(fields, plan.wells, where=where, quorum=params.quality.plate_quorum)
+    return [*problems, shifted] if shifted is not None else problems
 
 
 def _expected(fields: Sequence[FieldRow], wells: Sequence[WellRow], sites: int) -> int:

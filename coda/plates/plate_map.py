@@ -55,6 +55,11 @@ def read_wells(table: pd.DataFrame, *, where: str, plate: str, wells: int) -> tu
     if absent:
         remedy = "Write the plate map with all its columns (docs/data_contracts.md)."
         return [], [Problem(where, f"no column {', '.join(absent)}", f"the columns {', '.join(COLUMNS)}", remedy)]
+    named = [str(name) for name in table["Metadata_Plate"].unique()]
+    if plate not in named:
+        others = ", ".join(repr(name) for name in named[:3]) + (" and others" if len(named) > 3 else "")
+        remedy = "Deliver the plate map of this plate, or correct its column Metadata_Plate."
+        return [], [Problem(where, f"the plate map of {others}", f"that of plate {plate!r}", remedy)]
     rows: dict[tuple[int, int], WellRow] = {}
     problems: list[Problem] = []
     for number, values in enumerate(table[list(COLUMNS)].to_dict("records"), start=2):
@@ -112,6 +117,31 @@ def _well(record: dict[str, str], well: str) -> WellRow:
         record["Metadata_pert_type"],
         _dose(record["Metadata_Dose_uM"]),
     )
+
+
+def shift_problem(fields: Sequence[FieldRow], wells: Sequence[WellRow], *, where: str, quorum: float) -> Problem | None:
+    """Return the problem of a plate map whose filled wells are not the imaged ones, or None.
+
+    Only a plate that would fail its quorum anyway is looked at: empty wells may be imaged, and some wells may be lost.
+
+    Args:
+        fields: Rows of load_data.
+        wells: Rows of the plate map.
+        where: Plate, for messages.
+        quorum: Share of the expected fields that a plate must have.
+    """
+    imaged = {field.well for field in fields}
+    filled = [row.well for row in wells if row.pert_type != "empty"]
+    unimaged = [well for well in filled if well not in imaged]
+    extra = [row.well for row in wells if row.pert_type == "empty" and row.well in imaged]
+    if not extra or len(unimaged) <= (1 - quorum) * len(filled):
+        return None
+    found = (
+        f"pictures of {len(extra)} wells that the plate map calls empty ({', '.join(extra[:4])}), and none of "
+        f"{len(unimaged)} wells that it fills ({', '.join(unimaged[:4])})"
+    )
+    remedy = "Deliver the plate map of this plate; rows or columns of this one may be shifted."
+    return Problem(where, found, "pictures of the wells that the plate map fills", remedy)
 
 
 def fit_problems(

@@ -271,16 +271,20 @@ def count_nuclei(reduced: Float, threshold: float) -> int:
 def evened(reduced: Float) -> Float:
     """Take the uneven light and the brightest specks out of images, (stains, height, width) -> the same shape.
 
-    Pixels above the 99 % quantile (of a sample) count as that quantile, and the best-fitting surface of second degree
-    is subtracted. Without it two empty pictures correlate, because lamp and lens darken the same corners: a real field
-    without any mitochondrial stain had a correlation of 0.59 with ER as recorded, and has 0.11 evened.
+    The best-fitting surface of second degree is subtracted, and pixels above the 99 % quantile (of a sample) count as
+    that quantile: before the fit, lest they bend it, and after. Without it two empty pictures correlate, because lamp
+    and lens darken the same corners: a real field without any mitochondrial stain had a correlation of 0.59 with ER as
+    recorded, and has 0.08 evened.
     """
-    flat = reduced.reshape(len(reduced), -1)
-    sample = np.sort(flat[:, :: max(1, flat.shape[1] // 4096)], axis=1)
-    clipped = np.minimum(flat, sample[:, int(SPECKS * (sample.shape[1] - 1))][:, None])
-    clipped -= clipped.mean(axis=1, keepdims=True)
     surface = _surface(reduced.shape[1], reduced.shape[2])
-    return np.asarray(clipped - (clipped @ surface) @ surface.T, dtype=np.float32).reshape(reduced.shape)
+    cut = _without_specks(reduced.reshape(len(reduced), -1))
+    cut -= cut.mean(axis=1, keepdims=True)
+    return _without_specks(cut - (cut @ surface) @ surface.T).reshape(reduced.shape)
+
+
+def _without_specks(flat: Float) -> Float:
+    sample = np.sort(flat[:, :: max(1, flat.shape[1] // 4096)], axis=1)
+    return np.asarray(np.minimum(flat, sample[:, int(SPECKS * (sample.shape[1] - 1))][:, None]))
 
 
 @lru_cache(maxsize=8)

@@ -22,7 +22,10 @@ EDGE_STATISTICS = ("cells_DNA", "p50_DNA", "p50_RNA", "p50_Mito")
 """Statistics whose place effects a plate's row states; the largest in size counts."""
 
 
-_PLATE_REMEDY = "Upload the missing or damaged files of this plate, then write the manifest again as the last file."
+_PLATE_REMEDY = (
+    "Upload the missing or damaged files of this plate; then write the manifest again, with a new created_at, as the "
+    "last file."
+)
 _BATCH_REMEDY = "Correct what is wrong with the whole batch; the plate itself was not looked at."
 
 

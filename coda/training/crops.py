@@ -1,4 +1,4 @@
-"""Multi-crop views of a batch of pairs, cut and augmented together (method sections 2.2 and 3.1).
+"""Multi-crop views of a batch of pairs, cut and augmented together (paper section 4).
 
 Order and provenance: crop 0 is a global view of image A, crop 1 a global view of image B, then the local views of A,
 then those of B. Images stay uint8 until a crop is cut; no image is touched one by one except for the cut itself.

@@ -1,4 +1,4 @@
-"""DINO's loss over all pairs of a teacher view and another student view (method section 2.1), and its centre."""
+"""DINO's loss over all pairs of a teacher view and another student view (paper section 4), and its centre."""
 
 import torch
 from torch import Tensor

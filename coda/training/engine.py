@@ -1,4 +1,4 @@
-"""The DINO training of pretraining and adaptation alike (method sections 1.4 and 2)."""
+"""The DINO training of pretraining and adaptation alike (paper section 4)."""
 
 import hashlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Step 2: the head learns on tokens of the frozen extractor (method section 5; paper section 3)."""
+"""Step 2: the head learns on tokens of the frozen extractor (paper section 3)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Collapse alarms: numbers that show when self-supervision has stopped to tell images apart (method section 2.1)."""
+"""Collapse alarms: numbers that show when self-supervision has stopped to tell images apart (paper section 4)."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One DINO iteration: views, both networks, loss, optimizer, teacher, centre (method section 2)."""
+"""One DINO iteration: views, both networks, loss, optimizer, teacher, centre (paper section 4)."""
 
 import math
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""Which two fields form a pair: the same treatment, from different batches (paper section 3; method section 3.6).
+"""Which two fields form a pair: the same treatment, from different batches (paper section 3).
 
 The published layout of a plate set puts a compound into the same well everywhere, so pairs share the well's position
 too: edge effects are not removed by pairing, and can even be learned.

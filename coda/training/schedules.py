@@ -1,4 +1,4 @@
-"""Every schedule as a closed form of the iteration (method sections 2.1 and 2.3); epochs are converted once.
+"""Every schedule as a closed form of the iteration (paper section 4); epochs are converted once.
 
 The released code's own forms are off by one in places (a peak above the peak, an index past the end); these are the
 ones the paper and the original DINO describe (docs/deviations.md).

@@ -1,4 +1,4 @@
-"""Which batches are held out: the last ones of a source, by name, from all training alike (method section 3.5)."""
+"""Which batches are held out: the last ones of a source, by name, from all training alike (paper section 4)."""
 
 import numpy as np
 import pandas as pd

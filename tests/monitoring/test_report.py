@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.image import imread
 from report_inputs import (
     manifest,
@@ -284,6 +285,23 @@ def test_features_that_do_not_fit_their_fields_are_refused(tmp_path):
     np.save(run.candidates / "features_base.npy", np.zeros((3, 4)))
     with pytest.raises(ContractError, match="3 rows"):
         gather(run.dataset, candidates=run.candidates)
+
+
+def test_a_heat_map_of_equal_wells_has_a_scale_that_can_be_read(monkeypatch):
+    limits = []
+    plain = Axes.imshow
+
+    def watched(self, *arguments, **options):
+        limits.append((options["vmin"], options["vmax"]))
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(Axes, "imshow", watched)
+    for value in (190.0, -5.8, 0.0):
+        rows = pd.DataFrame({"Metadata_Plate": ["p1"], "Metadata_Well": ["A01"], "QC_cells_DNA": [value]})
+        assert draw_heat_maps(rows, ["p1"], 96)
+        low, high = limits.pop()
+        assert low < value < high
+        assert high - low >= 0.05 * abs(value)
 
 
 def test_heat_maps_place_wells_where_they_are():

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from coda.cli.plates import app as plates_app
 from coda.cli.quality import app as quality_app
+from coda.cli.step import app as step_app
 from coda.contracts import BatchManifest
 from coda.errors import ContractError
 from coda.monitoring.report import write_report
@@ -86,7 +87,7 @@ def assert_pictures(folder):
             where = (name, stain)
             assert plane.max() >= 200, where
             assert (plane == 255).mean() < 0.01, where
-            assert (plane == 0).mean() < 0.3, where
+            assert (plane == 0).mean() < 0.5, where  # an 8-bit source may hold its ground in one count
             assert 4 < plane.mean() < 140, where
             assert plane.std() > 4, where
 
@@ -262,6 +263,18 @@ def test_a_refused_plate_can_still_be_looked_at(shared_data, tmp_path, judged):
     assert page.count("data:image/") >= 3 + 4, "example fields and heat maps of the refused plate"
     assert "as stored (light not corrected)" in page
     assert "not corrected (too few fields)" in page
+
+
+def test_the_ingest_command_accounts_for_refused_plates_and_says_its_notes(shared_data, root, tmp_path):
+    manifest, _ = adopt("rxrx1", shared_data / "images/rxrx1/train/RPE-01", tmp_path / "in", who(pixel_size_um=0.65))
+    arguments = ["ingest", "--manifest", str(manifest), "--params", str(root / "params.yaml"), "--work", str(tmp_path)]
+    refused = CliRunner().invoke(step_app, [*arguments, "--out", str(tmp_path / "strict")])
+    assert refused.exit_code == 0, refused.output
+    assert "lab/b: 0 of 8 fields in the plate stores, 4 of 4 plates refused, 4 field(s) or file(s)" in refused.output
+    taken = CliRunner().invoke(step_app, [*arguments, "--out", str(tmp_path / "lax"), "--set", *RXRX1])
+    assert "4 of 8 fields" in taken.output
+    assert "plates refused" not in taken.output
+    assert "Illumination was left as recorded on RPE-01_Plate1" in taken.output
 
 
 def test_the_table_of_an_export_says_pixel_size_bits_and_lens(shared_data, tmp_path):

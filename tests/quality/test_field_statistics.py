@@ -181,12 +181,13 @@ def test_shape_statistics_do_not_depend_on_gain_and_offset(gain: float, offset: 
 
 
 def without_uneven_light(image: np.ndarray) -> np.ndarray:
-    """An independent way: cut the brightest hundredth, fit a surface of second degree, keep what is left."""
+    """An independent way: fit a surface of second degree to what is not in the brightest hundredth, and cut again."""
     height, width = image.shape
     y, x = np.mgrid[0:height, 0:width] / height
     cut = np.minimum(image.astype(float), np.quantile(image, 0.99)).ravel()
     terms = np.stack([x**i * y**j for i in range(3) for j in range(3 - i)], axis=-1).reshape(-1, 6)
-    return cut - terms @ np.linalg.lstsq(terms, cut, rcond=None)[0]
+    rest = cut - terms @ np.linalg.lstsq(terms, cut, rcond=None)[0]
+    return np.minimum(rest, np.quantile(rest, 0.99))
 
 
 def test_correlations_are_those_of_the_reduced_pictures_in_even_light() -> None:

@@ -174,9 +174,17 @@ def drop_well(batch: object, plate: str) -> None:
     batch.index = batch.index[~(batch.field_rows(plate) & (batch.index["Metadata_Well"] == "C04"))]
 
 
+def pale_nuclei(batch: object, plate: str) -> None:
+    """DNA about as nuclear as the best of the other stains: a weak stain, no proof of a swap."""
+    for name in ("separability", "foreground", "focus"):
+        rows = batch.field_rows(plate)
+        batch.index.loc[rows, f"QC_{name}_DNA"] = batch.index.loc[rows, [f"QC_{name}_RNA"]].to_numpy().ravel()
+
+
 WARNINGS = {
     "copied": (set_to("sha256", "f" * 64), "pictures_are_all_different"),
     "bright": (set_to("QC_saturation_ER", 0.03), "few_pictures_are_saturated"),
+    "pale": (pale_nuclei, "nuclei_stand_out_in_the_dna_stain"),
     "faint": (set_to("QC_snr_Mito", 7.0), "stains_are_strong"),
     "fainter": (set_to("QC_snr_Mito", 9.5), "stains_are_as_strong_as_on_other_plates"),
     "soft": (set_to("QC_focus_AGP", -4.5), "focus_is_as_on_other_plates"),

@@ -11,7 +11,12 @@ from coda.settings import Settings
 from coda.steps.context import NOT_STORED
 
 SETTINGS = Settings(
-    landing="s3://l", platform="s3://p", mlflow_uri="sqlite://", data_registry="/r", data_remote="s3://x", checkpoints="/c"
+    landing="s3://l",
+    platform="s3://p",
+    mlflow_uri="sqlite://",
+    data_registry="/r",
+    data_remote="s3://x",
+    checkpoints="/c",
 )
 
 LOG = f"""

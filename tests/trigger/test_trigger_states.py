@@ -110,7 +110,7 @@ def test_files_without_a_manifest_start_nothing(platform, make):
         ("lab_b/b1/manifest.json", b"{", "not JSON"),
         ("lab_b/b1/manifest.json", b"\xff\xfe", "not JSON"),
         ("lab_b/b1/manifest.json", b"[]", "schema_version"),
-        ("lab_b/b1/manifest.json", b'{"source": "lab_b"}', "Field required"),
+        ("lab_b/b1/manifest.json", b'{"source": "lab_b"}', "a value in this field"),
         ("lab_b/b2/manifest.json", None, "'b2', as in its key"),
         ("lab_b/deeper/b1/manifest.json", None, "<source>/<batch>/manifest.json"),
         ("manifest.json", None, "<source>/<batch>/manifest.json"),
