@@ -24,11 +24,11 @@ COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "Pac
 """TIFF compressions that are read; all of them lossless."""
 
 KNOWN_KINDS = {
-    b"\xff\xd8\xff": "is a JPEG, which is not lossless", b"PK\x03\x04": "is a ZIP archive",
-    b"\x1f\x8b": "is a gzip archive", b"\x89HDF": "is an HDF5 file", b"<": "is an HTML or XML page", b"BM": "is a BMP",
-    b"\0\0\0\x0cjP  ": "is a JPEG 2000 picture",
+    b"\xff\xd8\xff": "a JPEG, which is not lossless", b"PK\x03\x04": "a ZIP archive", b"\x1f\x8b": "a gzip archive",
+    b"\x89HDF": "an HDF5 file", b"<": "an HTML or XML page", b"BM": "a BMP picture", b"GIF8": "a GIF picture",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000 picture",
 }  # fmt: skip
-"""First bytes of files that are taken for images by mistake -> what they are, as a part of a sentence."""
+"""First bytes of files that are taken for images by mistake -> what they are."""
 
 _MALFORMED = (
     tifffile.TiffFileError, ValueError, TypeError, KeyError,
@@ -60,19 +60,19 @@ def decode_image(data: bytes, *, max_side: int) -> Image:
         return _decode_png(data, max_side)
     if data.startswith(TIFF_MAGICS):
         return _decode_tiff(data, max_side)
-    raise UnreadableImageError(f"is neither TIFF nor PNG, but {_likely_kind(data)}")
+    raise UnreadableImageError(f"is neither TIFF nor PNG{_likely_kind(data)}")
 
 
 def _likely_kind(data: bytes) -> str:
-    """Return what a file that is no image of ours seems to be: what its sender can recognise."""
+    """Return what a file that is no image of ours seems to be, in words that its sender can recognise."""
     for magic, kind in KNOWN_KINDS.items():
         if data.startswith(magic):
-            return kind
+            return f", but {kind}"
     if not any(data[:512]):
-        return "begins with zeros, as files do whose copying broke off"
+        return "; it begins with zeros, as a file does whose copying broke off"
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in data[:64]):
-        return "is text"
-    return "is no picture format that is known here; its beginning may be damaged"
+        return ", but text"
+    return "; its beginning may be damaged"
 
 
 def image_shape(data: bytes, *, max_side: int) -> tuple[int, int]:

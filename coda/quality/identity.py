@@ -5,7 +5,8 @@ varies within every cell. Three numbers that need no unit, gain or threshold tel
 cut into bright and dark explains most of a picture of nuclei), the share of the foreground (nuclei cover less than
 cells), and the slope of the power spectrum (smooth bodies have little fine detail). Their sum, weighted so that each
 counts about the same, is the nuclear score. It was highest in DNA in all 33 real fields (four cell types, two
-microscopes) and, as the median over a plate, on all simulated plates that it was tried on; a single number was not.
+microscopes) and, as the median over a plate, on all simulated plates that it was tried on but for one whose DNA stain
+was weak (docs/quality.md); a single number was not.
 """
 
 import numpy as np

@@ -30,6 +30,7 @@ is in Computer Vision and Image Understanding 64, 300 (1996); Otsu's threshold i
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -271,18 +272,19 @@ def count_nuclei(reduced: Float, threshold: float) -> int:
 def evened(reduced: Float) -> Float:
     """Take the uneven light and the brightest specks out of images, (stains, height, width) -> the same shape.
 
-    The best-fitting surface of second degree is subtracted, and pixels above the 99 % quantile (of a sample) count as
-    that quantile: before the fit, lest they bend it, and after. Without it two empty pictures correlate, because lamp
-    and lens darken the same corners: a real field without any mitochondrial stain had a correlation of 0.59 with ER as
-    recorded, and has 0.08 evened.
+    The best-fitting surface of second degree is subtracted; pixels above the 99 % quantile of what is left (of a
+    sample) count as that quantile; and since they had bent the surface, it is fitted and subtracted once more. Without
+    it two empty pictures correlate, because lamp and lens darken the same corners: a real field without any
+    mitochondrial stain had a correlation of 0.59 with ER as recorded, and has 0.08 evened.
     """
     surface = _surface(reduced.shape[1], reduced.shape[2])
-    cut = _without_specks(reduced.reshape(len(reduced), -1))
-    cut -= cut.mean(axis=1, keepdims=True)
-    return _without_specks(cut - (cut @ surface) @ surface.T).reshape(reduced.shape)
+    flat = reduced.reshape(len(reduced), -1)
+    centred = flat - flat.mean(axis=1, keepdims=True)  # float32 has few digits for large pedestals
+    cut = _without_specks(centred - (centred @ surface) @ surface.T)
+    return np.asarray(cut - (cut @ surface) @ surface.T, dtype=np.float32).reshape(reduced.shape)
 
 
-def _without_specks(flat: Float) -> Float:
+def _without_specks(flat: NDArray[Any]) -> Float:
     sample = np.sort(flat[:, :: max(1, flat.shape[1] // 4096)], axis=1)
     return np.asarray(np.minimum(flat, sample[:, int(SPECKS * (sample.shape[1] - 1))][:, None]))
 

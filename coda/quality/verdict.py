@@ -16,6 +16,10 @@ SHOWN = 4
 """Failing rows of one plate that a check quotes; the rest is counted."""
 
 
+CONTRACT, DELIVERED = "delivery_keeps_its_contract", "plates_are_delivered"
+"""Two checks of the suite that find the same thing twice where a plate's tables cannot be used."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """A check and what it is about.
@@ -93,14 +97,15 @@ def _broken(outcome: Outcome, plate: str, rows: pd.DataFrame, parameters: Mappin
         observed="; ".join(quoted[:SHOWN]) + more,
         expected=_joined(item.expected, records),
         reason=item.reason,
-        remedy=_joined(item.remedy, records),
+        remedy=_joined(item.remedy, records, end="."),
     )  # fmt: skip
     others = f" (and {len(quoted) - 1} more)" if len(quoted) > 1 else ""
     return Finding(check, plate, quoted[0].rstrip(".") + others)
 
 
-def _joined(template: str, records: Sequence[Mapping[str, object]]) -> str:
-    return "; ".join(list(dict.fromkeys(_fill(template, record) for record in records))[:SHOWN])
+def _joined(template: str, records: Sequence[Mapping[str, object]], end: str = "") -> str:
+    told = [text.rstrip(end) for text in dict.fromkeys(_fill(template, record) for record in records)]
+    return "; ".join(told[:SHOWN]) + end
 
 
 def _fill(template: str, values: Mapping[str, object]) -> str:
@@ -200,7 +205,13 @@ def sentence(
             first.setdefault(finding.plate, finding)
     whole = first.pop("", None)
     reasons = {plate: first[plate] for plate in [*plates, *first] if plate in first}
-    stops = Counter(finding.plate for finding in findings if finding.stops)
+    broken = {finding.plate for finding in findings if finding.stops and finding.check.name == CONTRACT}
+    # ingest refused a plate for its broken contract: that is the same reason again
+    stops = Counter(
+        finding.plate
+        for finding in findings
+        if finding.stops and not (finding.check.name == DELIVERED and finding.plate in broken)
+    )
     told = _told({plate: _brief(finding) + _further(stops[plate] - 1) for plate, finding in reasons.items()})
     advisers = list(reasons.values())
     if whole is not None and (whole.check.name != "enough_plates_are_left" or not reasons):

@@ -1,4 +1,4 @@
-"""Mechanisms of action from the user's own table: the one place where labels enter (paper section 4; docs/architecture.md)."""
+"""Mechanisms of action from the user's own table: the one place where labels enter (paper section 4)."""
 
 import io
 import json

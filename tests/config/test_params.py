@@ -41,7 +41,7 @@ def test_each_value_names_its_source(root):
         for line in lines
         if ": " in line and not line.lstrip().startswith("#") and "[" not in line.partition("#")[2]
     ]
-    # sections, iterations (the other half of epochs), machine settings and the gate's policy have no source in the paper
+    # iterations (the other half of epochs), machine settings and the gate's policy have no source in the paper
     allowed = ("iterations: null", "bootstrap", "min_", "max_top", "policy_version", "device", "threads", "attention")
     unexplained = [
         line for line in silent if not line.rstrip().endswith(":") and not any(name in line for name in allowed)

@@ -79,7 +79,11 @@ def png_bomb(side):
     ("data", "reason"),
     [
         (b"", "empty"),
-        (b"not an image at all", "neither TIFF nor PNG"),
+        (b"not an image at all", "neither TIFF nor PNG, but text"),
+        (b"\xff\xd8\xff\xe0" + b"\1" * 99, "neither TIFF nor PNG, but a JPEG"),
+        (b"<!DOCTYPE html><html>Sign in</html>", "neither TIFF nor PNG, but an HTML or XML page"),
+        (b"\0" * 900, "begins with zeros"),
+        (b"\xbe\xc3\xb1czw\x9b\xec" * 9, "neither TIFF nor PNG; its beginning may be damaged"),
         (b"II*\0" + b"\xff" * 40, "cannot be decoded"),
         (tiff(IMAGE)[:-500], "truncated"),
         (pages(), "several images"),

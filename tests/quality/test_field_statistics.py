@@ -181,13 +181,14 @@ def test_shape_statistics_do_not_depend_on_gain_and_offset(gain: float, offset: 
 
 
 def without_uneven_light(image: np.ndarray) -> np.ndarray:
-    """An independent way: fit a surface of second degree to what is not in the brightest hundredth, and cut again."""
+    """An independent way: fit a surface of second degree, cut the brightest hundredth of the rest, fit again."""
     height, width = image.shape
     y, x = np.mgrid[0:height, 0:width] / height
-    cut = np.minimum(image.astype(float), np.quantile(image, 0.99)).ravel()
     terms = np.stack([x**i * y**j for i in range(3) for j in range(3 - i)], axis=-1).reshape(-1, 6)
-    rest = cut - terms @ np.linalg.lstsq(terms, cut, rcond=None)[0]
-    return np.minimum(rest, np.quantile(rest, 0.99))
+    rest = image.astype(float).ravel()
+    rest -= terms @ np.linalg.lstsq(terms, rest, rcond=None)[0]
+    rest = np.minimum(rest, np.quantile(rest, 0.99))
+    return rest - terms @ np.linalg.lstsq(terms, rest, rcond=None)[0]
 
 
 def test_correlations_are_those_of_the_reduced_pictures_in_even_light() -> None:
@@ -200,7 +201,7 @@ def test_correlations_are_those_of_the_reduced_pictures_in_even_light() -> None:
 
 
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 10_000), lamp=st.floats(100, 3000), specks=st.integers(0, 6))
+@given(seed=st.integers(0, 10_000), lamp=st.floats(100, 1200), specks=st.integers(0, 6))
 def test_empty_pictures_under_one_lamp_do_not_correlate(seed: int, lamp: float, specks: int) -> None:
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1:1:256j, -1:1:256j]
@@ -213,7 +214,7 @@ def test_empty_pictures_under_one_lamp_do_not_correlate(seed: int, lamp: float, 
     raw = {stain: image.clip(0, 65535).astype(np.uint16) for stain, image in field.items()}
     plain = np.corrcoef(raw["ER"].ravel().astype(float), raw["Mito"].ravel().astype(float))[0, 1]
     assert plain > 0.5
-    assert abs(field_statistics(raw, bit_depth=16)["corr_ER_Mito"]) < 0.2
+    assert abs(field_statistics(raw, bit_depth=16)["corr_ER_Mito"]) < 0.1
 
 
 @pytest.mark.parametrize(
