@@ -1,6 +1,7 @@
 """`coda step`: one step of a pipeline on local paths, as the DVC stages run it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,14 @@ from coda.errors import ContractError
 from coda.local.offline import offline_settings
 
 app = typer.Typer(no_args_is_help=True, help="Run one step of a pipeline on local paths.")
+
+
+@app.callback()
+def calm_threads() -> None:
+    """Run one step of a pipeline on local paths."""
+    # as the local runner does: threads that spin while they wait take the cores from each other
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 Data = Annotated[Path, typer.Option("--dataset", help="Dataset folder (from ingest).")]
