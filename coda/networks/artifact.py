@@ -38,7 +38,7 @@ def save(
         **(extra or {}),
     }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    files[DIGESTS] = (json.dumps(digests, indent=2) + "\n").encode()
+    files[DIGESTS] = _written(digests)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -119,6 +119,9 @@ def _verified(folder: Path, expected_digest: str | None) -> dict[str, bytes]:
         Problem(f"{folder}/{name}", "a file that is not listed", f"only files in {DIGESTS}", remedy)
         for name in sorted(set(present) - set(digests) - {DIGESTS, WEIGHTS, CONFIG})
     )
+    if files[DIGESTS] != _written(digests):
+        # even white space that JSON ignores is not changed unnoticed
+        problems.append(Problem(f"{folder}/{DIGESTS}", "bytes that were changed", "the list as it was saved", remedy))
     digest = digest_of_json(digests)
     if expected_digest is not None and digest != expected_digest:
         problems.append(Problem(str(folder), f"digest {digest}", f"digest {expected_digest}", remedy))
@@ -135,3 +138,7 @@ def _digest_list(folder: Path, content: bytes) -> dict[str, str]:
         return digests
     problem = Problem(f"{folder}/{DIGESTS}", "no mapping of file names to digests", "JSON", "Fetch the model again.")
     raise IntegrityError(f"The list of digests of {folder} cannot be read.", [problem])
+
+
+def _written(digests: dict[str, str]) -> bytes:
+    return (json.dumps(digests, indent=2) + "\n").encode()
