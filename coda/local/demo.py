@@ -18,7 +18,6 @@ from coda.local.summary import summarise_seed
 from coda.simulation.broken import break_batch
 from coda.simulation.delivery import simulate_batch
 from coda.simulation.design import Design, plan_experiment, write_labels
-from coda.steps.record import code_version
 from coda.storage.bulk import upload_folder
 from coda.storage.objects import ObjectStore
 
@@ -75,8 +74,8 @@ def run_seed(folder: Path, seed: int, params: Params, console: Console) -> dict[
     """
     folder.mkdir(parents=True, exist_ok=True)
     design = Design()
-    made_of = {"params": params_digest(params), "design": design.model_dump(mode="json"), "code": code_version()}
-    stages = Stages(folder, digest_of_json({key: made_of[key] for key in ("params", "design")}), console)
+    made_of = {"params": params_digest(params), "design": design.model_dump(mode="json")}
+    stages = Stages(folder, digest_of_json(made_of), console)
     with EmbeddedServices(folder / "services") as services:
         demo = _Demo(folder, seed, design, params, services, stages, console)
         demo.simulate()

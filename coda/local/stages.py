@@ -37,8 +37,8 @@ class Stages:
             if known["fingerprint"] != fingerprint:
                 problem = Problem(
                     str(folder),
-                    "results made with other parameters or another version of the code",
-                    "results of this version with these parameters",
+                    "results made with other parameters or another plate design",
+                    "results of these parameters and this design",
                     "Run `make clean` to forget them, then start again.",
                 )
                 raise ConfigError("The demo cannot go on from what is there.", [problem])
