@@ -177,7 +177,7 @@ class ObjectStore:
                     code = code_of(error)
                     if code in LOST_RACE:
                         retried = attempt > 1 or error.response["ResponseMetadata"].get("RetryAttempts", 0) > 0
-                        return retried and self._head(key).get("Metadata", {}).get(_WRITER) == writer
+                        return retried and bool(self._head(key).get("Metadata", {}).get(_WRITER) == writer)
                     if code not in COLLISION or attempt == self.attempts:
                         raise
                 else:
