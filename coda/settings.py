@@ -31,6 +31,8 @@ class Settings(BaseModel):
     queue_url: str | None = Field(default=None, description="SQS queue with S3 notifications of the landing bucket.")
     kfp_endpoint: str | None = Field(default=None, description="Kubeflow Pipelines API.")
     image: str = Field(default="", description="Image the steps run in, with digest.")
+    signing_key: str | None = Field(default=None, description="PEM file of the private key that signs new versions.")
+    verify_key: str | None = Field(default=None, description="PEM file of the public key every fetched model needs.")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -54,6 +56,8 @@ VARIABLES = {
     "queue_url": "CODA_QUEUE_URL",
     "kfp_endpoint": "CODA_KFP_ENDPOINT",
     "image": "CODA_IMAGE",
+    "signing_key": "CODA_SIGNING_KEY",
+    "verify_key": "CODA_VERIFY_KEY",
 }
 """Setting -> environment variable."""
 

@@ -46,6 +46,9 @@ class ReleaseRecord(Contract):
     params_digest: Digest
     gate_sentence: str
     gate_digest: Digest | None = None
+    statistics_digest: Digest | None = Field(
+        default=None, description="Statistics of the head's training tokens, where the alignment ('coral') reads them."
+    )
     approver: str = Field(description="'gate' for an automatic release, else the person who promoted it.")
 
 

@@ -6,20 +6,9 @@ MLflow itself is imported on first use only.
 
 from coda.registry.pair import verify_release
 from coda.registry.promotion import promote, rollback
+from coda.registry.registering import Provenance, name_heads, register_extractor, register_head
 from coda.registry.releases import DEFAULT_SCOPE, ConflictError, ReleaseLog
-from coda.registry.versions import (
-    EXTRACTOR,
-    HEAD,
-    Provenance,
-    Version,
-    describe,
-    fetch,
-    fetch_state,
-    find,
-    list_versions,
-    register_extractor,
-    register_head,
-)
+from coda.registry.versions import EXTRACTOR, HEAD, Version, describe, fetch, fetch_state, find, list_versions
 
 __all__ = [
     "DEFAULT_SCOPE",
@@ -34,6 +23,7 @@ __all__ = [
     "fetch_state",
     "find",
     "list_versions",
+    "name_heads",
     "promote",
     "register_extractor",
     "register_head",

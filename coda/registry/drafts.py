@@ -1,18 +1,23 @@
 """Release drafts: what a run would release, kept until it is promoted, by the gate or by a person."""
 
 import hashlib
+import json
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from coda.contracts import ReleaseRecord
+from coda.errors import IntegrityError, Problem
 from coda.registry.releases import ReleaseLog
 from coda.settings import Settings
-from coda.storage.objects import store_for
+from coda.storage.objects import ObjectInfo, store_for
 
 WAITING = "nobody"
 """Approver of a draft that waits for a person: the release step does not promote it."""
 
-DRAFT = "release.json"
+DRAFT, PARAMS, GATE = "release.json", "params.json", "gate.json"
+"""Files of a run in the platform bucket: its draft, its parameters, and the gate's report (kept by the gate step)."""
 
 
 def release_name(run_id: str) -> str:
@@ -40,6 +45,39 @@ def keep_draft(record: ReleaseRecord, out: Path, *, settings: Settings) -> Relea
     return record
 
 
+def keep_params(run_id: str, params: Mapping[str, Any], *, settings: Settings) -> None:
+    """Write the parameters of a run to ``runs/<run_id>/params.json``, so that releases can be compared later."""
+    store = store_for(settings.platform, settings)
+    body = json.dumps(dict(params), indent=2, sort_keys=True) + "\n"
+    store.put(f"runs/{run_id}/{PARAMS}", body.encode(), content_type="application/json")
+
+
+def read_kept(run_id: str, name: str, *, settings: Settings) -> dict[str, Any]:
+    """Return a JSON document that a run kept in the platform bucket; empty where it kept none.
+
+    Raises:
+        IntegrityError: The document is no JSON object.
+    """
+    store = store_for(settings.platform, settings)
+    key = f"runs/{run_id}/{name}"
+    content = store.find(key)
+    if content is None:
+        return {}
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError) as error:
+        problem = Problem(store.url(key), str(error), "a JSON object", "Find out who changed it; restore the object.")
+        raise IntegrityError("A document of a run cannot be read.", [problem]) from error
+
+
+def list_drafts(*, settings: Settings) -> Iterator[tuple[ObjectInfo, ReleaseRecord]]:
+    """Yield every draft that a run left in the platform bucket, promoted or not."""
+    store = store_for(settings.platform, settings)
+    for item in store.list("runs/"):
+        if item.key.endswith(f"/{DRAFT}"):
+            yield item, ReleaseRecord.parse(store.get(item.key), store.url(item.key))
+
+
 def find_release(release_id: str, *, settings: Settings) -> ReleaseRecord | None:
     """Return a release by its id: from the release log, else among the drafts of runs; none when unknown."""
     log = ReleaseLog(settings)
@@ -47,9 +85,4 @@ def find_release(release_id: str, *, settings: Settings) -> ReleaseRecord | None
         for entry in log.history(scope):
             if entry.release.release_id == release_id:
                 return entry.release
-    for item in log.store.list("runs/"):
-        if item.key.endswith(f"/{DRAFT}"):
-            record = ReleaseRecord.parse(log.store.get(item.key), log.store.url(item.key))
-            if record.release_id == release_id:
-                return record
-    return None
+    return next((draft for _, draft in list_drafts(settings=settings) if draft.release_id == release_id), None)

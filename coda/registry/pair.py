@@ -1,5 +1,6 @@
 """Whether an extractor and a head belong together, judged on their verified files and on the registry's record."""
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def verify_release(record: ReleaseRecord, *, settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as work:
         extractor_config = _config(record.extractor, "extractor", Path(work) / "extractor", settings)
         head_config = _config(record.head, "head", Path(work) / "head", settings)
-    problems = mismatches(extractor_config, head_config, record.alignment)
+        problems = _statistics(record, Path(work) / "head")
+    problems += mismatches(extractor_config, head_config, record.alignment)
     problems += _lines(extractor, head)
     raise_if_any(ConfigError, f"Release {record.release_id} binds models that do not belong together.", problems)
 
@@ -67,6 +69,17 @@ def _lines(extractor: Version, head: Version) -> list[Problem]:
         return []
     where = f"head version {head.ref.version}: line"
     return [Problem(where, f"trained on extractors of line {mine}", f"line {theirs}", _REMEDY)]
+
+
+def _statistics(record: ReleaseRecord, head: Path) -> list[Problem]:
+    if record.statistics_digest is None:
+        return []
+    file = head / "source_statistics.safetensors"
+    found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no such file"
+    if found == record.statistics_digest:
+        return []
+    remedy = "Choose the head whose statistics the release names."
+    return [Problem(f"head: {file.name}", found, f"digest {record.statistics_digest}", remedy)]
 
 
 def _config(ref: ModelRef, kind: str, folder: Path, settings: Settings) -> dict[str, Any]:

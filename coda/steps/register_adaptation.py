@@ -11,7 +11,7 @@ from coda.contracts import DataRevision, GateReport, ModelRef, ReleaseRecord
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.networks import artifact
 from coda.registry import DEFAULT_SCOPE, HEAD, Provenance, ReleaseLog, describe, find, register_extractor
-from coda.registry.drafts import WAITING, keep_draft, release_name
+from coda.registry.drafts import WAITING, keep_draft, keep_params, release_name
 from coda.settings import Settings
 from coda.steps.adapt import BASE_RELEASE, INCUMBENT_RELEASE
 from coda.steps.record import code_version
@@ -26,9 +26,14 @@ class _Run:
     report: GateReport
     data: tuple[DataRevision, ...]
     base: ReleaseRecord
-    params_digest: str
+    params: Params
     settings: Settings
     run_id: str
+
+    @property
+    def params_digest(self) -> str:
+        """Digest of the run's parameters."""
+        return params_digest(self.params)
 
 
 def register_adaptation(
@@ -59,7 +64,7 @@ def register_adaptation(
     offered = {item.name: item for item in read_candidates(candidates)}
     log = ReleaseLog(settings)
     base = _base(candidates, log)
-    run = _Run(candidates, report, read_revisions(revisions), base, params_digest(params), settings, run_id)
+    run = _Run(candidates, report, read_revisions(revisions), base, params, settings, run_id)
     if report.outcome in ("keep_incumbent", "refuse"):
         incumbent = _incumbent(candidates, report.source, log)
         if incumbent is not None:
@@ -75,6 +80,7 @@ def register_adaptation(
             raise IntegrityError("The gate chose a candidate that is not there.", [problem])
         approver = "gate" if report.outcome == "release" else WAITING
         record = _record(run, chosen, _extractor(run, chosen), approver=approver)
+    keep_params(run_id, params.model_dump(mode="json"), settings=settings)
     return keep_draft(record, out, settings=settings)
 
 
@@ -122,10 +128,12 @@ def _extractor(run: _Run, chosen: Candidate) -> ModelRef:
         data=run.data,
         code_version=code_version(),
         image=run.settings.image,
+        params=run.params.model_dump(mode="json"),
         remarks={
             "method": chosen.name,
             "base_release": base.release_id,
             "parent_version": base.extractor.version,
+            "head_version": _head(run, chosen).version,
             "gate": run.report.sentence,
             "gate_digest": run.report.digest(),
             "gate_report": run.report.model_dump(mode="json"),
@@ -137,13 +145,18 @@ def _extractor(run: _Run, chosen: Candidate) -> ModelRef:
 
 
 def _record(run: _Run, chosen: Candidate, extractor: ModelRef, *, approver: str) -> ReleaseRecord:
+    head = _head(run, chosen)
+    statistics = None
+    if chosen.alignment == "coral":
+        # colours the batch's tokens like the head's training tokens: the statistics lie in the head's own folder
+        statistics = describe(head, settings=run.settings).tags.get("statistics_digest")
     return ReleaseRecord(
         release_id=release_name(run.run_id),
         source=run.report.source,
         created_at=datetime.now(UTC),
         method=chosen.name,
         extractor=extractor,
-        head=_head(run, chosen),
+        head=head,
         alignment=chosen.alignment,
         heads=run.base.heads,
         base_release=run.base.release_id,
@@ -152,6 +165,7 @@ def _record(run: _Run, chosen: Candidate, extractor: ModelRef, *, approver: str)
         params_digest=run.params_digest,
         gate_sentence=run.report.sentence,
         gate_digest=run.report.digest(),
+        statistics_digest=statistics,
         approver=approver,
     )
 

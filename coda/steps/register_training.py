@@ -11,8 +11,8 @@ from coda.config.params import Params
 from coda.contracts import ModelRef, ReleaseRecord
 from coda.contracts.release import Alignment
 from coda.errors import ConfigError, IntegrityError, Problem
-from coda.registry import Provenance, register_extractor, register_head
-from coda.registry.drafts import keep_draft, release_name
+from coda.registry import Provenance, name_heads, register_extractor, register_head
+from coda.registry.drafts import keep_draft, keep_params, release_name
 from coda.settings import Settings
 from coda.steps.record import code_version
 from coda.steps.version import read_revisions
@@ -55,6 +55,7 @@ def register_training(
     registered: dict[str, ModelRef] = {
         name: register_head(heads / name, extractor, provenance, settings=settings) for name in scores
     }
+    name_heads(extractor, tuple(registered.values()), settings=settings)
     best = max(scores, key=lambda name: (*_known(scores[name]), name == "none"))
     field, well = scores[best]
     record = ReleaseRecord(
@@ -72,6 +73,7 @@ def register_training(
         gate_sentence=_sentence(best, field, well),
         approver="gate",
     )
+    keep_params(run_id, params.model_dump(mode="json"), settings=settings)
     return keep_draft(record, out, settings=settings)
 
 
@@ -90,6 +92,7 @@ def _provenance(
         data=data,
         code_version=code_version(),
         image=settings.image,
+        params=params.model_dump(mode="json"),
         remarks={"method": "source", **figures},
     )
 
