@@ -2,21 +2,28 @@
 
 import getpass
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from coda.contracts import ModelRef, PointerEntry, ReleaseRecord
-from coda.errors import ConfigError, IntegrityError, Problem, raise_if_any
-from coda.registry import EXTRACTOR, HEAD, ReleaseLog, Version, find, list_versions, verify_release
+from coda.cli.registry_compare import card, diff
+from coda.cli.registry_upkeep import gc, verify
+from coda.contracts import ModelRef, PointerEntry
+from coda.errors import ConfigError, Problem
+from coda.registry import DEFAULT_SCOPE, ReleaseLog, Version, list_versions
 from coda.registry import promote as promote_release
 from coda.registry import rollback as roll_back
-from coda.settings import Settings, read_settings
+from coda.registry.drafts import named_release
+from coda.registry.versions import named_version
+from coda.settings import read_settings
 
-app = typer.Typer(no_args_is_help=True, help="Extractors, heads and releases: list, show, promote, roll back.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Extractors, heads and releases: list, show, compare, promote, roll back, verify, collect.",
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Scope = Annotated[str, typer.Argument(help="A source, or 'default'.")]
@@ -55,12 +62,8 @@ def show(
 ) -> None:
     """All that is known of one release or one version."""
     settings = read_settings()
-    model, slash, number = name.partition("/")
-    if slash and number.isdigit():
-        found = _version(model, int(number), settings)
-        facts: dict[str, Any] = _plain(found)
-    else:
-        facts = _release(name, settings).model_dump(mode="json")
+    version = named_version(name, settings=settings)
+    facts = _plain(version) if version is not None else named_release(name, settings=settings).model_dump(mode="json")
     if as_json:
         _print_json(facts)
         return
@@ -75,32 +78,31 @@ def show(
 @app.command()
 def history(
     scope: Scope,
-    at: Annotated[str, typer.Option("--at", help="What served at this time, as 2026-03-03 or 2026-03-03T14:00.")] = "",
+    at: Annotated[
+        str, typer.Option("--at", help="What served then: 2026-03-03 (the whole day, UTC) or 2026-03-03T14:00+01:00.")
+    ] = "",
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Every move of a pointer: who, when, why. With --at, what served at that time."""
+    """Every move of a pointer: who, when, why. With --at, what served then, the default's release included."""
     log = ReleaseLog(read_settings())
-    entries = log.history(scope)
     if at:
-        entry = log.at(scope, _time(at))
-        entries = [] if entry is None else [entry]
+        start, end = _times(at)
+        entries = log.during(scope, start, end)
+        if (not entries or entries[0].at > start) and scope != DEFAULT_SCOPE:
+            # until a source has a release of its own, the default's serves it
+            until = entries[0].at if entries else end
+            entries = [*(entry for entry in log.during(DEFAULT_SCOPE, start, until) if entry.at <= until), *entries]
+    else:
+        entries = log.history(scope)
     if as_json:
         _print_json([entry.model_dump(mode="json") for entry in entries])
         return
     if not entries:
-        Console().print(f"Nothing of its own served {scope!r}{f' at {at}' if at else ''}.", markup=False)
+        Console().print(f"Nothing served {scope!r}{f' at {at}' if at else ''}.", markup=False)
         return
-    table = Table(title=f"Release log of {scope}", title_justify="left")
-    for column in ("no.", "when (UTC)", "what", "release", "method", "by", "why"):
-        table.add_column(column, overflow="fold")
-    for entry in entries:
-        release = entry.release
-        when = entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(
-            str(entry.sequence), when, entry.action, release.release_id, release.method, entry.by, entry.reason
-        )
-    Console().print(table)
+    title = f"What served {scope} at {at}" if at else f"Release log of {scope}"
+    Console().print(_history_table(title, scope, entries))
 
 
 @app.command()
@@ -118,7 +120,7 @@ def promote(
     """Let a release serve a source. Both models are verified first, and must belong together."""
     settings = read_settings()
     who = by or getpass.getuser()
-    record = _release(release, settings).model_copy(update={"approver": who})
+    record = named_release(release, settings=settings).model_copy(update={"approver": who})
     entry = promote_release(
         record, scope or record.source, by=who, reason=reason, settings=settings, expected_sequence=expected
     )
@@ -139,77 +141,49 @@ def rollback(
     _moved(entry, as_json=as_json)
 
 
-@app.command()
-def verify(*, as_json: AsJson = False) -> None:
-    """Fetch all that serves, check every byte and every pair, and compare MLflow's aliases with the log."""
-    from coda.registry.mirror import drift
-
-    settings = read_settings()
-    log = ReleaseLog(settings)
-    problems: list[Problem] = []
-    checked = []
-    for scope in log.scopes():
-        record = log.history(scope)[-1].release
-        try:
-            verify_release(record, settings=settings)
-        except (IntegrityError, ConfigError) as error:
-            problems += error.problems
-        checked.append({"scope": scope, "release": record.release_id})
-    moved = drift(settings=settings)
-    if as_json:
-        _print_json({"checked": checked, "problems": [str(item) for item in problems], "aliases": [*map(str, moved)]})
-    else:
-        console = Console()
-        console.print(f"{len(checked)} serving release(s) fetched and verified.")
-        for item in moved:
-            console.print(f"An MLflow alias was moved by hand: {item}", markup=False, soft_wrap=True)
-    raise_if_any(IntegrityError, "What serves is not what was recorded.", problems)
+app.command()(diff)
+app.command()(card)
+app.command()(verify)
+app.command()(gc)
 
 
 def _serving_table(entries: list[PointerEntry]) -> Table:
     table = Table(title="What serves", title_justify="left")
-    for column in ("source", "release", "method", "extractor", "head", "alignment", "since (UTC)", "by"):
+    for column in ("source", "release", "pair", "method", "since (UTC)", "by"):
         table.add_column(column, overflow="fold")
     for entry in entries:
         release = entry.release
-        table.add_row(
-            entry.scope, release.release_id, release.method, str(release.extractor.version), str(release.head.version),
-            release.alignment, entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M"), entry.by,
-        )  # fmt: skip
+        pair = f"extractor/{release.extractor.version} head/{release.head.version}"
+        since = entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+        table.add_row(entry.scope, release.release_id, pair, release.method, since, entry.by)
+    return table
+
+
+def _history_table(title: str, scope: str, entries: list[PointerEntry]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("no.", "since (UTC)", "what", "release", "by", "why"):
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        number = str(entry.sequence) if entry.scope == scope else f"{entry.scope} {entry.sequence}"
+        since = entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(number, since, entry.action, entry.release.release_id, entry.by, entry.reason)
     return table
 
 
 def _version_table(versions: list[Version]) -> Table:
     table = Table(title="Registered versions", title_justify="left")
-    for column in ("model", "version", "source", "method", "alignment", "line", "digest", "registered (UTC)", "serves"):
+    for column in ("version", "source", "method", "line", "registered (UTC)", "serves"):
         table.add_column(column, overflow="fold")
     for item in versions:
         tags = item.tags
+        method = tags.get("method", "")
+        if tags.get("kind") == "head":
+            method = f"alignment {tags.get('alignment', '?')}"
         serves = ", ".join(alias.removeprefix("serving-") for alias in item.aliases)
-        table.add_row(
-            item.name, str(item.ref.version), tags.get("source", ""), tags.get("method", ""), tags.get("alignment", ""),
-            tags.get("line", "")[:8], item.ref.digest[:8], item.created.strftime("%Y-%m-%d %H:%M"), serves,
-        )  # fmt: skip
+        name = f"{item.name.removeprefix('coda-')}/{item.ref.version}"
+        registered = item.created.strftime("%Y-%m-%d %H:%M")
+        table.add_row(name, tags.get("source", ""), method, tags.get("line", "")[:8], registered, serves)
     return table
-
-
-def _release(name: str, settings: Settings) -> ReleaseRecord:
-    from coda.registry.drafts import find_release
-
-    record = ReleaseLog(settings).current(name) or find_release(name, settings=settings)
-    if record is None:
-        problem = Problem("release", name, "a release id, a source or 'default'", "See `coda registry list`.")
-        raise ConfigError("There is no such release.", [problem])
-    return record
-
-
-def _version(model: str, number: int, settings: Settings) -> Version:
-    full = {"extractor": EXTRACTOR, "head": HEAD}.get(model, model)
-    for item in find(full, settings=settings):
-        if item.ref.version == number:
-            return item
-    problem = Problem("version", f"{full}/{number}", "a registered version", "See `coda registry list`.")
-    raise ConfigError("There is no such version.", [problem])
 
 
 def _plain(version: Version) -> dict[str, Any]:
@@ -230,15 +204,15 @@ def _moved(entry: PointerEntry, *, as_json: bool) -> None:
     Console().print(text, markup=False, soft_wrap=True)
 
 
-def _time(text: str) -> datetime:
+def _times(text: str) -> tuple[datetime, datetime]:
+    """Return start and end of what a person means: a whole day, or one moment; UTC where no zone is given."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        problem = Problem("--at", text, "a date, or date and time, as 2026-03-03T14:00", "Correct it.")
+        problem = Problem("--at", text, "a date, or date and time, as 2026-03-03T14:00+01:00", "Correct it.")
         raise ConfigError("The time cannot be read.", [problem]) from error
-    if len(text) == len("2026-03-03"):
-        time = time.replace(hour=23, minute=59, second=59)  # a day means its end
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return time, time + timedelta(days=1) if len(text) == len("2026-03-03") else time
 
 
 def _cell(value: Any) -> str:

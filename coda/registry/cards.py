@@ -89,7 +89,9 @@ def release_card(
     rows = [(f"{ref.name} version {ref.version}", f"`{ref.digest}`") for ref in (record.extractor, record.head)]
     rows += [("parameters", f"`{record.params_digest}`")]
     rows += [("gate report", f"`{record.gate_digest}`")] if record.gate_digest else []
-    rows += [("alignment statistics of the source", f"`{record.statistics_digest}`")] if record.statistics_digest else []
+    rows += (
+        [("alignment statistics of the source", f"`{record.statistics_digest}`")] if record.statistics_digest else []
+    )
     lines += [*_table(("what", "SHA-256"), rows), "", "## How to load", ""]
     lines += ["```python", "from coda.registry import ReleaseLog, fetch", ""]
     lines += [f'record = ReleaseLog(settings).serving("{record.source}")  # what serves now']

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from coda.contracts import ReleaseRecord
-from coda.errors import IntegrityError, Problem
+from coda.errors import ConfigError, IntegrityError, Problem
 from coda.registry.releases import ReleaseLog
 from coda.settings import Settings
 from coda.storage.objects import ObjectInfo, store_for
@@ -86,3 +86,16 @@ def find_release(release_id: str, *, settings: Settings) -> ReleaseRecord | None
             if entry.release.release_id == release_id:
                 return entry.release
     return next((draft for _, draft in list_drafts(settings=settings) if draft.release_id == release_id), None)
+
+
+def named_release(name: str, *, settings: Settings) -> ReleaseRecord:
+    """Return the release that a person named: by its id, or by the source (or 'default') that it serves now.
+
+    Raises:
+        ConfigError: There is no such release.
+    """
+    record = ReleaseLog(settings).current(name) or find_release(name, settings=settings)
+    if record is None:
+        problem = Problem("release", name, "a release id, a source or 'default'", "See `coda registry list`.")
+        raise ConfigError("There is no such release.", [problem])
+    return record

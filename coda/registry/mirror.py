@@ -1,10 +1,12 @@
 """MLflow aliases that mirror the release log, for people who look at MLflow's own pages.
 
-The log is the truth: an alias that somebody moved by hand is reported by `drift` and put back by the next promotion.
+The log is the truth: an alias that somebody moved by hand is reported by `drift`, and put back by `repair` or by the
+next promotion.
 """
 
 import hashlib
 import re
+from dataclasses import dataclass
 
 from coda.contracts import ReleaseRecord
 from coda.errors import Problem
@@ -13,12 +15,15 @@ from coda.registry.releases import ReleaseLog
 from coda.registry.versions import EXTRACTOR, HEAD
 from coda.settings import Settings
 
+PREFIX = "serving-"
+"""Aliases that begin like this are ours; others belong to the people who set them."""
+
 
 def alias_of(scope: str) -> str:
     """Return the alias of a scope: ``serving-<scope>``; MLflow allows no dots, so names with dots get a short hash."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", scope)
     suffix = "" if plain == scope else "-" + hashlib.sha256(scope.encode()).hexdigest()[:6]
-    return f"serving-{plain}{suffix}"
+    return f"{PREFIX}{plain}{suffix}"
 
 
 def mirror(record: ReleaseRecord, scope: str, *, settings: Settings) -> None:
@@ -31,24 +36,59 @@ def mirror(record: ReleaseRecord, scope: str, *, settings: Settings) -> None:
 
 def drift(*, settings: Settings) -> list[Problem]:
     """Return one problem for each alias that does not say what the release log says."""
+    remedy = "`coda registry verify --repair` puts it back: aliases follow the log, never the other way."
+    return [
+        Problem(f"{item.name}@{item.alias}", _words(item.found), _words(item.expected), remedy)
+        for item in _differences(settings)
+    ]
+
+
+def repair(*, settings: Settings) -> list[Problem]:
+    """Set every alias to what the release log says, and remove those of scopes it does not know.
+
+    Returns:
+        What still differs afterwards: none, unless somebody moved an alias or a pointer at the same moment.
+    """
+    client = connect(settings)
+    for item in _differences(settings):
+        with explained(f"put back the alias {item.name}@{item.alias}", settings):
+            if item.expected is None:
+                client.delete_registered_model_alias(item.name, item.alias)
+            else:
+                client.set_registered_model_alias(item.name, item.alias, str(item.expected))
+    return drift(settings=settings)
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """An alias, the version it points to, and the version it should point to; none for no alias at all."""
+
+    name: str
+    alias: str
+    found: int | None
+    expected: int | None
+
+
+def _differences(settings: Settings) -> list[_Difference]:
     client = connect(settings)
     log = ReleaseLog(settings)
     found: dict[str, dict[str, int]] = {}
     with explained("read the aliases", settings):
         for model in client.search_registered_models():
             found[model.name] = {alias: int(version) for alias, version in dict(model.aliases).items()}
-    problems = []
-    remedy = "Promote what should serve with `coda registry promote`; aliases follow the log, never the other way."
     expected: dict[str, dict[str, int]] = {EXTRACTOR: {}, HEAD: {}}
     for scope in log.scopes():
         record = log.current(scope)
         if record is not None:
             for ref in (record.extractor, record.head):
                 expected.setdefault(ref.name, {})[alias_of(scope)] = ref.version
-    for name, aliases in expected.items():
-        held = {key: value for key, value in found.get(name, {}).items() if key.startswith("serving-")}
-        for alias in sorted(set(aliases) | set(held)):
-            if aliases.get(alias) != held.get(alias):
-                was, should = held.get(alias, "nothing"), aliases.get(alias, "nothing")
-                problems.append(Problem(f"{name}@{alias}", f"version {was}", f"version {should}", remedy))
-    return problems
+    return [
+        _Difference(name, alias, found.get(name, {}).get(alias), aliases.get(alias))
+        for name, aliases in expected.items()
+        for alias in sorted(aliases.keys() | {key for key in found.get(name, {}) if key.startswith(PREFIX)})
+        if found.get(name, {}).get(alias) != aliases.get(alias)
+    ]
+
+
+def _words(version: int | None) -> str:
+    return "no alias" if version is None else f"version {version}"

@@ -4,6 +4,7 @@
 holds no code.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from coda.errors import ConfigError, Problem
 from coda.networks import artifact
 from coda.networks.extractor import Extractor, load_extractor
 from coda.networks.head import Head, load_head
+from coda.registry import signing
+from coda.settings import VARIABLES
 
 
 class ExtractorModel:
@@ -81,11 +84,17 @@ class HeadModel:
 def _load_pyfunc(data_path: str) -> ExtractorModel | HeadModel:
     """Load the package that `coda.registry.package` laid out; the name is MLflow's.
 
+    Where CODA_VERIFY_KEY names a public key, the model must be signed with its private half: MLflow calls this
+    function with nothing but the path, so the variable is read here.
+
     Raises:
-        IntegrityError: A byte is not the recorded one; with the name of the file.
+        IntegrityError: A byte is not the recorded one, or a signature is asked for and does not hold; with the name of
+            the file.
         ConfigError: The package holds another kind of network.
     """
     model = Path(data_path) / "model"
+    if key := os.environ.get(VARIABLES["verify_key"]):
+        signing.require_signature(model, model.with_name(model.name + signing.SUFFIX), key, str(model))
     _, config = artifact.load(model)
     kind = config.get("kind")
     if kind == "extractor":

@@ -68,6 +68,13 @@ class ReleaseLog:
         before = [entry for entry in self.history(scope) if entry.at <= time]
         return before[-1] if before else None
 
+    def during(self, scope: str, start: datetime, end: datetime) -> list[PointerEntry]:
+        """Return the entries that were in force at some time from `start` to `end` (both with time zone)."""
+        entries = self.history(scope)
+        inside = [entry for entry in entries if start < entry.at <= end]
+        before = [entry for entry in entries if entry.at <= start]
+        return [*before[-1:], *inside]
+
     def append(
         self,
         release: ReleaseRecord,

@@ -1,10 +1,11 @@
-"""Detached signatures of registered models (OpenSSF model signing), optional: the extra ``[signing]`` brings the library.
+"""Detached signatures of registered models (OpenSSF model signing); optional, with the extra ``[signing]``.
 
 Digests say that a model is the one that was recorded. A signature says who recorded it: whoever may write to the
 registry and its bucket, but does not hold the private key, cannot make a model that is loaded (decision 0009).
 """
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,9 @@ def require_signature(path: Path, signature: Path, key: str, where: str) -> None
     try:
         verifier.verify(path, signature)
     except Exception as error:  # what a forged bundle makes the parsers of several libraries raise is not one class
-        found = " ".join(str(error).split())[:300] or type(error).__name__
-        problem = Problem(f"{where}{SUFFIX}", found, f"a signature of these files by the key in {key}", remedy)
+        problem = Problem(
+            f"{where}{SUFFIX}", _in_words(error), f"a signature of these files by the key in {key}", remedy
+        )
         raise IntegrityError(f"The signature of {where} does not hold.", [problem]) from error
 
 
@@ -76,6 +78,14 @@ def fingerprint(key: str) -> str:
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     return hashlib.sha256(public).hexdigest()
+
+
+def _in_words(error: Exception) -> str:
+    # the library prints digests as Python bytes; the names are what a person needs
+    words = " ".join(str(error).replace("\\", "").split())
+    if changed := re.findall(r"Hash mismatch for '([^']+)'", words):
+        return f"other bytes in {', '.join(changed)}"
+    return words[:300] or type(error).__name__
 
 
 def _library() -> Any:

@@ -13,7 +13,7 @@ from coda.contracts import ModelRef
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.registry import signing
 from coda.registry.mlflow_client import connect, explained
-from coda.registry.package import MODEL, PACKAGE, STATE
+from coda.registry.package import MODEL, PACKAGE, STATE, read_config
 from coda.settings import Settings
 from coda.storage.failures import disk_explained
 
@@ -111,6 +111,22 @@ def version_of(name: str, number: int, *, settings: Settings) -> Version:
             return item
     problem = Problem("version", f"{full}/{number}", "a registered version", "See `coda registry list`.")
     raise ConfigError("There is no such version.", [problem])
+
+
+def named_version(name: str, *, settings: Settings) -> Version | None:
+    """Return the version that a person named (``coda-head/2``, ``head/2``); none where the name is no such pair.
+
+    Raises:
+        ConfigError: There is no such version.
+    """
+    model, slash, number = name.partition("/")
+    return version_of(model, int(number), settings=settings) if slash and number.isdigit() else None
+
+
+def fetched_config(ref: ModelRef, *, settings: Settings) -> dict[str, Any]:
+    """Return the verified config of a version; see `fetch` for the errors."""
+    with tempfile.TemporaryDirectory() as work:
+        return read_config(fetch(ref, Path(work) / MODEL, settings=settings))
 
 
 def fetch(ref: ModelRef, out: Path, *, settings: Settings) -> Path:

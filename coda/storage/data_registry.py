@@ -81,8 +81,9 @@ def commit_batches(
             dvc(clone.folder, "add", *targets)
             pointers = {path: (clone.folder / f"{path}.dvc").read_text(encoding="utf-8") for path in targets}
             new = {path: text for path, text in pointers.items() if not _known(clone, path, text)}
+            # what the registry knows is pushed as well: it costs one look, and heals a store that lost something
+            dvc(clone.folder, "push", *(f"{path}.dvc" for path in targets))
             if new:
-                dvc(clone.folder, "push", *(f"{path}.dvc" for path in new))
                 names = ", ".join(path.removeprefix("data/") for path in new)
                 clone.publish(new, f"Add {names}\n\nrun: {run_id}\n")
         finally:

@@ -123,7 +123,7 @@ def test_mlflow_loads_the_same_networks(services: Settings, release_of, trained:
     np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), probabilities.numpy(), atol=1e-5)
     assert np.load(tmp_path / "probabilities.npy").sum(axis=1) == pytest.approx([1, 1])
     suffixes = {path.suffix for path in artifacts(services, "*") if path.is_file()}
-    assert suffixes <= {".safetensors", ".json", ".yaml", ".txt", ""}
+    assert suffixes <= {".safetensors", ".json", ".yaml", ".txt", ".md", ""}
 
 
 def test_stored_pixels_are_normalised_image_by_image(trained: Trained, tmp_path: Path) -> None:
