@@ -19,7 +19,7 @@ from coda.registry.drafts import WAITING, list_drafts
 from coda.registry.releases import ReleaseLog
 from coda.registry.versions import EXTRACTOR, HEAD, Version, list_versions
 from coda.settings import Settings
-from coda.storage.data_garbage import named_objects, stray_objects
+from coda.storage.data_garbage import lost_objects, stray_objects
 from coda.storage.objects import ObjectStore, store_for
 
 Kind = Literal["draft", "candidates", "version", "artifacts", "checkpoint", "data"]
@@ -115,15 +115,14 @@ def collect(found: Iterable[Garbage], *, settings: Settings, before: datetime, h
             _forget(settings, item.name)
         elif item.kind == "data":
             data.delete(item.name)
-    deleted = {item.name for item in doomed if item.kind == "data"}
+    deleted = [item.name for item in doomed if item.kind == "data"]
     if not deleted:
         return []
     kept = _roots(_drafts(settings, before, held=held)[1], list_versions(settings), before).data
     remedy = "Run its version step again, or deliver the batch again: it pushes what is missing."
     return [
         Problem(data.url(key), "deleted", "an object that a batch names since a moment ago", remedy)
-        for key in sorted(deleted & named_objects(kept, settings=settings))
-        if not data.exists(key)
+        for key in lost_objects(deleted, kept, settings=settings)
     ]
 
 

@@ -30,20 +30,37 @@ def stray_objects(kept: Collection[DataRevision], *, settings: Settings, before:
         IntegrityError: The list of files of a version that must stay is missing: nothing can be said to be stray.
         TransientError: Git or the object store does not answer.
     """
-    named = named_objects(kept, settings=settings)
     store = store_for(settings.data_remote, settings)
+    named: set[str] = set()
+    for digest in sorted(_digests(kept, settings)):
+        listing = _listing(store, digest)
+        if listing is None:
+            remedy = "Restore the object; nothing is collected while a version that must stay is not whole."
+            problem = Problem(store.url(_key(digest)), "nothing", "the list of files of a batch", remedy)
+            raise IntegrityError("The store behind the data registry is not whole.", [problem])
+        named |= {_key(digest), *listing}
     return [item for item in store.list(OBJECTS) if item.modified < before and item.key not in named]
 
 
-def named_objects(kept: Collection[DataRevision], *, settings: Settings) -> set[str]:
-    """Return the key of every object that the registry or `kept` names; see `stray_objects`."""
+def lost_objects(deleted: Collection[str], kept: Collection[DataRevision], *, settings: Settings) -> list[str]:
+    """Return the keys that were deleted, are still away, and that a version of a batch names by now.
+
+    Args:
+        deleted: Keys of deleted objects.
+        kept: As for `stray_objects`.
+        settings: Where the registry and its remote are.
+    """
     store = store_for(settings.data_remote, settings)
+    named: set[str] = set()
+    for digest in _digests(kept, settings):
+        # a list of files that went as well says nothing of its files any more; its own key is reported
+        named |= {_key(digest), *(_listing(store, digest) or ())}
+    return sorted(key for key in named & set(deleted) if not store.exists(key))
+
+
+def _digests(kept: Collection[DataRevision], settings: Settings) -> set[str]:
     with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
-        digests = {item.digest for item in kept} | _named_digests(clone)
-    keys = {_key(digest) for digest in digests}
-    for digest in sorted(digests):
-        keys |= {_key(entry["md5"]) for entry in _listing(store, digest)}
-    return keys
+        return {item.digest for item in kept} | _named_digests(clone)
 
 
 def _named_digests(clone: Clone) -> set[str]:
@@ -60,13 +77,10 @@ def _named_digests(clone: Clone) -> set[str]:
     return digests
 
 
-def _listing(store: ObjectStore, digest: str) -> list[dict[str, str]]:
+def _listing(store: ObjectStore, digest: str) -> set[str] | None:
+    """Return the keys of all files of a version of a batch, or none where its list is gone."""
     content = store.find(_key(digest))
-    if content is None:
-        remedy = "Restore the object; nothing is collected while a version that must stay is not whole."
-        problem = Problem(store.url(_key(digest)), "nothing", "the list of files of a batch", remedy)
-        raise IntegrityError("The store behind the data registry is not whole.", [problem])
-    return list(json.loads(content))
+    return None if content is None else {_key(entry["md5"]) for entry in json.loads(content)}
 
 
 def _key(digest: str) -> str:

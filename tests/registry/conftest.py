@@ -1,3 +1,4 @@
+from conftest_cli import run
 from conftest_registry import (
     adapted,
     empty_database,
@@ -15,6 +16,7 @@ __all__ = [
     "moto_server",
     "other_line",
     "release_of",
+    "run",
     "services",
     "tiny_params",
     "trained",
