@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tests against real servers: a Ceph S3 gateway, Prometheus with Pushgateway, promtool, and a Docker engine.
+# Tests against real servers: a Ceph S3 gateway, PostgreSQL (MLflow's own server runs on it), Prometheus with
+# Pushgateway, promtool, and a Docker engine.
 # Installs what is missing from Debian packages when it may, starts everything on loopback below .services/, and stops
 # exactly what it started. A part that cannot be had here is named, and its tests say so when they skip.
 set -euo pipefail
@@ -11,6 +12,7 @@ mkdir -p "$work"
 packages=()
 need() { command -v "$1" >/dev/null || packages+=("${@:2}"); }
 need radosgw ceph-mon ceph-osd radosgw ceph-common curl
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql
 need prometheus prometheus
 need prometheus-pushgateway prometheus-pushgateway
 need promtool prometheus
