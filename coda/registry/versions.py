@@ -143,7 +143,9 @@ def find(name: str, *, settings: Settings, **tags: str) -> list[Version]:
     clauses = [f"name = '{name}'", *(f"tags.{key} = '{_quoted(value)}'" for key, value in tags.items())]
     with explained(f"search the versions of {name}", settings):
         found = client.search_model_versions(" and ".join(clauses))
-    return sorted((_version(item) for item in found), key=lambda version: version.ref.version)
+        # MLflow reads versions and their tags in two queries: one deleted in between comes back without any tag
+        present = [item for item in found if item.tags or _exists(client, item)]
+    return sorted((_version(item) for item in present), key=lambda version: version.ref.version)
 
 
 def list_versions(settings: Settings) -> list[Version]:
@@ -311,6 +313,18 @@ def _ensure_model(client: Any, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def _exists(client: Any, found: Any) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_model_version(found.name, str(found.version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
 
 
 def _version(found: Any) -> Version:
