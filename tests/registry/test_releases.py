@@ -1,5 +1,9 @@
 """The release log: who wins, what served when, and what is refused."""
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -77,6 +81,41 @@ def test_of_two_promotions_at_once_one_wins(services: Settings, record: ReleaseR
     winner = next(name for name in outcomes if name != "lost")
     assert serves(services, "lab_a") == winner
     assert [entry.release.release_id for entry in ReleaseLog(services).history("lab_a")] == ["rel-1", winner]
+
+
+def test_of_two_processes_that_promote_one_wins(services: Settings, record: ReleaseRecord, tmp_path: Path) -> None:
+    """Two programs that share nothing but the services, let go at the same moment."""
+    promote(record, "lab_a", by="gate", reason="good", settings=services)
+    record.write(tmp_path / "record.json")
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "import mlflow, torch\n"
+        "from coda.contracts import ReleaseRecord\n"
+        "from coda.registry import ConflictError, list_versions, promote\n"
+        "from coda.settings import read_settings\n"
+        "name, folder = sys.argv[1], Path(sys.argv[2])\n"
+        "settings = read_settings()\n"
+        "record = ReleaseRecord.read(folder / 'record.json').model_copy(update={'release_id': name})\n"
+        "list_versions(settings)\n"
+        "(folder / name).touch()\n"
+        "while not (folder / 'go').exists(): time.sleep(0.001)\n"
+        "try:\n"
+        "    promote(record, 'lab_a', by=name, reason='mine', settings=settings, expected_sequence=1)\n"
+        "except ConflictError: sys.exit(9)\n"
+    )
+    names = ["rel-x", "rel-y"]
+    environment = {**os.environ, **services.environment}
+    rivals = [subprocess.Popen([sys.executable, "-c", script, name, str(tmp_path)], env=environment) for name in names]
+    while not all((tmp_path / name).exists() for name in names):
+        assert all(rival.poll() is None for rival in rivals)
+        time.sleep(0.05)
+    (tmp_path / "go").touch()
+    codes = [rival.wait() for rival in rivals]
+    assert sorted(codes) == [0, 9]
+    winner = names[codes.index(0)]
+    assert [entry.release.release_id for entry in ReleaseLog(services).history("lab_a")] == ["rel-1", winner]
+    assert drift(settings=services) == []
 
 
 def test_a_decision_on_an_old_entry_is_refused(services: Settings, record: ReleaseRecord) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from conftest_registry import Trained, provenance
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from servers import free_port
 
 from coda.contracts import ModelRef, ReleaseRecord
@@ -97,6 +99,22 @@ def test_registering_at_once_leaves_one_version(services: Settings, trained: Tra
     left = find(EXTRACTOR, settings=services, run_id="same")
     assert {ref.version for ref in refs} == {left[0].ref.version}
     assert len(left) == 1
+
+
+def test_a_version_deleted_while_it_is_looked_for_is_not_found(
+    services: Settings, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = register_extractor(trained.pretrained / "extractor", None, provenance("gone"), settings=services)
+    search = MlflowClient.search_model_versions
+
+    def search_then_delete(client: MlflowClient, *arguments: object, **options: object) -> list[ModelVersion]:
+        found = search(client, *arguments, **options)
+        client.delete_model_version(ref.name, str(ref.version))
+        # what MLflow's second query, for the tags, leaves of it
+        return [ModelVersion(item.name, item.version, item.creation_timestamp) for item in found]
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", search_then_delete)
+    assert find(EXTRACTOR, settings=services) == []
 
 
 def test_mlflow_loads_the_same_networks(services: Settings, release_of, trained: Trained, tmp_path: Path) -> None:

@@ -54,8 +54,10 @@ if docker version >/dev/null 2>&1; then
   # the base comes from Debian packages, so that these tests need no image registry
   export BASE_IMAGE=${BASE_IMAGE:-coda-base:bookworm}
   docker image inspect "$BASE_IMAGE" >/dev/null 2>&1 || bash docker/debian-base.sh "$BASE_IMAGE"
-  wheels=$("$python" -m pip config get global.find-links 2>/dev/null || "$python" -m pip config get :env:.find-links 2>/dev/null || true)
-  WHEELS=${WHEELS:-${PIP_FIND_LINKS:-$wheels}} bash docker/build.sh >"$work/image.log" 2>&1 || { tail -30 "$work/image.log"; exit 1; }
+  # the site's pip settings, wherever they are kept: the build needs its certificates and may use its wheels
+  setting() { "$python" -m pip config list 2>/dev/null | sed -n "s/^\(global\|:env:\)\.$1='\(.*\)'$/\2/p" | tail -1; }
+  export PIP_CERT=${PIP_CERT:-$(setting cert)}
+  WHEELS=${WHEELS:-${PIP_FIND_LINKS:-$(setting find-links)}} bash docker/build.sh >"$work/image.log" 2>&1 || { tail -30 "$work/image.log"; exit 1; }
   tail -1 "$work/image.log"
   export CODA_TEST_IMAGE=$IMAGE
 fi

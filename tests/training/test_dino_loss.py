@@ -40,7 +40,8 @@ def test_equals_the_sum_over_pairs_of_views(views):
 def test_uniform_distributions_give_the_logarithm_of_the_prototypes():
     zeros = torch.zeros(8, 4, 4096)
     loss = dino_loss(zeros, zeros[:2], torch.zeros(4096), student_temperature=0.1, teacher_temperature=0.04)
-    assert float(loss) == pytest.approx(8.3178, abs=1e-4)
+    # a float32 sum of 131,072 terms, whose order differs between machines
+    assert float(loss) == pytest.approx(math.log(4096), rel=1e-4)
 
 
 def test_the_teacher_gets_no_gradient():
