@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
+
 from coda.config import Params
 from coda.contracts import ReleaseRecord
+from coda.networks.alignment import fit_statistics
 from coda.networks.extractor import save_extractor
-from coda.networks.head import new_head, save_head
+from coda.networks.head import LABELS, SOURCE_STATISTICS, new_head, save_head
 from coda.networks.state import new_state, save_state
 from coda.registry import Provenance, register_extractor, register_head
 from coda.settings import Settings
@@ -43,7 +46,9 @@ def train(folder: Path, params: Params, seed: int) -> Trained:
     save_extractor(folder / "pretrained" / "extractor", state.teacher)
     for number, alignment in enumerate(("none", "standardise")):
         head = new_head(params, state.teacher, CLASSES, alignment, seed=seed + number)
-        save_head(folder / "heads" / alignment, head, {"labels.json": b"{}"})
+        statistics = fit_statistics(torch.randn(50, 24, generator=torch.Generator().manual_seed(seed)))
+        extra = {LABELS: b"{}", SOURCE_STATISTICS: statistics.to_bytes()}
+        save_head(folder / "heads" / alignment, head, extra)
     return Trained(folder / "pretrained", folder / "heads")
 
 

@@ -1,5 +1,6 @@
 """The register and release steps on folders as training and adaptation leave them."""
 
+import hashlib
 import json
 import shutil
 from datetime import UTC, datetime
@@ -9,12 +10,14 @@ import pytest
 from conftest_registry import Trained
 
 from coda.adaptation.candidates import Candidate, write_candidates
-from coda.config import Params
+from coda.config import Params, params_digest
 from coda.contracts import DataRevision, GateReport, ReleaseRecord
 from coda.errors import ConfigError, IntegrityError, TransientError
 from coda.networks import artifact
+from coda.networks.head import SOURCE_STATISTICS
 from coda.registry import ReleaseLog, describe, list_versions, promote, rollback
-from coda.registry.drafts import WAITING, find_release, release_name
+from coda.registry.comparison import compare, provenance_of, release_side
+from coda.registry.drafts import WAITING, find_release, read_kept, release_name
 from coda.settings import Settings
 from coda.steps.register_adaptation import register_adaptation
 from coda.steps.register_training import register_training
@@ -158,6 +161,30 @@ def test_an_adapted_release_names_all_it_came_from(loop: Loop) -> None:
     assert tags["state_digest"] == artifact.folder_digest(loop.adapted / "state")
     assert (tags["source"], tags["base_release"], tags["parent_version"]) == ("lab_b", "train-1", "1")
     assert (loop.serves("lab_b"), loop.serves("lab_a"), loop.serves("default")) == ("adapt-1", "train-1", "train-1")
+
+
+def test_versions_and_releases_carry_parameters_pairs_and_statistics(loop: Loop) -> None:
+    base = loop.train()
+    assert describe(base.extractor, settings=loop.settings).tags["head_versions"] == "1, 2"
+    assert base.statistics_digest is None
+    record = loop.adapt("release", "coda+coral")
+    adapted = describe(record.extractor, settings=loop.settings)
+    assert adapted.tags["head_version"] == str(record.head.version)
+    assert provenance_of(adapted, settings=loop.settings)["params"] == loop.params.model_dump(mode="json")
+    kept = read_kept("adapt-1", "params.json", settings=loop.settings)
+    assert params_digest(Params.model_validate_json(json.dumps(kept))) == record.params_digest
+    statistics = (loop.trained.heads / "none" / SOURCE_STATISTICS).read_bytes()
+    assert record.statistics_digest == hashlib.sha256(statistics).hexdigest()
+    other = record.model_copy(update={"release_id": "mixed", "statistics_digest": "0" * 64})
+    with pytest.raises(ConfigError, match="source_statistics"):
+        promote(other, "lab_b", by="me", reason="oops", settings=loop.settings)
+    sides = [release_side(item, settings=loop.settings) for item in (base, record)]
+    found = compare(*sides, settings=loop.settings)
+    rows = {(row.section, row.name): (row.left, row.right) for row in found.rows}
+    assert rows["fact", "alignment"] == ("standardise", "coral")
+    assert rows["data", "lab_b/b1"][0] == "-"
+    assert not any(section == "parameter" for section, _ in rows)
+    assert {block for block, distance in found.weights["extractor"].items() if distance} == {"cls_token"}
 
 
 def test_alignment_alone_registers_no_new_version(loop: Loop) -> None:
