@@ -16,12 +16,14 @@ class Stored:
         model_id: MLflow's own name of the logged model.
         location: Where its files are.
         created: When registration began.
+        digest: Digest of its model folder, as it was registered.
         version: Registered model and number; none where registration never ended.
     """
 
     model_id: str
     location: str
     created: datetime
+    digest: str
     version: tuple[str, int] | None
 
 
@@ -56,6 +58,7 @@ def stored_models(*, settings: Settings) -> list[Stored]:
                 item.model_id,
                 item.artifact_location,
                 datetime.fromtimestamp(item.creation_timestamp / 1000, UTC),
+                item.tags["digest"],
                 versions.get(item.artifact_location),
             )
             for item in models

@@ -46,9 +46,10 @@ class Garbage:
 
 @dataclass(frozen=True)
 class _Roots:
-    """What must stay: model versions, data, and the runs whose candidates are the record of a release."""
+    """What must stay: model versions, digests of models, data, and runs whose candidates a release was chosen from."""
 
     versions: frozenset[tuple[str, int]]
+    digests: frozenset[str]
     data: frozenset[DataRevision]
     runs: frozenset[str]
 
@@ -109,7 +110,7 @@ def collect(found: Iterable[Garbage], *, settings: Settings, before: datetime, h
     for item in doomed:
         if item.kind == "candidates":
             _empty(platform, item.name)
-        elif item.kind in ("version", "artifacts"):
+        elif item.kind in ("version", "artifacts") and item.name in stored:
             remove(stored[item.name], settings=settings)
         elif item.kind == "checkpoint":
             _forget(settings, item.name)
@@ -144,7 +145,8 @@ def _drafts(settings: Settings, before: datetime, *, held: bool) -> tuple[list[G
 
 def _roots(kept: Iterable[ReleaseRecord], versions: Iterable[Version], before: datetime) -> _Roots:
     known = {(item.name, item.ref.version): item for item in versions}
-    waiting = [_place(ref) for record in kept for ref in (record.extractor, record.head, *record.heads)]
+    refs = [ref for record in kept for ref in (record.extractor, record.head, *record.heads)]
+    waiting = [_place(ref) for ref in refs]
     waiting += [place for place, item in known.items() if item.created >= before]
     reached: set[tuple[str, int]] = set()
     while waiting:
@@ -157,13 +159,16 @@ def _roots(kept: Iterable[ReleaseRecord], versions: Iterable[Version], before: d
             if tags.get(tag, "").isdigit():
                 waiting.append((name, int(tags[tag])))
     data = frozenset(revision for record in kept for revision in record.data)
-    return _Roots(frozenset(reached), data, frozenset(record.run_id for record in kept))
+    digests = frozenset(ref.digest for ref in refs)
+    return _Roots(frozenset(reached), digests, data, frozenset(record.run_id for record in kept))
 
 
 def _models(settings: Settings, roots: _Roots, before: datetime) -> Iterator[Garbage]:
     for item in stored_models(settings=settings):
         if item.created >= before or item.version in roots.versions:
             continue
+        if item.version is None and item.digest in roots.digests:
+            continue  # somebody deleted the version of a release in MLflow; its files are what it comes back from
         kind: Kind = "artifacts" if item.version is None else "version"
         reason = "no release, draft or descendant names it"
         if item.version is None:

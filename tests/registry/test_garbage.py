@@ -14,6 +14,7 @@ from coda.registry import EXTRACTOR, ReleaseLog, list_versions, promote, registe
 from coda.registry.artifacts import stored_models
 from coda.registry.drafts import WAITING, keep_draft
 from coda.registry.garbage import Garbage, collect, find_garbage
+from coda.registry.mlflow_client import connect, experiment_id
 from coda.settings import Settings
 from coda.storage.data_registry import commit_batch, create_registry, fetch_batch
 from coda.storage.objects import ObjectStore, store_for
@@ -111,6 +112,15 @@ def test_a_parent_stays_for_its_descendants(
     assert names(find_garbage(settings=settings, before=later)) == {("version", f"coda-head/{other.version}")}
 
 
+def test_files_of_a_released_version_that_somebody_deleted_stay(
+    settings: Settings, release_of: Make, trained: Trained, later: datetime
+) -> None:
+    base = release_of(trained)
+    promote(base, "default", by="gate", reason="good", settings=settings)
+    connect(settings).delete_model_version("coda-head", str(base.head.version))
+    assert find_garbage(settings=settings, before=later) == []
+
+
 def test_artifacts_of_a_registration_that_broke_off_go_later(
     settings: Settings, trained: Trained, later: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,8 +168,6 @@ def test_a_deletion_that_breaks_off_is_made_good_by_repeating(
 
 def test_models_of_other_people_are_not_ours_to_delete(settings: Settings, release_of: Make, trained: Trained,
                                                        later: datetime) -> None:  # fmt: skip
-    from coda.registry.mlflow_client import connect, experiment_id
-
     release_of(trained)
     client = connect(settings)
     client.create_logged_model(experiment_id(client, settings), name="ada")
