@@ -24,6 +24,9 @@ State = Literal["landed", "claimed", "running", "released", "incumbent_kept", "h
 FINAL: frozenset[str] = frozenset({"released", "incumbent_kept", "held", "refused", "failed"})
 """States after which nothing happens by itself."""
 
+TAKEN: frozenset[str] = frozenset({"claimed", "running"})
+"""States in which somebody looks after the version, and its source has no room for another."""
+
 _STATE_KEY = re.compile(r"^ledger/([^/]+)/([^/]+)/([0-9a-f]{16})/states/(\d{4})\.json$")
 
 
@@ -64,6 +67,11 @@ class LedgerState(Contract):
         """Whether nothing happens after it by itself."""
         return self.state in FINAL
 
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether its run failed for good, and a person must act: retry it, or have the batch delivered again."""
+        return self.state == "failed"
+
 
 class Heartbeat(Contract):
     """Sign of life of whoever looks after a run."""
@@ -96,6 +104,7 @@ class Ledger:
         """
         self.store = platform
         self._read: dict[str, LedgerState] = {}
+        self._arrived: dict[str, datetime] = {}
         self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
 
     def claim(self, version: BatchVersion) -> bool:
@@ -126,6 +135,13 @@ class Ledger:
         """Return the newest state of a batch version, or None for one never seen."""
         keys = sorted(item.key for item in self.store.list(f"{version.folder}/states/"))
         return LedgerState.parse(self.store.get(keys[-1]), keys[-1]) if keys else None
+
+    def arrived(self, version: BatchVersion) -> datetime:
+        """Return when a batch version that is in the ledger got there."""
+        key = f"{version.folder}/states/{1:04d}.json"
+        if key not in self._arrived:  # a state never changes
+            self._arrived[key] = LedgerState.parse(self.store.get(key), key).at
+        return self._arrived[key]
 
     def append(
         self,

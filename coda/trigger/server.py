@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from coda.errors import CodaError, ConfigError, TransientError
 from coda.monitoring.endpoint import TextfileCollector
 from coda.trigger.service import Handled, Trigger
+from coda.trigger.webhook_server import WebhookServer
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class TriggerService:
         host: str = "127.0.0.1",
         port: int = 0,
         tell: Callable[[Handled], None] | None = None,
+        webhook: WebhookServer | None = None,
     ) -> None:
         """Bind the port; nothing is looked at yet.
 
@@ -64,6 +66,7 @@ class TriggerService:
             host: Address to listen on.
             port: Port; any free one for 0.
             tell: Called with every batch version that ended.
+            webhook: Takes messages by HTTP while the service works; it hands them to `trigger.take`.
 
         Raises:
             ConfigError: The port is taken.
@@ -72,6 +75,7 @@ class TriggerService:
         self.poll_every_s = poll_every_s
         self.health = Health(time.monotonic())
         self._tell = tell
+        self._webhook = webhook
         if trigger.settings.metrics_dir is not None:
             # where no Pushgateway is, what the steps of this machine wrote down is scraped from here
             trigger.metrics.registry.register(TextfileCollector(Path(trigger.settings.metrics_dir)))
@@ -94,10 +98,14 @@ class TriggerService:
         """
         pages = threading.Thread(target=self._pages.serve_forever, name="pages", daemon=True)
         pages.start()
+        if self._webhook is not None:
+            self._webhook.start()
         try:
             while not self.trigger.stopping.is_set():
                 self._round()
         finally:
+            if self._webhook is not None:
+                self._webhook.stop()
             try:
                 self.trigger.stop(grace_s)
             finally:
@@ -108,6 +116,7 @@ class TriggerService:
     def stop(self) -> None:
         """Have `serve` return soon; safe in a signal handler."""
         self.trigger.stopping.set()
+        self.trigger.nudged.set()
 
     def stop_on_signals(self) -> None:
         """Stop on SIGTERM and SIGINT; for the main thread."""
@@ -140,7 +149,9 @@ class TriggerService:
         for handled in self.trigger.taken():
             if self._tell is not None:
                 self._tell(handled)
-        self.trigger.stopping.wait(pause)
+        self.trigger.nudged.wait(pause)
+        if not self.trigger.stopping.is_set():
+            self.trigger.nudged.clear()
 
     def page(self, path: str) -> tuple[int, str, bytes]:
         """Return status, content type and body of a page."""

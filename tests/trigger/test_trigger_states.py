@@ -6,8 +6,9 @@ import pytest
 from conftest_trigger import Cluster, Immediate, deliver, manifest_of
 
 from coda.errors import ConfigError, TransientError
+from coda.trigger.interventions import retry
 from coda.trigger.ledger import Ledger
-from coda.trigger.service import Pace, Trigger, retry
+from coda.trigger.service import Pace, Trigger
 
 FAST = Pace(backoff_s=0.0, tick_s=0.0, lease_s=60.0)
 
@@ -188,8 +189,8 @@ def test_lasting_failure_is_not_tried_again_until_a_person_asks(platform, make):
     assert handled.state == "failed"
     assert trigger.run_once() == []
     (state,) = trigger.ledger.newest()
-    assert retry(trigger.ledger, state.version, "Ada") is not None
-    assert retry(trigger.ledger, state.version, "Bob") is None
+    assert retry(trigger.ledger, state, "Ada") is not None
+    assert retry(trigger.ledger, state, "Bob") is None
     (handled,) = trigger.run_once()
     assert handled.state == "released"
     assert len(set(cluster.started)) == 1
