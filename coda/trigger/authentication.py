@@ -26,8 +26,8 @@ TOKEN = "CODA_WEBHOOK_TOKEN"  # noqa: S105  the name of a variable
 KEY = "CODA_WEBHOOK_KEY"
 """Variables with the tokens and the signing keys, one a line; with ``_FILE`` after it, the file that holds them."""
 
-TIMESTAMP_HEADER = "X-Coda-Timestamp"
-SIGNATURE_HEADER = "X-Coda-Signature"
+TIMESTAMP_HEADER = "x-coda-timestamp"
+SIGNATURE_HEADER = "x-coda-signature"
 
 WINDOW_S = 300
 """Seconds by which the time of a signature may differ from ours; a signature is remembered as long as that lasts."""
@@ -97,7 +97,7 @@ class Authenticator:
         """Check a sender, and use its signature up unless an exception leaves the block: then it may be sent again.
 
         Args:
-            headers: Headers of the request, looked up whatever their case.
+            headers: Headers of the request by their names in lower case.
             body: Body as it came.
             message: What the body says.
 
@@ -141,7 +141,7 @@ class Authenticator:
             self._used[signature] = now
 
     def _check_token(self, headers: Mapping[str, str], message: Message) -> None:
-        given = _tokens_in(headers.get("Authorization") or "")
+        given = _tokens_in(headers.get("authorization") or "")
         if not given and message.notices:
             # all of a message must come from the sender, so each of its records must know the token
             opaque = {notice.opaque for notice in message.notices}

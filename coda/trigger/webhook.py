@@ -80,7 +80,7 @@ class Webhook:
         """Return the answer to a message; 2xx only after all it tells of is in the ledger."""
         message = read_message(body)
         try:
-            with self._authenticator.admitted(_Headers(headers), body, message):
+            with self._authenticator.admitted(_sent_once(headers), body, message):
                 return self._recorded(message)
         except UnauthorisedError as error:
             return Answer(HTTPStatus.UNAUTHORIZED, "unauthorised", {"error": f"not authorised: {error}"})
@@ -127,16 +127,10 @@ class _RefusedError(Exception):
         self.answer = answer
 
 
-class _Headers(dict[str, str]):
-    """Headers of a request that were sent once; those sent twice are as good as none."""
-
-    def __init__(self, headers: http.client.HTTPMessage) -> None:
-        names = [name.lower() for name in headers]
-        super().__init__({name.lower(): value for name, value in headers.items() if names.count(name.lower()) == 1})
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a header, whatever the case of its name."""
-        return super().get(name.lower(), default)
+def _sent_once(headers: http.client.HTTPMessage) -> dict[str, str]:
+    """Return the headers by their names in lower case; those sent twice are as good as none."""
+    names = [name.lower() for name in headers]
+    return {name.lower(): value for name, value in headers.items() if names.count(name.lower()) == 1}
 
 
 def _away() -> Answer:

@@ -34,6 +34,9 @@ PATH = "/events"
 WRITE_S = 5.0
 """Seconds a sender may take to read its answer."""
 
+POLL_S = 0.1
+"""Seconds after which the server notices that it is to end."""
+
 LINGER_S = 2.0
 LINGER_BYTES = 4 * MAX_BODY_BYTES
 """How much of a refused request is read and thrown away, so that its sender gets to read the answer."""
@@ -76,7 +79,7 @@ class WebhookServer:
 
     def start(self) -> None:
         """Answer requests in threads of their own until `stop`."""
-        self._thread = threading.Thread(target=self._server.serve_forever, name="webhook", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), name="webhook", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -220,6 +223,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.limits = BoundedReader(self.connection, most=LINGER_BYTES, seconds=LINGER_S)
             while self.limits.read(65536):
                 pass
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Keep quiet: what is no HTTP has no request line to tell of, and the rest is counted."""
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  the base class's name
         """Keep quiet: messages are counted, and a URL may hold a secret."""
