@@ -215,8 +215,8 @@ def test_messages_stay_hidden_as_long_as_they_are_worked_on(place, monkeypatch):
     queue.drain(lambda key: extended.wait(60) and not seen.append(key), wait_s=2)
     assert seen == ["lab/b1/manifest.json"]
     assert len(answers) >= 3
-    # the test event left the queue before; the message that was worked on is still ours each time
-    assert all(count == 1 and len(answer["Successful"]) == 1 for count, answer in answers[:3])
+    # what was worked on was still ours each time
+    assert all(len(answer["Successful"]) == count > 0 for count, answer in answers[:3])
     threads = [thread.name for thread in threading.enumerate()]
     assert "visibility" not in threads
 

@@ -124,6 +124,30 @@ def test_told_batch_is_in_the_ledger_when_the_answer_comes_and_runs_at_the_next_
     assert place.counted("recorded") == 2
 
 
+CLOUD = {"ce-specversion": "1.0", "ce-type": "t", "ce-source": "s", "ce-id": "1"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({**CLOUD, "Content-Type": "application/json"}, EVENT),
+        (
+            {"Content-Type": "application/cloudevents+json"},
+            {"specversion": "1.0", "type": "t", "source": "s", "id": "1", "data": EVENT},
+        ),
+        ({}, records("in/lab_b/b1/manifest.json", source="minio:s3")),
+        ({}, {"notification": records("in%2Flab_b%2Fb1%2Fmanifest.json", source="aws:s3")["Records"]}),
+        ({}, {"key": "/buckets/landing/in/lab_b/b1/manifest.json", "event_type": "create",
+              "message": {"new_entry": {"name": "manifest.json"}}}),
+    ],
+    ids=["cloudevents-binary", "cloudevents-structured", "minio", "argo-events", "seaweedfs"],
+)  # fmt: skip
+def test_every_sender_reaches_the_ledger(place, platform, headers, body):
+    deliver(platform.landing)
+    assert place.post(body, {**BEARER, **headers})[:2] == (200, {"recorded": 1})
+    assert place.states() == [("lab_b", "b1", "landed")]
+
+
 def test_unusable_manifest_is_told_and_refused(place, platform):
     platform.landing.put("lab_b/b1/manifest.json", b"{")
     assert place.post(EVENT)[0] == 200
