@@ -99,7 +99,7 @@ class BoundedReader(io.RawIOBase):
         return count
 
 
-def read_chunked(stream: io.BufferedReader, most: int) -> bytes:
+def read_chunked(stream: io.BufferedIOBase, most: int) -> bytes:
     """Return a body in HTTP's chunked encoding.
 
     Raises:

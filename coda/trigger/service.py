@@ -9,12 +9,10 @@ import random
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import SimpleQueue
 
 from coda.config import Params
-from coda.contracts import BatchManifest
 from coda.errors import CodaError, TransientError
 from coda.registry.releases import DEFAULT_SCOPE, ReleaseLog
 from coda.settings import Settings
@@ -22,60 +20,19 @@ from coda.steps.context import read_failure
 from coda.steps.record import read_run
 from coda.storage.objects import store_for
 from coda.trigger.arrivals import Arrivals
-from coda.trigger.batches import in_words, missing_files, read_arrival
 from coda.trigger.endings import ending_of
 from coda.trigger.ledger import TAKEN, Ledger, LedgerState, State
 from coda.trigger.logs import about
 from coda.trigger.metrics import TriggerMetrics
+from coda.trigger.pace import Handled, Pace
+from coda.trigger.readiness import Readiness
 from coda.trigger.submit import Request, Submitter
 from coda.trigger.turns import in_turn
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Handled:
-    """One batch version that came to its end while this trigger looked.
-
-    Attributes:
-        source: Laboratory.
-        batch: Batch.
-        digest: Digest of the manifest.
-        run_id: Its run.
-        state: 'released', 'incumbent_kept', 'held', 'refused' or 'failed'.
-        reasons: Why, in plain words.
-    """
-
-    source: str
-    batch: str
-    digest: str
-    run_id: str
-    state: str
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How patient the trigger is.
-
-    Attributes:
-        parallel: Runs at a time in all; never more than one a source.
-        lease_s: Seconds without a sign of life after which a run is taken over.
-        attempts: Times a run is submitted before a person must look.
-        backoff_s: Seconds before the second submission; doubled each time, at most 300.
-        tick_s: Seconds between two looks at the runs.
-        patience_s: Seconds that a batch waits for files its manifest lists; then it is run as it is, and quality
-            control says which plates are missing.
-        recheck_s: Seconds between two looks for the missing files of a batch.
-    """
-
-    parallel: int = 1
-    lease_s: float = 120.0
-    attempts: int = 3
-    backoff_s: float = 10.0
-    tick_s: float = 0.5
-    patience_s: float = 6 * 3600.0
-    recheck_s: float = 0.0
+__all__ = ["Handled", "Pace", "Trigger"]
 
 
 class Trigger:
@@ -113,6 +70,7 @@ class Trigger:
         self.nudged = threading.Event()
         self.ledger = Ledger(store_for(settings.platform, settings), owner)
         self.arrivals = Arrivals(settings, self.ledger, self.metrics, ignored=self._ignored, poll=poll, queue=queue)
+        self._readiness = Readiness(self.arrivals.landing, self.ledger)
         self._submitter = submitter
         self._releases = ReleaseLog(settings)
         self._ignore = frozenset(ignore_sources)
@@ -120,7 +78,6 @@ class Trigger:
         self._flights: dict[str, LedgerState] = {}
         self._beaten: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
-        self._recheck: dict[str, float] = {}
         self._handled: SimpleQueue[Handled] = SimpleQueue()
         self._failed_submissions = 0
 
@@ -177,18 +134,20 @@ class Trigger:
         idle = self._ignored()
         open_ = [state for state in states if not state.final and (state.source not in idle or state.state != "landed")]
         self._measure(states, open_)
-        busy = {state.source for state in open_ if state.state in TAKEN}
-        for state in open_:
-            if state.state in TAKEN and state.run_id not in self._flights:
-                self._recover(state)
-        landed = [state for state in open_ if state.state == "landed" and state.run_id not in self._flights]
+        taken = [
+            state for state in open_
+            if state.state in TAKEN and (state.run_id in self._flights or self._recover(state))
+        ]  # fmt: skip
+        running, busy = {state.run_id for state in taken}, {state.source for state in taken}
+        landed = [state for state in open_ if state.state == "landed"]
         soon = False
         for state in in_turn(states, landed, lambda state: self.ledger.arrived(state.version)):
-            if len(self._flights) >= self.pace.parallel or state.source in busy:
+            if len(running) >= self.pace.parallel or state.source in busy:
                 # its turn comes when a run of ours ends; a run of another trigger is not waited for
                 soon = soon or bool(self._flights)
             elif self._due(state.run_id):
                 if self._start(state):
+                    running.add(state.run_id)
                     busy.add(state.source)
                 soon = soon or state.run_id in self._not_before
             else:
@@ -216,65 +175,44 @@ class Trigger:
 
     def _start(self, state: LedgerState) -> bool:
         version = state.version
-        found = self._runnable(state)
-        if found is None:
+        ready = self._readiness.of(state, self.pace)
+        if ready.gone:
+            self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
+        if ready.manifest is None:
             return False
-        manifest, remarks = found
+        if self._training() is None:
+            message = "%s waits: there is no default release to adapt from; train first."
+            log.info(message, version.run_id, extra=about(state))
+            return False
         first = self.ledger.claim(version)
         if not first and state.sequence == 1 and self._silent(state) < self.pace.lease_s:
             return False  # another trigger is just about to write 'claimed'
-        claimed = self.ledger.append(version, "claimed", after=state, reasons=remarks)
+        claimed = self.ledger.append(version, "claimed", after=state, reasons=ready.remarks)
         if claimed is None:
             return False
         if first:
             self.metrics.claims.labels(source=version.source).inc()
-            self.metrics.lag.observe(max(0.0, (datetime.now(UTC) - manifest.created_at).total_seconds()))
+            self.metrics.lag.observe(max(0.0, (datetime.now(UTC) - ready.manifest.created_at).total_seconds()))
         log.info("%s is claimed.", version.run_id, extra=about(claimed))
-        return self._alone(claimed) and self._submit(claimed)
+        return self._has_room(claimed) and self._submit(claimed)
 
-    def _alone(self, claimed: LedgerState) -> bool:
-        """Return whether no other version of the source is taken; else give the claim back.
+    def _has_room(self, claimed: LedgerState) -> bool:
+        """Return whether a claimed version may be run now; else give the claim back.
 
-        Two triggers may claim two versions of one source at the same moment. Each writes its claim before it looks, so
-        at least one of them sees the other; whoever sees another one steps back for a moment of random length.
+        Two triggers may claim two versions of one source, or of the last place, at the same moment. Each writes its
+        claim before it looks, so at least one of them sees the other; whoever sees another one steps back for a moment
+        of random length.
         """
         others = [
-            state for state in self.ledger.newest(claimed.source)
-            if state.source == claimed.source and state.state in TAKEN and state.run_id != claimed.run_id
+            state for state in self.ledger.newest() if state.state in TAKEN and state.run_id != claimed.run_id
         ]  # fmt: skip
-        if not others:
+        same = [state for state in others if state.source == claimed.source]
+        if not same and len(others) < self.pace.parallel:
             return True
         self._not_before[claimed.run_id] = time.monotonic() + random.uniform(0.5, 1.5) * self.pace.backoff_s  # noqa: S311
-        self.ledger.append(claimed.version, "landed", after=claimed, reasons=(f"waits for {others[0].run_id}",))
+        waits = (f"waits for {(same or others)[0].run_id}",)
+        self.ledger.append(claimed.version, "landed", after=claimed, reasons=waits)
         return False
-
-    def _runnable(self, state: LedgerState) -> tuple[BatchManifest, tuple[str, ...]] | None:
-        """Return the manifest of a landed version that can be run now, and what is remarkable about that, or None.
-
-        A version that is gone is ended.
-        """
-        version = state.version
-        if time.monotonic() < self._recheck.get(state.run_id, float("-inf")):
-            return None
-        arrival = read_arrival(self.arrivals.landing, version.key)
-        if arrival is None or arrival.manifest is None or arrival.version.digest != version.digest:
-            self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
-            return None
-        waited = (datetime.now(UTC) - self.ledger.arrived(version)).total_seconds()
-        missing = missing_files(self.arrivals.landing, version, arrival.manifest)
-        if missing and waited < self.pace.patience_s:
-            self._recheck[state.run_id] = time.monotonic() + self.pace.recheck_s
-            return None
-        self._recheck.pop(state.run_id, None)
-        if self._training() is None:
-            log.info(
-                "%s waits: there is no default release to adapt from; train first.", version.run_id, extra=about(state)
-            )
-            return None
-        if not missing:
-            return arrival.manifest, ()
-        told = f"{missing.count} file(s) of the manifest did not come within {_duration(self.pace.patience_s)}"
-        return arrival.manifest, (f"{told}; what is there is judged as it is", *in_words(missing.problems))
 
     def _submit(self, state: LedgerState) -> bool:
         version = state.version
@@ -305,14 +243,18 @@ class Trigger:
         self._conclude(state)
         del self._flights[run_id]
 
-    def _recover(self, state: LedgerState) -> None:
-        """Look after a run that another trigger, or an earlier life of this one, began and left."""
+    def _recover(self, state: LedgerState) -> bool:
+        """Look after a run that another trigger, or an earlier life of this one, began and left.
+
+        Returns:
+            Whether somebody looks after it now, this trigger or another.
+        """
         if self._silent(state) < self.pace.lease_s:
-            return
+            return True
         log.warning("%s: no sign of life from %s; taking over.", state.run_id, state.owner, extra=about(state))
         if not self._submitter.alive(state.run_id):
             self._conclude(state)
-            return
+            return False
         adopted = self.ledger.append(
             state.version, "running", after=state, reasons=(f"taken over from {state.owner}",),
             attempt=max(1, state.attempt),
@@ -320,6 +262,7 @@ class Trigger:
         if adopted is not None:
             self._flights[state.run_id] = adopted
             self._beat(adopted)
+        return True
 
     def _conclude(self, state: LedgerState) -> None:
         """Write down how a run that is not alive ended, or have it run again."""
@@ -376,9 +319,8 @@ class Trigger:
     def _measure(self, states: list[LedgerState], open_: list[LedgerState]) -> None:
         self.metrics.waiting.set(len(open_))
         self.metrics.given_up.set(sum(state.waits_for_person for state in states))
-        ages = [(datetime.now(UTC) - state.at).total_seconds() for state in open_ if state.state == "landed"]
+        ages = [
+            (datetime.now(UTC) - self.ledger.arrived(state.version)).total_seconds()
+            for state in open_ if state.state == "landed"
+        ]  # fmt: skip
         self.metrics.oldest.set(max(ages, default=0.0))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.3g} h" if seconds >= 3600 else f"{seconds:.0f} s"

@@ -1,6 +1,6 @@
 """The webhook's answers: object stores and event buses tell of new data, and hear when it is in the ledger."""
 
-import http.client
+import email.message
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ class Webhook:
         body = {"error": "too many requests from this address"}
         return Answer(HTTPStatus.TOO_MANY_REQUESTS, "limited", body, max(1, round(wait_s)))
 
-    def received(self, headers: http.client.HTTPMessage, body: bytes) -> Answer:
+    def received(self, headers: email.message.Message, body: bytes) -> Answer:
         """Return the answer to a message; 2xx only after all it tells of is in the ledger."""
         message = read_message(body)
         try:
@@ -127,7 +127,7 @@ class _RefusedError(Exception):
         self.answer = answer
 
 
-def _sent_once(headers: http.client.HTTPMessage) -> dict[str, str]:
+def _sent_once(headers: email.message.Message) -> dict[str, str]:
     """Return the headers by their names in lower case; those sent twice are as good as none."""
     names = [name.lower() for name in headers]
     return {name.lower(): value for name, value in headers.items() if names.count(name.lower()) == 1}

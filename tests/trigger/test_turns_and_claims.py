@@ -84,7 +84,7 @@ def test_source_that_drops_a_hundred_batches_does_not_starve_the_others(platform
     assert order == ["lab_b", "lab_c", "lab_d", "lab_b", "lab_c", "lab_d", "lab_b"]
     # a restarted trigger knows whose turn it is
     deliver(platform.landing, "lab_c", "b3")
-    trigger = make(cluster)
+    trigger = make(cluster, pace=Pace(lease_s=0, backoff_s=0, tick_s=0))
     trigger.look()
     run_next()
     assert order[-1] == "lab_c"
@@ -126,6 +126,49 @@ def test_two_triggers_that_claim_two_batches_of_a_source_at_once_never_run_both(
             cluster.end(run_id)
     assert sorted(cluster.succeeded) == sorted(cluster.started)
     assert len(cluster.started) == 2
+
+
+def test_number_of_runs_in_all_counts_those_of_every_trigger(platform, make):
+    for source in ("lab_b", "lab_c", "lab_d"):
+        deliver(platform.landing, source)
+    cluster = Cluster(platform.store)
+    triggers = [make(cluster, pace=Pace(parallel=2, backoff_s=0, tick_s=0)) for _ in range(2)]
+    triggers[0].look()
+    for _ in range(10):
+        for trigger in triggers:
+            trigger.advance()
+            assert len(cluster.live) <= 2
+        for run_id in sorted(cluster.live)[:1]:
+            cluster.end(run_id)
+    assert len(cluster.started) == 3
+
+
+def test_run_that_ended_while_its_trigger_was_dead_makes_room_in_the_same_look(platform, make):
+    deliver(platform.landing, "lab_b")
+    deliver(platform.landing, "lab_c")
+    cluster = Cluster(platform.store)
+    dead = make(cluster)
+    dead.look()
+    dead.advance()
+    (run_id,) = cluster.live
+    cluster.end(run_id)
+    other = make(cluster, pace=Pace(lease_s=0, backoff_s=0, tick_s=0))
+    other.advance()
+    assert [item.state for item in other.taken()] == ["released"]
+    assert len(cluster.started) == 2
+
+
+def test_waiting_is_counted_from_the_arrival_whatever_happened_since(platform, make):
+    deliver(platform.landing)
+    cluster = Cluster(platform.store)
+    trigger = make(cluster)
+    trigger.look()
+    (state,) = trigger.ledger.newest()
+    trigger.ledger._arrived[f"{state.version.folder}/states/0001.json"] = state.at - timedelta(hours=5)
+    claimed = trigger.ledger.append(state.version, "claimed", after=state)
+    trigger.ledger.append(state.version, "landed", after=claimed, reasons=("again in 10 s",))
+    trigger.advance()
+    assert trigger.metrics.registry.get_sample_value("coda_trigger_oldest_waiting_seconds") >= 5 * 3600
 
 
 def test_released_claim_is_recorded_and_the_live_run_is_found_again_and_not_started_twice(platform, make):

@@ -262,6 +262,25 @@ def test_old_signature_and_one_of_the_future_are_refused(place, seconds):
     assert "clock" in said["error"]
 
 
+def test_request_under_way_is_answered_when_the_service_ends(place, monkeypatch):
+    entered, leave, answers = threading.Event(), threading.Event(), []
+
+    def slow(key, refused):
+        entered.set()
+        return leave.wait(30)
+
+    monkeypatch.setattr(place.trigger.arrivals, "take", slow)
+    sender = threading.Thread(target=lambda: answers.append(place.post(EVENT)[0]))
+    sender.start()
+    assert entered.wait(30)
+    end = threading.Thread(target=place.server.stop)
+    end.start()
+    leave.set()
+    end.join(30)
+    sender.join(30)
+    assert answers == [200]
+
+
 def test_signature_sent_twice_at_once_is_taken_once(place, monkeypatch):
     body = json.dumps(EVENT).encode()
     headers = signed(body)
