@@ -27,7 +27,7 @@ FINAL: frozenset[str] = frozenset({"released", "incumbent_kept", "held", "refuse
 TAKEN: frozenset[str] = frozenset({"claimed", "running"})
 """States in which somebody looks after the version, and its source has no room for another."""
 
-_STATE_KEY = re.compile(r"^ledger/([^/]+)/([^/]+)/([0-9a-f]{16})/states/(\d{4})\.json$")
+_STATE_KEY = re.compile(r"^ledger/([^/]+)/([^/]+)/([0-9a-f]{16})/states/(\d{4,})\.json$")
 
 
 class Claim(Contract):
@@ -128,12 +128,12 @@ class Ledger:
 
     def states(self, version: BatchVersion) -> tuple[LedgerState, ...]:
         """Return all states of a batch version in order; empty for one never seen."""
-        keys = sorted(item.key for item in self.store.list(f"{version.folder}/states/"))
+        keys = sorted((item.key for item in self.store.list(f"{version.folder}/states/")), key=_in_order)
         return tuple(LedgerState.parse(self.store.get(key), key) for key in keys)
 
     def last(self, version: BatchVersion) -> LedgerState | None:
         """Return the newest state of a batch version, or None for one never seen."""
-        keys = sorted(item.key for item in self.store.list(f"{version.folder}/states/"))
+        keys = sorted((item.key for item in self.store.list(f"{version.folder}/states/")), key=_in_order)
         return LedgerState.parse(self.store.get(keys[-1]), keys[-1]) if keys else None
 
     def arrived(self, version: BatchVersion) -> datetime:
@@ -203,8 +203,8 @@ class Ledger:
         newest: dict[tuple[str, ...], str] = {}
         for item in self.store.list(f"ledger/{prefix.strip('/')}/" if prefix else "ledger/"):
             if match := _STATE_KEY.match(item.key):
-                # listed in the order of the keys: the last one of a version is its newest
-                newest[match.groups()[:3]] = item.key
+                version = match.groups()[:3]
+                newest[version] = max(newest.get(version, ""), item.key, key=_in_order)
         known = {}
         for key in newest.values():
             # a state never changes, so each is read once in the life of this object
@@ -216,3 +216,8 @@ class Ledger:
     def entries(self, prefix: str = "") -> list[Entry]:
         """Return every batch version with all its states."""
         return [Entry(self.states(state.version)) for state in self.newest(prefix)]
+
+
+def _in_order(key: str) -> tuple[int, str]:
+    """Sort the keys of a version's states: a service that was away for weeks may have made more than 9999 of them."""
+    return len(key), key

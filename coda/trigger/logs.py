@@ -8,6 +8,9 @@ from typing import Literal, TextIO
 
 from coda.trigger.ledger import LedgerState
 
+CHATTY = ("botocore", "urllib3")
+"""Libraries that log each try of theirs; when all of them failed, the trigger says so itself, once."""
+
 LogFormat = Literal["text", "json"]
 
 ABOUT = ("run_id", "source", "batch", "state", "manifest_digest", "attempt")
@@ -47,3 +50,5 @@ def log_to(form: LogFormat, stream: TextIO | None = None) -> None:
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
     handler.setFormatter(JsonLines() if form == "json" else plain)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for library in CHATTY:
+        logging.getLogger(library).setLevel(logging.ERROR)

@@ -277,7 +277,7 @@ class Trigger:
     def _postpone(self, state: LedgerState, reasons: tuple[str, ...], failures: int) -> None:
         pause = min(300.0, self.pace.backoff_s * 2 ** max(0, failures - 1))
         self._not_before[state.run_id] = time.monotonic() + pause
-        log.warning("%s: %s; again in %.0f s.", state.run_id, " ".join(reasons), pause, extra=about(state))
+        log.warning("%s again in %.0f s: %s", state.run_id, pause, " ".join(reasons), extra=about(state))
         self.ledger.append(state.version, "landed", after=state, reasons=(*reasons, f"again in {pause:.0f} s"))
 
     def _end(self, state: LedgerState, ending: State, reasons: tuple[str, ...]) -> None:
