@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -76,6 +77,7 @@ class TriggerService:
         self.health = Health(time.monotonic())
         self._tell = tell
         self._webhook = webhook
+        self._signals: tuple[socket.socket, ...] = ()
         if trigger.settings.metrics_dir is not None:
             # where no Pushgateway is, what the steps of this machine wrote down is scraped from here
             trigger.metrics.registry.register(TextfileCollector(Path(trigger.settings.metrics_dir)))
@@ -114,18 +116,25 @@ class TriggerService:
                 pages.join()
 
     def stop(self) -> None:
-        """Have `serve` return soon; safe in a signal handler."""
+        """Have `serve` return soon; for any thread, but not for a signal handler."""
         self.trigger.stopping.set()
         self.trigger.nudged.set()
 
     def stop_on_signals(self) -> None:
-        """Stop on SIGTERM and SIGINT; for the main thread."""
+        """Stop on SIGTERM and SIGINT; for the main thread of a program that ends with `serve`."""
+        reading, writing = socket.socketpair()
+        writing.settimeout(0)
+        # not in a handler: it could run while this very thread holds the lock of the event it has to set
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave_to_the_socket)
 
-        def on_signal(number: int, frame: FrameType | None) -> None:
+        def wait() -> None:
+            reading.recv(1)
             self.stop()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, on_signal)
+        self._signals = (reading, writing)  # open as long as a signal may come
+        threading.Thread(target=wait, name="signals", daemon=True).start()
 
     def _round(self) -> None:
         try:
@@ -166,6 +175,10 @@ class TriggerService:
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(self.trigger.metrics.registry)
         return 404, "application/json", _json(pages=["/healthz", "/readyz", "/metrics"])
+
+
+def _leave_to_the_socket(number: int, frame: FrameType | None) -> None:
+    """Keep Python's own handling of a signal from ending the program."""
 
 
 def _json(**values: object) -> bytes:
