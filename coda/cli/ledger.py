@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="What became of every batch that landed.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ForPerson = Annotated[bool, typer.Option("--waiting-for-person", help="Only batches whose run failed for good.")]
 Name = Annotated[str, typer.Argument(help="source/batch, or source/batch/digest for one version of it.")]
 
 
@@ -23,10 +24,14 @@ Name = Annotated[str, typer.Argument(help="source/batch, or source/batch/digest 
 def list_(
     source: Annotated[str, typer.Argument(help="Only this source.")] = "",
     state: Annotated[str, typer.Option(help="Only batches in this state.")] = "",
+    waiting_for_person: ForPerson = False,  # noqa: FBT002
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Every batch version with its newest state."""
-    states = [item for item in _ledger().newest(source) if not state or item.state == state]
+    states = [
+        item for item in _ledger().newest(source)
+        if (not state or item.state == state) and (item.waits_for_person or not waiting_for_person)
+    ]  # fmt: skip
     if as_json:
         typer.echo(json.dumps([item.model_dump(mode="json") for item in states], indent=2))
         return
@@ -58,18 +63,44 @@ def show(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002
 
 
 @app.command()
-def retry(name: Name) -> None:
+def retry(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002
     """Open the newest version that failed again; the trigger's next look runs it under the name it had."""
-    from coda.trigger.service import retry as reopen
+    from coda.trigger.interventions import retry as reopen
 
     ledger = _ledger()
-    failed = [item for item in _found(ledger, name) if item.state == "failed"]
+    failed = [item for item in _found(ledger, name) if item.waits_for_person]
     if not failed:
         problem = Problem(name, "no version that failed", "one", "See `coda ledger show`.")
         raise ConfigError("There is nothing to try again.", [problem])
     newest = max(failed, key=lambda item: item.at)
-    opened = reopen(ledger, newest.version, getpass.getuser())
-    typer.echo(f"{newest.run_id} is open again." if opened else f"{newest.run_id} was moved on by somebody else.")
+    _tell(reopen(ledger, newest, getpass.getuser()), newest, "is open again", as_json)
+
+
+@app.command("release-claim")
+def release_claim(
+    name: Name,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for those who read the ledger later.")],
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Free a version that a trigger holds and does not move; its run is left alone and found again by its name."""
+    from coda.trigger.interventions import release_claim as release
+    from coda.trigger.ledger import TAKEN
+
+    ledger = _ledger()
+    taken = [item for item in _found(ledger, name) if item.state in TAKEN]
+    if not taken or not reason.strip():
+        found = "no version that is claimed or running" if not taken else "no reason"
+        remedy = "See `coda ledger show`." if not taken else "Give --reason."
+        raise ConfigError("There is no claim to release.", [Problem(name, found, "a taken version and why", remedy)])
+    newest = max(taken, key=lambda item: item.at)
+    _tell(release(ledger, newest, getpass.getuser(), reason.strip()), newest, "is free again", as_json)
+
+
+def _tell(new: "LedgerState | None", old: "LedgerState", done: str, as_json: bool) -> None:  # noqa: FBT001
+    if as_json:
+        typer.echo(json.dumps(new.model_dump(mode="json") if new else None, indent=2))
+    else:
+        typer.echo(f"{old.run_id} {done}." if new else f"{old.run_id} was moved on by somebody else.")
 
 
 def _ledger() -> "Ledger":

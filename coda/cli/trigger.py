@@ -1,6 +1,7 @@
 """`coda trigger`: watch the landing bucket and start a run for each new batch version."""
 
 import logging
+import os
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,11 +11,16 @@ import typer
 from rich.console import Console
 
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+from coda.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    from coda.trigger.authentication import Secrets
     from coda.trigger.service import Handled, Trigger
+    from coda.trigger.webhook_server import WebhookServer
 
 app = typer.Typer(no_args_is_help=True, help="Watch the landing bucket and start a run for each new batch.")
+
+log = logging.getLogger(__name__)
 
 WORK = Path("runs/pipelines")
 
@@ -27,10 +33,20 @@ class SubmitterChoice(StrEnum):
     kfp = "kfp"
 
 
+class LogFormatChoice(StrEnum):
+    """Form of the log."""
+
+    text = "text"
+    json = "json"
+
+
 RunnerOption = Annotated[SubmitterChoice, typer.Option("--runner", help="Processes, containers, or Kubeflow.")]
 Ignored = Annotated[list[str], typer.Option("--ignore-source", help="Source whose batches start nothing; may repeat.")]
-Poll = Annotated[bool, typer.Option(help="List the landing prefix.")]
-Queue = Annotated[bool, typer.Option(help="Read the queue in CODA_QUEUE_URL.")]
+Poll = Annotated[bool, typer.Option("--poll/--no-poll", help="List the landing prefix.")]
+Queue = Annotated[bool, typer.Option("--queue/--no-queue", help="Read the queue in CODA_QUEUE_URL, when it is set.")]
+Webhook = Annotated[
+    bool, typer.Option("--webhook/--no-webhook", help="Take messages by HTTP (CODA_WEBHOOK_TOKEN or CODA_WEBHOOK_KEY).")
+]
 Work = Annotated[Path, typer.Option(help="Folder for the runs of this machine.")]
 Parallel = Annotated[int, typer.Option(min=1, help="Runs at a time in all; never more than one a source.")]
 Patience = Annotated[
@@ -57,6 +73,7 @@ def once(
     trigger = _trigger(
         runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s, patience_s
     )
+    _require_a_way(["poll"] if poll else ["queue"] if queue and trigger.settings.queue_url else [])
     handled = trigger.run_once()
     for item in handled:
         _tell(item)
@@ -81,21 +98,59 @@ def serve(
     host: Annotated[str, typer.Option(help="Address of /healthz, /readyz and /metrics.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of these pages; 0 takes a free one.")] = 8080,
     grace_s: Annotated[float, typer.Option(min=0, help="Seconds that runs get to end on SIGTERM.")] = 20,
+    webhook: Webhook = False,  # noqa: FBT002
+    webhook_host: Annotated[str, typer.Option(help="Address of the webhook.")] = "127.0.0.1",
+    webhook_port: Annotated[int, typer.Option(help="Port of the webhook; 0 takes a free one.")] = 8081,
+    log_format: Annotated[LogFormatChoice, typer.Option(help="Lines for people, or one JSON object a line.")] = (
+        LogFormatChoice.text
+    ),
 ) -> None:
-    """Look and run until SIGTERM or Ctrl-C."""
+    """Look and run until SIGTERM or Ctrl-C, told of new batches by any of --poll, --queue and --webhook."""
+    from coda.trigger.logs import log_to
     from coda.trigger.server import TriggerService
+    from coda.trigger.webhook_server import PATH
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to(log_format.value)
+    secrets = _webhook_secrets() if webhook else None
     trigger = _trigger(
         runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s, patience_s
     )
     # nobody waits at a terminal: fewer requests for the same work
     trigger.pace = replace(trigger.pace, tick_s=2.0, recheck_s=30.0)
-    service = TriggerService(trigger, poll_every_s=poll_every_s, host=host, port=port, tell=_tell)
+    listener = _listener(trigger, secrets, webhook_host, webhook_port) if secrets else None
+    ways = [f"the list of the landing prefix, every {poll_every_s:.0f} s"] if poll else []
+    ways += [f"the queue {trigger.settings.queue_url}"] if queue and trigger.settings.queue_url else []
+    ways += [f"the webhook http://{webhook_host}:{listener.port}{PATH}"] if listener else []
+    _require_a_way(ways)
+    as_json = log_format is LogFormatChoice.json
+    service = TriggerService(
+        trigger, poll_every_s=poll_every_s, host=host, port=port, tell=None if as_json else _tell, webhook=listener
+    )
     service.stop_on_signals()
-    typer.echo(f"Watching {trigger.settings.landing}; http://{host}:{service.port}/metrics")
+    say = log.info if as_json else typer.echo
+    say(f"Watching {trigger.settings.landing} by {' and '.join(ways)}; http://{host}:{service.port}/metrics")
     service.serve(grace_s=grace_s)
-    typer.echo("Stopped.")
+    say("Stopped.")
+
+
+def _webhook_secrets() -> "Secrets":
+    from coda.trigger.authentication import read_secrets
+
+    return read_secrets(os.environ)
+
+
+def _listener(trigger: "Trigger", secrets: "Secrets", host: str, port: int) -> "WebhookServer":
+    from coda.trigger.webhook import Webhook
+    from coda.trigger.webhook_server import WebhookServer
+
+    webhook = Webhook(trigger.take, landing=trigger.arrivals.landing, secrets=secrets, metrics=trigger.metrics)
+    return WebhookServer(webhook, host=host, port=port)
+
+
+def _require_a_way(ways: list[str]) -> None:
+    if not ways:
+        problem = Problem("coda trigger", "neither list, nor queue, nor webhook", "at least one", "Drop --no-poll.")
+        raise ConfigError("Nothing would tell the trigger of new batches.", [problem])
 
 
 def _trigger(

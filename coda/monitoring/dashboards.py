@@ -59,7 +59,7 @@ _SOURCE = '{source="$source"}'
 
 FLEET: tuple[Row, ...] = (
     ("Now", (
-        View("Batches given up", "coda_trigger_dead_letters", "dead letters", "stat", span=4, limit=1),
+        View("Batches held for a person", "coda_trigger_dead_letters", "held", "stat", span=4, limit=1),
         View("Batches waiting", "coda_trigger_queue_length", "waiting", "stat", span=4, limit=20),
         View("Oldest waiting", "coda_trigger_oldest_waiting_seconds", "age", "stat", "s", 4, 14400),
         View("Refused newest batches", 'sum(coda_batch_verdict{outcome="refused"})', "refused", "stat",
@@ -91,6 +91,8 @@ FLEET: tuple[Row, ...] = (
              "{{pipeline}} {{outcome}}"),
         View("Seconds by step, newest run", "sum by (step) (coda_step_seconds)", "{{step}}", unit="s"),
         View("Events by outcome", "sum by (outcome) (rate(coda_trigger_events_total[1h]))", "{{outcome}}"),
+        View("Webhook messages by outcome", "sum by (outcome) (rate(coda_trigger_webhook_requests_total[1h]))",
+             "{{outcome}}"),
         View("Batches claimed, one day", "sum by (source) (increase(coda_trigger_claims_total[1d]))", "{{source}}"),
         View("Delivery to claim, 95th percentile",
              "histogram_quantile(0.95, sum by (le) (rate(coda_trigger_lag_seconds_bucket[1d])))", "p95", unit="s"),

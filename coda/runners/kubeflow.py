@@ -4,13 +4,17 @@ KFP gives runs identifiers of its own and lets any number of them share a name, 
 that look and the submission lies the caller's claim in the ledger; steps are idempotent besides.
 """
 
+import hashlib
+import io
 import json
 import os
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +81,9 @@ class Kubeflow:
 
     def find(self, name: str) -> Submission | None:
         """Return the run of this name that is alive or succeeded, else the newest one, or None."""
-        wanted = json.dumps({"predicates": [{"operation": "EQUALS", "key": "name", "stringValue": name}]})
         with _explained(self.endpoint):
             answer = self._client().list_runs(
-                page_size=100, sort_by="created_at desc", filter=wanted, namespace=self.namespace
+                page_size=100, sort_by="created_at desc", filter=_equals("name", name), namespace=self.namespace
             )
         found = [
             Submission(run.run_id, run.display_name, str(run.state or "")) for run in answer.runs or ()
@@ -105,21 +108,46 @@ class Kubeflow:
         known = self.find(name)
         if known is not None and (known.live or known.state == "SUCCEEDED"):
             return known
-        with tempfile.TemporaryDirectory() as folder, _explained(self.endpoint):
-            package = Path(folder) / compiled.name
-            text = compiled.read_text(encoding="utf-8")
-            package.write_text(with_image(text, self.image) if self.image else text, encoding="utf-8")
-            made = self._client().create_run_from_pipeline_package(
-                str(package),
-                arguments=dict(arguments),
-                run_name=name,
-                experiment_name=experiment,
-                enable_caching=False,
-                namespace=self.namespace,
+        text = compiled.read_text(encoding="utf-8")
+        text = with_image(text, self.image) if self.image else text
+        with _explained(self.endpoint), quiet():
+            client = self._client()
+            pipeline, version = self._version(client, compiled.stem, text)
+            group = client.create_experiment(experiment, namespace=self.namespace)
+            made = client.run_pipeline(
+                experiment_id=group.experiment_id,
+                job_name=name,
+                params=dict(arguments),
+                pipeline_id=pipeline,
+                version_id=version,
                 pipeline_root=os.environ.get(PIPELINE_ROOT) or None,
                 service_account=os.environ.get(SERVICE_ACCOUNT) or None,
             )
         return Submission(made.run_id, name, "PENDING")
+
+    def _version(self, client: kfp.Client, pipeline: str, text: str) -> tuple[str, str]:
+        """Return KFP's identifiers of a pipeline and of its version with this text, uploaded when it is new.
+
+        A version's name is the digest of its text, so each is uploaded once, by whoever comes first.
+        """
+        title, digest = f"coda-{pipeline}", hashlib.sha256(text.encode()).hexdigest()
+        with tempfile.TemporaryDirectory() as folder:
+            package = Path(folder) / f"{pipeline}.yaml"
+            package.write_text(text, encoding="utf-8")
+            parent = _found_or_made(
+                lambda: self._pipeline_named(client, title),
+                lambda: client.upload_pipeline(str(package), title, namespace=self.namespace).pipeline_id,
+            )
+            version = _found_or_made(
+                lambda: _version_named(client, parent, digest),
+                lambda: client.upload_pipeline_version(str(package), digest, parent).pipeline_version_id,
+            )
+        return parent, version
+
+    def _pipeline_named(self, client: kfp.Client, name: str) -> str | None:
+        # KFP's own look-up by name sees shared pipelines only
+        answer = client.list_pipelines(filter=_equals("display_name", name), namespace=self.namespace)
+        return next((str(item.pipeline_id) for item in answer.pipelines or () if item.display_name == name), None)
 
     def _client(self) -> kfp.Client:
         # a projected token changes within the hour: read for each use
@@ -127,6 +155,30 @@ class Kubeflow:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This client only works with Kubeflow Pipeline v2", FutureWarning)
             return kfp.Client(host=self.endpoint, existing_token=token, namespace=self.namespace or "kubeflow")
+
+
+def _version_named(client: kfp.Client, pipeline: str, name: str) -> str | None:
+    answer = client.list_pipeline_versions(pipeline, filter=_equals("display_name", name))
+    found = (item for item in answer.pipeline_versions or () if item.display_name == name)
+    return next((str(item.pipeline_version_id) for item in found), None)
+
+
+def _equals(key: str, value: str) -> str:
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "stringValue": value}]})
+
+
+def _found_or_made(look: Callable[[], str | None], make: Callable[[], Any]) -> str:
+    found = look()
+    if found is not None:
+        return found
+    try:
+        return str(make())
+    except ApiException as error:
+        # another trigger made it at the same moment
+        found = look() if error.status == HTTPStatus.CONFLICT else None
+        if found is None:
+            raise
+        return found
 
 
 def run_kubeflow(job: Job) -> None:
@@ -159,6 +211,13 @@ def experiment_of(pipeline: str, arguments: Mapping[str, Any]) -> str:
 def _token() -> str | None:
     path = Path(os.environ.get(TOKEN_FILE) or DEFAULT_TOKEN)
     return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what KFP's client prints for notebooks ("Run details: ...") out of the log."""
+    with redirect_stdout(io.StringIO()):
+        yield
 
 
 class _explained:  # noqa: N801  used as a function

@@ -42,6 +42,7 @@ class Arrivals:
         self._poll = Poll(self.landing) if poll else None
         self._queue = Queue(settings.queue_url, self.landing, ledger.store) if queue and settings.queue_url else None
         self._polled = float("-inf")
+        self._reached = True
 
     def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0) -> list[LedgerState]:
         """Look everywhere once.
@@ -58,7 +59,13 @@ class Arrivals:
         """
         refused: list[LedgerState] = []
         if self._queue is not None:
+            if not self._reached:
+                # received in vain, a message would come nearer to the dead-letter queue with every look
+                self._ledger.store.exists("ledger/claim.json")
+                self.landing.exists("manifest.json")
+            self._reached = False
             self._queue.drain(lambda key: self.take(key, refused), wait_s=wait_s)
+            self._reached = True
         if self._poll is not None and time.monotonic() - self._polled >= poll_every_s:
             for key in self._poll.keys():  # noqa: SIM118  not a mapping
                 if self.take(key, refused):

@@ -24,7 +24,10 @@ State = Literal["landed", "claimed", "running", "released", "incumbent_kept", "h
 FINAL: frozenset[str] = frozenset({"released", "incumbent_kept", "held", "refused", "failed"})
 """States after which nothing happens by itself."""
 
-_STATE_KEY = re.compile(r"^ledger/([^/]+)/([^/]+)/([0-9a-f]{16})/states/(\d{4})\.json$")
+TAKEN: frozenset[str] = frozenset({"claimed", "running"})
+"""States in which somebody looks after the version, and its source has no room for another."""
+
+_STATE_KEY = re.compile(r"^ledger/([^/]+)/([^/]+)/([0-9a-f]{16})/states/(\d{4,})\.json$")
 
 
 class Claim(Contract):
@@ -64,6 +67,11 @@ class LedgerState(Contract):
         """Whether nothing happens after it by itself."""
         return self.state in FINAL
 
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether its run failed for good, and a person must act: retry it, or have the batch delivered again."""
+        return self.state == "failed"
+
 
 class Heartbeat(Contract):
     """Sign of life of whoever looks after a run."""
@@ -96,6 +104,7 @@ class Ledger:
         """
         self.store = platform
         self._read: dict[str, LedgerState] = {}
+        self._arrived: dict[str, datetime] = {}
         self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
 
     def claim(self, version: BatchVersion) -> bool:
@@ -119,13 +128,20 @@ class Ledger:
 
     def states(self, version: BatchVersion) -> tuple[LedgerState, ...]:
         """Return all states of a batch version in order; empty for one never seen."""
-        keys = sorted(item.key for item in self.store.list(f"{version.folder}/states/"))
+        keys = sorted((item.key for item in self.store.list(f"{version.folder}/states/")), key=_in_order)
         return tuple(LedgerState.parse(self.store.get(key), key) for key in keys)
 
     def last(self, version: BatchVersion) -> LedgerState | None:
         """Return the newest state of a batch version, or None for one never seen."""
-        keys = sorted(item.key for item in self.store.list(f"{version.folder}/states/"))
+        keys = sorted((item.key for item in self.store.list(f"{version.folder}/states/")), key=_in_order)
         return LedgerState.parse(self.store.get(keys[-1]), keys[-1]) if keys else None
+
+    def arrived(self, version: BatchVersion) -> datetime:
+        """Return when a batch version that is in the ledger got there."""
+        key = f"{version.folder}/states/{1:04d}.json"
+        if key not in self._arrived:  # a state never changes
+            self._arrived[key] = LedgerState.parse(self.store.get(key), key).at
+        return self._arrived[key]
 
     def append(
         self,
@@ -187,8 +203,8 @@ class Ledger:
         newest: dict[tuple[str, ...], str] = {}
         for item in self.store.list(f"ledger/{prefix.strip('/')}/" if prefix else "ledger/"):
             if match := _STATE_KEY.match(item.key):
-                # listed in the order of the keys: the last one of a version is its newest
-                newest[match.groups()[:3]] = item.key
+                version = match.groups()[:3]
+                newest[version] = max(newest.get(version, ""), item.key, key=_in_order)
         known = {}
         for key in newest.values():
             # a state never changes, so each is read once in the life of this object
@@ -200,3 +216,8 @@ class Ledger:
     def entries(self, prefix: str = "") -> list[Entry]:
         """Return every batch version with all its states."""
         return [Entry(self.states(state.version)) for state in self.newest(prefix)]
+
+
+def _in_order(key: str) -> tuple[int, str]:
+    """Sort the keys of a version's states: a service that was away for weeks may have made more than 9999 of them."""
+    return len(key), key

@@ -21,6 +21,7 @@ class TriggerMetrics:
         self.oldest = self._gauge("coda_trigger_oldest_waiting_seconds")
         self.given_up = self._gauge("coda_trigger_dead_letters")
         self.last_poll = self._gauge("coda_trigger_last_poll_timestamp_seconds")
+        self.requests = self._counter("coda_trigger_webhook_requests_total")
         self.lag = self._histogram("coda_trigger_lag_seconds")
 
     def _counter(self, name: str) -> Counter:

@@ -1,6 +1,7 @@
 """SQS long polling: S3 notifications, acknowledged only after what they say is durable elsewhere."""
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,13 +10,18 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from coda.errors import ConfigError, Problem, TransientError
+from coda.errors import CodaError, ConfigError, Problem, TransientError
 from coda.storage.objects import ObjectStore
-from coda.trigger.batches import is_manifest
-from coda.trigger.events import Notice, fingerprint, read_message
+from coda.trigger.events import fingerprint, manifest_keys, read_message
+from coda.trigger.visibility import KeptInvisible
+
+log = logging.getLogger(__name__)
 
 BATCH = 10
 """Messages in one answer; SQS allows no more."""
+
+DEFAULT_HIDDEN_S = 30
+"""SQS's own default of a queue's visibility timeout."""
 
 AWAY = ("ServiceUnavailable", "Throttling", "RequestThrottled", "InternalError", "InternalFailure", "SlowDown")
 
@@ -38,6 +44,7 @@ class Queue:
         self.landing = landing
         self.platform = platform
         self._client: Any = None
+        self._hidden_s: int | None = None
 
     def drain(self, take: Callable[[str], bool], *, wait_s: int = 0, rounds: int = 100) -> int:
         """Hand the manifests of waiting messages to `take`, and acknowledge those it made durable.
@@ -60,11 +67,23 @@ class Queue:
             messages = self._receive(wait_s if round_ == 0 else 0)
             if not messages:
                 break
-            for message in messages:
-                if self._take(message["Body"], take):
-                    self._delete(message["ReceiptHandle"])
-                    count += 1
+            with KeptInvisible(self._connected(), self.url, self._visibility_s(), messages) as kept:
+                for message in messages:
+                    if self._recorded(message["Body"], take):
+                        self._delete(message["ReceiptHandle"])
+                        kept.done(message["ReceiptHandle"])
+                        count += 1
         return count
+
+    def _recorded(self, body: str, take: Callable[[str], bool]) -> bool:
+        try:
+            return self._take(body, take)
+        except (TransientError, ConfigError):
+            raise
+        except CodaError:
+            # it comes again, until the queue's own redrive policy sets it aside; those behind it need not wait for that
+            log.exception("A message could not be handled and stays in the queue.")
+            return False
 
     def _take(self, body: str, take: Callable[[str], bool]) -> bool:
         message = read_message(body)
@@ -74,15 +93,19 @@ class Queue:
             self.platform.put_if_absent(f"events/unreadable/{fingerprint(body)}.json", text.encode())
             return True
         # all of a message is tried; it is acknowledged only when all of it is recorded
-        recorded = [take(key) for key in map(self._key, message.notices) if key is not None]
+        recorded = [take(key) for key in manifest_keys(message, self.landing)]
         return all(recorded)
 
-    def _key(self, notice: Notice) -> str | None:
-        prefix = f"{self.landing.prefix}/" if self.landing.prefix else ""
-        if notice.bucket != self.landing.bucket or not notice.key.startswith(prefix):
-            return None
-        key = notice.key[len(prefix) :]
-        return key if is_manifest(key) else None
+    def _visibility_s(self) -> int:
+        """Return for how many seconds the queue hides a message from others once it handed it out."""
+        if self._hidden_s is None:
+            try:
+                answer = self._connected().get_queue_attributes(QueueUrl=self.url, AttributeNames=["VisibilityTimeout"])
+                self._hidden_s = int(answer["Attributes"]["VisibilityTimeout"])
+            except (BotoCoreError, ClientError) as error:
+                log.warning("The queue's visibility timeout is unknown (%s); SQS's own default is assumed.", error)
+                self._hidden_s = DEFAULT_HIDDEN_S
+        return self._hidden_s
 
     def _receive(self, wait_s: int) -> list[dict[str, Any]]:
         with _Explained(self.url):

@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from coda.errors import CodaError, ConfigError, TransientError
 from coda.monitoring.endpoint import TextfileCollector
 from coda.trigger.service import Handled, Trigger
+from coda.trigger.webhook_server import WebhookServer
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class TriggerService:
         host: str = "127.0.0.1",
         port: int = 0,
         tell: Callable[[Handled], None] | None = None,
+        webhook: WebhookServer | None = None,
     ) -> None:
         """Bind the port; nothing is looked at yet.
 
@@ -64,6 +67,7 @@ class TriggerService:
             host: Address to listen on.
             port: Port; any free one for 0.
             tell: Called with every batch version that ended.
+            webhook: Takes messages by HTTP while the service works; it hands them to `trigger.take`.
 
         Raises:
             ConfigError: The port is taken.
@@ -72,6 +76,8 @@ class TriggerService:
         self.poll_every_s = poll_every_s
         self.health = Health(time.monotonic())
         self._tell = tell
+        self._webhook = webhook
+        self._signals: tuple[socket.socket, ...] = ()
         if trigger.settings.metrics_dir is not None:
             # where no Pushgateway is, what the steps of this machine wrote down is scraped from here
             trigger.metrics.registry.register(TextfileCollector(Path(trigger.settings.metrics_dir)))
@@ -94,10 +100,14 @@ class TriggerService:
         """
         pages = threading.Thread(target=self._pages.serve_forever, name="pages", daemon=True)
         pages.start()
+        if self._webhook is not None:
+            self._webhook.start()
         try:
             while not self.trigger.stopping.is_set():
                 self._round()
         finally:
+            if self._webhook is not None:
+                self._webhook.stop()
             try:
                 self.trigger.stop(grace_s)
             finally:
@@ -106,17 +116,25 @@ class TriggerService:
                 pages.join()
 
     def stop(self) -> None:
-        """Have `serve` return soon; safe in a signal handler."""
+        """Have `serve` return soon; for any thread, but not for a signal handler."""
         self.trigger.stopping.set()
+        self.trigger.nudged.set()
 
     def stop_on_signals(self) -> None:
-        """Stop on SIGTERM and SIGINT; for the main thread."""
+        """Stop on SIGTERM and SIGINT; for the main thread of a program that ends with `serve`."""
+        reading, writing = socket.socketpair()
+        writing.settimeout(0)
+        # not in a handler: it could run while this very thread holds the lock of the event it has to set
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave_to_the_socket)
 
-        def on_signal(number: int, frame: FrameType | None) -> None:
+        def wait() -> None:
+            reading.recv(1)
             self.stop()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, on_signal)
+        self._signals = (reading, writing)  # open as long as a signal may come
+        threading.Thread(target=wait, name="signals", daemon=True).start()
 
     def _round(self) -> None:
         try:
@@ -140,7 +158,9 @@ class TriggerService:
         for handled in self.trigger.taken():
             if self._tell is not None:
                 self._tell(handled)
-        self.trigger.stopping.wait(pause)
+        self.trigger.nudged.wait(pause)
+        if not self.trigger.stopping.is_set():
+            self.trigger.nudged.clear()
 
     def page(self, path: str) -> tuple[int, str, bytes]:
         """Return status, content type and body of a page."""
@@ -155,6 +175,10 @@ class TriggerService:
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(self.trigger.metrics.registry)
         return 404, "application/json", _json(pages=["/healthz", "/readyz", "/metrics"])
+
+
+def _leave_to_the_socket(number: int, frame: FrameType | None) -> None:
+    """Keep Python's own handling of a signal from ending the program."""
 
 
 def _json(**values: object) -> bytes:

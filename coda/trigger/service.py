@@ -5,75 +5,34 @@ or by another trigger once nobody gave a sign of life for the length of the leas
 """
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from queue import SimpleQueue
 
 from coda.config import Params
-from coda.contracts import BatchManifest
-from coda.errors import CodaError, ContractError, TransientError
+from coda.errors import CodaError, TransientError
 from coda.registry.releases import DEFAULT_SCOPE, ReleaseLog
 from coda.settings import Settings
-from coda.steps.context import Failure, read_failure
+from coda.steps.context import read_failure
 from coda.steps.record import read_run
 from coda.storage.objects import store_for
 from coda.trigger.arrivals import Arrivals
-from coda.trigger.batches import BatchVersion, in_words, missing_files, read_arrival
-from coda.trigger.ledger import Ledger, LedgerState
+from coda.trigger.endings import ending_of
+from coda.trigger.ledger import TAKEN, Ledger, LedgerState, State
+from coda.trigger.logs import about
 from coda.trigger.metrics import TriggerMetrics
+from coda.trigger.pace import Handled, Pace
+from coda.trigger.readiness import Readiness
 from coda.trigger.submit import Request, Submitter
+from coda.trigger.turns import in_turn
 
 log = logging.getLogger(__name__)
 
-READING = frozenset({"ingest", "archive", "validate", "quality_verdict"})
-"""Steps before anything is registered: what they cannot use is the delivery's fault, and the batch is refused."""
 
-
-@dataclass(frozen=True)
-class Handled:
-    """One batch version that came to its end while this trigger looked.
-
-    Attributes:
-        source: Laboratory.
-        batch: Batch.
-        digest: Digest of the manifest.
-        run_id: Its run.
-        state: 'released', 'incumbent_kept', 'held', 'refused' or 'failed'.
-        reasons: Why, in plain words.
-    """
-
-    source: str
-    batch: str
-    digest: str
-    run_id: str
-    state: str
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How patient the trigger is.
-
-    Attributes:
-        parallel: Runs at a time in all; never more than one a source.
-        lease_s: Seconds without a sign of life after which a run is taken over.
-        attempts: Times a run is submitted before a person must look.
-        backoff_s: Seconds before the second submission; doubled each time, at most 300.
-        tick_s: Seconds between two looks at the runs.
-        patience_s: Seconds that a batch waits for files its manifest lists; then it is run as it is, and quality
-            control says which plates are missing.
-        recheck_s: Seconds between two looks for the missing files of a batch.
-    """
-
-    parallel: int = 1
-    lease_s: float = 120.0
-    attempts: int = 3
-    backoff_s: float = 10.0
-    tick_s: float = 0.5
-    patience_s: float = 6 * 3600.0
-    recheck_s: float = 0.0
+__all__ = ["Handled", "Pace", "Trigger"]
 
 
 class Trigger:
@@ -108,8 +67,10 @@ class Trigger:
         self.pace = pace or Pace()
         self.metrics = TriggerMetrics()
         self.stopping = threading.Event()
+        self.nudged = threading.Event()
         self.ledger = Ledger(store_for(settings.platform, settings), owner)
         self.arrivals = Arrivals(settings, self.ledger, self.metrics, ignored=self._ignored, poll=poll, queue=queue)
+        self._readiness = Readiness(self.arrivals.landing, self.ledger)
         self._submitter = submitter
         self._releases = ReleaseLog(settings)
         self._ignore = frozenset(ignore_sources)
@@ -117,8 +78,7 @@ class Trigger:
         self._flights: dict[str, LedgerState] = {}
         self._beaten: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
-        self._recheck: dict[str, float] = {}
-        self._handled: list[Handled] = []
+        self._handled: SimpleQueue[Handled] = SimpleQueue()
         self._failed_submissions = 0
 
     def run_once(self) -> list[Handled]:
@@ -141,9 +101,27 @@ class Trigger:
         for state in self.arrivals.look(wait_s=wait_s, poll_every_s=poll_every_s):
             self._ended(state)
 
+    def take(self, key: str) -> bool:
+        """Write down the manifest at a key of the landing prefix, and have the next round come soon; for any thread.
+
+        Returns:
+            True: what is at the key is in the ledger, or is nothing that belongs there.
+
+        Raises:
+            TransientError: The object store is away.
+        """
+        refused: list[LedgerState] = []
+        taken = self.arrivals.take(key, refused)
+        for state in refused:
+            self._ended(state)
+        self.nudged.set()
+        return taken
+
     def taken(self) -> list[Handled]:
         """Return what ended since this was last asked."""
-        handled, self._handled = self._handled, []
+        handled = []
+        while not self._handled.empty():
+            handled.append(self._handled.get())
         return handled
 
     def advance(self) -> bool:
@@ -151,25 +129,25 @@ class Trigger:
         for run_id in list(self._flights):
             self._watch(run_id)
         states = list(self.ledger.newest())
+        self._let_go(states)
         # batches of the training source that landed before there was a release stay where they are
         idle = self._ignored()
-        open_ = sorted(
-            (state for state in states if not state.final and (state.source not in idle or state.state != "landed")),
-            key=lambda state: state.at,
-        )
+        open_ = [state for state in states if not state.final and (state.source not in idle or state.state != "landed")]
         self._measure(states, open_)
-        busy = {state.source for state in open_ if state.state != "landed"}
+        taken = [
+            state for state in open_
+            if state.state in TAKEN and (state.run_id in self._flights or self._recover(state))
+        ]  # fmt: skip
+        running, busy = {state.run_id for state in taken}, {state.source for state in taken}
+        landed = [state for state in open_ if state.state == "landed"]
         soon = False
-        for state in open_:
-            if state.run_id in self._flights:
-                continue
-            if state.state != "landed":
-                self._recover(state)
-            elif len(self._flights) >= self.pace.parallel or state.source in busy:
+        for state in in_turn(states, landed, lambda state: self.ledger.arrived(state.version)):
+            if len(running) >= self.pace.parallel or state.source in busy:
                 # its turn comes when a run of ours ends; a run of another trigger is not waited for
                 soon = soon or bool(self._flights)
             elif self._due(state.run_id):
                 if self._start(state):
+                    running.add(state.run_id)
                     busy.add(state.source)
                 soon = soon or state.run_id in self._not_before
             else:
@@ -187,47 +165,54 @@ class Trigger:
                     attempt=max(state.attempt - 1, 0),
                 )  # fmt: skip
 
+    def _let_go(self, states: list[LedgerState]) -> None:
+        """Forget the runs that another trigger, or a person, took from this one."""
+        for state in states:
+            mine = self._flights.get(state.run_id)
+            if mine is not None and state.sequence > mine.sequence:
+                log.warning("%s is no longer ours: %s.", state.run_id, " ".join(state.reasons), extra=about(state))
+                del self._flights[state.run_id]
+
     def _start(self, state: LedgerState) -> bool:
         version = state.version
-        found = self._runnable(state)
-        if found is None:
+        ready = self._readiness.of(state, self.pace)
+        if ready.gone:
+            self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
+        if ready.manifest is None:
             return False
-        manifest, remarks = found
-        if not self.ledger.claim(version) and state.sequence == 1 and self._silent(state) < self.pace.lease_s:
+        if self._training() is None:
+            message = "%s waits: there is no default release to adapt from; train first."
+            log.info(message, version.run_id, extra=about(state))
+            return False
+        first = self.ledger.claim(version)
+        if not first and state.sequence == 1 and self._silent(state) < self.pace.lease_s:
             return False  # another trigger is just about to write 'claimed'
-        claimed = self.ledger.append(version, "claimed", after=state, reasons=remarks)
+        claimed = self.ledger.append(version, "claimed", after=state, reasons=ready.remarks)
         if claimed is None:
             return False
-        if state.sequence == 1:
+        if first:
             self.metrics.claims.labels(source=version.source).inc()
-            self.metrics.lag.observe(max(0.0, (datetime.now(UTC) - manifest.created_at).total_seconds()))
-        return self._submit(claimed)
+            self.metrics.lag.observe(max(0.0, (datetime.now(UTC) - ready.manifest.created_at).total_seconds()))
+        log.info("%s is claimed.", version.run_id, extra=about(claimed))
+        return self._has_room(claimed) and self._submit(claimed)
 
-    def _runnable(self, state: LedgerState) -> tuple[BatchManifest, tuple[str, ...]] | None:
-        """Return the manifest of a landed version that can be run now, and what is remarkable about that, or None.
+    def _has_room(self, claimed: LedgerState) -> bool:
+        """Return whether a claimed version may be run now; else give the claim back.
 
-        A version that is gone is ended.
+        Two triggers may claim two versions of one source, or of the last place, at the same moment. Each writes its
+        claim before it looks, so at least one of them sees the other; whoever sees another one steps back for a moment
+        of random length.
         """
-        version = state.version
-        if time.monotonic() < self._recheck.get(state.run_id, float("-inf")):
-            return None
-        arrival = read_arrival(self.arrivals.landing, version.key)
-        if arrival is None or arrival.manifest is None or arrival.version.digest != version.digest:
-            self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
-            return None
-        waited = (datetime.now(UTC) - self.ledger.states(version)[0].at).total_seconds()
-        missing = missing_files(self.arrivals.landing, version, arrival.manifest)
-        if missing and waited < self.pace.patience_s:
-            self._recheck[state.run_id] = time.monotonic() + self.pace.recheck_s
-            return None
-        self._recheck.pop(state.run_id, None)
-        if self._training() is None:
-            log.info("%s waits: there is no default release to adapt from; train first.", version.run_id)
-            return None
-        if not missing:
-            return arrival.manifest, ()
-        told = f"{missing.count} file(s) of the manifest did not come within {_duration(self.pace.patience_s)}"
-        return arrival.manifest, (f"{told}; what is there is judged as it is", *in_words(missing.problems))
+        others = [
+            state for state in self.ledger.newest() if state.state in TAKEN and state.run_id != claimed.run_id
+        ]  # fmt: skip
+        same = [state for state in others if state.source == claimed.source]
+        if not same and len(others) < self.pace.parallel:
+            return True
+        self._not_before[claimed.run_id] = time.monotonic() + random.uniform(0.5, 1.5) * self.pace.backoff_s  # noqa: S311
+        waits = (f"waits for {(same or others)[0].run_id}",)
+        self.ledger.append(claimed.version, "landed", after=claimed, reasons=waits)
+        return False
 
     def _submit(self, state: LedgerState) -> bool:
         version = state.version
@@ -245,6 +230,7 @@ class Trigger:
         self._not_before.pop(version.run_id, None)
         running = self.ledger.append(version, "running", after=state, attempt=state.attempt + 1)
         if running is not None:
+            log.info("%s is submitted, attempt %d.", version.run_id, running.attempt, extra=about(running))
             self._flights[version.run_id] = running
             self._beat(running)
         return running is not None
@@ -257,14 +243,18 @@ class Trigger:
         self._conclude(state)
         del self._flights[run_id]
 
-    def _recover(self, state: LedgerState) -> None:
-        """Look after a run that another trigger, or an earlier life of this one, began and left."""
+    def _recover(self, state: LedgerState) -> bool:
+        """Look after a run that another trigger, or an earlier life of this one, began and left.
+
+        Returns:
+            Whether somebody looks after it now, this trigger or another.
+        """
         if self._silent(state) < self.pace.lease_s:
-            return
-        log.warning("%s: no sign of life from %s; taking over.", state.run_id, state.owner)
+            return True
+        log.warning("%s: no sign of life from %s; taking over.", state.run_id, state.owner, extra=about(state))
         if not self._submitter.alive(state.run_id):
             self._conclude(state)
-            return
+            return False
         adopted = self.ledger.append(
             state.version, "running", after=state, reasons=(f"taken over from {state.owner}",),
             attempt=max(1, state.attempt),
@@ -272,46 +262,36 @@ class Trigger:
         if adopted is not None:
             self._flights[state.run_id] = adopted
             self._beat(adopted)
+        return True
 
     def _conclude(self, state: LedgerState) -> None:
         """Write down how a run that is not alive ended, or have it run again."""
-        record = read_run(state.run_id, self.settings)
-        if record is not None:
-            self._end(state, record.outcome, (record.sentence,))
-            return
-        failure = read_failure(state.run_id, self.settings)
-        lasting = failure is not None and failure.exit_code != TransientError.exit_code
-        if failure is not None and _is_of_the_delivery(failure):
-            self._end(state, "refused", (failure.message, *map(str, failure.problems)))
-            return
-        reasons = tuple(str(failure).splitlines()) if failure else self._guess(state.run_id)
-        if lasting or state.attempt >= self.pace.attempts:
-            self._end(state, "failed", reasons)
+        words = self._submitter.last_words(state.run_id)
+        record, failure = read_run(state.run_id, self.settings), read_failure(state.run_id, self.settings)
+        ending = ending_of(state, record, failure, words, self.pace.attempts)
+        if ending.again:
+            self._postpone(state, ending.reasons, state.attempt)
         else:
-            self._postpone(state, reasons, state.attempt)
-
-    def _guess(self, run_id: str) -> tuple[str, ...]:
-        words = self._submitter.last_words(run_id)
-        reason = "the run ended without leaving a reason"
-        return (f"{reason}; it last said: {words}",) if words else (reason,)
+            self._end(state, ending.state, ending.reasons)
 
     def _postpone(self, state: LedgerState, reasons: tuple[str, ...], failures: int) -> None:
         pause = min(300.0, self.pace.backoff_s * 2 ** max(0, failures - 1))
         self._not_before[state.run_id] = time.monotonic() + pause
+        log.warning("%s again in %.0f s: %s", state.run_id, pause, " ".join(reasons), extra=about(state))
         self.ledger.append(state.version, "landed", after=state, reasons=(*reasons, f"again in {pause:.0f} s"))
 
-    def _end(self, state: LedgerState, ending: str, reasons: tuple[str, ...]) -> None:
+    def _end(self, state: LedgerState, ending: State, reasons: tuple[str, ...]) -> None:
         self._not_before.pop(state.run_id, None)
         if ending == "failed":
             reasons = (*reasons, f"When this is put right: coda ledger retry {state.source}/{state.batch}")
-        new = self.ledger.append(state.version, ending, after=state, reasons=reasons)  # type: ignore[arg-type]
+        new = self.ledger.append(state.version, ending, after=state, reasons=reasons)
         if new is not None:
             self._ended(new)
 
     def _ended(self, state: LedgerState) -> None:
         self.metrics.runs.labels(pipeline="adaptation", outcome=state.state).inc()
-        log.info("%s: %s. %s", state.run_id, state.state, " ".join(state.reasons))
-        self._handled.append(
+        log.info("%s: %s. %s", state.run_id, state.state, " ".join(state.reasons), extra=about(state))
+        self._handled.put(
             Handled(state.source, state.batch, state.manifest_digest, state.run_id, state.state, state.reasons)
         )
 
@@ -338,31 +318,9 @@ class Trigger:
 
     def _measure(self, states: list[LedgerState], open_: list[LedgerState]) -> None:
         self.metrics.waiting.set(len(open_))
-        self.metrics.given_up.set(sum(state.state == "failed" for state in states))
-        ages = [(datetime.now(UTC) - state.at).total_seconds() for state in open_ if state.state == "landed"]
+        self.metrics.given_up.set(sum(state.waits_for_person for state in states))
+        ages = [
+            (datetime.now(UTC) - self.ledger.arrived(state.version)).total_seconds()
+            for state in open_ if state.state == "landed"
+        ]  # fmt: skip
         self.metrics.oldest.set(max(ages, default=0.0))
-
-
-def _is_of_the_delivery(failure: Failure) -> bool:
-    return failure.exit_code == ContractError.exit_code and failure.step in READING
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.3g} h" if seconds >= 3600 else f"{seconds:.0f} s"
-
-
-def retry(ledger: Ledger, version: BatchVersion, who: str) -> LedgerState | None:
-    """Open a failed or held batch version again; the next look runs it under the name it had.
-
-    Args:
-        ledger: The ledger.
-        version: Batch version whose newest state is 'failed'.
-        who: Person who asks.
-
-    Returns:
-        The new state; None when the version did not fail, or somebody else was faster.
-    """
-    last = ledger.last(version)
-    if last is None or last.state != "failed":
-        return None
-    return ledger.append(version, "landed", after=last, reasons=(f"opened again by {who}",), attempt=0)

@@ -1,22 +1,35 @@
 """The Kubernetes manifests, rendered offline and held against the Kubernetes schemas and our own rules."""
 
+import json
 import shutil
 import subprocess
+from pathlib import Path
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
-OVERLAYS = ("dev", "gpu")
+from coda.trigger.events import Notice, read_message
+from coda.trigger.webhook_server import PATH
+
+OVERLAYS = ("dev", "gpu", "argo-events", "knative")
 VERSION = "1.31"
+CUSTOM = ("argoproj.io/", "eventing.knative.dev/")
+SCHEMAS = Path(__file__).parent / "schemas"
+"""Of the custom resources: small, ours, and strict, because no schemas of theirs come with a package."""
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; it renders offline")
 
 
 @pytest.fixture(scope="session", params=OVERLAYS)
 def documents(request, root):
+    return rendered(root, request.param)
+
+
+def rendered(root, overlay):
     done = subprocess.run(
-        ["kubectl", "kustomize", str(root / "k8s" / "overlays" / request.param)],
+        ["kubectl", "kustomize", str(root / "k8s" / "overlays" / overlay)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -32,7 +45,90 @@ def pods(documents):
 def test_every_document_fits_the_kubernetes_schema(documents):
     assert len(documents) > 10
     for document in documents:
+        check(document)
+
+
+def check(document):
+    if not document["apiVersion"].startswith(CUSTOM):
         kubernetes_validate.validate(document, VERSION, strict=True)
+        return
+    schema = json.loads((SCHEMAS / f"{document['kind']}.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(document, schema)
+
+
+@pytest.mark.parametrize(("overlay", "count"), [("argo-events", 3), ("knative", 2)])
+def test_a_misspelt_key_of_a_custom_resource_is_caught(root, overlay, count):
+    custom = [item for item in rendered(root, overlay) if item["apiVersion"].startswith(CUSTOM)]
+    assert len(custom) == count
+    for document in custom:
+        check(document)
+        for place in (document, document["metadata"], document["spec"], *inner(document["spec"])):
+            place["misspelt"] = True
+            with pytest.raises(jsonschema.ValidationError):
+                check(document)
+            del place["misspelt"]
+
+
+def inner(value):
+    """Objects inside a specification whose keys the API fixes, at any depth."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, item in items:
+        if isinstance(item, dict | list) and name not in {"headers", "minio"}:
+            if isinstance(item, dict):
+                yield item
+            yield from inner(item)
+
+
+def let_in(documents, port):
+    """Senders that any network policy lets in to a port."""
+    return [
+        str(sender)
+        for item in documents if item["kind"] == "NetworkPolicy"
+        for rule in item["spec"].get("ingress", []) if {"protocol": "TCP", "port": port} in rule.get("ports", [])
+        for sender in rule["from"]
+    ]  # fmt: skip
+
+
+def test_webhook_is_open_to_those_who_may_send_and_metrics_are_not(documents):
+    (service,) = [
+        item for item in documents if item["metadata"]["name"] == "trigger-webhook" and item["kind"] == "Service"
+    ]
+    (port,) = [item["port"] for item in service["spec"]["ports"]]
+    assert any("sends-events" in sender for sender in let_in(documents, port))
+    assert all("monitoring" in sender for sender in let_in(documents, 8080))
+
+
+def test_argo_events_and_knative_send_to_the_webhook_and_are_let_in(root):
+    host = "trigger-webhook.coda.svc.cluster.local:8081"
+    argo, knative = rendered(root, "argo-events"), rendered(root, "knative")
+    (sensor,) = [item for item in argo if item["kind"] == "Sensor"]
+    http = sensor["spec"]["triggers"][0]["template"]["http"]
+    assert http["url"] == f"http://{host}{PATH}"
+    assert any(sensor["metadata"]["namespace"] in sender for sender in let_in(argo, 8081))
+    (trigger,) = [item for item in knative if item["kind"] == "Trigger"]
+    assert trigger["spec"]["subscriber"]["uri"].endswith(f"@{host}{PATH}")
+    assert any("knative-eventing" in sender for sender in let_in(knative, 8081))
+    # what the sensor makes of a notification is a message the webhook understands
+    (payload,) = http["payload"]
+    record = {"eventName": "s3:ObjectCreated:Put", "eventSource": "minio:s3",
+              "s3": {"bucket": {"name": "b"}, "object": {"key": "lab%2Fb1%2Fmanifest.json"}}}  # fmt: skip
+    event = {payload["src"]["dataKey"]: [record]}
+    message = read_message(json.dumps({payload["dest"]: event[payload["src"]["dataKey"]]}))
+    assert message.notices == (Notice("b", "lab/b1/manifest.json"),)
+
+
+def test_webhook_is_given_its_secrets_by_reference(documents):
+    from coda.trigger.authentication import KEY, TOKEN
+
+    pod = next(pod for name, pod in pods(documents) if name == "trigger")
+    (container,) = pod["containers"]
+    environment = {item["name"]: item for item in container["env"]}
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    (volume,) = [volume for volume in pod["volumes"] if volume.get("secret", {}).get("secretName") == "coda-webhook"]
+    (item,) = volume["secret"]["items"]
+    assert environment[f"{TOKEN}_FILE"]["value"] == f"{mounted[volume['name']]}/{item['path']}"
+    assert environment[KEY]["valueFrom"]["secretKeyRef"]["name"] == "coda-webhook"
 
 
 def test_a_misspelt_key_is_caught(documents):

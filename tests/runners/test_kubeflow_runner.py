@@ -1,11 +1,13 @@
 """Kubeflow Pipelines' client against a server that records what it is asked."""
 
+import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import yaml
 
 from coda.errors import ConfigError, ContractError, TransientError
 from coda.runners import kubeflow, run_pipeline
@@ -22,6 +24,8 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.runs, self.asked, self.broken = [], [], 0
+        self.pipelines, self.versions, self.uploaded = {}, {}, []
+        self.raced, self.queries = False, []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -36,6 +40,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         url = urlsplit(self.path)
         self.server.asked.append(("GET", url.path, self.headers.get("authorization")))
+        if url.path.endswith(("/runs", "/pipelines", "/experiments")):
+            self.server.queries.append(url.query)
         if self.server.broken and not url.path.endswith("/healthz"):
             self.answer({"error": "no"}, self.server.broken)
         elif url.path.endswith("/runs"):
@@ -45,12 +51,22 @@ class Handler(BaseHTTPRequestHandler):
             self.answer({"runs": [run for run in self.server.runs if run["display_name"] == name]})
         elif url.path.endswith("/experiments"):
             self.answer({"experiments": []})
+        elif url.path.endswith("/versions"):
+            pairs = self.server.versions.items()
+            self.answer({"pipeline_versions": [{"display_name": n, "pipeline_version_id": v} for n, v in pairs]})
+        elif url.path.endswith("/pipelines"):
+            pairs = self.server.pipelines.items()
+            self.answer({"pipelines": [{"display_name": n, "pipeline_id": v} for n, v in pairs]})
         else:
             self.answer({"multi_user": False})
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        path = urlsplit(self.path).path
+        data, url = self.rfile.read(int(self.headers["Content-Length"])), urlsplit(self.path)
+        path = url.path
+        if "/upload" in path:
+            self.upload(path, {key: value[0] for key, value in parse_qs(url.query).items()}, data)
+            return
+        body = json.loads(data)
         self.server.asked.append(("POST", path, body))
         if path.endswith("/experiments"):
             self.answer({"experiment_id": "e1", **body})
@@ -58,6 +74,23 @@ class Handler(BaseHTTPRequestHandler):
             run = {"run_id": f"id{len(self.server.runs)}", "display_name": body["display_name"], "state": "PENDING"}
             self.server.runs.append(run)
             self.answer(run)
+
+    def upload(self, path, query, data):
+        """Keep an uploaded package, as a new pipeline or a new version; a name that is taken is a conflict."""
+        self.server.asked.append(("POST", path, query))
+        version = path.endswith("upload_version")
+        kept = self.server.versions if version else self.server.pipelines
+        raced, self.server.raced = self.server.raced, False
+        if raced:
+            kept[query["name"]] = "made-by-another"
+        if query["name"] in kept:
+            self.answer({"error": "already exists"}, 409)
+            return
+        kept[query["name"]] = f"{'v' if version else 'p'}{len(kept)}"
+        text = data.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0].decode()
+        self.server.uploaded.append(text)
+        made = {"display_name": query["name"], "pipeline_id": query.get("pipelineid", kept[query["name"]])}
+        self.answer({**made, "pipeline_version_id": kept[query["name"]]} if version else made)
 
     def log_message(self, *arguments):
         pass
@@ -110,12 +143,46 @@ def test_run_is_submitted_with_everything_it_needs(server, settings, request_, d
     assert parameters["run_id"] == request_.run_id
     assert json.loads(parameters["params"]) == json.loads(demo_params.model_dump_json())
     assert run["runtime_config"]["pipeline_root"] == "s3://b/roots"
-    spec = run["pipeline_spec"]
-    images = {part["container"]["image"] for part in spec["pipeline_spec"]["deploymentSpec"]["executors"].values()}
+    (version,) = server.versions
+    reference = {"pipeline_id": "p0", "pipeline_version_id": server.versions[version]}
+    assert run["pipeline_version_reference"] == reference
+    assert "pipeline_spec" not in run
+    assert list(server.pipelines) == ["coda-adaptation"]
+    assert hashlib.sha256(server.uploaded[-1].encode()).hexdigest() == version
+    spec, platform = yaml.safe_load_all(server.uploaded[-1])
+    images = {part["container"]["image"] for part in spec["deploymentSpec"]["executors"].values()}
     assert images == {settings.image}
-    assert "exec-adapt" in spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert "exec-adapt" in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert [body["display_name"] for body in posted(server, "/experiments")] == ["adaptation-lab_b"]
     assert {asked[2] for asked in server.asked if asked[0] == "GET"} == {"Bearer secret-token"}
+
+
+def test_package_is_uploaded_once_and_a_changed_one_is_a_new_version(server, settings, request_, demo_params):
+    for batch in ("b1", "b2"):
+        KubeflowSubmitter(settings).submit(Request(f"adapt-{batch}", request_.manifest_uri, "ab" * 32, demo_params))
+    assert len(server.uploaded) == 2  # the pipeline with its first package, and the version that runs refer to
+    changed = settings.model_copy(update={"image": "registry.example/coda@sha256:" + "2" * 64})
+    KubeflowSubmitter(changed).submit(request_)
+    references = [body["pipeline_version_reference"]["pipeline_version_id"] for body in posted(server, "/runs")]
+    assert references == ["v0", "v0", "v1"]
+    assert len(server.pipelines) == 1
+
+
+def test_package_that_another_trigger_uploads_meanwhile_is_found(server, settings, request_):
+    server.raced = True
+    KubeflowSubmitter(settings).submit(request_)
+    (run,) = posted(server, "/runs")
+    assert run["pipeline_version_reference"]["pipeline_id"] == "made-by-another"
+
+
+def test_namespace_is_asked_for_everywhere(server, settings, request_, monkeypatch):
+    monkeypatch.setenv("CODA_KFP_NAMESPACE", "lab")
+    KubeflowSubmitter(settings).submit(request_)
+    (upload,) = posted(server, "/upload")
+    assert upload["namespace"] == "lab"
+    (experiment,) = posted(server, "/experiments")
+    assert experiment["namespace"] == "lab"
+    assert all("namespace=lab" in query for query in server.queries)
 
 
 def test_live_or_finished_run_of_the_name_is_found_and_not_submitted_again(server, settings, request_):

@@ -39,7 +39,8 @@ trap cleanup EXIT
 
 if command -v radosgw >/dev/null; then
   port=$("$python" -c 'from coda.local.services import free_port; print(free_port())')
-  bash tests/services/ceph-rgw start "$work/ceph" "$port" >"$work/ceph.txt"
+  CEPH_MON_PORT=$("$python" -c 'from coda.local.services import free_port; print(free_port())') \
+    bash tests/services/ceph-rgw start "$work/ceph" "$port" >"$work/ceph.txt"
   export CODA_TEST_S3_ENDPOINT="http://127.0.0.1:$port" CODA_TEST_S3_ACCESS_KEY=AK CODA_TEST_S3_SECRET_KEY=SK
 fi
 

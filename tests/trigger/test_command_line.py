@@ -1,7 +1,14 @@
 """`coda pipeline`, `coda trigger` and `coda ledger`, as a person types them."""
 
 import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from uuid import uuid4
 
+import boto3
 import pytest
 from conftest_trigger import deliver, record_of, train
 from typer.testing import CliRunner
@@ -109,3 +116,70 @@ def test_pipelines_are_compiled_with_an_image(root, tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     invoke(pipeline_app, "compile", "--out", tmp_path, "--image", "x:1")
     assert "image: x:1" in (tmp_path / "adaptation.yaml").read_text()
+
+
+def test_claim_is_released_by_a_person_with_a_reason(place):
+    ledger = Ledger(ObjectStore(place.platform, place.s3_endpoint), "a-dead-trigger")
+    version = BatchVersion("lab_b", "b1", "ab" * 32, "lab_b/b1/manifest.json")
+    state = ledger.append(version, "landed", after=None)
+    with pytest.raises(ConfigError, match="no claim to release"):
+        invoke(ledger_app, "release-claim", "lab_b/b1", "--reason", "why")
+    ledger.append(version, "running", after=state, attempt=1)
+    with pytest.raises(ConfigError, match="Give --reason"):
+        invoke(ledger_app, "release-claim", "lab_b/b1", "--reason", " ")
+    freed = json.loads(invoke(ledger_app, "release-claim", "lab_b/b1", "--reason", "its node is gone", "--json"))
+    assert (freed["state"], freed["attempt"]) == ("landed", 0)
+    assert "a-dead-trigger released by" in freed["reasons"][0]
+    assert "its node is gone" in invoke(ledger_app, "show", "lab_b/b1")
+
+
+def test_batches_held_for_a_person_are_listed_and_retried_as_json(place):
+    ledger = ledger_with_a_failure(place)
+    ledger.append(BatchVersion("lab_b", "b2", "cd" * 32, "lab_b/b2/manifest.json"), "refused", after=None)
+    listed = json.loads(invoke(ledger_app, "list", "--waiting-for-person", "--json"))
+    assert [(item["batch"], item["state"]) for item in listed] == [("b1", "failed")]
+    assert json.loads(invoke(ledger_app, "retry", "lab_b/b1", "--json"))["state"] == "landed"
+    assert json.loads(invoke(ledger_app, "list", "--waiting-for-person", "--json")) == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "said"),
+    [
+        ("once", ["--no-poll"], "Nothing would tell the trigger"),
+        ("serve", ["--no-poll"], "Nothing would tell the trigger"),
+        ("serve", ["--webhook"], "cannot tell who may use it"),
+    ],
+)
+def test_trigger_that_nobody_tells_anything_does_not_start(place, root, tmp_path, monkeypatch, verb, options, said):
+    logger = logging.getLogger()
+    monkeypatch.setattr(logger, "handlers", logger.handlers[:])
+    arguments = ["--params", root / "params.yaml", "--work", tmp_path, *options]
+    with pytest.raises(ConfigError, match=said):
+        invoke(trigger_app, verb, *arguments)
+
+
+def test_serve_with_all_three_ways_says_so_and_ends_at_sigterm(place, root, tmp_path):
+    train(place)
+    sqs = boto3.client("sqs", endpoint_url=place.s3_endpoint, region_name="us-east-1")
+    url = sqs.create_queue(QueueName=f"q-{uuid4().hex[:8]}")["QueueUrl"]
+    environment = {
+        **os.environ, **place.environment, "CODA_QUEUE_URL": url, "CODA_WEBHOOK_TOKEN": "token-0123456789abcdef",
+        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    command = [
+        sys.executable, "-m", "coda", "trigger", "serve", "--webhook", "--webhook-port", "0", "--port", "0",
+        "--log-format", "json", "--params", str(root / "params.yaml"), "--work", str(tmp_path), "--poll-every-s", "7",
+    ]  # fmt: skip
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        lines = []
+        for line in process.stderr:
+            lines.append(json.loads(line))
+            if lines[-1]["message"].startswith("Watching"):
+                process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    (told,) = [line["message"] for line in lines if line["message"].startswith("Watching")]
+    assert "the list of the landing prefix, every 7 s" in told
+    assert f"the queue {url}" in told
+    assert "the webhook http://127.0.0.1:" in told
+    assert lines[-1]["message"] == "Stopped."
+    assert "token-0123456789abcdef" not in str(lines)

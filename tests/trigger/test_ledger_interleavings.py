@@ -148,3 +148,15 @@ def test_a_long_ledger_is_read_once_and_then_only_listed():
         ledger.append(before[0].version, "landed", after=before[0])
         assert next(ledger.newest()).state == "landed"
         assert len(reads) == 1
+
+
+def test_version_with_more_than_9999_states_still_has_a_newest_one():
+    with pytest.MonkeyPatch.context() as patch:
+        platform = in_memory(patch.setattr)
+        ledger = Ledger(platform.store)
+        first = ledger.append(VERSION, "landed", after=None)
+        ledger.append(VERSION, "claimed", after=first.model_copy(update={"sequence": 9998}))
+        ledger.append(VERSION, "running", after=first.model_copy(update={"sequence": 9999}))
+        assert ledger.last(VERSION).state == "running"
+        assert [state.state for state in ledger.newest()] == ["running"]
+        assert [state.sequence for state in ledger.states(VERSION)] == [1, 9999, 10000]

@@ -1,16 +1,21 @@
 """S3 notifications through a real queue service on loopback: duplicates, poison, acknowledgement."""
 
+import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from conftest_trigger import Immediate, deliver, manifest_of, train
 
-from coda.errors import ConfigError, TransientError
+from coda.errors import CodaError, ConfigError, TransientError
 from coda.storage.objects import ObjectStore
+from coda.trigger import queue as queue_module
 from coda.trigger.queue import Queue
 from coda.trigger.service import Pace, Trigger
+from coda.trigger.visibility import KeptInvisible
 
 
 @pytest.fixture
@@ -144,3 +149,109 @@ def test_queue_that_is_not_there_is_for_the_operator_and_one_that_is_away_is_tra
     away = Queue("http://127.0.0.1:9/123456789012/q", place.landing, place.platform)
     with pytest.raises(TransientError):
         away.drain(lambda key: True)
+
+
+def test_message_that_breaks_us_leaves_the_others_alone_and_goes_where_the_queue_says(place):
+    dead = place.sqs.create_queue(QueueName=f"dead-{uuid4().hex[:8]}")["QueueUrl"]
+    arn = place.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "3"})
+    place.sqs.set_queue_attributes(QueueUrl=place.url, Attributes={"RedrivePolicy": policy})
+    for batch in ("b1", "b2"):
+        place.landing.put(f"lab/{batch}/manifest.json", b"x")
+    seen = []
+
+    def take(key):
+        if "b1" in key:
+            raise CodaError("A defect.")
+        seen.append(key)
+        return True
+
+    place.queue().drain(take, rounds=20)
+    assert set(seen) == {"lab/b2/manifest.json"}
+    assert place.waiting() == 0
+    (kept,) = place.sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10)["Messages"]
+    assert "b1" in kept["Body"]
+
+
+def test_outage_of_the_store_uses_up_no_receives(place, demo_params, monkeypatch):
+    """Else the queue would set messages aside as dead letters that nothing is wrong with."""
+    train(place.settings)
+    deliver(place.landing)
+    trigger = place.trigger(Immediate(place.platform), demo_params)
+    received = []
+    receive = Queue._receive
+    monkeypatch.setattr(Queue, "_receive", lambda self, wait_s: received.append(1) or receive(self, wait_s))
+
+    def away(*arguments):
+        raise TransientError("The object store is away.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trigger.arrivals, "take", away)
+        with pytest.raises(TransientError):
+            trigger.look()
+        patch.setattr(trigger.ledger.store, "exists", away)
+        for _ in range(5):
+            with pytest.raises(TransientError):
+                trigger.look()
+        assert len(received) == 1
+    assert [item.state for item in trigger.run_once()] == ["released"]
+
+
+def test_messages_stay_hidden_as_long_as_they_are_worked_on(place, monkeypatch):
+    place.sqs.set_queue_attributes(QueueUrl=place.url, Attributes={"VisibilityTimeout": "1"})
+    place.landing.put("lab/b1/manifest.json", b"x")
+    queue = place.queue()
+    client, answers, extended = queue._connected(), [], threading.Event()
+    extend = client.change_message_visibility_batch
+
+    def record(**options):
+        answers.append((len(options["Entries"]), extend(**options)))
+        if len(answers) >= 3:
+            extended.set()
+
+    monkeypatch.setattr(client, "change_message_visibility_batch", record)
+    seen = []
+    # one message takes far longer than the queue hides it by itself: until it was extended three times
+    queue.drain(lambda key: extended.wait(60) and not seen.append(key), wait_s=2)
+    assert seen == ["lab/b1/manifest.json"]
+    assert len(answers) >= 3
+    # what was worked on was still ours each time
+    assert all(len(answer["Successful"]) == count > 0 for count, answer in answers[:3])
+    threads = [thread.name for thread in threading.enumerate()]
+    assert "visibility" not in threads
+
+
+def test_queue_that_does_not_answer_an_extension_is_no_failure(place):
+    asked = threading.Event()
+
+    class Away:
+        def change_message_visibility_batch(self, **options):
+            asked.set()
+            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "ChangeMessageVisibilityBatch")
+
+    with KeptInvisible(Away(), place.url, 1, [{"ReceiptHandle": "r"}]) as kept:
+        assert asked.wait(60)
+        kept.done("r")
+
+
+def test_queue_that_hides_its_settings_is_read_all_the_same(place, monkeypatch):
+    place.landing.put("lab/b/manifest.json", b"x")
+    queue = place.queue()
+    client = queue._connected()
+
+    def denied(**options):
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetQueueAttributes")
+
+    monkeypatch.setattr(client, "get_queue_attributes", denied)
+    seen = []
+    queue.drain(lambda key: not seen.append(key))
+    assert seen == ["lab/b/manifest.json"]
+    assert queue._visibility_s() == queue_module.DEFAULT_HIDDEN_S
+
+
+def test_messages_that_would_break_a_reader_are_kept_for_a_person(place):
+    for body in ("[" * 50_000, '{"Records": ' + "9" * 5000 + "}"):
+        place.sqs.send_message(QueueUrl=place.url, MessageBody=body)
+    place.queue().drain(lambda key: True)
+    assert place.waiting() == 0
+    assert len(list(place.platform.list("events/unreadable/"))) == 2

@@ -75,11 +75,13 @@ def test_local_submitter_runs_one_process_with_the_batch_and_its_version(submitt
     assert "it ran" in (submitter.work / handled.run_id / "trigger.txt").read_text()
 
 
-def test_run_of_an_earlier_trigger_is_seen_by_its_lock_and_not_started_twice(submitter, settings, demo_params):
+@pytest.mark.parametrize("runner", ["local", "docker"])
+def test_run_of_an_earlier_trigger_is_seen_by_its_lock_and_not_started_twice(submitter, settings, demo_params, runner):
+    submitter.runner = runner
     request = Request("adapt-x", "s3://l/x/b/manifest.json", "ab" * 32, demo_params)
     submitter.submit(request)
     deadline = time.monotonic() + 30
-    other = LocalSubmitter(settings, submitter.work, command=(sys.executable, "-c", "raise SystemExit(9)"))
+    other = LocalSubmitter(settings, submitter.work, runner, command=(sys.executable, "-c", "raise SystemExit(9)"))
     while not other.alive("adapt-x") and time.monotonic() < deadline:
         time.sleep(0.02)
     assert other.alive("adapt-x")

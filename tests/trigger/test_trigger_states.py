@@ -6,8 +6,9 @@ import pytest
 from conftest_trigger import Cluster, Immediate, deliver, manifest_of
 
 from coda.errors import ConfigError, TransientError
+from coda.trigger.interventions import retry
 from coda.trigger.ledger import Ledger
-from coda.trigger.service import Pace, Trigger, retry
+from coda.trigger.service import Pace, Trigger
 
 FAST = Pace(backoff_s=0.0, tick_s=0.0, lease_s=60.0)
 
@@ -110,6 +111,8 @@ def test_files_without_a_manifest_start_nothing(platform, make):
         ("lab_b/b1/manifest.json", b"{", "not JSON"),
         ("lab_b/b1/manifest.json", b"\xff\xfe", "not JSON"),
         ("lab_b/b1/manifest.json", b"[]", "schema_version"),
+        ("lab_b/b1/manifest.json", b"[" * 200_000, "not JSON"),
+        ("lab_b/b1/manifest.json", b'{"plates": ' + b"9" * 10_000 + b"}", "not JSON"),
         ("lab_b/b1/manifest.json", b'{"source": "lab_b"}', "a value in this field"),
         ("lab_b/b2/manifest.json", None, "'b2', as in its key"),
         ("lab_b/deeper/b1/manifest.json", None, "<source>/<batch>/manifest.json"),
@@ -178,6 +181,7 @@ def test_transient_failures_are_tried_again_within_the_limit(platform, make):
     (handled,) = make(Immediate(platform.store, *["transient"] * 9)).run_once()
     assert handled.state == "failed"
     assert "It broke." in handled.reasons[0]
+    assert "tried 3 times; held for a person" in handled.reasons
 
 
 def test_lasting_failure_is_not_tried_again_until_a_person_asks(platform, make):
@@ -188,8 +192,8 @@ def test_lasting_failure_is_not_tried_again_until_a_person_asks(platform, make):
     assert handled.state == "failed"
     assert trigger.run_once() == []
     (state,) = trigger.ledger.newest()
-    assert retry(trigger.ledger, state.version, "Ada") is not None
-    assert retry(trigger.ledger, state.version, "Bob") is None
+    assert retry(trigger.ledger, state, "Ada") is not None
+    assert retry(trigger.ledger, state, "Bob") is None
     (handled,) = trigger.run_once()
     assert handled.state == "released"
     assert len(set(cluster.started)) == 1

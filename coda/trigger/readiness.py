@@ -1,0 +1,66 @@
+"""Whether a landed batch version can be run now: its manifest is still the one that landed, and its files are there."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from coda.contracts import BatchManifest
+from coda.storage.objects import ObjectStore
+from coda.trigger.batches import in_words, missing_files, read_arrival
+from coda.trigger.ledger import Ledger, LedgerState
+from coda.trigger.pace import Pace
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What was found.
+
+    Attributes:
+        manifest: The manifest, when the version can be run.
+        remarks: What is remarkable about that.
+        gone: Whether the manifest was removed or replaced, so that this version never can.
+    """
+
+    manifest: BatchManifest | None = None
+    remarks: tuple[str, ...] = ()
+    gone: bool = False
+
+
+class Readiness:
+    """Looks at landed versions, and not again at one that misses files before the time for that has come."""
+
+    def __init__(self, landing: ObjectStore, ledger: Ledger) -> None:
+        """Look below the landing prefix."""
+        self._landing = landing
+        self._ledger = ledger
+        self._not_before: dict[str, float] = {}
+
+    def of(self, state: LedgerState, pace: Pace) -> Ready:
+        """Look at one version.
+
+        Args:
+            state: Its newest state.
+            pace: How long it waits for missing files, and how often they are looked for.
+        """
+        version = state.version
+        if time.monotonic() < self._not_before.get(state.run_id, float("-inf")):
+            return Ready()
+        arrival = read_arrival(self._landing, version.key)
+        if arrival is None or arrival.manifest is None or arrival.version.digest != version.digest:
+            self._not_before.pop(state.run_id, None)
+            return Ready(gone=True)
+        missing = missing_files(self._landing, version, arrival.manifest)
+        waited = (datetime.now(UTC) - self._ledger.arrived(version)).total_seconds()
+        if missing and waited < pace.patience_s:
+            self._not_before[state.run_id] = time.monotonic() + pace.recheck_s
+            return Ready()
+        self._not_before.pop(state.run_id, None)
+        if not missing:
+            return Ready(arrival.manifest)
+        told = f"{missing.count} file(s) of the manifest did not come within {_duration(pace.patience_s)}"
+        remarks = (f"{told}; what is there is judged as it is", *in_words(missing.problems))
+        return Ready(arrival.manifest, remarks)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.3g} h" if seconds >= 3600 else f"{seconds:.0f} s"

@@ -1,0 +1,32 @@
+"""Whose turn it is: sources take turns, so one that sends a hundred batches does not keep the others waiting."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from coda.trigger.ledger import TAKEN, LedgerState
+
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def in_turn(
+    states: Iterable[LedgerState],
+    waiting: Iterable[LedgerState],
+    arrived: Callable[[LedgerState], datetime],
+) -> list[LedgerState]:
+    """Return the waiting versions in the order in which they should be run.
+
+    First the source whose last run is longest ago, one that never had a run before all others; within a source, and
+    among sources that never had a run, what arrived first. It follows from the ledger alone, so it is the same after
+    a restart and for every trigger.
+
+    Args:
+        states: Newest state of every version in the ledger.
+        waiting: Those of them that wait for a run.
+        arrived: Returns when a version got into the ledger.
+    """
+    served: dict[str, datetime] = {}
+    for state in states:
+        # what was refused as it arrived had no run
+        if state.attempt > 0 or state.state in TAKEN:
+            served[state.source] = max(state.at, served.get(state.source, NEVER))
+    return sorted(waiting, key=lambda state: (served.get(state.source, NEVER), arrived(state), state.run_id))
