@@ -49,13 +49,13 @@ class Fault:
     due: float
 
 
-def schedule(batches: int, seed: int) -> list[Fault]:
+def schedule(batches: int, kinds: Iterable[str], seed: int) -> list[Fault]:
     """Return the faults of a soak in their order."""
     rng = random.Random(seed)
     faults = []
-    for kind, share in SHARES.items():
+    for kind in kinds:
         until = QUIET if kind in OF_TRIGGER else 0.97
-        faults += [Fault(kind, rng.uniform(0.0, until)) for _ in range(max(1, round(share * batches)))]
+        faults += [Fault(kind, rng.uniform(0.0, until)) for _ in range(max(1, round(SHARES[kind] * batches)))]
     return sorted(faults, key=lambda fault: fault.due)
 
 

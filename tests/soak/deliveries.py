@@ -126,10 +126,10 @@ class Sent:
 
 
 def plan(batches: int, sources: int, seed: int) -> list[Delivery]:
-    """Return so many batches in the order of delivery, every kind at least once where there is room for all."""
+    """Return so many batches in the order of delivery: one of every kind, as far as there is room, then by share."""
     rng = random.Random(seed)
-    kinds = [name for name, kind in KINDS.items() for _ in range(max(1, round(kind.share * batches)))]
-    kinds = (kinds + ["plain"] * batches)[:batches] if len(kinds) < batches else kinds[-batches:]
+    rest = [name for name, kind in KINDS.items() for _ in range(round(kind.share * batches) - 1)]
+    kinds = [*KINDS, *rest, *["plain"] * batches][:batches]
     rng.shuffle(kinds)
     names = [f"site_{1 + number % sources}" for number in range(batches)]
     rng.shuffle(names)

@@ -9,6 +9,7 @@ Run as ``python -m tests.soak.forks SOCKET``; it prints ``ready``, and ends when
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -34,7 +35,8 @@ WARM = (
     "coda.trigger.batches", "kfp.dsl.executor_main", "great_expectations", "mlflow",
     "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.artifact.local_artifact_repo", "dvc.cli", "dvc.commands.add", "dvc.commands.data_sync", "dvc.repo",
-    "dvc_s3", "matplotlib.pyplot", "tifffile", "imagecodecs", "zarr", "pyarrow.parquet", "sklearn.neighbors",
+    "dvc_s3", "s3fs", "aiobotocore.session", "matplotlib.pyplot", "tifffile", "imagecodecs", "zarr", "pyarrow.parquet",
+    "sklearn.neighbors",
 )  # fmt: skip
 """Modules that the programs import; imported before the first fork."""
 
@@ -204,10 +206,12 @@ class Starting:
     def __getattr__(self, name: str) -> Any:
         return getattr(subprocess, name)
 
-    def run(self, command: list[str], *, check: bool, cwd: Path, env: dict[str, str], timeout: float, **options: Any) -> Any:
+    def run(
+        self, command: list[str], *, cwd: Path, env: dict[str, str], check: bool, timeout: float, **more: Any
+    ) -> Any:
         """Run a program to its end, as `subprocess.run` with captured text does."""
         if command[:2] != [sys.executable, "-m"]:
-            return subprocess.run(command, check=check, cwd=cwd, env=env, timeout=timeout, **options)
+            return subprocess.run(command, check=check, cwd=cwd, env=env, timeout=timeout, **more)
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
             files = (0, out.fileno(), errors.fileno())
             code = start(command[2:], env=env, cwd=str(cwd), files=files, group=os.getpgid(0)).wait()
@@ -226,7 +230,11 @@ def main() -> None:
         importlib.import_module(name)
     from kfp.local import subprocess_task_handler
 
+    from coda.networks.torchvision_shim import ensure_torchvision
     from coda.storage import clients, programs
+
+    ensure_torchvision()
+    importlib.import_module("timm")  # after the shim, as the networks do
 
     subprocess_task_handler.run_local_subprocess = run_task
     programs.subprocess = Starting()
@@ -236,6 +244,8 @@ def main() -> None:
         # a fork has only the thread that forked; what others held or waited for is lost in it
         raise SystemExit(f"threads {inherited} and {len(clients._CLIENTS)} clients: a fork would inherit them")
     server = ForkServer(Path(sys.argv[1]))
+    gc.collect()
+    gc.freeze()  # a collection in a child would write to, and so copy, all that it shares with this process
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     server.serve()

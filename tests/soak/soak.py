@@ -11,7 +11,7 @@ from pathlib import Path
 from coda.trigger.ledger import Ledger, LedgerState
 from coda.trigger.service import retry
 from tests.soak.audit import Findings, audit, collect
-from tests.soak.chaos import Chaos, Fault, schedule
+from tests.soak.chaos import SHARES, Chaos, Fault, schedule
 from tests.soak.deliveries import KINDS, Delivery, Producer, Sent, plan
 from tests.soak.stage import Stage
 from tests.soak.triggers import Life, Triggers
@@ -35,12 +35,14 @@ class Size:
         sources: Sources they come from.
         seed: Of batches and faults.
         limit_s: Seconds after which it is given up; what is not finished then counts as lost.
+        faults: Kinds of faults.
     """
 
     batches: int = 200
     sources: int = 5
     seed: int = 0
     limit_s: float = 5400.0
+    faults: tuple[str, ...] = tuple(SHARES)
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Outcome:
         requests: Kind of fault of the object store -> requests that met it.
         findings: What the audit found.
         opened_again: Failed versions that the operator opened again.
-        attempts: Times a run was started, more than once each, in all.
+        repeated_runs: Times a run was started again, in all.
         life: The trigger that was watched for longest.
         peak_rss_mib: Most memory any trigger had.
         triggers: Trigger processes there were.
@@ -104,7 +106,7 @@ class Soak:
         started = time.monotonic()
         triggers = Triggers(self.stage)
         chaos = Chaos(self.stage, triggers, self.size.seed)
-        faults = _Faults(chaos, schedule(self.size.batches, self.size.seed))
+        faults = _Faults(chaos, schedule(self.size.batches, self.size.faults, self.size.seed))
         told = 0.0
         try:
             while True:

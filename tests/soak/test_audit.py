@@ -22,11 +22,9 @@ def key_of(batch, sequence):
 
 
 def release(batch, version):
-    model = {"name": "coda-extractor", "version": version}
-    head = {"name": "coda-head", "version": 1}
-    return {
-        "release_id": f"adapt-s-{batch}", "run_id": f"adapt-s-{batch}", "method": "coda", "extractor": model, "head": head
-    }  # fmt: skip
+    model, head = {"name": "coda-extractor", "version": version}, {"name": "coda-head", "version": 1}
+    run_id = f"adapt-s-{batch}"
+    return {"release_id": run_id, "run_id": run_id, "method": "coda", "extractor": model, "head": head}
 
 
 def world():
