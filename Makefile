@@ -45,7 +45,7 @@ test-services: $(READY_DEV) ## The tests against real servers from Debian packag
 	PYTHON=$(BIN)/python bash tests/services/run.sh
 
 soak: $(READY_DEV) ## 200 small batches from 5 sources with faults: nothing lost, memory flat (BATCHES= SOURCES= SEED=)
-	BATCHES="$(BATCHES)" SOURCES="$(SOURCES)" SEED="$(SEED)" LIMIT_S="$(LIMIT_S)" $(BIN)/python -m tests.soak
+	BATCHES="$(BATCHES)" SOURCES="$(SOURCES)" SEED="$(SEED)" DELIVER_S="$(DELIVER_S)" $(BIN)/python -m tests.soak
 
 lint: $(READY_DEV) ## Style, imports, direction of dependencies
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """``make soak``: many small batches through the trigger with faults; prints figures and writes a summary.
 
-BATCHES, SOURCES, SEED and LIMIT_S in the environment give the size. Exit code 1 when anything was lost, doubled or
+BATCHES, SOURCES, SEED and DELIVER_S in the environment give the size. Exit code 1 when anything was lost, doubled or
 left without an owner.
 """
 
@@ -21,7 +21,7 @@ def main() -> int:
     default = Size()
     size = Size(
         int(os.environ.get("BATCHES") or default.batches), int(os.environ.get("SOURCES") or default.sources),
-        int(os.environ.get("SEED") or default.seed), float(os.environ.get("LIMIT_S") or default.limit_s),
+        int(os.environ.get("SEED") or default.seed), float(os.environ.get("DELIVER_S") or default.deliver_s),
     )  # fmt: skip
     OUT.parent.mkdir(parents=True, exist_ok=True)
     # work folders of all runs are some gigabytes, and the path of a socket must be short

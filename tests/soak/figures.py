@@ -11,7 +11,8 @@ def summary_of(outcome: Outcome) -> dict[str, Any]:
     settled = life.settled or life.weights
     slope = life.slope_mib_per_hour()
     return {
-        "batches": outcome.size.batches,
+        "batches": sum(outcome.delivered.values()),
+        "planned": outcome.size.batches,
         "sources": outcome.size.sources,
         "seed": outcome.size.seed,
         "seconds": round(outcome.seconds),
@@ -31,6 +32,7 @@ def summary_of(outcome: Outcome) -> dict[str, Any]:
         "unversioned_packages": found.unversioned,
         "opened_again": outcome.opened_again,
         "repeated_runs": outcome.repeated_runs,
+        "taken_over": outcome.taken_over,
         "triggers": outcome.triggers,
         "peak_rss_mib": round(outcome.peak_rss_mib, 1),
         "watched_life": {
@@ -46,13 +48,14 @@ def summary_of(outcome: Outcome) -> dict[str, Any]:
 def table_of(outcome: Outcome) -> str:
     """Return the figures as lines for people."""
     summary = summary_of(outcome)
-    lines = [f"{outcome.size.batches} batches from {outcome.size.sources} sources, seed {outcome.size.seed}:"]
+    of = "" if summary["batches"] == summary["planned"] else f" (of {summary['planned']} planned: time was up)"
+    lines = [f"{summary['batches']} batches{of} from {summary['sources']} sources, seed {summary['seed']}:"]
     lines += [f"  {summary['seconds']} s; delivered: " + _listed(summary["delivered"])]
     lines += ["", f"  {'fault':<28} {'times':>5}", *(f"  {kind:<28} {n:>5}" for kind, n in summary["kinds"].items())]
     lines += [f"  {'in all':<28} {summary['injected']:>5}   ({summary['faulty_requests']} requests met one)", ""]
     names = (
         "accepted", "released_once", "released", "incumbent_kept", "refused", "lost", "duplicated", "orphans",
-        "surprises", "unversioned_packages", "opened_again", "repeated_runs", "triggers", "peak_rss_mib",
+        "surprises", "unversioned_packages", "opened_again", "repeated_runs", "taken_over", "triggers", "peak_rss_mib",
     )  # fmt: skip
     lines += [f"  {name.replace('_', ' '):<28} {summary[name]:>7}" for name in names]
     life = summary["watched_life"]

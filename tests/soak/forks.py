@@ -100,7 +100,9 @@ class ForkServer:
 
     def _left(self, pid: int) -> None:
         """The process that asked is gone."""
-        child = self._children[pid]
+        child = self._children.get(pid)
+        if child is None:
+            return  # ended in the same moment
         self._selector.unregister(child.connection)
         if child.bound:
             _kill_group(child.group)

@@ -14,7 +14,7 @@ from coda.trigger.server import TriggerService
 from coda.trigger.service import Pace, Trigger
 from coda.trigger.submit import LocalSubmitter
 
-PACE = Pace(parallel=2, lease_s=6.0, backoff_s=1.0, tick_s=0.5, patience_s=45.0, recheck_s=2.0)
+PACE = Pace(parallel=2, lease_s=6.0, backoff_s=1.0, tick_s=0.5, patience_s=60.0, recheck_s=2.0)
 
 RUN = (sys.executable, "-S", "-m", "tests.soak.asking", "pipeline", "run")
 """Stands for ``python -m coda pipeline run``; the fork server runs it."""

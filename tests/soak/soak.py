@@ -34,6 +34,8 @@ class Size:
         batches: Batches to deliver.
         sources: Sources they come from.
         seed: Of batches and faults.
+        deliver_s: Seconds after which nothing more is delivered, on a machine too slow for all of them; what was
+            delivered is still brought to its end.
         limit_s: Seconds after which it is given up; what is not finished then counts as lost.
         faults: Kinds of faults.
     """
@@ -41,7 +43,8 @@ class Size:
     batches: int = 200
     sources: int = 5
     seed: int = 0
-    limit_s: float = 5400.0
+    deliver_s: float = 3600.0
+    limit_s: float = 7200.0
     faults: tuple[str, ...] = tuple(SHARES)
 
 
@@ -58,6 +61,7 @@ class Outcome:
         findings: What the audit found.
         opened_again: Failed versions that the operator opened again.
         repeated_runs: Times a run was started again, in all.
+        taken_over: Times a trigger took over a run that another one had left.
         life: The trigger that was watched for longest.
         peak_rss_mib: Most memory any trigger had.
         triggers: Trigger processes there were.
@@ -71,6 +75,7 @@ class Outcome:
     findings: Findings
     opened_again: int
     repeated_runs: int
+    taken_over: int
     life: Life
     peak_rss_mib: float
     triggers: int
@@ -100,7 +105,7 @@ class Soak:
         """Run to the end, and look at what is left."""
         random_ = random.Random(self.size.seed)
         waiting = plan(self.size.batches, self.size.sources, self.size.seed)
-        delivered = Counter(delivery.kind for delivery in waiting)
+        delivered: Counter[str] = Counter()
         producer = Producer(self.stage.landing, self.stage.folder / "plates", self.size.sources)
         ledger = Ledger(self.stage.platform, "operator")
         started = time.monotonic()
@@ -115,10 +120,13 @@ class Soak:
                 ended = sum(state.final for state in states.values())
                 self._complete(producer)
                 self._send_again(producer, states)
-                while waiting and len(self.sent) - ended < BACKLOG:
+                if now > self.size.deliver_s:
+                    waiting.clear()
+                if waiting and len(self.sent) - ended < BACKLOG:
+                    delivered[waiting[0].kind] += 1
                     self._deliver(producer, waiting.pop(0), random_)
                 self._open_failed(ledger, states)
-                faults.progress = min(1.0, ended / max(1, self.size.batches))
+                faults.progress = min(1.0, max(ended / self.size.batches, now / self.size.deliver_s))
                 triggers.keep()
                 finished = not waiting and not self._late and not self._seconds and ended >= len(self.sent)
                 if now - told > 30 or finished:
@@ -135,7 +143,9 @@ class Soak:
         return Outcome(
             self.size, seconds, delivered, chaos.injected, self.stage.proxy.injected,
             audit(collect(self.stage.direct), self.sent), self._opened,
-            sum(max(0, entry.last.attempt - 1) for entry in entries), triggers.longest,
+            sum(max(0, entry.last.attempt - 1) for entry in entries),
+            sum("taken over" in " ".join(state.reasons) for entry in entries for state in entry.states),
+            triggers.longest,
             max(life.peak_rss_mib for life in triggers.lives), len(triggers.lives),
         )  # fmt: skip
 
