@@ -21,7 +21,7 @@ from tests.flow.breakage import flip_a_byte, images_of, manifest_of, record, wri
 
 DESIGN = Design(
     mechanisms=2, compounds_per_mechanism=1, negcon_wells=2, poscon_wells=0, plate_wells=24, sites_per_well=1,
-    field_px=96,
+    field_px=96, effect_strength=4.0, off_target=0.0, batch_strength=0.2,
 )  # fmt: skip
 """Two plates of it are 44 files and 0.75 MB, simulated in a tenth of a second."""
 

@@ -16,7 +16,7 @@ from tests.soak.deliveries import KINDS, Delivery, Producer, Sent, plan
 from tests.soak.stage import Stage
 from tests.soak.triggers import Life, Triggers
 
-BACKLOG = 12
+BACKLOG = 8
 """Batches that wait or run at most; producers wait, so that the soak is a stream and not one heap."""
 
 LOOK_S = 2.0
