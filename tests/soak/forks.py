@@ -95,7 +95,8 @@ class ForkServer:
         with contextlib.suppress(OSError):
             os.setpgid(pid, group)  # in the child too: whoever comes first
         self._children[pid] = _Running(connection, group, request["bound"])
-        connection.send(str(pid).encode())
+        with contextlib.suppress(OSError):
+            connection.send(str(pid).encode())  # who asked may be gone already
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._left(pid))
 
     def _left(self, pid: int) -> None:

@@ -82,7 +82,7 @@ class Outcome:
 
 
 @dataclass
-class _Second:
+class _Repeat:
     """A batch that is to be sent a second time: while it waits or runs, or after its end."""
 
     delivery: Delivery
@@ -97,7 +97,7 @@ class Soak:
     size: Size
     say: Callable[[str], None] = print
     sent: list[Sent] = field(default_factory=list, init=False)
-    _seconds: list[_Second] = field(default_factory=list, init=False)
+    _to_repeat: list[_Repeat] = field(default_factory=list, init=False)
     _late: list[tuple[float, Delivery, dict[str, bytes]]] = field(default_factory=list, init=False)
     _opened: int = field(default=0, init=False)
 
@@ -128,9 +128,10 @@ class Soak:
                 self._open_failed(ledger, states)
                 faults.progress = min(1.0, max(ended / self.size.batches, now / self.size.deliver_s))
                 triggers.keep()
-                finished = not waiting and not self._late and not self._seconds and ended >= len(self.sent)
+                finished = not waiting and not self._late and not self._to_repeat and ended >= len(self.sent)
                 if now - told > 30 or finished:
-                    self.say(f"{now:6.0f} s  {ended} of {len(self.sent)} versions ended, {self._faults(chaos)} faults")
+                    count = sum(chaos.injected.values())
+                    self.say(f"{now:6.0f} s  {ended} of {len(self.sent)} versions ended, {count} faults")
                     told = now
                 if (finished and faults.idle) or now > self.size.limit_s:
                     break
@@ -155,7 +156,7 @@ class Soak:
         if late:
             self._late.append((time.monotonic() + random_.uniform(*LATE_S), delivery, late))
         if KINDS[delivery.kind].again:
-            self._seconds.append(_Second(delivery, random_.random() < 0.5))
+            self._to_repeat.append(_Repeat(delivery, random_.random() < 0.5))
 
     def _complete(self, producer: Producer) -> None:
         for item in list(self._late):
@@ -166,13 +167,13 @@ class Soak:
 
     def _send_again(self, producer: Producer, states: dict[str, LedgerState]) -> None:
         """Send again what somebody saw already: a manifest replaced unseen was never a version."""
-        for item in list(self._seconds):
+        for item in list(self._to_repeat):
             name = f"{item.delivery.source}/{item.delivery.batch}/"
             seen = [state for key, state in states.items() if key.startswith(name)]
             if seen and (seen[0].final or not item.after_its_end):
                 version = producer.send_again(item.delivery)
                 self.sent += [version] if version else []
-                self._seconds.remove(item)
+                self._to_repeat.remove(item)
 
     def _open_failed(self, ledger: Ledger, states: dict[str, LedgerState]) -> None:
         """Do what an operator does with a batch that failed too often: `coda ledger retry`."""
@@ -180,10 +181,6 @@ class Soak:
             if state.state == "failed":
                 self.say(f"opened again: {state.run_id}: {' '.join(state.reasons)[:300]}")
                 self._opened += retry(ledger, state.version, "the operator of the soak") is not None
-
-    @staticmethod
-    def _faults(chaos: Chaos) -> int:
-        return sum(chaos.injected.values())
 
 
 class _Faults(threading.Thread):
