@@ -120,20 +120,21 @@ class Soak:
                 ended = sum(state.final for state in states.values())
                 self._complete(producer)
                 self._send_again(producer, states)
-                if now > self.size.deliver_s:
+                late = now > self.size.deliver_s
+                if late:
                     waiting.clear()
                 if waiting and len(self.sent) - ended < BACKLOG:
                     delivered[waiting[0].kind] += 1
                     self._deliver(producer, waiting.pop(0), random_)
                 self._open_failed(ledger, states)
-                faults.progress = min(1.0, max(ended / self.size.batches, now / self.size.deliver_s))
+                faults.progress = ended / self.size.batches
                 triggers.keep()
                 finished = not waiting and not self._late and not self._to_repeat and ended >= len(self.sent)
                 if now - told > 30 or finished:
                     count = sum(chaos.injected.values())
                     self.say(f"{now:6.0f} s  {ended} of {len(self.sent)} versions ended, {count} faults")
                     told = now
-                if (finished and faults.idle) or now > self.size.limit_s:
+                if (finished and (faults.idle or late)) or now > self.size.limit_s:
                     break
                 time.sleep(LOOK_S)
         finally:
