@@ -9,7 +9,7 @@ SEEDS ?= 1
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: help setup demo up clean test test-services lint types fmt all-checks repro compile-pipelines schemas images k8s audit
+.PHONY: help setup demo up clean test test-services soak lint types fmt all-checks repro compile-pipelines schemas images k8s audit
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ test: $(READY_DEV) ## The tests: no Docker, no cluster, no network beyond loopba
 
 test-services: $(READY_DEV) ## The tests against real servers from Debian packages (installs and starts what it needs)
 	PYTHON=$(BIN)/python bash tests/services/run.sh
+
+soak: $(READY_DEV) ## 200 small batches from 5 sources with faults: nothing lost, memory flat (BATCHES= SOURCES= SEED=)
+	BATCHES="$(BATCHES)" SOURCES="$(SOURCES)" SEED="$(SEED)" DELIVER_S="$(DELIVER_S)" $(BIN)/python -m tests.soak
 
 lint: $(READY_DEV) ## Style, imports, direction of dependencies
 	$(BIN)/ruff format --check .

@@ -42,7 +42,7 @@ def git(folder: Path, *arguments: str, timeout_s: float = 300) -> str:
     """Run git in a folder and return what it prints.
 
     Raises:
-        TransientError: The remote does not answer, or git took longer than `timeout_s`.
+        TransientError: The remote does not answer, git took longer than `timeout_s`, or it was killed.
         ConfigError: The repository is not there, or access is refused, or the disk is full.
         CodaError: Anything else that git refuses, with its own last lines.
     """
@@ -92,6 +92,11 @@ def _failure(name: str, verb: str, code: int, output: str) -> CodaError:
     telling = [line for line in lines if re.match(r"(error|fatal|remote|ssh|!)", line, re.IGNORECASE)] or lines
     # addresses may hold a user's password
     words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", " ".join(telling[-4:]))[:500]
+    if code < 0:
+        # by the kernel for want of memory, say: it says nothing of the data, and the same again may well succeed
+        remedy = "Nothing is lost; the step can be repeated. Give it more memory if this happens often."
+        problem = Problem(name, words or "no words of its own", "an end of its own", remedy)
+        return TransientError(f"{name} {verb} was killed by signal {-code}.", [problem])
     message = f"{name} {verb} failed."
     found = words or f"exit code {code}"
     if _FULL.search(output):
