@@ -80,10 +80,11 @@ def release_card(
         entries: Entries of the release log with this release.
         params: Parameters of its run; empty where they were not kept.
     """
+    fitted = "" if record.alignment == "none" else " (a batch's own statistics are fitted anew on every batch)"
     use = (
         f"Predicts mechanisms of action for batches of **{record.source}**: extractor version "
         f"{record.extractor.version} and head version {record.head.version}, one unit, method `{record.method}`, "
-        f"alignment `{record.alignment}` (its statistics are fitted anew on every batch)."
+        f"alignment `{record.alignment}`{fitted}."
     )
     lines = [f"# Release {record.release_id}", "", "## Intended use", "", use, "", _NOT_FOR, ""]
     moves = [f"- {e.scope}: {e.action} {e.at:%Y-%m-%d %H:%M} UTC by {e.by}: {e.reason}" for e in entries]
