@@ -93,7 +93,14 @@ def _print(found: Comparison) -> None:
         table.add_column("block")
         table.add_column("distance", justify="right")
         for block, distance in blocks.items():
-            table.add_row(block, "other shape" if distance is None else f"{distance:.2%}")
+            table.add_row(block, _distance(distance))
         console.print(table)
     if not found.weights:
         console.print("The weights are the same.")
+
+
+def _distance(value: float | None) -> str:
+    if value is None:
+        return "other shape"
+    # a token that begins near zero may move many times its own length
+    return f"{value:.2%}" if value < 10 else f"{value:.0f} times"

@@ -19,10 +19,19 @@ _USES = {
     ),
 }
 _NOT_FOR = "For screening research. Not for diagnosis, and not for stains, magnifications or cells it never saw."
-_DIGEST_TAGS = (
-    "digest", "weights_digest", "config_digest", "labels_digest", "label_table", "statistics_digest", "state_digest",
-    "params_digest", "files_digest",
-)  # fmt: skip
+_DIGESTS = {
+    "digest": "model folder",
+    "weights_digest": "weights",
+    "config_digest": "configuration",
+    "labels_digest": "label list",
+    "label_table": "label table",
+    "statistics_digest": "statistics of the training tokens",
+    "state_digest": "adaptation state",
+    "params_digest": "parameters",
+    "gate_digest": "gate report",
+    "files_digest": "list of all files",
+}
+"""Tag of a version -> what it is the digest of."""
 
 
 def version_card(
@@ -44,16 +53,18 @@ def version_card(
         served: Scopes and times it serves or served, in words.
     """
     kind = tags["kind"]
-    words = {**tags, "classes": len(config.get("classes", ())), "line": tags["line"][:12]}
+    stains = tags.get("channels", "?").replace(",", ", ")
+    words = {**tags, "classes": len(config.get("classes", ())), "line": tags["line"][:12], "channels": stains}
     lines = [f"# {name}{'' if number is None else f' version {number}'}", ""]
     lines += ["## Intended use", "", _USES[kind].format(**{"source": "?", **words}), "", _NOT_FOR, ""]
     if served:
         lines += ["Serves or served:", "", *(f"- {item}" for item in served), ""]
     lines += ["## Data", "", *_data(provenance.get("data", ())), "", _labels(kind, tags, config), ""]
     lines += ["## Training", "", *_training(tags, provenance, config), ""]
-    lines += ["## Metrics and gate", "", *_figures(tags), *_gate(provenance.get("gate_report")), ""]
+    lines += ["## Metrics and gate", "", *_figures(tags), *_gate(provenance.get("gate_report"), tags), ""]
     lines += ["## Limits", "", *(f"- {item}" for item in _limits(kind, tags, provenance)), ""]
-    lines += ["## Digests", "", *_table(("what", "SHA-256"), [(t, f"`{tags[t]}`") for t in _DIGEST_TAGS if t in tags])]
+    digests = [(words, f"`{tags[tag]}`") for tag, words in _DIGESTS.items() if tag in tags]
+    lines += ["## Digests", "", *_table(("what", "SHA-256"), digests)]
     signed = f"Signed with the key `{tags['signed_by']}`." if "signed_by" in tags else "Not signed."
     return "\n".join([*lines, "", signed, "", "## How to load", "", *_loading(name, number)]) + "\n"
 
@@ -69,10 +80,11 @@ def release_card(
         entries: Entries of the release log with this release.
         params: Parameters of its run; empty where they were not kept.
     """
+    fitted = "" if record.alignment == "none" else " (a batch's own statistics are fitted anew on every batch)"
     use = (
         f"Predicts mechanisms of action for batches of **{record.source}**: extractor version "
         f"{record.extractor.version} and head version {record.head.version}, one unit, method `{record.method}`, "
-        f"alignment `{record.alignment}` (its statistics are fitted anew on every batch)."
+        f"alignment `{record.alignment}`{fitted}."
     )
     lines = [f"# Release {record.release_id}", "", "## Intended use", "", use, "", _NOT_FOR, ""]
     moves = [f"- {e.scope}: {e.action} {e.at:%Y-%m-%d %H:%M} UTC by {e.by}: {e.reason}" for e in entries]
@@ -83,7 +95,8 @@ def release_card(
         lines.append(f"- adapted from release `{record.base_release}`; the head stayed frozen")
     lines += [f"- seed {params['seed']}"] if "seed" in params else []
     lines += ["", "## Metrics and gate", "", record.gate_sentence, f"Approved by: {record.approver}.", ""]
-    lines += [*_gate(report), "", "## Limits", ""]
+    judged = {"gate_digest": record.gate_digest} if record.gate_digest else {}
+    lines += [*_gate(report, judged), "", "## Limits", ""]
     limits = [*_adapted_limits(adapted=record.base_release is not None), *_remarks(report)]
     lines += [*(f"- {item}" for item in limits), "", "## Digests", ""]
     rows = [(f"{ref.name} version {ref.version}", f"`{ref.digest}`") for ref in (record.extractor, record.head)]
@@ -132,7 +145,9 @@ def _figures(tags: Mapping[str, str]) -> list[str]:
     return lines + ([tags["gate"], ""] if "gate" in tags else [])
 
 
-def _gate(report: Mapping[str, Any] | None) -> list[str]:
+def _gate(report: Mapping[str, Any] | None, record: Mapping[str, str]) -> list[str]:
+    if not report and "gate_digest" in record:
+        return ["The gate's report was not kept with the run; its digest is below."]
     if not report:
         return ["No gate judged it: it was trained on labelled batches of its source."]
     rows = []

@@ -74,7 +74,8 @@ def list_drafts(*, settings: Settings) -> Iterator[tuple[ObjectInfo, ReleaseReco
     """Yield every draft that a run left in the platform bucket, promoted or not."""
     store = store_for(settings.platform, settings)
     for item in store.list("runs/"):
-        if item.key.endswith(f"/{DRAFT}"):
+        # the times of the step of the same name lie below: runs/<run_id>/steps/release.json
+        if item.key.split("/")[2:] == [DRAFT]:
             yield item, ReleaseRecord.parse(store.get(item.key), store.url(item.key))
 
 

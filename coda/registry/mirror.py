@@ -12,7 +12,7 @@ from coda.contracts import ReleaseRecord
 from coda.errors import Problem
 from coda.registry.mlflow_client import connect, explained
 from coda.registry.releases import ReleaseLog
-from coda.registry.versions import EXTRACTOR, HEAD
+from coda.registry.versions import EXTRACTOR, HEAD, find
 from coda.settings import Settings
 
 PREFIX = "serving-"
@@ -35,7 +35,7 @@ def mirror(record: ReleaseRecord, scope: str, *, settings: Settings) -> None:
 
 
 def drift(*, settings: Settings) -> list[Problem]:
-    """Return one problem for each alias that does not say what the release log says."""
+    """Return one problem for each alias that does not say what the release log says; its place is 'model@alias'."""
     remedy = "`coda registry verify --repair` puts it back: aliases follow the log, never the other way."
     return [
         Problem(f"{item.name}@{item.alias}", _words(item.found), _words(item.expected), remedy)
@@ -47,16 +47,36 @@ def repair(*, settings: Settings) -> list[Problem]:
     """Set every alias to what the release log says, and remove those of scopes it does not know.
 
     Returns:
-        What still differs afterwards: none, unless somebody moved an alias or a pointer at the same moment.
+        What still differs afterwards: an alias whose version is gone, or one that somebody moved at the same moment.
     """
-    client = connect(settings)
     for item in _differences(settings):
-        with explained(f"put back the alias {item.name}@{item.alias}", settings):
-            if item.expected is None:
-                client.delete_registered_model_alias(item.name, item.alias)
-            else:
-                client.set_registered_model_alias(item.name, item.alias, str(item.expected))
+        _set(item, settings)
     return drift(settings=settings)
+
+
+def restore(place: str, *, settings: Settings) -> bool:
+    """Set one alias to what the release log says, or remove it where the log does not know its scope.
+
+    Args:
+        place: The alias as `drift` names it: 'model@alias'.
+        settings: Where MLflow and the platform bucket are.
+
+    Returns:
+        Whether it was changed: not when it says that already, or when the version it should name is gone.
+    """
+    return any(_set(item, settings) for item in _differences(settings) if f"{item.name}@{item.alias}" == place)
+
+
+def _set(item: "_Difference", settings: Settings) -> bool:
+    client = connect(settings)
+    if item.expected is not None and item.expected not in {v.ref.version for v in find(item.name, settings=settings)}:
+        return False
+    with explained(f"put back the alias {item.name}@{item.alias}", settings):
+        if item.expected is None:
+            client.delete_registered_model_alias(item.name, item.alias)
+        else:
+            client.set_registered_model_alias(item.name, item.alias, str(item.expected))
+    return True
 
 
 @dataclass(frozen=True)

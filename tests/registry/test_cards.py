@@ -70,3 +70,6 @@ def test_a_release_names_its_pair_and_its_approver(demo_params: Params) -> None:
     card = release_card(record, report().model_dump(mode="json"), [], demo_params.model_dump(mode="json"))
     for words in ("c" * 64, "d" * 64, "e" * 64, report().digest(), "Approved by: Ada", "never promoted", "`train-1`"):
         assert words in card, words
+    assert "report was not kept" in release_card(record, None, [], {})
+    trained = record.model_copy(update={"gate_digest": None, "base_release": None})
+    assert "No gate judged it" in release_card(trained, None, [], {})

@@ -67,6 +67,7 @@ def test_what_ever_served_stays_and_the_rest_goes(
     store = store_for(settings.platform, settings)
     for run in ("served", "lost"):
         store.put(f"runs/{run}/candidates/coda.parquet", b"12345")
+        store.put(f"runs/{run}/steps/release.json", b'{"name": "release", "started": 1.0, "seconds": 2.0}')
     young = datetime.now(UTC) - timedelta(hours=1)
     assert find_garbage(settings=settings, before=young) == []
     found = find_garbage(settings=settings, before=later)

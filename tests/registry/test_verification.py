@@ -9,7 +9,7 @@ from conftest_registry import Trained
 
 from coda.contracts import GateReport, ReleaseRecord
 from coda.registry import describe, promote
-from coda.registry.mirror import drift, repair
+from coda.registry.mirror import drift, repair, restore
 from coda.registry.mlflow_client import connect
 from coda.registry.verification import verify_registry, verify_version
 from coda.settings import Settings
@@ -113,6 +113,17 @@ def test_aliases_are_put_back_from_the_log(services: Settings, record: ReleaseRe
         "the-best-of-Ada": 1,
     }
     assert int(client.get_model_version_by_alias("coda-extractor", "serving-lab_a").version) == 1
+
+
+def test_an_alias_whose_version_is_gone_is_left_and_said(services: Settings, record: ReleaseRecord) -> None:
+    promote(record, "lab_a", by="gate", reason="good", settings=services)
+    client = connect(services)
+    client.set_registered_model_alias("coda-extractor", "serving-lab_z", "1")
+    client.delete_model_version("coda-head", str(record.head.version))
+    assert not restore("coda-head@serving-lab_a", settings=services)
+    assert restore("coda-extractor@serving-lab_z", settings=services)
+    assert not restore("coda-extractor@serving-lab_z", settings=services)
+    assert [problem.where for problem in repair(settings=services)] == ["coda-head@serving-lab_a"]
 
 
 def test_what_a_version_carries(services: Settings, record: ReleaseRecord, trained: Trained) -> None:

@@ -26,7 +26,7 @@ def postgres_programs() -> Path | None:
 
 
 @contextmanager
-def postgres(programs: Path, databases: tuple[str, ...]) -> Iterator[str]:
+def postgres(programs: Path, database: str) -> Iterator[str]:
     """Run a fresh server on a free loopback port; yields ``postgresql+psycopg2://user:password@host:port``."""
     import psycopg2
 
@@ -52,8 +52,7 @@ def postgres(programs: Path, databases: tuple[str, ...]) -> Iterator[str]:
             )
             connection.autocommit = True
             with connection.cursor() as cursor:
-                for name in databases:
-                    cursor.execute(f'CREATE DATABASE "{name}"')
+                cursor.execute(f'CREATE DATABASE "{database}"')
             connection.close()
             yield f"postgresql+psycopg2://mlflow:{PASSWORD}@127.0.0.1:{port}"
         finally:
@@ -68,19 +67,19 @@ def mlflow_server(folder: Path, database: str, artifacts: str, s3: dict[str, str
 
     Args:
         folder: Folder for its configuration and log.
-        database: ``postgresql+psycopg2://user:password@host:port``, with the databases ``mlflow`` and ``auth``.
+        database: ``postgresql+psycopg2://user:password@host:port``; models and users share its database ``mlflow``.
         artifacts: ``s3://bucket/prefix``.
         s3: Variables with which the server, and nobody else, reaches the object store.
     """
     config = folder / "auth.ini"
     config.write_text(
-        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {database}/auth\n"
+        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {database}/mlflow\n"
         f"admin_username = {ADMIN}\nadmin_password = {PASSWORD}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     port = free_port()
     command = [
-        sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1",
+        sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=2",
         "--app-name=basic-auth", f"--artifacts-destination={artifacts}", "--allowed-hosts=localhost,localhost:*",
     ]  # fmt: skip
     environment = {

@@ -67,7 +67,7 @@ def server(bucket: ObjectStore, s3: dict[str, str], tmp_path_factory: pytest.Tem
     pytest.importorskip("psycopg2", reason="the extra [postgres] is not installed")
     pytest.importorskip("flask_wtf", reason="the extra [postgres] is not installed")
     with (
-        postgres(programs, ("mlflow", "auth")) as database,
+        postgres(programs, "mlflow") as database,
         mlflow_server(
             tmp_path_factory.mktemp("mlflow"), database, f"{bucket.uri}/mlflow",
             {**s3, "MLFLOW_S3_ENDPOINT_URL": s3["AWS_ENDPOINT_URL_S3"]},
