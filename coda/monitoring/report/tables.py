@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from coda.contracts import GateReport, ReleaseRecord, StepRecord
+from coda.evaluation.definitions import MEASURES
 from coda.evaluation.levels import TREATED, classes_of
-from coda.evaluation.measures import MEASURES
 from coda.monitoring.acquisition import STATISTICS
 from coda.monitoring.history import BatchSummary, accepted, acquisition_z
 from coda.monitoring.inputs import BatchInputs
