@@ -14,6 +14,7 @@ from coda.errors import ConfigError, IntegrityError, Problem, raise_if_any
 from coda.registry import EXTRACTOR, HEAD, ReleaseLog, Version, find, list_versions, verify_release
 from coda.registry import promote as promote_release
 from coda.registry import rollback as roll_back
+from coda.registry.approval import require_approver
 from coda.settings import Settings, read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Extractors, heads and releases: list, show, promote, roll back.")
@@ -118,7 +119,9 @@ def promote(
     """Let a release serve a source. Both models are verified first, and must belong together."""
     settings = read_settings()
     who = by or getpass.getuser()
-    record = _release(release, settings).model_copy(update={"approver": who})
+    found = _release(release, settings)
+    require_approver(found, who, settings=settings)
+    record = found.model_copy(update={"approver": who})
     entry = promote_release(
         record, scope or record.source, by=who, reason=reason, settings=settings, expected_sequence=expected
     )

@@ -60,8 +60,8 @@ def settings(moto_server, folder):
 
 
 @pytest.fixture(scope="module")
-def params(tiny):
-    return tiny("ingest.workers=1", "gate.min_marginal_entropy=0.0", "gate.max_top_class_share=1.0")
+def params(tiny, root):
+    return tiny("ingest.workers=1", f"gate.policy={root / 'tests' / 'flow' / 'smoke_gate.yaml'}")
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +172,21 @@ def test_predictions_are_those_of_the_judged_candidate_and_land_in_the_bucket(
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
 
 
+def test_no_prediction_is_given_where_nothing_fit_serves(datasets, params, settings, released, tmp_path):
+    released.model_copy(update={"release_id": "r-3"}).write(tmp_path / "release.json")
+    decided("refuse", None).model_copy(update={"fit_to_predict": False}).write(tmp_path / "gate.json")
+    predict(
+        datasets["b2"], tmp_path / "release.json", tmp_path / "out", params=params, settings=settings,
+        gate=tmp_path / "gate.json",
+    )  # fmt: skip
+    for name in ("field", "well", "compound"):
+        table = pd.read_parquet(tmp_path / "out" / f"{name}.parquet")
+        assert len(table)
+        assert table[PROBABILITIES].isna().all(axis=None)
+        assert set(table["predicted"]) == {""}
+        assert table["abstain_reason"].str.contains("not fit for this batch").all()
+
+
 def test_a_changed_model_is_refused(datasets, params, settings, released, tmp_path):
     wrong = released.model_copy(update={"head": released.head.model_copy(update={"digest": "f" * 64})})
     wrong.write(tmp_path / "release.json")
@@ -268,6 +283,15 @@ def test_adaptation_starts_from_the_source_release_whatever_serves_now(second, c
 
 def test_the_gate_measures_the_incumbent(second, datasets, params, settings, tmp_path):
     report = judge(datasets["b2"], second, tmp_path / "gate.json", params=params, settings=settings)
+    assert report.policy_version == "smoke-v1"
+    assert (report.evidence.batches, report.evidence.compared_by) == (("lab_b/b1", "lab_b/b2"), "batch")
+    assert {item.name for item in report.references} == {"pixels", "untrained"}
+    assert all("replicate_map" in item.measures for item in report.references)
+    compared = {item.against for item in next(s for s in report.candidates if s.name == "coda").compared}
+    assert compared == {"unadapted", "incumbent", "pixels", "untrained"}
+    unadapted = next(score for score in report.candidates if score.name == "unadapted")
+    assert unadapted.measures["cka_to_baseline"].value == pytest.approx(1.0)
+    assert "control_distance" in unadapted.measures
     assert report.incumbent == "incumbent"
     scores = {score.name: score for score in report.candidates}
     assert scores["incumbent"].gain is not None

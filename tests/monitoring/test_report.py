@@ -190,7 +190,7 @@ def test_a_training_run_shows_its_batches_figures_and_release(tmp_path, demo_par
 )
 def test_each_decision_has_its_sentence(tmp_path, outcome, tone, words):
     run = write_run(tmp_path, outcome=outcome)
-    verdict = headline(gather(run.dataset, gate=run.gate))
+    verdict = headline(gather(run.dataset, gate=run.gate), "run-77")
     assert verdict.tone == tone
     assert words in verdict.sentence
 
@@ -217,12 +217,14 @@ def test_going_back_to_the_model_without_adaptation_is_said(tmp_path):
     run = write_run(tmp_path)
     back = {"chosen": "unadapted", "incumbent": "incumbent"}
     GateReport.read(run.gate).model_copy(update=back).write(run.gate)
-    assert "the model without adaptation was released" in headline(gather(run.dataset, gate=run.gate)).sentence
+    assert (
+        "the model without adaptation was released" in headline(gather(run.dataset, gate=run.gate), "run-77").sentence
+    )
 
 
 def test_a_batch_without_remarks_is_simply_usable(tmp_path):
     run = write_run(tmp_path, verdict="accepted")
-    assert headline(gather(run.dataset, gate=run.gate)).label == "Usable"
+    assert headline(gather(run.dataset, gate=run.gate), "run-77").label == "Usable"
 
 
 def test_wells_without_an_answer_are_marked_with_their_reason(tmp_path, demo_params):
