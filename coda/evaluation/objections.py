@@ -70,7 +70,8 @@ def _referred(name: str, gain: Measure | None, comparison: Comparison) -> Compar
         passed = gain.value > 0 and gain.low >= comparison.min_lower_gain
     sentence = ""
     if passed is False and gain is not None:
-        sentence = f"The {QUANTITIES[comparison.measure]} is no better than with {REFERENCES[name]}: {gain_text(gain)}."
+        verdict = "worse" if gain.high is not None and gain.high < 0 else "not clearly better"
+        sentence = f"The {QUANTITIES[comparison.measure]} is {verdict} than with {REFERENCES[name]}: {gain_text(gain)}."
     return Compared(
         measure=comparison.measure, against=name, gain=gain, passed=passed, otherwise=comparison.otherwise,
         sentence=sentence,
