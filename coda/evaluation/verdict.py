@@ -52,6 +52,13 @@ class Decision:
         """Whether any compound was seen on two batches or plates."""
         return bool(self.baseline.by_treatment.get(self.policy.deciding.measure))
 
+    @property
+    def unfit(self) -> str | None:
+        """Name of an incumbent that is not fit for the batch: what it does better speaks against nobody."""
+        if self.incumbent is None or self.incumbent is self.baseline or self.before is self.incumbent:
+            return None
+        return self.incumbent.name
+
 
 def sentence_of(decision: Decision) -> str:
     """Say in one sentence, or two, what serves the batch and why."""
@@ -155,24 +162,27 @@ def advice_for(decision: Decision) -> Iterator[str]:
     for score in decision.scores.values():
         if not score.healthy:
             yield f"{score.name} was not considered: {' '.join(score.health_reasons)}"
-        for objection in objections(score, "veto"):
-            yield f"{score.name} was not considered: {objection}"
+        if score.name != base.name and (decision.incumbent is None or score.name != decision.incumbent.name):
+            for objection in objections(score, "veto", unfit=decision.unfit):
+                yield f"{score.name} was not considered: {objection}"
     if decision.chosen is not None and decision.chosen is not base:
         yield from _about_the_chosen(decision, decision.chosen)
 
 
 def _about_the_chosen(decision: Decision, chosen: CandidateMeasures) -> Iterator[str]:
-    yield from objections(decision.scores[chosen.name], "advice")
-    if chosen is decision.incumbent:
+    yield from objections(decision.scores[chosen.name], "advice", unfit=decision.unfit)
+    kept = chosen is decision.incumbent
+    if kept:
         # nothing is released, so nobody is asked; what speaks against it is worth reading all the same
         yield from objections(decision.scores[chosen.name], "hold")
     gains = {name: score.gain.value for name, score in decision.scores.items() if score.gain and score.healthy}
     best = max(gains, key=lambda name: gains[name], default=chosen.name)
     if best == chosen.name:
         return
-    disputed = list(objections(decision.scores[best], "hold"))
-    if chosen is not decision.incumbent and disputed:
+    disputed = list(objections(decision.scores[best], "hold", unfit=decision.unfit))
+    if disputed and decision.outcome == "release":
         yield f"{best} has a higher mean gain ({gains[best]:+.2f}), but is disputed. {' '.join(disputed)}"
         return
-    stays = "what served before stays" if chosen is decision.incumbent else "the simpler way serves"
+    simpler = "the simpler way is proposed" if decision.outcome == "hold" else "the simpler way serves"
+    stays = "what served before stays" if kept else simpler
     yield f"{best} has a higher mean gain ({gains[best]:+.2f}), not clearly better; {stays}."

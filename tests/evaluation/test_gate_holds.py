@@ -142,6 +142,15 @@ def test_a_guard_compares_with_the_incumbent_too_while_it_is_fit() -> None:
     assert (unfit.outcome, unfit.chosen) == ("release", "coda")
 
 
+def test_what_is_not_a_new_way_is_never_called_vetoed() -> None:
+    by = policy(guards={MAP: guard("veto")})
+    report = run(BASE, judged("incumbent", 0.3, 0.9), judged("coda", 0.5, 0.5), by=by)
+    assert (report.outcome, report.chosen) == ("keep_incumbent", "incumbent")
+    told = " ".join(report.advice)
+    assert "coda was not considered" in told
+    assert "unadapted was not considered" not in told
+
+
 def test_old_reports_are_read_and_say_what_they_knew() -> None:
     old = run(BASE, candidate("coda", 0.3)).model_dump(mode="json")
     for name in ("policy_digest", "references", "fit_to_predict", "held_because", "approvers", "scopes", "evidence"):
