@@ -64,8 +64,8 @@ DEFINITIONS = {
     "nuclear_norm": Definition("confidence and variety of the predictions in one number", computed_on=PREDICTIONS),
     "mean_confidence": Definition("mean highest probability", computed_on=PREDICTIONS),
     "batch_predictability": Definition(
-        "how well the batch or plate of a well can be read from its features (1 is always, 0 is chance, below 0 where an "
-        "alignment evened out the batches)",
+        "how well the batch or plate of a well can be read from its features (1 is always, 0 is chance, below 0 where "
+        "an alignment evened out the batches)",
         wells="all wells, negative controls too",
         fitted_on="a ridge classifier on four fifths of the treatments, read on the other fifth, five times",
         aggregated="fields to wells; balanced accuracy over batches or plates, rescaled by chance",
