@@ -101,18 +101,24 @@ def _read(path: Path) -> dict[str, Any]:
 def _fill_in_policy(merged: dict[str, Any], problems: list[Problem]) -> tuple[str, ...]:
     """Put the content of the policy file in the place of its name; return the name of the file, if one was read."""
     gate = merged.get("gate")
-    name = gate.get("policy") if isinstance(gate, dict) else None
-    if not isinstance(gate, dict) or not isinstance(name, str):
+    named = gate.get("policy") if isinstance(gate, dict) else None
+    if not isinstance(gate, dict) or named is None:
         return ()
     try:
-        path = policy_path(name)
-        gate["policy"] = _read(path)
+        if isinstance(named, str):
+            path = policy_path(named)
+            gate["policy"] = _read(path)
+            return (path.name,)
+        if isinstance(named, dict) and "version" in named:
+            return ()  # whole already, as in parameters that were written down before
+        remedy = "Copy the file, change it there, raise its version, and name it here: a policy has one name for all."
+        found = f"changes of single values ({', '.join(map(str, named))})" if isinstance(named, dict) else repr(named)
+        problems.append(Problem("gate.policy", found, "the name or the path of a whole policy", remedy))
     except ConfigError as error:
         problems.extend(error.problems)
-        # the project's own stands in, so that the other problems are found too
-        gate["policy"] = _read(policy_path(STANDARD_POLICY))
-        return ()
-    return (path.name,)
+    # the project's own stands in, so that the other problems are found too
+    gate["policy"] = _read(policy_path(STANDARD_POLICY))
+    return ()
 
 
 FREE_MAPPINGS = {("extractor", "overrides")}

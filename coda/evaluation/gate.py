@@ -119,8 +119,9 @@ class _Judging:
         """Return a candidate's health, gains and comparisons."""
         reasons = health_reasons(candidate, self.baseline, self.policy.health)
         own = self.incumbent is not None and self.incumbent.name == candidate.name
-        others = [self.baseline]
-        if self.incumbent is not None and self.incumbent is not self.baseline:
+        # guards judge new ways; what is there already serves unless something is better
+        others = [] if candidate is self.baseline or own else [self.baseline]
+        if others and self.incumbent is not None and self.incumbent is not self.baseline:
             others.append(self.incumbent)
         return CandidateScore(
             name=candidate.name,

@@ -27,7 +27,7 @@ def compare(
 
     Args:
         candidate: Its numbers.
-        others: The baseline, and the incumbent where there is one; the candidate itself is left out.
+        others: The baseline, and the incumbent where there is one; nobody for these two themselves.
         references: Features without training, measured on the same wells.
         policy: Guards and references.
         samples: Bootstrap samples over treatments.
@@ -41,7 +41,6 @@ def compare(
     found = [
         _guarded(measure, other.name, gain_over(measure, other), guard)
         for other in others
-        if other.name != candidate.name
         for measure, guard in sorted(policy.guards.items())
     ]
     named = {reference.name: reference for reference in references}

@@ -90,6 +90,13 @@ def test_a_policy_that_is_not_there_does_not_hide_other_problems(root):
     assert STANDARD_POLICY in str(caught.value)
 
 
+@pytest.mark.parametrize("setting", ["gate.policy.health.min_feature_spread=0.1", "gate.policy=3"])
+def test_a_policy_is_named_whole_and_never_patched(root, setting):
+    with pytest.raises(ConfigError, match="raise its version") as caught:
+        load_params(root / "params.yaml", (), [setting])
+    assert [problem.where for problem in caught.value.problems] == ["gate.policy"]
+
+
 def test_the_digest_names_the_values_and_nothing_else(root, tmp_path):
     text = policy_path(STANDARD_POLICY).read_text()
     (tmp_path / "same.yaml").write_text(f"# another comment\n{text}")

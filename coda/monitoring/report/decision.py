@@ -1,9 +1,9 @@
 """Tables of the decision: what the gate saw of every way of serving, what guards the choice, and each fit scope."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from coda.contracts.gate import CandidateScore, GateReport
+from coda.contracts.gate import Compared, GateReport
 from coda.evaluation.definitions import MEASURES
 from coda.evaluation.words import REFERENCES
 
@@ -78,22 +78,31 @@ CONSEQUENCES = {"veto": "it may not serve", "hold": "a person must decide", "adv
 
 
 def comparison_rows(gate: GateReport) -> list[dict[str, Any]]:
-    """Return one row for each comparison that guards the choice, the way that was chosen first."""
+    """Return one row for each comparison that could be made, those of the way that was chosen first."""
     ordered = sorted(gate.candidates, key=lambda score: score.name != gate.chosen)
-    return [row for score in ordered for row in _comparisons(score)]
-
-
-def _comparisons(score: CandidateScore) -> Iterator[dict[str, Any]]:
-    for item in score.compared:
-        told = {True: "passed", None: "too few compounds to say"}.get(item.passed, CONSEQUENCES[item.otherwise])
-        yield {
+    there = {gate.baseline, gate.incumbent}
+    return [
+        {
             "name": score.name,
             "measure": item.measure,
             "against": REFERENCES.get(item.against, item.against),
             "gain": item.gain,
             "passed": item.passed,
-            "told": told,
+            "told": _told(item, new=score.name not in there),
         }
+        for score in ordered
+        for item in score.compared
+        if item.gain is not None
+    ]
+
+
+def _told(item: Compared, *, new: bool) -> str:
+    if item.passed is None:
+        return "too few compounds to say"
+    if item.passed:
+        return "passed"
+    # what serves already needs nobody's agreement to go on
+    return f"not passed: {CONSEQUENCES[item.otherwise]}" if new else "not passed"
 
 
 def scope_rows(gate: GateReport) -> list[dict[str, str]]:
