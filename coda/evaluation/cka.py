@@ -16,7 +16,7 @@ def linear_cka(features: Matrix, before: Matrix) -> Score:
         before: Shape (fields, other width), rows in the same order.
     """
     x, y = (np.asarray(part, dtype=np.float64) for part in (features, before))
-    if len(x) < 2:
+    if len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return Score(float("nan"), 0)
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     scale = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)

@@ -35,6 +35,7 @@ def test_linear_cka_is_one_for_a_rotation_and_low_for_noise() -> None:
     assert linear_cka(rng.normal(size=(400, 6)), x).value < 0.05
     assert linear_cka(np.ones((400, 6)), x).n == 0
     assert linear_cka(x[:1], x[:1]).n == 0
+    assert linear_cka(x, np.where(np.arange(400) == 7, np.inf, x.T).T).n == 0
 
 
 @pytest.mark.parametrize(("groups", "seed"), [(2, 0), (3, 1), (4, 2)])
