@@ -12,9 +12,10 @@ def predict(
     params: str,
     dataset: dsl.Input[dsl.Dataset],
     record: dsl.Input[dsl.Artifact],
+    decision: dsl.Input[dsl.Artifact],
     predictions: dsl.Output[dsl.Dataset],
 ) -> None:
-    """Predict with the registered models of the release record, verified at load."""
+    """Predict with the registered models of the release record, verified at load, where the gate found them fit."""
     from pathlib import Path
 
     from coda.config import Params
@@ -30,4 +31,5 @@ def predict(
             Path(predictions.path),
             params=Params.model_validate_json(params),
             settings=settings,
+            gate=Path(decision.path),
         )

@@ -29,6 +29,20 @@ def mark_uncertain(table: pd.DataFrame, *, min_top_over_chance: float) -> pd.Dat
     return table.assign(**{REASON: reasons})
 
 
+def withhold(table: pd.DataFrame, reason: str) -> pd.DataFrame:
+    """Take the predictions out of a table of any level and give one reason for all of its rows.
+
+    Args:
+        table: Prediction table.
+        reason: Why nothing may be relied on.
+
+    Returns:
+        The same rows; probabilities are NaN and `predicted` is empty.
+    """
+    numbers = {PREFIX + name: np.float32(np.nan) for name in classes_of(table)}
+    return table.assign(**numbers, predicted="", top_probability=np.float32(np.nan), **{REASON: reason})
+
+
 def add_missing_wells(wells: pd.DataFrame, plan: pd.DataFrame, reports: Sequence[QualityReport]) -> pd.DataFrame:
     """Add the wells of the plate maps that have no prediction, each with its reason.
 

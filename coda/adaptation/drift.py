@@ -5,10 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from coda.evaluation.control_distance import control_distance
 from coda.evaluation.frechet import frechet_distance
-from coda.evaluation.levels import well_features
-from coda.evaluation.measures import comparison_groups
-from coda.evaluation.mmd import mmd
 from coda.evaluation.score import Matrix
 from coda.networks.alignment import TokenStatistics
 
@@ -32,6 +30,7 @@ def drift_of(
         discrepancy of negative-control wells between batches or plates (0: the same), None with fewer than two
         groups of two control wells. ``compared_by``: 'batch' or 'plate' is in `comparison_groups` of the rows.
     """
+    between = control_distance(rows, features)
     total = max(float(source.covariance.diagonal().sum()), 1e-12)
     to_source = {
         name: frechet_distance(
@@ -43,29 +42,5 @@ def drift_of(
     return {
         "to_source": to_source,
         "to_source_mean": float(np.mean(list(to_source.values()))),
-        "controls_between_groups": _controls_between_groups(rows, features),
+        "controls_between_groups": between.value if between.n else None,
     }
-
-
-def _controls_between_groups(rows: pd.DataFrame, features: Matrix) -> float | None:
-    controls = (rows["Metadata_pert_type"] == "negcon").to_numpy()
-    if not controls.any():
-        return None
-    own = rows[controls].reset_index(drop=True)
-    _, labels = comparison_groups(own)
-    wells, values = well_features(own.assign(_group=labels), np.asarray(features)[controls])
-    parts = [values[(wells["_group"] == name).to_numpy()] for name in sorted(set(labels))]
-    parts = [part for part in parts if len(part) > 1]
-    # one kernel width for all pairs: else each comparison would be on its own scale
-    distances = [
-        mmd(parts[i], parts[j], bandwidth=_median_distance(values)).value
-        for i in range(len(parts))
-        for j in range(i + 1, len(parts))
-    ]
-    return float(np.mean(distances)) if distances else None
-
-
-def _median_distance(values: Matrix) -> float:
-    difference = values[:, None] - values[None]
-    distances = np.sqrt((difference**2).sum(axis=2))[np.triu_indices(len(values), 1)]
-    return float(np.median(distances))

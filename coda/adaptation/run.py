@@ -13,6 +13,7 @@ from coda.adaptation.candidates import INCUMBENT, Candidate, candidates_for, wri
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.folder import write_answers, write_drift, write_log
 from coda.adaptation.ladder import choose_rung
+from coda.adaptation.references import reference_features, write_references
 from coda.adaptation.serving import Service, Way, serve
 from coda.config.params import Params
 from coda.errors import ConfigError, IntegrityError, Problem
@@ -81,6 +82,7 @@ def adapt_and_serve(
     _require_unchanged(before, watched)
     final = _described(candidates, heads, digests, trained.alarms if trained else ())
     write_answers(out, final, services, fields, is_batch, {name: frozen.head.classes for name, frozen in heads.items()})
+    write_references(out, reference_features(fields, base.extractor.config, params, seed=seed))
     write_log(out, rung, trained)
     _write_drift(out, fields, services, base, incumbent)
     write_candidates(out, final)

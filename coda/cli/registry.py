@@ -16,6 +16,7 @@ from coda.errors import ConfigError, Problem
 from coda.registry import DEFAULT_SCOPE, ReleaseLog, Version, list_versions
 from coda.registry import promote as promote_release
 from coda.registry import rollback as roll_back
+from coda.registry.approval import require_approver
 from coda.registry.drafts import named_release
 from coda.registry.versions import named_version
 from coda.settings import read_settings
@@ -120,7 +121,9 @@ def promote(
     """Let a release serve a source. Both models are verified first, and must belong together."""
     settings = read_settings()
     who = by or getpass.getuser()
-    record = named_release(release, settings=settings).model_copy(update={"approver": who})
+    found = named_release(release, settings=settings)
+    require_approver(found, who, settings=settings)
+    record = found.model_copy(update={"approver": who})
     entry = promote_release(
         record, scope or record.source, by=who, reason=reason, settings=settings, expected_sequence=expected
     )

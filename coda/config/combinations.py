@@ -72,9 +72,10 @@ def _candidates(params: Params, problems: list[Problem]) -> None:
         problems.append(
             Problem("adaptation.candidates", ", ".join(unknown), f"some of {', '.join(CANDIDATES)}", "Remove them.")
         )
-    if params.gate.baseline not in names:
+    baseline = params.gate.policy.baseline
+    if baseline not in names:
         remedy = "Add it to adaptation.candidates."
-        problems.append(Problem("gate.baseline", params.gate.baseline, "one of adaptation.candidates", remedy))
+        problems.append(Problem("gate.policy.baseline", baseline, "one of adaptation.candidates", remedy))
     for name in names:
         needs = "standardise" if name.endswith("aligned") else "none"
         if name in CANDIDATES and needs not in params.head.alignments:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from coda.config.combinations import impossible_combinations
 from coda.config.params import Params
+from coda.config.policy import STANDARD_POLICY, anchored, policy_path
 from coda.contracts.base import digest_of_json
 from coda.errors import ConfigError, Problem, raise_if_any
 
@@ -26,6 +27,9 @@ _Loader.add_implicit_resolver(
 def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[str] = ()) -> Params:
     """Read the parameters.
 
+    The gate's policy is read here too and becomes a part of them (`gate.policy`), so that the file travels with the
+    parameters to every step, wherever it runs.
+
     Args:
         base: The complete parameter file, usually ``params.yaml``.
         overlays: Files with only the keys they change, applied in order.
@@ -35,10 +39,10 @@ def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[st
         ConfigError: A file cannot be read, a key is unknown, a value has the wrong type or is out of range, or a
             combination is impossible; all of them together, each with its dotted path and the remedy.
     """
-    merged = _read(base)
+    merged = anchored(_read(base), base.parent)
     problems: list[Problem] = []
     for overlay in overlays:
-        _merge(merged, _read(overlay), overlay.name, (), problems)
+        _merge(merged, anchored(_read(overlay), overlay.parent), overlay.name, (), problems)
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
@@ -48,14 +52,17 @@ def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[st
         for key in reversed(path.split(".")):
             nested = {key: nested}
         _merge(merged, nested, "--set", (), problems)
-    name = " + ".join([base.name, *(overlay.name for overlay in overlays)])
+    policy = _fill_in_policy(merged, problems)
+    name = " + ".join([base.name, *(overlay.name for overlay in overlays), *policy])
     params = None
     try:
         params = Params.model_validate(_tuples(merged), strict=True)
         problems.extend(impossible_combinations(params))
     except ValidationError as error:
         problems.extend(_problem(item) for item in error.errors(include_url=False))
-        problems.extend(_combinations_of_the_rest(merged, _read(base), error))
+        whole = _read(base)
+        _fill_in_policy(whole, [])
+        problems.extend(_combinations_of_the_rest(merged, whole, error))
     raise_if_any(ConfigError, f"{len(problems)} problem(s) in the parameters ({name}); nothing was computed.", problems)
     if params is None:  # unreachable: a validation error always leaves a problem; keeps the type checker honest
         raise ConfigError(f"The parameters ({name}) cannot be read.")
@@ -89,6 +96,29 @@ def _read(path: Path) -> dict[str, Any]:
         problem = Problem(str(path), type(content).__name__, "sections with keys", "Start from params.yaml.")
         raise ConfigError("The parameters cannot be read.", [problem])
     return content
+
+
+def _fill_in_policy(merged: dict[str, Any], problems: list[Problem]) -> tuple[str, ...]:
+    """Put the content of the policy file in the place of its name; return the name of the file, if one was read."""
+    gate = merged.get("gate")
+    named = gate.get("policy") if isinstance(gate, dict) else None
+    if not isinstance(gate, dict) or named is None:
+        return ()
+    try:
+        if isinstance(named, str):
+            path = policy_path(named)
+            gate["policy"] = _read(path)
+            return (path.name,)
+        if isinstance(named, dict) and "version" in named:
+            return ()  # whole already, as in parameters that were written down before
+        remedy = "Copy the file, change it there, raise its version, and name it here: a policy has one name for all."
+        found = f"changes of single values ({', '.join(map(str, named))})" if isinstance(named, dict) else repr(named)
+        problems.append(Problem("gate.policy", found, "the name or the path of a whole policy", remedy))
+    except ConfigError as error:
+        problems.extend(error.problems)
+    # the project's own stands in, so that the other problems are found too
+    gate["policy"] = _read(policy_path(STANDARD_POLICY))
+    return ()
 
 
 FREE_MAPPINGS = {("extractor", "overrides")}

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from coda.config.policy import GatePolicy
 from coda.contracts.manifest import Stain
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -151,26 +152,10 @@ class Adaptation(Section):
 
 
 class Gate(Section):
-    """Thresholds of the gate (docs/gate.md): numbers only, no labels."""
+    """What the gate decides by (docs/gate.md): numbers only, no labels."""
 
-    policy_version: str
-    baseline: str = Field(description="Candidate that is served when nothing else is better.")
-    deciding_measure: str
+    policy: GatePolicy = Field(description="In the file: a name in coda/config/policies, or the path of a .yaml file.")
     bootstrap: Count = Field(description="Bootstrap samples over treatments.")
-    min_gain: float = Field(description="Smallest mean gain of the deciding measure worth a release.")
-    min_lower_gain: float = Field(
-        description="The lower end of the 95 % interval of the gain over the baseline must not be below this."
-    )
-    min_lower_step: float = Field(
-        description="The same for the gain over the simpler candidate that would be released instead."
-    )
-    min_lower_incumbent: float = Field(
-        description="The same for the gain over a healthy incumbent: below it, what serves the source keeps serving."
-    )
-    min_marginal_entropy: Share = Field(description="Of the logarithm of the number of classes.")
-    min_feature_spread: Share
-    min_rank_share: Share = Field(description="RankMe of a candidate against the baseline's.")
-    max_top_class_share: Share
 
 
 class Predict(Section):

@@ -54,7 +54,8 @@ class Contract(Part):
         except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting without end
             problem = Problem(where, f"text that is not JSON ({error})", f"a {name} in JSON", "Write the file again.")
             raise ContractError(f"{where} cannot be read as {name}.", [problem]) from error
-        version = raw.get("schema_version", 1) if isinstance(raw, dict) else None
+        upgraded = cls.upgraded(raw) if isinstance(raw, dict) else raw
+        version = upgraded.get("schema_version", 1) if isinstance(upgraded, dict) else None
         if version != cls.VERSION:
             problem = Problem(
                 where,
@@ -64,9 +65,21 @@ class Contract(Part):
             )
             raise ContractError(f"{where} is not a {name} of a version this program reads.", [problem])
         try:
-            return cls.model_validate_json(text)
+            return cls.model_validate_json(text if upgraded is raw else json.dumps(upgraded))
         except ValidationError as error:
             raise ContractError(f"{where} is not a valid {name}.", problems_of(error, where)) from error
+
+    @classmethod
+    def upgraded(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        """Return a document of an earlier version in the form of this one; here, no earlier version is known.
+
+        Args:
+            raw: The document as it was written, of whatever version.
+
+        Returns:
+            The same where it needs no change or cannot be read; then its version tells the reader.
+        """
+        return raw
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coda.config.params import Gate
-from coda.contracts.gate import CandidateScore, GateReport, Measure, Outcome
+from coda.config.policy import GatePolicy
+from coda.contracts.gate import CandidateScore, Evidence, GateReport, Measure, Outcome, ReferenceScore
 from coda.errors import ConfigError, Problem
 from coda.evaluation.bootstrap import measured, paired_gain
+from coda.evaluation.definitions import scopes_of
 from coda.evaluation.health import health_reasons
-from coda.evaluation.measures import BY_TREATMENT, MEASURES, CandidateMeasures
+from coda.evaluation.measures import CandidateMeasures
+from coda.evaluation.objections import compare, objections
+from coda.evaluation.references import ReferenceMeasures
 from coda.evaluation.verdict import Decision, advice_for, sentence_of
 
 
@@ -21,8 +24,17 @@ class BatchName:
     manifest_digest: str
 
 
-def decide(candidates: Sequence[CandidateMeasures], policy: Gate, batch: BatchName, *, seed: int) -> GateReport:
-    """Choose what serves a batch.
+def decide(
+    candidates: Sequence[CandidateMeasures],
+    policy: GatePolicy,
+    batch: BatchName,
+    *,
+    seed: int,
+    samples: int,
+    references: Sequence[ReferenceMeasures] = (),
+    evidence: Evidence | None = None,
+) -> GateReport:
+    """Choose what serves a batch, and whether a person must agree.
 
     1. *Health*, absolute: unhealthy candidates are out, whatever else they score.
     2. *Better than chance*: the lower end of the deciding measure itself is above 0; else a plate map that does not
@@ -32,141 +44,197 @@ def decide(candidates: Sequence[CandidateMeasures], policy: Gate, batch: BatchNa
     4. *Better than what serves already*: the same over the incumbent, with `min_lower_incumbent`, as long as the
        incumbent is healthy on this batch and the baseline is not better than it by that same test. So where two
        cannot be told apart, the incumbent stays.
-    5. *Simpler first*: what passed is taken from simple to involved, and one replaces the choice so far only if its
+    5. *Not contradicted*: a guard or reference of the policy that a candidate does not pass is a veto, a reason to
+       ask a person, or a remark. What needs no person comes before what does.
+    6. *Simpler first*: what passed is taken from simple to involved, and one replaces the choice so far only if its
        gain over it has a mean above `min_gain` and a lower end not below `min_lower_step`.
+    7. *Approval*: a release that rests on too few treatments, that a guard contradicts, or whose source the policy
+       marks so, is held for a person.
 
-    Raising a candidate's numbers can never cost it the choice.
+    Raising the numbers of what was chosen can never cost it the choice.
 
     Args:
         candidates: Numbers of every candidate, the baseline among them; at most one is marked as the incumbent.
-        policy: Thresholds.
+        policy: Thresholds, guards, references and approvers.
         batch: What the report is about.
         seed: Seed of the bootstrap.
+        samples: Bootstrap samples over treatments.
+        references: Features without training, measured on the same wells.
+        evidence: The wells behind the numbers, for the report.
 
     Returns:
         `release` of the chosen candidate, which is the baseline where an incumbent is not fit for the batch and
-        nothing else is better; `keep_incumbent` when nothing replaces the incumbent (or, without one, the healthy
-        baseline), which then serves; `refuse` when nothing healthy can serve.
+        nothing else is better; `hold` where a person must agree to that; `keep_incumbent` when nothing replaces the
+        incumbent (or, without one, the healthy baseline), which then serves; `refuse` when nothing healthy can serve.
 
     Raises:
-        ConfigError: The baseline is not among the candidates, or the deciding measure is unknown.
+        ConfigError: The baseline is not among the candidates.
     """
     baseline = _baseline(candidates, policy)
     incumbent = next((candidate for candidate in candidates if candidate.incumbent), None)
     ordered = sorted(candidates, key=lambda candidate: (candidate.complexity, candidate.name))
-    scores = {candidate.name: _score(candidate, baseline, incumbent, policy, seed) for candidate in ordered}
-    chosen = _choose(ordered, scores, baseline, incumbent, policy, seed)
-    if chosen is None:
-        outcome: Outcome = "refuse"
-    elif chosen is incumbent or (chosen is baseline and incumbent is None):
-        outcome = "keep_incumbent"
-    else:
-        outcome = "release"
-    decision = Decision(batch.source, batch.batch, outcome, baseline, incumbent, chosen, scores, policy)
+    judging = _Judging(baseline, incumbent, tuple(references), policy, samples, seed)
+    scores = {candidate.name: judging.score(candidate) for candidate in ordered}
+    rival = judging.fit_incumbent(scores)
+    before = rival or (baseline if scores[baseline.name].healthy else None)
+    chosen = judging.best(ordered, scores, rival) or before
+    outcome, reasons = _outcome(chosen, scores, judging, rival, batch.source)
+    decision = Decision(
+        batch.source, batch.batch, outcome, baseline, incumbent, chosen, before, scores, policy, tuple(reasons)
+    )
     return GateReport(
         source=batch.source,
         batch=batch.batch,
         manifest_digest=batch.manifest_digest,
-        policy_version=policy.policy_version,
+        policy_version=policy.title,
+        policy_digest=policy.digest(),
         baseline=policy.baseline,
         incumbent=incumbent.name if incumbent else None,
         candidates=tuple(scores.values()),
+        references=tuple(ReferenceScore(name=item.name, says=item.says, measures=item.measures) for item in references),
         outcome=outcome,
         chosen=chosen.name if chosen else None,
+        fit_to_predict=(before if outcome == "hold" else chosen) is not None,
         sentence=sentence_of(decision),
-        advice=(*_chance_advice(candidates, policy, seed), *advice_for(decision)),
+        held_because=tuple(reasons),
+        approvers=policy.approval_of(batch.source).approvers if outcome == "hold" else (),
+        advice=(*_chance_advice(candidates, judging), *advice_for(decision)),
+        scopes=scopes_of(policy, samples=samples),
+        evidence=evidence,
     )
 
 
-def _choose(
-    ordered: Sequence[CandidateMeasures],
+@dataclass(frozen=True)
+class _Judging:
+    """What every candidate of one batch is judged by."""
+
+    baseline: CandidateMeasures
+    incumbent: CandidateMeasures | None
+    references: tuple[ReferenceMeasures, ...]
+    policy: GatePolicy
+    samples: int
+    seed: int
+
+    def score(self, candidate: CandidateMeasures) -> CandidateScore:
+        """Return a candidate's health, gains and comparisons."""
+        reasons = health_reasons(candidate, self.baseline, self.policy.health)
+        own = self.incumbent is not None and self.incumbent.name == candidate.name
+        # guards judge new ways; what is there already serves unless something is better
+        others = [] if candidate is self.baseline or own else [self.baseline]
+        if others and self.incumbent is not None and self.incumbent is not self.baseline:
+            others.append(self.incumbent)
+        return CandidateScore(
+            name=candidate.name,
+            healthy=not reasons,
+            health_reasons=tuple(reasons),
+            measures=candidate.measures,
+            gain=None if candidate.name == self.baseline.name else self.gain(candidate, self.baseline),
+            gain_over_incumbent=None if self.incumbent is None or own else self.gain(candidate, self.incumbent),
+            compared=compare(candidate, others, self.references, self.policy, samples=self.samples, seed=self.seed),
+        )
+
+    def gain(self, candidate: CandidateMeasures, other: CandidateMeasures) -> Measure | None:
+        """Return the paired gain of the deciding measure."""
+        name = self.policy.deciding.measure
+        mine, theirs = candidate.by_treatment.get(name, {}), other.by_treatment.get(name, {})
+        return paired_gain(mine, theirs, samples=self.samples, seed=self.seed)
+
+    def above_chance(self, candidate: CandidateMeasures) -> bool:
+        """Return whether replicates agree at all: whether the deciding measure's interval lies above 0."""
+        values = candidate.by_treatment.get(self.policy.deciding.measure, {})
+        found = measured(values, samples=self.samples, seed=self.seed)
+        return found is not None and found.low is not None and found.low > 0
+
+    def replaces(self, score: CandidateScore) -> bool:
+        """Return whether a candidate is better than the incumbent."""
+        return _better(
+            score.gain_over_incumbent, self.policy.deciding.min_gain, self.policy.deciding.min_lower_incumbent
+        )
+
+    def fit_incumbent(self, scores: dict[str, CandidateScore]) -> CandidateMeasures | None:
+        """Return the incumbent where it is fit for the batch: healthy, and not beaten by a healthy baseline."""
+        if self.incumbent is None or self.incumbent is self.baseline:
+            return None
+        own = scores[self.baseline.name]
+        beaten = own.healthy and self.replaces(own)
+        return self.incumbent if scores[self.incumbent.name].healthy and not beaten else None
+
+    def best(
+        self, ordered: Sequence[CandidateMeasures], scores: dict[str, CandidateScore], rival: CandidateMeasures | None
+    ) -> CandidateMeasures | None:
+        """Return the best candidate that passed every test; one that needs no person before one that does."""
+        unfit = self.unfit(rival)
+        passed = [
+            candidate
+            for candidate in ordered
+            if candidate is not self.baseline and candidate is not self.incumbent
+            if self._passes(candidate, scores[candidate.name], rival)
+        ]
+        undisputed = [item for item in passed if not any(objections(scores[item.name], "hold", unfit=unfit))]
+        best: CandidateMeasures | None = None
+        for candidate in undisputed or passed:
+            gain = self.gain(candidate, best) if best else None
+            if best is None or _better(gain, self.policy.deciding.min_gain, self.policy.deciding.min_lower_step):
+                best = candidate
+        return best
+
+    def _passes(self, candidate: CandidateMeasures, score: CandidateScore, rival: CandidateMeasures | None) -> bool:
+        deciding = self.policy.deciding
+        if not score.healthy or any(objections(score, "veto", unfit=self.unfit(rival))):
+            return False
+        if not self.above_chance(candidate) or not _better(score.gain, deciding.min_gain, deciding.min_lower_gain):
+            return False
+        return rival is None or self.replaces(score)
+
+    def unfit(self, rival: CandidateMeasures | None) -> str | None:
+        """Return the name of an incumbent that is not fit for the batch, with which nothing needs to compare."""
+        other = self.incumbent is not None and self.incumbent is not self.baseline
+        return self.incumbent.name if self.incumbent is not None and other and rival is None else None
+
+
+def _outcome(
+    chosen: CandidateMeasures | None,
     scores: dict[str, CandidateScore],
-    baseline: CandidateMeasures,
-    incumbent: CandidateMeasures | None,
-    policy: Gate,
-    seed: int,
-) -> CandidateMeasures | None:
-    """Return what serves: the best candidate that passed every test, else what was there, else nothing."""
-    rival = None if incumbent is baseline else incumbent
-    if rival is not None:
-        beaten = scores[baseline.name].healthy and _replaces(scores[baseline.name], policy)
-        rival = rival if scores[rival.name].healthy and not beaten else None
-    before = rival or (baseline if scores[baseline.name].healthy else None)
-    best = None
-    for candidate in ordered:
-        score = scores[candidate.name]
-        if candidate is baseline or candidate is incumbent or not score.healthy:
-            continue
-        if not above_chance(candidate, policy, seed) or not _better(score.gain, policy.min_gain, policy.min_lower_gain):
-            continue
-        if rival is not None and not _replaces(score, policy):
-            continue
-        if best is None or _better(_gain(candidate, best, policy, seed), policy.min_gain, policy.min_lower_step):
-            best = candidate
-    return best or before
+    judging: _Judging,
+    rival: CandidateMeasures | None,
+    source: str,
+) -> tuple[Outcome, list[str]]:
+    """Return what follows from the choice, and why a person must decide where that is so."""
+    baseline, incumbent, policy = judging.baseline, judging.incumbent, judging.policy
+    if chosen is None:
+        return "refuse", []
+    if chosen is incumbent or (chosen is baseline and incumbent is None):
+        return "keep_incumbent", []
+    score, reasons = scores[chosen.name], []
+    # an unhealthy incumbent gives way whatever was gained
+    rests_on_a_gain = chosen is not baseline or (incumbent is not None and scores[incumbent.name].healthy)
+    gain = score.gain_over_incumbent if chosen is baseline else score.gain
+    if rests_on_a_gain and gain is not None and gain.n < policy.deciding.min_treatments:
+        least = policy.deciding.min_treatments
+        reasons.append(f"Only {gain.n} compounds were seen on two batches or plates; at least {least} are needed.")
+    if chosen is not baseline:
+        reasons += objections(score, "hold", unfit=judging.unfit(rival))
+    if policy.approval_of(source).releases == "person":
+        reasons.append(f"Releases of {source} are approved by a person.")
+    return ("hold" if reasons else "release"), reasons
 
 
-def above_chance(candidate: CandidateMeasures, policy: Gate, seed: int) -> bool:
-    """Return whether replicates agree at all: whether the deciding measure's interval lies above 0."""
-    values = candidate.by_treatment.get(policy.deciding_measure, {})
-    found = measured(values, samples=policy.bootstrap, seed=seed)
-    return found is not None and found.low is not None and found.low > 0
-
-
-def _chance_advice(candidates: Sequence[CandidateMeasures], policy: Gate, seed: int) -> list[str]:
-    judged = [candidate for candidate in candidates if candidate.by_treatment.get(policy.deciding_measure)]
-    if not judged or any(above_chance(candidate, policy, seed) for candidate in judged):
+def _chance_advice(candidates: Sequence[CandidateMeasures], judging: _Judging) -> list[str]:
+    judged = [candidate for candidate in candidates if candidate.by_treatment.get(judging.policy.deciding.measure)]
+    if not judged or any(judging.above_chance(candidate) for candidate in judged):
         return []
     told = "With no candidate do wells of one compound agree more than wells of different compounds"
     return [f"{told}: check that the plate map belongs to these plates."]
 
 
-def _baseline(candidates: Sequence[CandidateMeasures], policy: Gate) -> CandidateMeasures:
+def _baseline(candidates: Sequence[CandidateMeasures], policy: GatePolicy) -> CandidateMeasures:
     named = {candidate.name: candidate for candidate in candidates}
-    problems = []
     if policy.baseline not in named:
         found = ", ".join(named) or "no candidate"
-        remedy = "Add it to adaptation.candidates, or name another gate.baseline."
-        problems.append(Problem("gate.baseline", found, f"{policy.baseline!r} among the candidates", remedy))
-    if policy.deciding_measure not in BY_TREATMENT:
-        expected = f"one of {', '.join(BY_TREATMENT)}"
-        found = repr(policy.deciding_measure) + (
-            " (no treatments behind it)" if policy.deciding_measure in MEASURES else ""
-        )
-        problems.append(Problem("gate.deciding_measure", found, expected, "Name a measure with treatments behind it."))
-    if problems:
-        raise ConfigError("The gate cannot decide with this policy.", problems)
+        remedy = "Add it to adaptation.candidates, or name another baseline in the policy."
+        problem = Problem("gate.policy.baseline", found, f"{policy.baseline!r} among the candidates", remedy)
+        raise ConfigError("The gate cannot decide with this policy.", [problem])
     return named[policy.baseline]
-
-
-def _score(
-    candidate: CandidateMeasures,
-    baseline: CandidateMeasures,
-    incumbent: CandidateMeasures | None,
-    policy: Gate,
-    seed: int,
-) -> CandidateScore:
-    reasons = health_reasons(candidate, baseline, policy)
-    over = None if incumbent is None or incumbent.name == candidate.name else _gain(candidate, incumbent, policy, seed)
-    return CandidateScore(
-        name=candidate.name,
-        healthy=not reasons,
-        health_reasons=tuple(reasons),
-        measures=candidate.measures,
-        gain=None if candidate.name == baseline.name else _gain(candidate, baseline, policy, seed),
-        gain_over_incumbent=over,
-    )
-
-
-def _gain(candidate: CandidateMeasures, other: CandidateMeasures, policy: Gate, seed: int) -> Measure | None:
-    name = policy.deciding_measure
-    return paired_gain(
-        candidate.by_treatment.get(name, {}), other.by_treatment.get(name, {}), samples=policy.bootstrap, seed=seed
-    )
-
-
-def _replaces(score: CandidateScore, policy: Gate) -> bool:
-    return _better(score.gain_over_incumbent, policy.min_gain, policy.min_lower_incumbent)
 
 
 def _better(gain: Measure | None, least: float, least_lower_end: float) -> bool:

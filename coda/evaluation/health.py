@@ -2,11 +2,11 @@
 
 import math
 
-from coda.config.params import Gate
+from coda.config.policy import Health
 from coda.evaluation.measures import CandidateMeasures
 
 
-def health_reasons(candidate: CandidateMeasures, baseline: CandidateMeasures, policy: Gate) -> list[str]:
+def health_reasons(candidate: CandidateMeasures, baseline: CandidateMeasures, policy: Health) -> list[str]:
     """Return why a candidate may not serve, in plain words; empty when it is healthy.
 
     Args:

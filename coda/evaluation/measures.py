@@ -1,5 +1,6 @@
 """All label-free numbers of one candidate: the only thing the gate reads."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -10,32 +11,22 @@ from coda.contracts.base import Part
 from coda.contracts.gate import Measure
 from coda.evaluation.agreement import agreement
 from coda.evaluation.bootstrap import measured
+from coda.evaluation.cka import linear_cka
 from coda.evaluation.confidence import mean_confidence
+from coda.evaluation.control_distance import control_distance
+from coda.evaluation.controls import control_accuracy, control_map
+from coda.evaluation.definitions import BY_TREATMENT
+from coda.evaluation.groups import comparison_groups
 from coda.evaluation.levels import TREATED, probabilities_of, well_features
 from coda.evaluation.marginal_entropy import marginal_entropy
 from coda.evaluation.neighbour import neighbour_accuracy
 from coda.evaluation.nuclear_norm import nuclear_norm
+from coda.evaluation.predictability import batch_predictability
 from coda.evaluation.rankme import rankme
 from coda.evaluation.retrieval import replicate_map
 from coda.evaluation.score import Design, Matrix, Score
 from coda.evaluation.spread import feature_spread
 from coda.evaluation.top_class import top_class_share
-
-MEASURES = {
-    "agreement": "agreement of one compound's predictions across batches or plates, minus that of other compounds",
-    "replicate_map": "how well wells of one compound find each other across batches or plates (0 is chance)",
-    "neighbour": "share of wells whose nearest neighbour on another batch or plate has the same compound",
-    "marginal_entropy": "how evenly the mechanisms are predicted (1 is evenly, 0 is one mechanism only)",
-    "top_class_share": "share of fields that receive the most popular mechanism",
-    "feature_spread": "spread of the features (1 is spread, 0 is collapsed)",
-    "rankme": "number of directions the features use",
-    "nuclear_norm": "confidence and variety of the predictions in one number",
-    "mean_confidence": "mean highest probability",
-}
-"""Name of each measure -> what it says, for reports."""
-
-BY_TREATMENT = ("agreement", "replicate_map", "neighbour")
-"""Measures that fall apart into treatments: one of them decides (`gate.deciding_measure`)."""
 
 
 class CandidateMeasures(Part):
@@ -55,18 +46,6 @@ class CandidateMeasures(Part):
     incumbent: bool = Field(default=False, description="Whether it serves the source already.")
 
 
-def comparison_groups(rows: pd.DataFrame) -> tuple[Literal["batch", "plate", "nothing"], list[str]]:
-    """Return what replicates must differ in, and each row's group.
-
-    Batches where there are two or more, else plates: a first batch has no other to be compared with.
-    """
-    batch = rows["Metadata_Source"].astype(str) + "/" + rows["Metadata_Batch"].astype(str)
-    if len(set(batch)) > 1:
-        return "batch", batch.tolist()
-    plate = batch + "/" + rows["Metadata_Plate"].astype(str)
-    return ("plate" if len(set(plate)) > 1 else "nothing"), plate.tolist()
-
-
 def measure_candidate(
     name: str,
     predictions: pd.DataFrame,
@@ -75,6 +54,7 @@ def measure_candidate(
     complexity: int,
     samples: int,
     seed: int,
+    baseline_features: Matrix | None = None,
     alarms: tuple[str, ...] = (),
     incumbent: bool = False,
 ) -> CandidateMeasures:
@@ -82,16 +62,19 @@ def measure_candidate(
 
     Args:
         name: The candidate.
-        predictions: Field-level prediction table (see `coda.evaluation.levels`); controls are left out here.
+        predictions: Field-level prediction table (see `coda.evaluation.levels`), all wells; each measure takes those
+            that it is defined on (`coda.evaluation.definitions`).
         features: Shape (fields, width), what the head reads, pooled over tokens; rows as in `predictions`.
         complexity: Place in the order from simple to involved.
         samples: Bootstrap samples over treatments.
         seed: Seed of the bootstrap.
+        baseline_features: The baseline's features of the same fields, to compare with.
         alarms: Alarms of the training that made the extractor.
         incumbent: Whether it serves the source already.
     """
     treated = predictions["Metadata_pert_type"].isin(TREATED).to_numpy()
-    rows, x = predictions[treated].reset_index(drop=True), np.asarray(features, dtype=np.float64)[treated]
+    every = np.asarray(features, dtype=np.float64)
+    rows, x = predictions[treated].reset_index(drop=True), every[treated]
     p = probabilities_of(rows)
     finite = bool(np.isfinite(p).all() and np.isfinite(x).all())
     compared_by, groups = comparison_groups(rows)
@@ -102,38 +85,70 @@ def measure_candidate(
         return CandidateMeasures.model_validate(
             {**shared, "finite": finite, "compared_by": compared_by, "measures": {}, "by_treatment": {}}
         )
-    scores = _scores(rows, p, x, groups)
+    scores = {**retrieval_scores(rows, x), **_scores(rows, p, x, groups), **_shifts(predictions, every)}
+    if baseline_features is not None:
+        scores["cka_to_baseline"] = linear_cka(x, np.asarray(baseline_features)[treated])
     return CandidateMeasures.model_validate(
         {
             **shared,
             "finite": finite,
             "compared_by": compared_by,
-            "measures": {
-                key: measure
-                for key, score in scores.items()
-                if (measure := _measure(score, samples=samples, seed=seed)) is not None
-            },
+            "measures": measures_of(scores, samples=samples, seed=seed),
             "by_treatment": {key: dict(scores[key].by_treatment) for key in BY_TREATMENT},
         }
     )
 
 
-def _scores(rows: pd.DataFrame, p: Matrix, x: Matrix, groups: list[str]) -> dict[str, Score]:
-    wells, well_x = well_features(rows.assign(_group=groups), x)
-    by_field = Design.of(rows["Metadata_Treatment"].tolist(), groups)
-    by_well = Design.of(wells["Metadata_Treatment"].tolist(), wells["_group"].tolist())
+def retrieval_scores(rows: pd.DataFrame, features: Matrix) -> dict[str, Score]:
+    """Return the measures that need features alone, no head.
+
+    Args:
+        rows: Treated fields.
+        features: Shape (fields, width).
+    """
+    _, groups = comparison_groups(rows)
+    wells, x = well_features(rows.assign(_group=groups), features)
+    design = Design.of(wells["Metadata_Treatment"].tolist(), wells["_group"].tolist())
+    controls = (wells["Metadata_pert_type"] == "poscon").to_numpy()
+    retrieval = replicate_map(x, design)
     return {
-        "agreement": agreement(p, by_field),
-        "replicate_map": replicate_map(well_x, by_well),
-        "neighbour": neighbour_accuracy(well_x, by_well),
+        "replicate_map": retrieval,
+        "neighbour": neighbour_accuracy(x, design),
+        "control_map": control_map(retrieval, set(wells["Metadata_Treatment"][controls])),
+        "control_accuracy": control_accuracy(x, design, controls),
+    }
+
+
+def _scores(rows: pd.DataFrame, p: Matrix, x: Matrix, groups: list[str]) -> dict[str, Score]:
+    design = Design.of(rows["Metadata_Treatment"].tolist(), groups)
+    return {
+        "agreement": agreement(p, design),
         # a plate with fewer treatments than classes cannot use them all
-        "marginal_entropy": marginal_entropy(p, at_most=len(by_field.names)),
+        "marginal_entropy": marginal_entropy(p, at_most=len(design.names)),
         "top_class_share": top_class_share(p),
         "feature_spread": feature_spread(x),
         "rankme": rankme(x),
         "nuclear_norm": nuclear_norm(p),
         "mean_confidence": mean_confidence(p),
     }
+
+
+def _shifts(rows: pd.DataFrame, features: Matrix) -> dict[str, Score]:
+    """Return what is left of the batch in the features, over all wells; nothing where some of them are no numbers."""
+    if not np.isfinite(features).all():
+        return {}
+    _, groups = comparison_groups(rows)
+    wells, x = well_features(rows.assign(_group=groups), features)
+    return {
+        "batch_predictability": batch_predictability(x, wells["Metadata_Treatment"].tolist(), wells["_group"].tolist()),
+        "control_distance": control_distance(rows, features),
+    }
+
+
+def measures_of(scores: Mapping[str, Score], *, samples: int, seed: int) -> dict[str, Measure]:
+    """Return scores as measures with their intervals; what could not be computed is left out."""
+    found = {name: _measure(score, samples=samples, seed=seed) for name, score in scores.items()}
+    return {name: measure for name, measure in found.items() if measure is not None}
 
 
 def _measure(score: Score, *, samples: int, seed: int) -> Measure | None:

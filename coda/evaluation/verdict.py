@@ -3,45 +3,14 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from coda.config.params import Gate
-from coda.contracts.gate import CandidateScore, Measure, Outcome
+from coda.config.policy import GatePolicy
+from coda.contracts.gate import CandidateScore, Outcome
 from coda.evaluation.measures import CandidateMeasures
-
-WAYS = {
-    "incumbent": "the model that serves this source already",
-    "unadapted": "the model as it is",
-    "aligned": "the model as it is, on features standardised for this batch",
-    "coral": "the model as it is, on features aligned with the source's statistics",
-    "coda": "the model adapted to this batch",
-    "coda+aligned": "the model adapted to this batch, on standardised features",
-    "coda+coral": "the model adapted to this batch, on features aligned with the source's statistics",
-    "oda": "the model adapted to this batch without pairs",
-    "oda+aligned": "the model adapted to this batch without pairs, on standardised features",
-    "oda+coral": "the model adapted to this batch without pairs, on features aligned with the source's statistics",
-}
-"""Candidate -> how it is called in a sentence."""
-
-QUANTITIES = {
-    "agreement": "agreement of one compound's predictions",
-    "replicate_map": "retrieval of a compound's replicates",
-    "neighbour": "share of wells whose nearest neighbour is the same compound",
-}
+from coda.evaluation.objections import objections
+from coda.evaluation.words import QUANTITIES, capital, gain_text, way
 
 FEW_TREATMENTS = 10
 """Below this number of treatments an interval over treatments says little (advice only)."""
-
-NOTABLE_FALL = 0.05
-"""A fall of a measure that did not decide is mentioned from here on (advice only)."""
-
-
-def way(name: str) -> str:
-    """Return how a candidate is called in a sentence, with its name."""
-    return f"{WAYS[name]} ({name})" if name in WAYS else name
-
-
-def gain_text(gain: Measure) -> str:
-    """Return a gain with its interval: '+0.12 (95 % interval +0.08 to +0.16, 24 compounds)'."""
-    return f"{gain.value:+.2f} (95 % interval {gain.low or 0:+.2f} to {gain.high or 0:+.2f}, {gain.n} compounds)"
 
 
 @dataclass(frozen=True)
@@ -54,9 +23,11 @@ class Decision:
         outcome: What follows from it.
         baseline: What would serve without adaptation.
         incumbent: What serves the source already; the baseline itself at times, None for a source without a release.
-        chosen: What serves the batch, None when nothing may.
+        chosen: What serves the batch, or is proposed to; None when nothing may.
+        before: What served before and is fit for the batch: the incumbent or the baseline; None where neither is.
         scores: Every candidate's numbers by name, in the order of trying.
-        policy: Thresholds.
+        policy: Thresholds, guards and approvers.
+        reasons: Why a person must decide.
     """
 
     source: str
@@ -65,25 +36,36 @@ class Decision:
     baseline: CandidateMeasures
     incumbent: CandidateMeasures | None
     chosen: CandidateMeasures | None
+    before: CandidateMeasures | None
     scores: Mapping[str, CandidateScore]
-    policy: Gate
+    policy: GatePolicy
+    reasons: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:
         """What decided, with what was compared: 'agreement of one compound's predictions across batches'."""
         across = {"batch": "across batches", "plate": "across plates"}.get(self.baseline.compared_by)
-        return f"{QUANTITIES[self.policy.deciding_measure]} {across or 'across replicates'}"
+        return f"{QUANTITIES[self.policy.deciding.measure]} {across or 'across replicates'}"
 
     @property
     def comparable(self) -> bool:
         """Whether any compound was seen on two batches or plates."""
-        return bool(self.baseline.by_treatment.get(self.policy.deciding_measure))
+        return bool(self.baseline.by_treatment.get(self.policy.deciding.measure))
+
+    @property
+    def unfit(self) -> str | None:
+        """Name of an incumbent that is not fit for the batch: what it does better speaks against nobody."""
+        if self.incumbent is None or self.incumbent is self.baseline or self.before is self.incumbent:
+            return None
+        return self.incumbent.name
 
 
 def sentence_of(decision: Decision) -> str:
     """Say in one sentence, or two, what serves the batch and why."""
     if decision.chosen is None:
         return _refused(decision)
+    if decision.outcome == "hold":
+        return _held(decision, decision.chosen)
     if decision.outcome == "keep_incumbent":
         return _kept(decision)
     if decision.chosen is decision.baseline:
@@ -96,8 +78,27 @@ def _released(decision: Decision, score: CandidateScore) -> str:
     over = score.gain_over_incumbent
     before = f", and by {gain_text(over)} compared with what served before" if over else ""
     return (
-        f"{_capital(way(score.name))} serves {decision.source}/{decision.batch}: the {decision.subject}{gained} "
+        f"{capital(way(score.name))} serves {decision.source}/{decision.batch}: the {decision.subject}{gained} "
         f"compared with {decision.policy.baseline}{before}; all health checks passed."
+    )
+
+
+def _held(decision: Decision, chosen: CandidateMeasures) -> str:
+    score, batch = decision.scores[chosen.name], f"{decision.source}/{decision.batch}"
+    gain = score.gain_over_incumbent if chosen is decision.baseline else score.gain
+    against = "what served before" if chosen is decision.baseline else decision.policy.baseline
+    gained = (
+        f"the {decision.subject} changed by {gain_text(gain)} compared with {against}" if gain else "it is proposed"
+    )
+    names = decision.policy.approval_of(decision.source).approvers
+    who = " or ".join(names) if names else "A person who may promote"
+    if decision.before is None:
+        until = f"Until then no predictions are given for {batch}: what serves {decision.source} is not fit for it."
+    else:
+        until = f"Until then {way(decision.before.name)} keeps serving."
+    return (
+        f"{who} must decide whether {way(chosen.name)} serves {batch}: {gained}, but a person is needed. "
+        f"{' '.join(decision.reasons)} {until}"
     )
 
 
@@ -131,7 +132,7 @@ def _back_to_the_baseline(decision: Decision) -> str:
         changed = f": without adaptation it changed by {gain_text(gain)}" if gain else ""
         why = f"It is worse than {decision.baseline.name} in the {decision.subject}{changed}."
     return (
-        f"{_capital(way(decision.baseline.name))} serves {decision.source}/{decision.batch}, since what served "
+        f"{capital(way(decision.baseline.name))} serves {decision.source}/{decision.batch}, since what served "
         f"{decision.source} before is not fit for this batch and no new candidate is better. {why}"
     )
 
@@ -151,7 +152,7 @@ def _refused(decision: Decision) -> str:
 def advice_for(decision: Decision) -> Iterator[str]:
     """Yield remarks that did not decide: for the person who reads the report."""
     base = decision.baseline
-    n = len(base.by_treatment.get(decision.policy.deciding_measure, {}))
+    n = len(base.by_treatment.get(decision.policy.deciding.measure, {}))
     if 0 < n < FEW_TREATMENTS:
         yield f"Only {n} compounds were seen on two batches or plates; the intervals are wide."
     if base.compared_by == "plate":
@@ -161,23 +162,27 @@ def advice_for(decision: Decision) -> Iterator[str]:
     for score in decision.scores.values():
         if not score.healthy:
             yield f"{score.name} was not considered: {' '.join(score.health_reasons)}"
+        if score.name != base.name and (decision.incumbent is None or score.name != decision.incumbent.name):
+            for objection in objections(score, "veto", unfit=decision.unfit):
+                yield f"{score.name} was not considered: {objection}"
     if decision.chosen is not None and decision.chosen is not base:
         yield from _about_the_chosen(decision, decision.chosen)
 
 
 def _about_the_chosen(decision: Decision, chosen: CandidateMeasures) -> Iterator[str]:
-    base = decision.baseline
-    for name in ("replicate_map", "neighbour"):
-        if name != decision.policy.deciding_measure and name in chosen.measures and name in base.measures:
-            change = chosen.measures[name].value - base.measures[name].value
-            if change < -NOTABLE_FALL:
-                yield f"The {QUANTITIES[name]} fell by {-change:.2f}: look at the embedding before relying on it."
+    yield from objections(decision.scores[chosen.name], "advice", unfit=decision.unfit)
+    kept = chosen is decision.incumbent
+    if kept:
+        # nothing is released, so nobody is asked; what speaks against it is worth reading all the same
+        yield from objections(decision.scores[chosen.name], "hold")
     gains = {name: score.gain.value for name, score in decision.scores.items() if score.gain and score.healthy}
     best = max(gains, key=lambda name: gains[name], default=chosen.name)
-    if best != chosen.name:
-        stays = "what served before stays" if chosen is decision.incumbent else "the simpler way serves"
-        yield f"{best} has a higher mean gain ({gains[best]:+.2f}), not clearly better; {stays}."
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    if best == chosen.name:
+        return
+    disputed = list(objections(decision.scores[best], "hold", unfit=decision.unfit))
+    if disputed and decision.outcome == "release":
+        yield f"{best} has a higher mean gain ({gains[best]:+.2f}), but is disputed. {' '.join(disputed)}"
+        return
+    simpler = "the simpler way is proposed" if decision.outcome == "hold" else "the simpler way serves"
+    stays = "what served before stays" if kept else simpler
+    yield f"{best} has a higher mean gain ({gains[best]:+.2f}), not clearly better; {stays}."

@@ -90,7 +90,8 @@ def _target(store: ObjectStore, runs: list[RunRecord], source: str, truth: pd.Se
             continue
         gate = GateReport.parse(store.get(f"runs/{run.run_id}/gate.json"), "gate.json")
         mine = {Path(item.key).stem: _read(store, item.key) for item in store.list(f"runs/{run.run_id}/candidates/")}
-        mine["released"] = _read(store, f"predictions/{source}/{batch}/{run.release_id}/field.parquet")
+        if gate.fit_to_predict:
+            mine["released"] = _read(store, f"predictions/{source}/{batch}/{run.release_id}/field.parquet")
         for method, table in mine.items():
             tables.setdefault(method, []).append(table)
         batches[batch] = {

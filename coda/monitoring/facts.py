@@ -159,6 +159,8 @@ def _prediction(inputs: ReportInputs, source: Mapping[str, str]) -> Iterator[Sam
     treated = fields["Metadata_pert_type"].isin(TREATED)
     fields = fields[treated] if treated.any() else fields  # controls belong to no mechanism and would dominate
     p = probabilities_of(fields)
+    if not np.isfinite(p).all():
+        return  # withheld: nothing was predicted
     entropy = -(p * np.log(np.maximum(p, 1e-12))).sum(axis=1).mean() / np.log(p.shape[1])
     yield Sample("coda_prediction_top_class_share", top_class_share(p).value, source)
     yield Sample("coda_prediction_marginal_entropy", marginal_entropy(p).value, source)

@@ -135,6 +135,19 @@ def new_extractor(params: Params, *, seed: int) -> Extractor:
     return extractor
 
 
+def untrained_extractor(config: Mapping[str, Any], *, seed: int) -> Extractor:
+    """Return an extractor that never learned anything, in evaluation mode on the CPU.
+
+    Args:
+        config: Configuration of another extractor, whose architecture it has.
+        seed: Seed of its weights.
+    """
+    with seeded(seed):
+        extractor = Extractor({**config, "initial_weights": f"random:{seed}"})
+        initialise_xavier(extractor)
+    return extractor.eval()
+
+
 def pool_tokens(tokens: Tensor, pool: Literal["cls", "mean"]) -> Tensor:
     """Turn tokens (..., tokens, width) into features (..., width): the class token, or the mean of all tokens."""
     return tokens[..., 0, :] if pool == "cls" else tokens.mean(dim=-2)

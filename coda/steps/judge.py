@@ -4,16 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from coda.adaptation.candidates import Candidate, read_candidates
 from coda.adaptation.folder import pairing_remarks
+from coda.adaptation.references import read_reference
 from coda.config.params import Params
 from coda.contracts.gate import GateReport
 from coda.errors import ContractError, IntegrityError, Problem
+from coda.evaluation.definitions import evidence_of
 from coda.evaluation.gate import BatchName, decide
 from coda.evaluation.measures import CandidateMeasures, measure_candidate
+from coda.evaluation.references import ReferenceMeasures, measure_reference
 from coda.plates.dataset import open_batches
 from coda.settings import Settings
+from coda.training.split import group_names
 
 
 def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, settings: Settings) -> GateReport:
@@ -24,7 +29,7 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
             name of the last.
         candidates: Candidates folder of the adaptation.
         out: File to write, ``gate.json``.
-        params: The `gate` section holds the policy.
+        params: The `gate` section holds the policy; `adaptation.align_*` says what alignments were fitted on.
         settings: Not used: the gate needs no service.
 
     Raises:
@@ -38,16 +43,59 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
         problem = Problem(str(dataset), "no ingested batch", "at least one", "Run ingest first.")
         raise ContractError("There is nothing to judge.", [problem])
     rows = pd.read_parquet(candidates / "fields.parquet")
-    measured = [_measured(candidate, candidates, rows, params) for candidate in read_candidates(candidates)]
+    offered = read_candidates(candidates)
+    policy, samples = params.gate.policy, params.gate.bootstrap
+    before = next((_features(item, candidates) for item in offered if item.name == policy.baseline), None)
+    measured = [_measured(candidate, candidates, rows, before, params) for candidate in offered]
     newest = batches[-1].manifest
     batch = BatchName(newest.source, newest.batch, newest.digest())
-    decided = decide(measured, params.gate, batch, seed=params.seed)
+    decided = decide(
+        measured,
+        policy,
+        batch,
+        seed=params.seed,
+        samples=samples,
+        references=_references(candidates, rows, params),
+        evidence=evidence_of(rows, align_by=params.adaptation.align_by, align_wells=params.adaptation.align_wells),
+    )
     report = decided.model_copy(update={"advice": (*pairing_remarks(candidates), *decided.advice)})
     report.write(out)
     return report
 
 
-def _measured(candidate: Candidate, folder: Path, rows: pd.DataFrame, params: Params) -> CandidateMeasures:
+def _references(folder: Path, rows: pd.DataFrame, params: Params) -> list[ReferenceMeasures]:
+    """Measure the references that the policy compares with, standardised on the wells that alignments are fitted on."""
+    groups = group_names(rows, params.adaptation.align_by)
+    fitted = np.ones(len(rows), dtype=bool)
+    if params.adaptation.align_wells == "negcon":
+        fitted = (rows["Metadata_pert_type"] == "negcon").to_numpy()
+    return [
+        measure_reference(
+            name, rows, read_reference(folder, name, len(rows)), groups, fitted,
+            samples=params.gate.bootstrap, seed=params.seed,
+        )
+        for name in params.gate.policy.references
+    ]  # fmt: skip
+
+
+def _features(candidate: Candidate, folder: Path) -> NDArray[np.float32]:
+    own = folder / candidate.name
+    try:
+        features: NDArray[np.float32] = np.load(own / "features.npy", allow_pickle=False)
+    except (FileNotFoundError, ValueError) as error:
+        raise _not_whole(candidate, own, error) from error
+    return features
+
+
+def _not_whole(candidate: Candidate, folder: Path, error: Exception) -> IntegrityError:
+    found = str(error).splitlines()[0]
+    problem = Problem(str(folder), found, "answers for every field", "Run the adaptation again.")
+    return IntegrityError(f"The answers of candidate {candidate.name} are not whole.", [problem])
+
+
+def _measured(
+    candidate: Candidate, folder: Path, rows: pd.DataFrame, before: NDArray[np.float32] | None, params: Params
+) -> CandidateMeasures:
     own = folder / candidate.name
     try:
         parts = [
@@ -56,17 +104,16 @@ def _measured(candidate: Candidate, folder: Path, rows: pd.DataFrame, params: Pa
             if path.is_file()
         ]
         table = pd.concat(parts, ignore_index=True).set_index("image_id").loc[rows["image_id"]].reset_index()
-        features = np.load(own / "features.npy", allow_pickle=False)
     except (KeyError, FileNotFoundError, ValueError) as error:
-        problem = Problem(str(own), str(error).splitlines()[0], "answers for every field", "Run the adaptation again.")
-        raise IntegrityError(f"The answers of candidate {candidate.name} are not whole.", [problem]) from error
+        raise _not_whole(candidate, own, error) from error
     return measure_candidate(
         candidate.name,
         table,
-        features,
+        _features(candidate, folder),
         complexity=candidate.complexity,
         samples=params.gate.bootstrap,
         seed=params.seed,
+        baseline_features=before,
         alarms=candidate.alarms,
         incumbent=candidate.incumbent,
     )

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, mark_uncertain
+from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, mark_uncertain, withhold
 from coda.adaptation.serving import Way, serve
 from coda.config.params import Params
+from coda.contracts.gate import GateReport
 from coda.contracts.release import ReleaseRecord
 from coda.errors import ContractError, Problem
 from coda.evaluation.levels import TREATED, compound_table, field_table, well_table
@@ -26,8 +27,13 @@ TABLES = ("field", "well", "compound")
 CSV = "well.csv"
 SUMMARY = "predictions.json"
 
+NOT_FIT = "Withheld: the gate found what serves this source not fit for this batch."
+"""Reason of every row where the gate refused, or holds a release while nothing fit serves."""
 
-def predict(dataset: Path, release: Path, out: Path, *, params: Params, settings: Settings) -> dict[str, Any]:
+
+def predict(
+    dataset: Path, release: Path, out: Path, *, params: Params, settings: Settings, gate: Path | None = None
+) -> dict[str, Any]:
     """Predict every accepted field with the extractor and head that a release binds.
 
     Both models are fetched from the registry and verified byte by byte. The same batch, release and parameters give
@@ -42,6 +48,8 @@ def predict(dataset: Path, release: Path, out: Path, *, params: Params, settings
             ``predictions.json``.
         params: Crops, compute, `adaptation.align_*`, and `predict`.
         settings: Where the registry and the platform bucket are.
+        gate: ``gate.json``, when a gate judged. Where it says that what serves is not fit for the batch, no
+            prediction is given: every row has that as its reason.
 
     Returns:
         Release, and for each level the number of rows and of abstentions.
@@ -58,6 +66,8 @@ def predict(dataset: Path, release: Path, out: Path, *, params: Params, settings
         problem = Problem(str(dataset), "no ingested batch", "at least one", "Run ingest first.")
         raise ContractError("There is nothing to predict.", [problem])
     tables = _tables(batches, record, params, settings)
+    if gate is not None and not GateReport.read(gate).fit_to_predict:
+        tables = {name: withhold(table, NOT_FIT) for name, table in tables.items()}
     summary = _write(out, tables, record)
     for batch in batches:
         _upload(out, tables, batch, record, settings)

@@ -43,8 +43,9 @@ def register_adaptation(
 
     The gate releases: the chosen candidate, with a new extractor version when the candidate was adapted. It holds:
     the same, but the draft waits for a person. It keeps the incumbent, or refuses: the draft is the release that
-    serves already, unchanged and without a new version; for a source without one, the default's extractor with its
-    head on raw tokens.
+    serves already, unchanged and without a new version. A source without one that keeps the baseline gets the
+    default's extractor with its head on raw tokens; one that is refused gets nothing of its own, since nothing was
+    found fit: the draft is the default's release.
 
     Args:
         candidates: Candidates folder of the adaptation.
@@ -70,6 +71,9 @@ def register_adaptation(
         if incumbent is not None:
             incumbent.write(out)
             return incumbent
+        if report.outcome == "refuse":
+            base.write(out)
+            return base
         unadapted = Candidate(name="unadapted", extractor="base", alignment="none", head="none")
         record = _record(run, unadapted, base.extractor, approver="gate")
     else:

@@ -14,6 +14,7 @@ import coda.adaptation
 from coda.adaptation import run as run_module
 from coda.adaptation.base import FrozenHead
 from coda.adaptation.candidates import read_candidates
+from coda.adaptation.references import read_reference, reference_features, write_references
 from coda.adaptation.run import adapt_and_serve, weights_digest
 from coda.adaptation.serving import Way, serve
 from coda.errors import ConfigError, IntegrityError, TransientError
@@ -50,6 +51,10 @@ def test_the_candidates_folder(tiny, make_base, make_plates, tmp_path):
         assert np.load(tmp_path / candidate.name / "features.npy").shape == (len(fields), 16)
     assert len(pd.read_parquet(tmp_path / "fields.parquet")) == len(fields)
     assert np.load(tmp_path / "features_adapted.npy").shape == (len(fields), 16)
+    pixels, untrained = (read_reference(tmp_path, name, len(fields)) for name in ("pixels", "untrained"))
+    assert pixels.shape == (len(fields), 3 * 9)
+    assert untrained.shape == (len(fields), 16)
+    assert not np.allclose(untrained, np.load(tmp_path / "features_base.npy"))
     log = json.loads((tmp_path / "training.json").read_text())
     assert (log["method"], log["pairs"], log["pairable_share"]) == ("coda", "batch", 1.0)
     assert len(log["log"]) == 8
@@ -270,3 +275,18 @@ def test_a_missing_head_is_named(tiny, make_base, make_plates, tmp_path):
     del base.heads["standardise"]
     with pytest.raises(ConfigError, match=r"aligned.*standardise"):
         adapt_and_serve(base, fields, everything(fields), tmp_path, tiny(), seed=1)
+
+
+def test_references_depend_on_the_seed_alone_and_are_refused_when_they_are_not_whole(
+    tiny, make_base, make_plates, tmp_path
+):
+    fields, config = make_plates(), make_base().extractor.config
+    first, again, other = (reference_features(fields, config, tiny(), seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(first["untrained"], again["untrained"])
+    assert not np.allclose(first["untrained"], other["untrained"])
+    assert np.array_equal(first["pixels"], other["pixels"])
+    with pytest.raises(IntegrityError, match="pixels"):
+        read_reference(tmp_path, "pixels", 3)
+    write_references(tmp_path, first)
+    with pytest.raises(IntegrityError, match="features of 3 fields"):
+        read_reference(tmp_path, "pixels", 3)

@@ -3,24 +3,20 @@
 import io
 import json
 import shutil
-from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
 import pytest
+from release_steps import PROBABILITIES, bind, datasets, decided, folder, params, released, settings
 from typer.testing import CliRunner
 
 from coda.adaptation.candidates import read_candidates
 from coda.cli.predict import app as predict_app
 from coda.contracts.gate import GateReport
-from coda.contracts.release import DataRevision, ReleaseRecord
+from coda.contracts.release import ReleaseRecord
 from coda.errors import ConfigError, ContractError, IntegrityError
-from coda.networks.alignment import fit_statistics
 from coda.networks.artifact import folder_digest
-from coda.networks.extractor import save_extractor
-from coda.networks.head import SOURCE_STATISTICS, save_head
-from coda.networks.state import save_state
-from coda.plates.dataset import load_fields, open_batches
+from coda.plates.dataset import open_batches
 from coda.registry import (
     DEFAULT_SCOPE,
     Provenance,
@@ -28,75 +24,14 @@ from coda.registry import (
     fetch,
     list_versions,
     register_extractor,
-    register_head,
 )
-from coda.simulation.delivery import simulate_batch
-from coda.simulation.design import Design, plan_experiment
 from coda.steps.adapt import adapt
-from coda.steps.ingest import ingest
 from coda.steps.judge import judge
 from coda.steps.predict import predict
-from coda.steps.register_adaptation import register_adaptation
-from coda.steps.release import release
-from coda.steps.version import write_revisions
-from coda.training.tokens import extract_tokens
+
+__all__ = ["datasets", "folder", "params", "released", "settings"]
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and SQLAlchemy warn about their own insides
-
-DESIGN = Design(
-    mechanisms=2, compounds_per_mechanism=2, plate_wells=24, negcon_wells=4, poscon_wells=0, sites_per_well=1,
-    field_px=64,
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("steps")
-
-
-@pytest.fixture(scope="module")
-def settings(moto_server, folder):
-    return moto_server.settings(folder)
-
-
-@pytest.fixture(scope="module")
-def params(tiny):
-    return tiny("ingest.workers=1", "gate.min_marginal_entropy=0.0", "gate.max_top_class_share=1.0")
-
-
-@pytest.fixture(scope="module")
-def datasets(folder, params, settings):
-    """A first batch and a second one, each in its own dataset folder."""
-    experiment = plan_experiment(3, DESIGN)
-    for batch in ("b1", "b2"):
-        simulate_batch(experiment, "lab_b", batch, [f"{batch}_p1", f"{batch}_p2"], folder / "raw", workers=1)
-        manifest = folder / "raw" / "lab_b" / batch / "manifest.json"
-        ingest([str(manifest)], folder / batch, params=params, settings=settings)
-    return {batch: folder / batch for batch in ("b1", "b2")}
-
-
-@pytest.fixture(scope="module")
-def released(folder, params, settings, datasets, make_base):
-    """A source release of random networks, registered and promoted to the default."""
-    base = make_base()
-    fields = load_fields(open_batches(datasets["b1"]), base.extractor.channels, params.crops.centre)
-    extra = {SOURCE_STATISTICS: fit_statistics(extract_tokens(base.extractor, fields, params)).to_bytes()}
-    save_extractor(folder / "net" / "extractor", base.extractor)
-    save_state(folder / "net" / "state", base.state)
-    revision = DataRevision(source="lab_a", batch="b1", path="lab_a/b1", revision="0" * 40, digest="0.dir")
-    origin = Provenance(run_id="train-1", source="lab_a", params_digest="0" * 64, data=(revision,))
-    extractor = register_extractor(folder / "net" / "extractor", folder / "net" / "state", origin, settings=settings)
-    heads = []
-    for name, frozen in base.heads.items():
-        save_head(folder / "net" / name, frozen.head, extra)
-        heads.append(register_head(folder / "net" / name, extractor, origin, settings=settings))
-    record = ReleaseRecord(
-        release_id="train-1", source="lab_a", created_at=datetime.now(UTC), method="source", extractor=extractor,
-        head=heads[0], alignment="none", heads=tuple(heads), run_id="train-1", params_digest="0" * 64,
-        gate_sentence="", approver="gate",
-    )  # fmt: skip
-    ReleaseLog(settings).append(record, DEFAULT_SCOPE, action="promote", by="test", reason="first", after=0)
-    return record
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +107,21 @@ def test_predictions_are_those_of_the_judged_candidate_and_land_in_the_bucket(
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
 
 
+def test_no_prediction_is_given_where_nothing_fit_serves(datasets, params, settings, released, tmp_path):
+    released.model_copy(update={"release_id": "r-3"}).write(tmp_path / "release.json")
+    decided("refuse", None).model_copy(update={"fit_to_predict": False}).write(tmp_path / "gate.json")
+    predict(
+        datasets["b2"], tmp_path / "release.json", tmp_path / "out", params=params, settings=settings,
+        gate=tmp_path / "gate.json",
+    )  # fmt: skip
+    for name in ("field", "well", "compound"):
+        table = pd.read_parquet(tmp_path / "out" / f"{name}.parquet")
+        assert len(table)
+        assert table[PROBABILITIES].isna().all(axis=None)
+        assert set(table["predicted"]) == {""}
+        assert table["abstain_reason"].str.contains("not fit for this batch").all()
+
+
 def test_a_changed_model_is_refused(datasets, params, settings, released, tmp_path):
     wrong = released.model_copy(update={"head": released.head.model_copy(update={"digest": "f" * 64})})
     wrong.write(tmp_path / "release.json")
@@ -199,27 +149,6 @@ def test_the_adapted_extractor_can_be_registered_and_fetched_again(candidates, r
     assert np.array_equal(
         (fetched / "weights.safetensors").read_bytes(), (candidates / "extractor" / "weights.safetensors").read_bytes()
     )
-
-
-PROBABILITIES = ["p_actin", "p_proteasome", "p_tubulin"]
-
-
-def decided(outcome, chosen):
-    return GateReport(
-        source="lab_b", batch="b1", manifest_digest="0" * 64, policy_version="v", baseline="unadapted", candidates=(),
-        outcome=outcome, chosen=chosen, sentence=f"{chosen} serves.",
-    )  # fmt: skip
-
-
-def bind(candidates, report, work, params, settings, run_id):
-    """The register and the release step."""
-    revision = DataRevision(source="lab_b", batch="b1", path="lab_b/b1", revision="0" * 40, digest="0.dir")
-    report.write(work / f"{run_id}-gate.json")
-    register_adaptation(
-        candidates, work / f"{run_id}-gate.json", write_revisions(work / f"{run_id}-data.json", [revision]),
-        work / f"{run_id}-draft.json", params=params, settings=settings, run_id=run_id,
-    )  # fmt: skip
-    return release(work / f"{run_id}-draft.json", work / f"{run_id}.json", settings=settings, run_id=run_id)
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +197,15 @@ def test_adaptation_starts_from_the_source_release_whatever_serves_now(second, c
 
 def test_the_gate_measures_the_incumbent(second, datasets, params, settings, tmp_path):
     report = judge(datasets["b2"], second, tmp_path / "gate.json", params=params, settings=settings)
+    assert report.policy_version == "smoke-v1"
+    assert (report.evidence.batches, report.evidence.compared_by) == (("lab_b/b1", "lab_b/b2"), "batch")
+    assert {item.name for item in report.references} == {"pixels", "untrained"}
+    assert all("replicate_map" in item.measures for item in report.references)
+    compared = {item.against for item in next(s for s in report.candidates if s.name == "coda").compared}
+    assert compared == {"unadapted", "incumbent", "pixels", "untrained"}
+    unadapted = next(score for score in report.candidates if score.name == "unadapted")
+    assert unadapted.measures["cka_to_baseline"].value == pytest.approx(1.0)
+    assert "control_distance" in unadapted.measures
     assert report.incumbent == "incumbent"
     scores = {score.name: score for score in report.candidates}
     assert scores["incumbent"].gain is not None

@@ -4,48 +4,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from gate_numbers import LADDER, NOISE, POLICY, candidate, policy, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coda.config import Params
-from coda.config.params import Gate
-from coda.contracts.gate import GateReport, Measure
+from coda.contracts.gate import GateReport
 from coda.errors import ConfigError
-from coda.evaluation.gate import BatchName, decide
 from coda.evaluation.measures import CandidateMeasures
-
-POLICY = Gate(
-    policy_version="test", baseline="unadapted", deciding_measure="agreement", bootstrap=200, min_gain=0.0,
-    min_lower_gain=0.0, min_lower_step=-0.02, min_lower_incumbent=0.0, min_marginal_entropy=0.5,
-    min_feature_spread=0.2, min_rank_share=0.5, max_top_class_share=0.6,
-)  # fmt: skip
-BATCH = BatchName("lab_b", "2026_01", "0" * 64)
-LADDER = ("unadapted", "aligned", "coral", "coda", "coda+aligned", "coda+coral")
-HEALTHY = {"marginal_entropy": 0.95, "top_class_share": 0.2, "feature_spread": 0.9, "rankme": 20.0}
-NOISE = np.random.default_rng(0).normal(0, 0.05, 24)
-
-
-def candidate(
-    name: str, level: float, *, noise: np.ndarray = NOISE, finite: bool = True, alarms: tuple[str, ...] = (),
-    compared_by: str = "plate", incumbent: bool = False, **changes: float,
-) -> CandidateMeasures:  # fmt: skip
-    values = {f"t{k:02d}": float(level + part) for k, part in enumerate(noise)}
-    health = {**HEALTHY, **changes}
-    return CandidateMeasures(
-        name=name,
-        complexity=LADDER.index(name) if name in LADDER else 0 if name == "incumbent" else 9,
-        finite=finite,
-        classes=8,
-        compared_by=compared_by,
-        measures={key: Measure(value=value, n=100) for key, value in health.items()},
-        by_treatment={"agreement": values},
-        alarms=alarms,
-        incumbent=incumbent or name == "incumbent",
-    )
-
-
-def run(*candidates: CandidateMeasures, policy: Gate = POLICY) -> GateReport:
-    return decide(candidates, policy, BATCH, seed=0)
 
 
 @dataclass(frozen=True)
@@ -208,15 +174,12 @@ def test_order_of_candidates_does_not_matter() -> None:
 
 
 def test_policy_is_checked() -> None:
-    with pytest.raises(ConfigError, match=r"gate\.baseline"):
+    with pytest.raises(ConfigError, match=r"gate\.policy\.baseline"):
         run(candidate("coda", 0.1))
-    for measure in ("rankme", "beauty"):
-        with pytest.raises(ConfigError, match=measure):
-            run(BASE, policy=POLICY.model_copy(update={"deciding_measure": measure}))
 
 
 def test_the_projects_policy_is_one_the_gate_accepts(demo_params: Params) -> None:
-    assert run(BASE, candidate("coda", 0.4), policy=demo_params.gate).chosen == "coda"
+    assert run(BASE, candidate("coda", 0.4), by=demo_params.gate.policy).chosen == "coda"
 
 
 LEVELS = st.lists(st.floats(-0.2, 0.6), min_size=3, max_size=3)
@@ -289,11 +252,11 @@ def test_an_incumbent_kept_for_lack_of_a_clear_gain_is_told_of_the_higher_mean()
 def test_more_than_a_clear_gain_over_the_incumbent_may_be_asked_for() -> None:
     candidates = (BASE, candidate("incumbent", 0.3), candidate("coda", 0.35))
     assert run(*candidates).chosen == "coda"
-    strict = POLICY.model_copy(update={"min_lower_incumbent": 0.1})
-    assert run(*candidates, policy=strict).chosen == "incumbent"
-    lenient = POLICY.model_copy(update={"min_lower_incumbent": -1.0})
+    strict = policy(deciding={"min_lower_incumbent": 0.1})
+    assert run(*candidates, by=strict).chosen == "incumbent"
+    lenient = policy(deciding={"min_lower_incumbent": -1.0})
     unclear = (BASE, candidate("incumbent", 0.3), candidate("coda", 0.33, noise=UNCLEAR))
-    assert run(*unclear, policy=lenient).chosen == "coda"
+    assert run(*unclear, by=lenient).chosen == "coda"
 
 
 @given(LEVELS, st.integers(0, 9))
@@ -310,9 +273,9 @@ def test_what_is_released_is_healthy_and_gained_on_the_mean(levels: list[float],
         score = next(score for score in report.candidates if score.name == report.chosen)
         assert score.healthy
         assert score.gain is not None
-        assert score.gain.value > POLICY.min_gain
+        assert score.gain.value > POLICY.deciding.min_gain
         assert score.gain.low is not None
-        assert score.gain.low >= POLICY.min_lower_gain
+        assert score.gain.low >= POLICY.deciding.min_lower_gain
 
 
 def test_a_plate_map_that_does_not_belong_to_the_plates_is_suspected() -> None:

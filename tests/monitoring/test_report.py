@@ -18,9 +18,11 @@ from report_inputs import (
     write_run,
 )
 
+from coda.adaptation.abstain import withhold
 from coda.contracts import STAINS, GateReport, QuarantinedField
 from coda.contracts.gate import Measure
 from coda.errors import ContractError
+from coda.monitoring.facts import samples
 from coda.monitoring.report import gather, headline, write_report
 from coda.monitoring.report.composites import composite, read_examples
 from coda.monitoring.report.embeddings import principal_plane
@@ -190,9 +192,37 @@ def test_a_training_run_shows_its_batches_figures_and_release(tmp_path, demo_par
 )
 def test_each_decision_has_its_sentence(tmp_path, outcome, tone, words):
     run = write_run(tmp_path, outcome=outcome)
-    verdict = headline(gather(run.dataset, gate=run.gate))
+    verdict = headline(gather(run.dataset, gate=run.gate), "run-77")
     assert verdict.tone == tone
     assert words in verdict.sentence
+
+
+def test_a_held_decision_names_who_decides_and_what_to_type(tmp_path):
+    run = write_run(tmp_path, outcome="hold")
+    waiting = {"chosen": "coda+aligned", "approvers": ("Ada", "Grace")}
+    report = GateReport.read(run.gate).model_copy(update=waiting)
+    report.write(run.gate)
+    verdict = headline(gather(run.dataset, gate=run.gate), "run-77")
+    assert verdict.next_step.startswith("Ada or Grace reads the decision")
+    assert 'coda registry promote run-77 --reason "..."' in verdict.next_step
+    assert "until then the earlier model predicts it" in verdict.sentence
+    report.model_copy(update={"approvers": (), "fit_to_predict": False}).write(run.gate)
+    verdict = headline(gather(run.dataset, gate=run.gate), "run-77")
+    assert verdict.next_step.startswith("A person who may promote")
+    assert "it has no predictions" in verdict.sentence
+
+
+def test_withheld_predictions_are_no_predictions(tmp_path, demo_params):
+    run = write_run(tmp_path, outcome="refuse")
+    for name in ("field", "well", "compound"):
+        path = run.predictions / f"{name}.parquet"
+        withhold(pd.read_parquet(path), "Withheld.").to_parquet(path)
+    page = write_report(run.dataset, tmp_path / "r.html", params=demo_params, run_id="r", **run.arguments())
+    assert "predictions" not in Reader(page.path).identifiers
+    batch, summary = page.inputs.batches[0], page.summaries[0]
+    names = {sample.name for sample in samples(page.inputs, batch, summary, ())}
+    assert "coda_gate_outcome" in names
+    assert not any(name.startswith("coda_prediction") for name in names)
 
 
 def test_what_serves_already_has_its_row_its_gain_and_its_embedding(tmp_path, demo_params):
@@ -217,12 +247,14 @@ def test_going_back_to_the_model_without_adaptation_is_said(tmp_path):
     run = write_run(tmp_path)
     back = {"chosen": "unadapted", "incumbent": "incumbent"}
     GateReport.read(run.gate).model_copy(update=back).write(run.gate)
-    assert "the model without adaptation was released" in headline(gather(run.dataset, gate=run.gate)).sentence
+    assert (
+        "the model without adaptation was released" in headline(gather(run.dataset, gate=run.gate), "run-77").sentence
+    )
 
 
 def test_a_batch_without_remarks_is_simply_usable(tmp_path):
     run = write_run(tmp_path, verdict="accepted")
-    assert headline(gather(run.dataset, gate=run.gate)).label == "Usable"
+    assert headline(gather(run.dataset, gate=run.gate), "run-77").label == "Usable"
 
 
 def test_wells_without_an_answer_are_marked_with_their_reason(tmp_path, demo_params):

@@ -247,6 +247,13 @@ def test_a_new_source_that_keeps_its_incumbent_gets_the_base_and_the_raw_head(lo
     assert loop.serves("lab_b") == "adapt-1"
 
 
+def test_a_new_source_that_is_refused_gets_no_pointer_of_its_own(loop: Loop) -> None:
+    base = loop.train()
+    assert loop.adapt("refuse", None) == base
+    assert loop.serves("lab_b") is None
+    assert find_release("adapt-1", settings=loop.settings) is None
+
+
 def test_a_held_release_waits_for_a_person(loop: Loop) -> None:
     base = loop.train()
     draft = loop.register_adaptation("hold", "coda")

@@ -18,7 +18,7 @@ from coda.evaluation.levels import TREATED
 from coda.monitoring.facts import summarise
 from coda.monitoring.history import BatchSummary
 from coda.monitoring.inputs import BatchInputs, ReportInputs, gather
-from coda.monitoring.report import tables
+from coda.monitoring.report import decision, tables
 from coda.monitoring.report.composites import STAIN_WORDS, draw_examples, read_examples
 from coda.monitoring.report.embeddings import draw_embeddings
 from coda.monitoring.report.heatmaps import draw_heat_maps
@@ -107,7 +107,7 @@ def write_page(
     at = at or datetime.now(UTC)
     past = history or {}
     summaries = tuple(summarise(inputs, batch, at) for batch in inputs.batches)
-    verdict = headline(inputs)
+    verdict = headline(inputs, run_id)
     run = {
         "Run": run_id,
         "Written": f"{at:%Y-%m-%d %H:%M} UTC",
@@ -125,7 +125,11 @@ def write_page(
         ],
         "several": len(inputs.batches) > 1,
         "gate": inputs.gate,
-        "gate_tables": tables.gate_tables(inputs.gate) if inputs.gate else [],
+        "gate_tables": decision.gate_tables(inputs.gate) if inputs.gate else [],
+        "comparisons": decision.comparison_rows(inputs.gate) if inputs.gate else [],
+        "scopes": decision.scope_rows(inputs.gate) if inputs.gate else [],
+        "deciders": decision.deciders(inputs.gate) if inputs.gate else "",
+        "command": decision.promotion_command(run_id),
         "embedding": _embedding(inputs),
         "predictions": _predictions(inputs),
         "metrics": tables.metric_rows(inputs.evaluation),
@@ -196,7 +200,7 @@ def _embedding(inputs: ReportInputs) -> Any:
 
 def _predictions(inputs: ReportInputs) -> dict[str, Any] | None:
     wells = inputs.predictions.get("well")
-    if wells is None or wells.empty:
+    if wells is None or wells.empty or not (wells["predicted"] != "").any():
         return None
     classes = tables.class_rows(wells)
     size = inputs.batches[0].manifest.plate_wells

@@ -1,4 +1,4 @@
-"""Tables of the page: what arrived, what failed, what the gate saw, what was predicted, where it all comes from."""
+"""Tables of the page: what arrived, what failed, what was predicted, where it all comes from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import pandas as pd
 
 from coda.contracts import GateReport, ReleaseRecord, StepRecord
 from coda.evaluation.levels import TREATED, classes_of
-from coda.evaluation.measures import MEASURES
 from coda.monitoring.acquisition import STATISTICS
 from coda.monitoring.history import BatchSummary, accepted, acquisition_z
 from coda.monitoring.inputs import BatchInputs
@@ -17,16 +16,6 @@ from coda.monitoring.report.pictures import COLOURS
 from coda.plates.layout import FORMATS, parse_well, row_name
 
 SEVERITY_WORDS = {"critical": "must be corrected", "warning": "look closer", "info": "for information"}
-
-CANDIDATE_WORDS = {
-    "incumbent": "model that serves this laboratory now",
-    "unadapted": "earlier model, unchanged",
-    "aligned": "earlier model, features standardised for this batch",
-    "coral": "earlier model, features matched to the training laboratory",
-    "coda": "model fitted to this batch",
-    "oda": "model fitted to this batch without pairs",
-}
-"""Candidate -> what it is, for the gate table; a name with '+' is put together from its parts."""
 
 
 def plate_rows(batch: BatchInputs) -> list[dict[str, Any]]:
@@ -137,51 +126,6 @@ def _median(values: Sequence[float]) -> float | None:
     return float(np.median(values)) if values else None
 
 
-FIRST_MEASURES = ("agreement", "replicate_map", "neighbour", "marginal_entropy", "top_class_share")
-"""Measures of the gate's first table; the others are in a second one that opens on demand."""
-
-
-def gate_tables(gate: GateReport) -> list[dict[str, Any]]:
-    """Return the gate's tables, the measures that matter most and the others."""
-    names = [name for name in MEASURES if any(name in score.measures for score in gate.candidates)]
-    names += sorted({name for score in gate.candidates for name in score.measures} - set(names))
-    first = [name for name in names if name in FIRST_MEASURES]
-    return [_gate_table(gate, first), _gate_table(gate, [name for name in names if name not in first])]
-
-
-def _gate_table(gate: GateReport, names: Sequence[str]) -> dict[str, Any]:
-    """Return one table: a row a candidate, a column a measure, with intervals."""
-    return {
-        "measures": [{"name": name, "words": MEASURES.get(name, name)} for name in names],
-        "rows": [
-            {
-                "name": score.name,
-                "words": candidate_words(score.name),
-                "chosen": score.name == gate.chosen,
-                "baseline": score.name == gate.baseline,
-                "incumbent": score.name == gate.incumbent,
-                "healthy": score.healthy,
-                "reasons": score.health_reasons,
-                "gain": score.gain,
-                "gain_over_incumbent": score.gain_over_incumbent,
-                "cells": [score.measures.get(name) for name in names],
-            }
-            for score in gate.candidates
-        ],
-    }
-
-
-def candidate_words(name: str) -> str:
-    """Return what a candidate is, in words."""
-    base, plus, alignment = name.partition("+")
-    words = CANDIDATE_WORDS.get(base, base)
-    if plus:
-        words += (
-            ", features standardised" if alignment == "aligned" else ", features matched to the training laboratory"
-        )
-    return words
-
-
 @dataclass(frozen=True)
 class ClassRow:
     """One predicted class: its number on the plate maps, its colour, and how many wells it has."""
@@ -259,7 +203,8 @@ def provenance_rows(
         if batch.quality:
             rows.append((f"Quality suite, {batch.manifest.batch_id}", batch.quality.suite_version))
     if gate is not None:
-        rows += [("Gate policy", gate.policy_version), ("Gate report digest", gate.digest())]
+        rows += [("Gate policy", f"{gate.policy_version}, digest {gate.policy_digest or 'not recorded'}")]
+        rows += [("Gate report digest", gate.digest())]
     if release is not None:
         rows += [
             ("Release", release.release_id),

@@ -5,6 +5,7 @@ from typing import Literal
 
 from coda.contracts import GateReport
 from coda.monitoring.inputs import ReportInputs
+from coda.monitoring.report.decision import deciders, promotion_command
 
 Tone = Literal["good", "caution", "bad"]
 
@@ -26,8 +27,13 @@ class Headline:
     next_step: str
 
 
-def headline(inputs: ReportInputs) -> Headline:
-    """Return the verdict on a run, from the quality reports, the gate and the release."""
+def headline(inputs: ReportInputs, run_id: str) -> Headline:
+    """Return the verdict on a run, from the quality reports, the gate and the release.
+
+    Args:
+        inputs: What the run left.
+        run_id: The run, for the command that lets a held release serve.
+    """
     names = _listed([batch.manifest.batch_id for batch in inputs.batches])
     refused = [batch for batch in inputs.batches if batch.refused]
     if len(refused) == len(inputs.batches):
@@ -43,7 +49,7 @@ def headline(inputs: ReportInputs) -> Headline:
             else "Read the reasons below, and deliver the batch again.",
         )
     if inputs.gate is not None:
-        return _judged(inputs, names)
+        return _judged(inputs, inputs.gate, names, run_id)
     left_out = f" {len(refused)} further batch(es) were refused and left out." if refused else ""
     usable = _listed([batch.manifest.batch_id for batch in inputs.batches if not batch.refused])
     if inputs.release is not None:
@@ -63,14 +69,17 @@ def headline(inputs: ReportInputs) -> Headline:
     )
 
 
-def _judged(inputs: ReportInputs, names: str) -> Headline:
-    gate = inputs.gate
-    if gate is not None and gate.outcome == "hold":
+def _judged(inputs: ReportInputs, gate: GateReport, names: str, run_id: str) -> Headline:
+    if gate.outcome == "hold":
+        until = "the earlier model predicts it" if gate.fit_to_predict else "it has no predictions"
         return Headline(
-            "caution", "Waiting", f"{names} was judged, and a person must decide before a model serves it.",
-            "Read the decision below, then promote a release or keep the one that serves.",
-        )  # fmt: skip
-    if gate is None or gate.outcome == "refuse" or gate.chosen is None:
+            "caution",
+            "Waiting",
+            f"{names} was judged, and a person must decide before a new model serves it; until then {until}.",
+            f"{deciders(gate)} reads the decision below. To let {gate.chosen} serve, type "
+            f"{promotion_command(run_id)}; to keep what serves now, do nothing.",
+        )
+    if gate.outcome == "refuse" or gate.chosen is None:
         return Headline(
             "bad",
             "No predictions",

@@ -1,0 +1,91 @@
+"""Features that need no training: what every candidate's features are compared with (docs/gate.md)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coda.config.params import Params
+from coda.config.policy import Reference
+from coda.errors import IntegrityError, Problem
+from coda.networks.extractor import untrained_extractor
+from coda.plates.fieldset import FieldSet
+from coda.training.tokens import field_features, token_batches
+
+FOLDER = "references"
+"""Folder of the candidates folder with one array of features for each reference."""
+
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+
+
+def reference_features(
+    fields: FieldSet, config: Mapping[str, Any], params: Params, *, seed: int
+) -> dict[Reference, NDArray[np.float32]]:
+    """Return the features of every reference, rows as the fields.
+
+    Args:
+        fields: Fields of the batch and of archived batches, with the stains of the extractor.
+        config: Configuration of the extractor that is adapted: the untrained one has the same architecture.
+        params: Crops and compute.
+        seed: Seed of the untrained extractor's weights.
+    """
+    extractor = untrained_extractor(config, seed=seed)
+    untrained = [field_features(tokens).numpy() for tokens in token_batches(extractor, fields, params)]
+    return {"pixels": pixel_statistics(fields.images), "untrained": np.concatenate(untrained)}
+
+
+def pixel_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the mean, the deviation and percentiles of the brightness of each stain, from 0 to 255.
+
+    Args:
+        images: Shape (fields, channels, height, width).
+
+    Returns:
+        Shape (fields, channels * 9).
+    """
+    fields, channels = images.shape[:2]
+    levels, wanted = np.arange(256.0), np.asarray(PERCENTILES) / 100
+    numbers = np.empty((fields, channels, 2 + len(wanted)), dtype=np.float32)
+    for field in range(fields):
+        for channel in range(channels):
+            # 256 counts hold all that is asked for, whatever the size of the picture
+            share = np.bincount(images[field, channel].reshape(-1), minlength=256) / images[field, channel].size
+            mean = float(share @ levels)
+            deviation = float(np.sqrt(share @ (levels - mean) ** 2))
+            percentiles = np.searchsorted(np.cumsum(share) + 1e-12, wanted)
+            numbers[field, channel] = [mean, deviation, *np.minimum(percentiles, 255)]
+    return numbers.reshape(fields, -1)
+
+
+def write_references(out: Path, features: Mapping[Reference, NDArray[np.float32]]) -> None:
+    """Write the references into a candidates folder."""
+    folder = out / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in features.items():
+        np.save(folder / f"{name}.npy", values, allow_pickle=False)
+
+
+def read_reference(candidates: Path, name: Reference, rows: int) -> NDArray[np.float32]:
+    """Return the features of one reference from a candidates folder.
+
+    Args:
+        candidates: Candidates folder.
+        name: The reference.
+        rows: Fields that there must be.
+
+    Raises:
+        IntegrityError: They are missing, or do not belong to the fields.
+    """
+    path = candidates / FOLDER / f"{name}.npy"
+    try:
+        values: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (FileNotFoundError, ValueError) as error:
+        found = str(error).splitlines()[0]
+    else:
+        if values.ndim == 2 and len(values) == rows:
+            return values
+        found = f"an array of shape {values.shape}"
+    problem = Problem(str(path), found, f"features of {rows} fields", "Run the adaptation again.")
+    raise IntegrityError(f"The features of the reference {name!r} are not whole.", [problem])

@@ -1,0 +1,25 @@
+"""Linear CKA: how much of the features' geometry is left after adaptation (Kornblith and others, 2019)."""
+
+import numpy as np
+
+from coda.evaluation.score import Matrix, Score
+
+
+def linear_cka(features: Matrix, before: Matrix) -> Score:
+    """Return the linear centred kernel alignment of two sets of features of the same fields, 0 to 1.
+
+    1: the same up to rotation and scale (nothing was learned); near 0: everything moved. It says nothing about which
+    of the two is better.
+
+    Args:
+        features: Shape (fields, width).
+        before: Shape (fields, other width), rows in the same order.
+    """
+    x, y = (np.asarray(part, dtype=np.float64) for part in (features, before))
+    if len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return Score(float("nan"), 0)
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    scale = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
+    if scale == 0:
+        return Score(float("nan"), 0)
+    return Score(float(np.linalg.norm(y.T @ x) ** 2 / scale), len(x))

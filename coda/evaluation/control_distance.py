@@ -1,0 +1,40 @@
+"""Distance of negative controls between batches: controls are the same everywhere, so what differs is not biology."""
+
+import numpy as np
+import pandas as pd
+from scipy.spatial.distance import pdist
+
+from coda.evaluation.groups import comparison_groups
+from coda.evaluation.levels import well_features
+from coda.evaluation.mmd import mmd
+from coda.evaluation.score import Matrix, Score
+
+
+def control_distance(rows: pd.DataFrame, features: Matrix) -> Score:
+    """Return the mean squared maximum mean discrepancy of negative-control wells between batches or plates.
+
+    About 0: the same; towards 2: entirely apart.
+
+    Args:
+        rows: Rows of the field index.
+        features: Shape (fields, width).
+
+    Returns:
+        `n` counts the control wells; 0 with fewer than two groups of two control wells.
+    """
+    controls = (rows["Metadata_pert_type"] == "negcon").to_numpy()
+    if not controls.any():
+        return Score(float("nan"), 0)
+    own = rows[controls].reset_index(drop=True)
+    _, labels = comparison_groups(own)
+    wells, values = well_features(own.assign(_group=labels), np.asarray(features)[controls])
+    parts = [values[(wells["_group"] == name).to_numpy()] for name in sorted(set(labels))]
+    parts = [part for part in parts if len(part) > 1]
+    # one kernel width for all pairs: else each comparison would be on its own scale
+    width = float(np.median(pdist(values))) if len(values) > 1 else 0.0
+    distances = [
+        mmd(parts[i], parts[j], bandwidth=width).value for i in range(len(parts)) for j in range(i + 1, len(parts))
+    ]
+    if not distances:
+        return Score(float("nan"), 0)
+    return Score(float(np.mean(distances)), sum(len(part) for part in parts))

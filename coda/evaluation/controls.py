@@ -1,0 +1,43 @@
+"""Positive controls: compounds whose identity is known on every plate, so losing them is a loss of biology."""
+
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coda.evaluation.neighbour import neighbour_accuracy
+from coda.evaluation.score import Design, Matrix, Score
+
+
+def control_map(retrieval: Score, controls: Collection[str]) -> Score:
+    """Return how well wells of the positive controls are retrieved from other groups, among all treated wells.
+
+    Args:
+        retrieval: `coda.evaluation.retrieval.replicate_map` of all treated wells.
+        controls: Treatments that are positive controls.
+
+    Returns:
+        Their part of it: 0 is chance, 1 is perfect.
+    """
+    return Score.over_treatments({name: value for name, value in retrieval.by_treatment.items() if name in controls})
+
+
+def control_accuracy(features: Matrix, design: Design, controls: NDArray[np.bool_]) -> Score:
+    """Return the share of positive-control wells that are told apart from the other positive controls.
+
+    The nearest neighbour among the control wells of other groups must be the same control.
+
+    Args:
+        features: Shape (wells, width), treated wells.
+        design: Treatment and group of each well.
+        controls: Shape (wells,), which of them are positive controls.
+
+    Returns:
+        One value for each control treatment; `n` is 0 with fewer than two of them, since one is never confused.
+    """
+    kept = np.unique(design.treatment[controls])
+    if len(kept) < 2:
+        return Score(float("nan"), 0)
+    names = [design.names[k] for k in design.treatment[controls]]
+    own = Design.of(names, [str(k) for k in design.group[controls]])
+    return neighbour_accuracy(np.asarray(features)[controls], own)

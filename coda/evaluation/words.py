@@ -1,0 +1,47 @@
+"""How candidates, measures and gains are called in the gate's sentences."""
+
+from coda.contracts.gate import Measure
+
+WAYS = {
+    "incumbent": "the model that serves this source already",
+    "unadapted": "the model as it is",
+    "aligned": "the model as it is, on features standardised for this batch",
+    "coral": "the model as it is, on features aligned with the source's statistics",
+    "coda": "the model adapted to this batch",
+    "coda+aligned": "the model adapted to this batch, on standardised features",
+    "coda+coral": "the model adapted to this batch, on features aligned with the source's statistics",
+    "oda": "the model adapted to this batch without pairs",
+    "oda+aligned": "the model adapted to this batch without pairs, on standardised features",
+    "oda+coral": "the model adapted to this batch without pairs, on features aligned with the source's statistics",
+}
+"""Candidate -> how it is called in a sentence."""
+
+QUANTITIES = {
+    "agreement": "agreement of one compound's predictions",
+    "replicate_map": "retrieval of a compound's replicates",
+    "neighbour": "share of wells whose nearest neighbour is the same compound",
+    "control_map": "retrieval of positive controls",
+    "control_accuracy": "share of positive controls told apart",
+}
+"""Measure with treatments behind it -> how it is called in a sentence."""
+
+REFERENCES = {
+    "pixels": "the plain brightness of the stains, which needs no model",
+    "untrained": "an extractor that never learned anything",
+}
+"""Reference -> how it is called in a sentence."""
+
+
+def way(name: str) -> str:
+    """Return how a candidate is called in a sentence, with its name."""
+    return f"{WAYS[name]} ({name})" if name in WAYS else name
+
+
+def gain_text(gain: Measure) -> str:
+    """Return a gain with its interval: '+0.12 (95 % interval +0.08 to +0.16, 24 compounds)'."""
+    return f"{gain.value:+.2f} (95 % interval {gain.low or 0:+.2f} to {gain.high or 0:+.2f}, {gain.n} compounds)"
+
+
+def capital(text: str) -> str:
+    """Return a sentence with a capital first letter."""
+    return text[:1].upper() + text[1:]
