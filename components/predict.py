@@ -1,4 +1,4 @@
-"""A batch and its release -> field, well and compound tables."""
+"""A batch, its release and the gate's decision -> field, well and compound tables."""
 
 from kfp import dsl
 
@@ -12,9 +12,10 @@ def predict(
     params: str,
     dataset: dsl.Input[dsl.Dataset],
     record: dsl.Input[dsl.Artifact],
+    decision: dsl.Input[dsl.Artifact],
     predictions: dsl.Output[dsl.Dataset],
 ) -> None:
-    """Predict with the registered models of the release record, verified at load."""
+    """Predict with the registered models of the release record, verified at load; a refused batch gets no answer."""
     from pathlib import Path
 
     from coda.config import Params
@@ -30,4 +31,5 @@ def predict(
             Path(predictions.path),
             params=Params.model_validate_json(params),
             settings=settings,
+            gate=Path(decision.path),
         )

@@ -58,7 +58,9 @@ def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str
         )
         released = needs(release(run_id=run_id, draft=registered.outputs["draft"]), SMALL)
         record = released.outputs["record"]
-        predicted = needs(predict(run_id=run_id, params=params, dataset=dataset, record=record), ADAPT)
+        predicted = needs(
+            predict(run_id=run_id, params=params, dataset=dataset, record=record, decision=decision), ADAPT
+        )
         needs(
             report(
                 run_id=run_id,

@@ -29,6 +29,20 @@ def mark_uncertain(table: pd.DataFrame, *, min_top_over_chance: float) -> pd.Dat
     return table.assign(**{REASON: reasons})
 
 
+def withhold(table: pd.DataFrame, reason: str) -> pd.DataFrame:
+    """Take every answer out of a prediction table and give each row the reason: what the gate refused is not shown.
+
+    Args:
+        table: Prediction table of any level; rows with a reason of their own keep it.
+        reason: Why nothing is predicted, as a sentence.
+    """
+    numbers = {PREFIX + name: np.float32(np.nan) for name in classes_of(table)}
+    own = table[REASON] if REASON in table else pd.Series("", index=table.index)
+    reasons = [reason if predicted else kept for predicted, kept in zip(table["predicted"], own, strict=True)]
+    columns = numbers | {"predicted": "", "top_probability": np.float32(np.nan), REASON: reasons}
+    return table.assign(**columns)
+
+
 def add_missing_wells(wells: pd.DataFrame, plan: pd.DataFrame, reports: Sequence[QualityReport]) -> pd.DataFrame:
     """Add the wells of the plate maps that have no prediction, each with its reason.
 

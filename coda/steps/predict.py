@@ -1,5 +1,6 @@
 """Predict: a batch's field, well and compound tables, with the registered models of one release."""
 
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, mark_uncertain
+from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, mark_uncertain, withhold
 from coda.adaptation.serving import Way, serve
 from coda.config.params import Params
+from coda.contracts.gate import GateReport
 from coda.contracts.release import ReleaseRecord
 from coda.errors import ContractError, Problem
-from coda.evaluation.levels import TREATED, compound_table, field_table, well_table
+from coda.evaluation.levels import compound_table, field_table, well_table
+from coda.evaluation.sheets import compound_sheet, well_sheet
 from coda.networks.extractor import load_extractor
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
@@ -20,31 +23,43 @@ from coda.plates.index import write_parquet
 from coda.registry import fetch
 from coda.settings import Settings
 from coda.steps.source_release import fetch_head
+from coda.storage.failures import disk_explained
 from coda.storage.objects import ObjectStore
 
 TABLES = ("field", "well", "compound")
-CSV = "well.csv"
 SUMMARY = "predictions.json"
 
 
-def predict(dataset: Path, release: Path, out: Path, *, params: Params, settings: Settings) -> dict[str, Any]:
+def predict(
+    dataset: Path,
+    release: Path,
+    out: Path,
+    *,
+    params: Params,
+    settings: Settings,
+    gate: Path | None = None,
+    publish: bool = True,
+) -> dict[str, Any]:
     """Predict every accepted field with the extractor and head that a release binds.
 
     Both models are fetched from the registry and verified byte by byte. The same batch, release and parameters give
-    the same bytes, so a repeated call overwrites equals with equals. Tables go to `out` and below
-    ``predictions/<source>/<batch>/<release_id>/`` of the platform bucket; ``predictions.json``, the list of what
-    there is, goes last.
+    the same bytes, so a repeated call changes nothing. ``predictions.json`` names the digest of every table and goes
+    last: a call that is killed leaves tables without it (or, in the bucket, with one that does not name them).
 
     Args:
         dataset: Dataset folder, validated.
         release: ReleaseRecord file.
-        out: Folder to write: ``field.parquet``, ``well.parquet``, ``compound.parquet``, ``well.csv`` (for people) and
-            ``predictions.json``.
+        out: Folder to write to: ``field.parquet``, ``well.parquet``, ``compound.parquet``, ``well.csv`` and
+            ``compound.csv`` (for people) and ``predictions.json``.
         params: Crops, compute, `adaptation.align_*`, and `predict`.
         settings: Where the registry and the platform bucket are.
+        gate: ``gate.json`` of the batch; one that refuses withholds every answer, with the gate's sentence.
+        publish: Whether the tables also go below ``predictions/<source>/<batch>/<release_id>/`` of the platform
+            bucket.
 
     Returns:
-        Release, and for each level the number of rows and of abstentions.
+        What ``predictions.json`` says (release, and for each level the number of rows and of abstentions), and
+        ``prefixes``: where the tables were published.
 
     Raises:
         ContractError: The dataset holds no batch.
@@ -55,13 +70,16 @@ def predict(dataset: Path, release: Path, out: Path, *, params: Params, settings
     record = ReleaseRecord.read(release)
     batches = open_batches(dataset)
     if not batches:
-        problem = Problem(str(dataset), "no ingested batch", "at least one", "Run ingest first.")
+        remedy = "Run ingest first, or give the folder above <source>/<batch>."
+        problem = Problem(str(dataset), "no ingested batch", "at least one", remedy)
         raise ContractError("There is nothing to predict.", [problem])
     tables = _tables(batches, record, params, settings)
+    decision = GateReport.read(gate) if gate is not None else None
+    if decision is not None and decision.outcome == "refuse":
+        tables = {name: _withheld(table, decision) for name, table in tables.items()}
     summary = _write(out, tables, record)
-    for batch in batches:
-        _upload(out, tables, batch, record, settings)
-    return summary
+    prefixes = [_upload(tables, batch, record, settings) for batch in batches] if publish else []
+    return summary | {"prefixes": prefixes}
 
 
 def _tables(
@@ -91,29 +109,45 @@ def _tables(
     }
 
 
+def _withheld(table: pd.DataFrame, decision: GateReport) -> pd.DataFrame:
+    """Withhold the answers about the batch that the gate refused; batches beside it keep theirs."""
+    of_batch = (table["Metadata_Source"] == decision.source) & (table["Metadata_Batch"] == decision.batch)
+    refused = withhold(table[of_batch], f"The gate refused: {decision.sentence}")
+    return refused if of_batch.all() else pd.concat([table[~of_batch], refused]).sort_index()
+
+
 def _write(out: Path, tables: dict[str, pd.DataFrame], record: ReleaseRecord) -> dict[str, Any]:
-    out.mkdir(parents=True, exist_ok=True)
-    for name in TABLES:
-        write_parquet(tables[name], out / f"{name}.parquet")
-    (out / CSV).write_text(readable(tables["well"]), encoding="utf-8")
-    summary = summary_of(tables, record)
-    (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with disk_explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".predictions-", dir=out) as work:
+            summary = _fill(Path(work), tables, record)
+            _move(Path(work), out)
     return summary
 
 
-def readable(wells: pd.DataFrame) -> str:
-    """Return the treated wells as a small CSV for people: place, compound, answer, probability, reason to abstain."""
-    columns = {
-        "Metadata_Plate": "plate",
-        "Metadata_Well": "well",
-        "Metadata_Compound": "compound",
-        "predicted": "predicted_mechanism",
-        "top_probability": "probability",
-        "abstain_reason": "do_not_rely_because",
-        "release_id": "release",
-    }
-    rows = wells[wells["Metadata_pert_type"].isin(TREATED)][list(columns)].rename(columns=columns)
-    return rows.to_csv(index=False, float_format="%.3f", lineterminator="\n")
+def _move(draft: Path, out: Path) -> None:
+    """Bring finished files into a folder that may hold others; equal ones stay untouched, the list goes last."""
+    changed = [path for path in sorted(draft.iterdir()) if not _equal(path, out / path.name)]
+    if changed:
+        # a list that names other tables than those beside it is never seen, wherever this is broken off
+        (out / SUMMARY).unlink(missing_ok=True)
+    for path in sorted(changed, key=lambda path: path.name == SUMMARY):
+        path.replace(out / path.name)
+
+
+def _equal(draft: Path, present: Path) -> bool:
+    return present.is_file() and present.read_bytes() == draft.read_bytes()
+
+
+def _fill(folder: Path, tables: dict[str, pd.DataFrame], record: ReleaseRecord) -> dict[str, Any]:
+    for name in TABLES:
+        write_parquet(tables[name], folder / f"{name}.parquet")
+    (folder / "well.csv").write_text(well_sheet(tables["well"]), encoding="utf-8")
+    (folder / "compound.csv").write_text(compound_sheet(tables["compound"]), encoding="utf-8")
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    summary = summary_of(tables, record) | {"files": files}
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
 
 
 def summary_of(tables: dict[str, pd.DataFrame], record: ReleaseRecord) -> dict[str, Any]:
@@ -131,17 +165,20 @@ def summary_of(tables: dict[str, pd.DataFrame], record: ReleaseRecord) -> dict[s
     }
 
 
-def _upload(
-    out: Path, tables: dict[str, pd.DataFrame], batch: BatchFolder, record: ReleaseRecord, settings: Settings
-) -> None:
+def _upload(tables: dict[str, pd.DataFrame], batch: BatchFolder, record: ReleaseRecord, settings: Settings) -> str:
     store = ObjectStore(settings.platform, settings.s3_endpoint)
     prefix = f"predictions/{batch.batch_id}/{record.release_id}"
+    own = {
+        name: table[
+            (table["Metadata_Source"] == batch.manifest.source) & (table["Metadata_Batch"] == batch.manifest.batch)
+        ].reset_index(drop=True)
+        for name, table in tables.items()
+    }
     with tempfile.TemporaryDirectory(prefix="coda-predictions-") as work:
-        own = {
-            name: table[
-                (table["Metadata_Source"] == batch.manifest.source) & (table["Metadata_Batch"] == batch.manifest.batch)
-            ].reset_index(drop=True)
-            for name, table in tables.items()
-        }
-        _write(Path(work), own, record)
-        store.upload_folder(Path(work), prefix, last=(SUMMARY,))
+        _fill(Path(work), own, record)
+        sizes = {path.name: path.stat().st_size for path in Path(work).iterdir()}
+        stored = {item.key.rpartition("/")[2]: item.size for item in store.list(f"{prefix}/")}
+        # the list names the digest of every table and goes last: when it is there and the same, so is all the rest
+        if stored != sizes or store.find(f"{prefix}/{SUMMARY}") != (Path(work) / SUMMARY).read_bytes():
+            store.upload_folder(Path(work), prefix, last=(SUMMARY,))
+    return prefix

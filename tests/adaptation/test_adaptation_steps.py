@@ -158,12 +158,15 @@ def test_predictions_are_those_of_the_judged_candidate_and_land_in_the_bucket(
     well = pd.read_parquet(out / "well.parquet")
     assert len(well) == 16
     text = (out / "well.csv").read_text()
-    assert text.startswith("plate,well,compound,predicted_mechanism,probability,do_not_rely_because,release\n")
+    assert text.startswith(
+        "plate,well,compound,predicted_mechanism,probability,runner_up,runner_up_probability,fields,"
+    )
     assert len(text.splitlines()) == 1 + int((well["Metadata_pert_type"] == "trt").sum())
     store = ReleaseLog(settings).store
     prefix = "predictions/lab_b/b2/r-2/"
     first = {info.key.removeprefix(prefix): info.etag for info in store.list(prefix)}
-    assert set(first) == {"field.parquet", "well.parquet", "compound.parquet", "well.csv", "predictions.json"}
+    files = {"field.parquet", "well.parquet", "compound.parquet", "well.csv", "compound.csv", "predictions.json"}
+    assert set(first) == files
     stored = pd.read_parquet(io.BytesIO(store.get(prefix + "field.parquet")))
     pd.testing.assert_frame_equal(stored, field)
     predict(datasets["b2"], tmp_path / "release.json", tmp_path / "again", params=params, settings=settings)

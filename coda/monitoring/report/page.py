@@ -196,7 +196,7 @@ def _embedding(inputs: ReportInputs) -> Any:
 
 def _predictions(inputs: ReportInputs) -> dict[str, Any] | None:
     wells = inputs.predictions.get("well")
-    if wells is None or wells.empty:
+    if wells is None or wells.empty or not (wells["predicted"] != "").any():
         return None
     classes = tables.class_rows(wells)
     size = inputs.batches[0].manifest.plate_wells

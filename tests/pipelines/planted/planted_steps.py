@@ -142,8 +142,8 @@ def judge(dataset, candidates, out, *, params, settings):
     ).write(out)
 
 
-def predict(dataset, release, out, *, params, settings):
-    note("predict", dataset, release)
+def predict(dataset, release, out, *, params, settings, gate):
+    note("predict", dataset, release, gate)
     out.mkdir(parents=True)
     return {}
 
