@@ -4,14 +4,17 @@ Names of compounds, wells and plates come from the delivery. A spreadsheet takes
 ``-`` or ``@`` for a formula and runs it, quoted or not; an apostrophe in front makes it text.
 """
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
 
 from coda.evaluation.levels import TREATED, classes_of, probabilities_of
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """Beginnings of cells that spreadsheets take for formulas; the wide forms count too where East Asian input is used."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 
 _ANSWER = {
     "predicted": "predicted_mechanism",
@@ -44,8 +47,10 @@ def compound_sheet(compounds: pd.DataFrame) -> str:
 
 
 def plain_cell(text: str) -> str:
-    """Return a cell that every spreadsheet shows as the text it is."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    """Return a cell of one line that every spreadsheet shows as the text it is."""
+    # some readers end a line at a lone carriage return, and what follows would begin a cell of its own
+    line = _CONTROL.sub(" ", text).strip()
+    return f"'{line}" if line.startswith(FORMULA_STARTS) else line
 
 
 def _sheet(table: pd.DataFrame, columns: Mapping[str, str]) -> str:

@@ -128,11 +128,14 @@ def _write(out: Path, tables: dict[str, pd.DataFrame], record: ReleaseRecord) ->
 def _move(draft: Path, out: Path) -> None:
     """Bring finished files into a folder that may hold others; equal ones stay untouched, the list goes last."""
     changed = [path for path in sorted(draft.iterdir()) if not _equal(path, out / path.name)]
-    if changed:
-        # a list that names other tables than those beside it is never seen, wherever this is broken off
-        (out / SUMMARY).unlink(missing_ok=True)
-    for path in sorted(changed, key=lambda path: path.name == SUMMARY):
-        path.replace(out / path.name)
+    if not changed:
+        return
+    # a list that names other tables than those beside it is never seen, wherever this is broken off
+    (out / SUMMARY).unlink(missing_ok=True)
+    for path in changed:
+        if path.name != SUMMARY:
+            path.replace(out / path.name)
+    (draft / SUMMARY).replace(out / SUMMARY)
 
 
 def _equal(draft: Path, present: Path) -> bool:

@@ -3,24 +3,17 @@
 import io
 import json
 import shutil
-from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from coda.adaptation.candidates import read_candidates
-from coda.cli.predict import app as predict_app
 from coda.contracts.gate import GateReport
 from coda.contracts.release import DataRevision, ReleaseRecord
 from coda.errors import ConfigError, ContractError, IntegrityError
-from coda.networks.alignment import fit_statistics
 from coda.networks.artifact import folder_digest
-from coda.networks.extractor import save_extractor
-from coda.networks.head import SOURCE_STATISTICS, save_head
-from coda.networks.state import save_state
-from coda.plates.dataset import load_fields, open_batches
+from coda.plates.dataset import open_batches
 from coda.registry import (
     DEFAULT_SCOPE,
     Provenance,
@@ -28,75 +21,15 @@ from coda.registry import (
     fetch,
     list_versions,
     register_extractor,
-    register_head,
 )
-from coda.simulation.delivery import simulate_batch
-from coda.simulation.design import Design, plan_experiment
 from coda.steps.adapt import adapt
-from coda.steps.ingest import ingest
 from coda.steps.judge import judge
 from coda.steps.predict import predict
 from coda.steps.register_adaptation import register_adaptation
 from coda.steps.release import release
 from coda.steps.version import write_revisions
-from coda.training.tokens import extract_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and SQLAlchemy warn about their own insides
-
-DESIGN = Design(
-    mechanisms=2, compounds_per_mechanism=2, plate_wells=24, negcon_wells=4, poscon_wells=0, sites_per_well=1,
-    field_px=64,
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("steps")
-
-
-@pytest.fixture(scope="module")
-def settings(moto_server, folder):
-    return moto_server.settings(folder)
-
-
-@pytest.fixture(scope="module")
-def params(tiny):
-    return tiny("ingest.workers=1", "gate.min_marginal_entropy=0.0", "gate.max_top_class_share=1.0")
-
-
-@pytest.fixture(scope="module")
-def datasets(folder, params, settings):
-    """A first batch and a second one, each in its own dataset folder."""
-    experiment = plan_experiment(3, DESIGN)
-    for batch in ("b1", "b2"):
-        simulate_batch(experiment, "lab_b", batch, [f"{batch}_p1", f"{batch}_p2"], folder / "raw", workers=1)
-        manifest = folder / "raw" / "lab_b" / batch / "manifest.json"
-        ingest([str(manifest)], folder / batch, params=params, settings=settings)
-    return {batch: folder / batch for batch in ("b1", "b2")}
-
-
-@pytest.fixture(scope="module")
-def released(folder, params, settings, datasets, make_base):
-    """A source release of random networks, registered and promoted to the default."""
-    base = make_base()
-    fields = load_fields(open_batches(datasets["b1"]), base.extractor.channels, params.crops.centre)
-    extra = {SOURCE_STATISTICS: fit_statistics(extract_tokens(base.extractor, fields, params)).to_bytes()}
-    save_extractor(folder / "net" / "extractor", base.extractor)
-    save_state(folder / "net" / "state", base.state)
-    revision = DataRevision(source="lab_a", batch="b1", path="lab_a/b1", revision="0" * 40, digest="0.dir")
-    origin = Provenance(run_id="train-1", source="lab_a", params_digest="0" * 64, data=(revision,))
-    extractor = register_extractor(folder / "net" / "extractor", folder / "net" / "state", origin, settings=settings)
-    heads = []
-    for name, frozen in base.heads.items():
-        save_head(folder / "net" / name, frozen.head, extra)
-        heads.append(register_head(folder / "net" / name, extractor, origin, settings=settings))
-    record = ReleaseRecord(
-        release_id="train-1", source="lab_a", created_at=datetime.now(UTC), method="source", extractor=extractor,
-        head=heads[0], alignment="none", heads=tuple(heads), run_id="train-1", params_digest="0" * 64,
-        gate_sentence="", approver="gate",
-    )  # fmt: skip
-    ReleaseLog(settings).append(record, DEFAULT_SCOPE, action="promote", by="test", reason="first", after=0)
-    return record
 
 
 @pytest.fixture(scope="module")
@@ -321,25 +254,6 @@ def test_an_alignment_that_serves_already_is_marked(datasets, params, later, rel
     kept = bind(tmp_path / "out", decided("keep_incumbent", "aligned"), tmp_path, params, own, "third")
     assert kept == aligned
     assert len(log.history("lab_b")) == 1
-
-
-@pytest.fixture
-def command(root, tiny_changes, monkeypatch):
-    """`coda predict` as a person types it: (settings, arguments) -> what it prints; errors come through as they are."""
-
-    def call(settings, *arguments):
-        for name, value in settings.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("COLUMNS", "200")
-        changes = [word for change in tiny_changes for word in ("--set", change)]
-        files = ["--params", str(root / "params.yaml"), "--overlay", str(root / "params" / "demo.yaml")]
-        result = CliRunner().invoke(predict_app, [*map(str, arguments), *files, *changes])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return call
 
 
 def test_the_command_predicts_with_what_serves_the_source(command, datasets, settings, later, released, tmp_path):
