@@ -51,7 +51,8 @@ class Contract(Part):
         name = cls.__name__
         try:
             raw = json.loads(text)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
+            # besides broken JSON: numbers of thousands of digits, and brackets nested by the thousand
             problem = Problem(where, f"text that is not JSON ({error})", f"a {name} in JSON", "Write the file again.")
             raise ContractError(f"{where} cannot be read as {name}.", [problem]) from error
         version = raw.get("schema_version", 1) if isinstance(raw, dict) else None

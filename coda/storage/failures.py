@@ -17,6 +17,10 @@ class ObjectNotFoundError(CodaError):
     """There is no object of this name (or no longer)."""
 
 
+class ObjectTooLargeError(CodaError):
+    """An object is larger than its reader expected; none of it was read."""
+
+
 MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 LOST_RACE = frozenset({"PreconditionFailed", "412"})
 COLLISION = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})

@@ -1,6 +1,5 @@
 """One whole adaptation in which every step may do what its policy in k8s/iam says, and nothing else."""
 
-
 import pytest
 
 from coda.local.arrival import run_until_settled
@@ -47,7 +46,7 @@ def as_one(monkeypatch):
 
 @pytest.fixture(scope="module")
 def adapted(loop, settings, keeper, root, tmp_path_factory):
-    loop.deliver("lab_p", "b1")
+    loop.deliver("lab_c", "guarded")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.environment.items():
             patch.setenv(name, value)
@@ -55,7 +54,7 @@ def adapted(loop, settings, keeper, root, tmp_path_factory):
         patch.setenv("CODA_TEST_IDENTITIES", "1")
         patch.setenv("PYTHONPATH", str(root / "tests" / "flow" / "identities"), prepend=":")
         return run_until_settled(
-            "lab_p/b1", settings, loop.params, tmp_path_factory.mktemp("work"), "lab_a", lambda line: None
+            "lab_c/guarded", settings, loop.params, tmp_path_factory.mktemp("work"), "lab_a", lambda line: None
         )
 
 
