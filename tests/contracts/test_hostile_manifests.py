@@ -37,7 +37,7 @@ def test_documents_that_are_no_manifest_are_refused_in_words(text):
 
 @pytest.mark.parametrize("source", ["default", "unplaced"])
 def test_no_laboratory_can_take_a_name_that_means_something_else(source):
-    """A source called 'default' would release for everybody: that is the name of the pointer all others fall back to."""
+    """A source called "default" would release for everybody: all others fall back to the pointer of that name."""
     with pytest.raises(ContractError, match="another name"):
         parse(manifest(source=source))
 
