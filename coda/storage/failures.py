@@ -11,6 +11,7 @@ from s3transfer.exceptions import RetriesExceededError
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from coda.errors import CodaError, ConfigError, Problem, TransientError
+from coda.settings import without_secrets
 
 
 class ObjectNotFoundError(CodaError):
@@ -144,4 +145,5 @@ def _answered(error: aws.ClientError, action: str, uri: str, service: str) -> Co
 
 
 def _one_line(value: object) -> str:
-    return " ".join(str(value).split())[:300]
+    # cleaned before it is cut: half a secret would not be recognised
+    return without_secrets(" ".join(str(value).split()))[:300]
