@@ -139,9 +139,9 @@ def test_unknown_pipeline_is_refused_with_the_known_ones(wrong):
 
 
 # Invalid siblings: mistakes that the compiler, not a cluster at night, has to find.
-INGESTED = "read = needs(ingest(run_id=run_id, params=params, manifest_uris=manifest_uris), PLATES)"
+INGESTED = 'read = needs(ingest(run_id=run_id, params=params, manifest_uris=manifest_uris), PLATES, "intake")'
 ARTIFACT_AS_TEXT = (
-    f'{INGESTED}\n    needs(release(run_id=read.outputs["dataset"], draft=read.outputs["dataset"]), SMALL)'
+    f'{INGESTED}\n    needs(release(run_id=read.outputs["dataset"], draft=read.outputs["dataset"]), SMALL, "release")'
 )
 INVALID = {
     "an artifact where text is expected": (INGESTED, ARTIFACT_AS_TEXT),
