@@ -63,9 +63,14 @@ def _read_csv(data: bytes) -> pd.DataFrame:
         raise UnreadableTableError(f"is larger than {MAX_TABLE_BYTES // 2**20} MiB")
     try:
         text = data.decode("utf-8-sig")
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, index_col=False)
     except UnicodeDecodeError as error:
         raise UnreadableTableError(f"is not text in UTF-8 (byte {error.start})") from error
+    lines, columns = text.count("\n"), text.partition("\n")[0].count(",") + 1
+    if lines > MAX_ROWS + 1 or columns > MAX_COLUMNS:
+        # told before anything is parsed: a cell takes far more memory than its text
+        raise UnreadableTableError(f"has {lines} lines and {columns} columns, too many for a plate")
+    try:
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, index_col=False)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UnreadableTableError(f"is not a table of comma-separated values ({reason})") from error

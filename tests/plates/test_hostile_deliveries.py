@@ -41,6 +41,13 @@ def test_a_parquet_of_some_hundred_bytes_does_not_become_gigabytes():
         assert pool.max_memory() < 2**30
 
 
+@pytest.mark.parametrize("data", [b"a\n" * 1_100_000, b"," * 3_000 + b"\n1\n"])
+def test_a_csv_with_too_many_lines_or_columns_is_refused_before_it_is_parsed(data, monkeypatch):
+    monkeypatch.setattr(pd, "read_csv", lambda *_, **__: pytest.fail("it was parsed"))
+    with pytest.raises(UnreadableTableError, match="too many for a plate"):
+        read_table(data)
+
+
 def test_a_parquet_with_lists_is_no_table():
     nested = pa.table({"a": pa.array([[1, 2]]), "b": pa.array([{"c": 1}])})
     with pytest.raises(UnreadableTableError, match="lists or records"):
