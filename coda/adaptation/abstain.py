@@ -29,18 +29,20 @@ def mark_uncertain(table: pd.DataFrame, *, min_top_over_chance: float) -> pd.Dat
     return table.assign(**{REASON: reasons})
 
 
-def withhold(table: pd.DataFrame, reason: str) -> pd.DataFrame:
-    """Take every answer out of a prediction table and give each row the reason: what the gate refused is not shown.
+def withhold(table: pd.DataFrame, rows: pd.Series, reason: str) -> pd.DataFrame:
+    """Take the answers out of rows of a prediction table and give each the reason: what the gate refused is not shown.
 
     Args:
-        table: Prediction table of any level; rows with a reason of their own keep it.
+        table: Prediction table of any level, with reasons.
+        rows: Which rows, True or False for each; those without an answer keep the reason they have.
         reason: Why nothing is predicted, as a sentence.
     """
-    numbers = {PREFIX + name: np.float32(np.nan) for name in classes_of(table)}
-    own = table[REASON] if REASON in table else pd.Series("", index=table.index)
-    reasons = [reason if predicted else kept for predicted, kept in zip(table["predicted"], own, strict=True)]
-    columns = numbers | {"predicted": "", "top_probability": np.float32(np.nan), REASON: reasons}
-    return table.assign(**columns)
+    kept = table.copy()
+    kept.loc[rows & (table["predicted"] != ""), REASON] = reason
+    kept.loc[rows, [PREFIX + name for name in classes_of(table)]] = np.float32(np.nan)
+    kept.loc[rows, "top_probability"] = np.float32(np.nan)
+    kept.loc[rows, "predicted"] = ""
+    return kept
 
 
 def add_missing_wells(wells: pd.DataFrame, plan: pd.DataFrame, reports: Sequence[QualityReport]) -> pd.DataFrame:

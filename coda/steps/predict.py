@@ -112,8 +112,7 @@ def _tables(
 def _withheld(table: pd.DataFrame, decision: GateReport) -> pd.DataFrame:
     """Withhold the answers about the batch that the gate refused; batches beside it keep theirs."""
     of_batch = (table["Metadata_Source"] == decision.source) & (table["Metadata_Batch"] == decision.batch)
-    refused = withhold(table[of_batch], f"The gate refused: {decision.sentence}")
-    return refused if of_batch.all() else pd.concat([table[~of_batch], refused]).sort_index()
+    return withhold(table, of_batch, f"The gate refused: {decision.sentence}")
 
 
 def _write(out: Path, tables: dict[str, pd.DataFrame], record: ReleaseRecord) -> dict[str, Any]:
