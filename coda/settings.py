@@ -4,8 +4,12 @@ The names are documented in `docs/settings.md`. Credentials are read by boto3 an
 variables (AWS_ACCESS_KEY_ID, MLFLOW_TRACKING_USERNAME, ...) and never pass through this model.
 """
 
+import json
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -62,6 +66,33 @@ VARIABLES = {
 """Setting -> environment variable."""
 
 
+_SECRET_NAMES = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN(?!_PATH)|CREDENTIAL", re.IGNORECASE)
+_IN_ADDRESS = re.compile(r"(\w://)[^/\s@'\"]+@")
+_SHORTEST_SECRET = 6
+HIDDEN = "[hidden]"
+
+
+def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """Return text that may be printed, stored or sent: without user and password in addresses, and without secrets.
+
+    The last fence, for words that other libraries put into their errors; ours never hold a secret to begin with.
+
+    Args:
+        text: Any text: an error, a traceback, a line of a log.
+        environment: Variables whose values are looked for when their name says secret, password, token or credential;
+            the process's own when not given. Values under six characters are left: they would hide ordinary words.
+    """
+    variables = os.environ if environment is None else environment
+    hidden = {
+        value for name, value in variables.items() if _SECRET_NAMES.search(name) and not Path(value).is_absolute()
+    }
+    for value in sorted(hidden, key=len, reverse=True):
+        if len(value) >= _SHORTEST_SECRET:
+            for form in {value, quote(value, safe=""), json.dumps(value)[1:-1]}:
+                text = text.replace(form, HIDDEN)
+    return _IN_ADDRESS.sub(rf"\1{HIDDEN}@", text)
+
+
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment.
 
@@ -79,7 +110,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         problems = [
             Problem(
                 VARIABLES[str(item["loc"][0])],
-                "nothing" if item["type"] == "missing" else repr(item["input"]),
+                "nothing" if item["type"] == "missing" else without_secrets(repr(item["input"])),
                 item["msg"],
                 "Set the variable (docs/settings.md); `make up` prints a complete set for the embedded services.",
             )

@@ -1,4 +1,4 @@
-"""A batch and its release -> field, well and compound tables."""
+"""A batch, its release and the gate's decision -> field, well and compound tables."""
 
 from kfp import dsl
 

@@ -33,33 +33,38 @@ def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str
         manifest_digest: Version of the manifest that was claimed; empty for whatever is there.
     """
     read = needs(
-        ingest(run_id=run_id, params=params, manifest_uri=manifest_uri, manifest_digest=manifest_digest), PLATES
+        ingest(run_id=run_id, params=params, manifest_uri=manifest_uri, manifest_digest=manifest_digest),
+        PLATES,
+        "intake",
     )
     raw = read.outputs["dataset"]
     # the archive comes before this batch is versioned, so it can never hold the batch itself
-    history = needs(archive(run_id=run_id, params=params, dataset=raw), PLATES)
+    history = needs(archive(run_id=run_id, params=params, dataset=raw), PLATES, "intake")
     earlier = history.outputs["earlier"]
-    valid = needs(validate(run_id=run_id, params=params, dataset=raw, history=earlier), PLATES)
+    valid = needs(validate(run_id=run_id, params=params, dataset=raw, history=earlier), PLATES, "intake")
     dataset = valid.outputs["checked"]
-    verdict = needs(quality_verdict(run_id=run_id, dataset=dataset), SMALL)
+    verdict = needs(quality_verdict(run_id=run_id, dataset=dataset), SMALL, "intake")
 
     with dsl.If(verdict.output == "accepted", name="accepted"):
-        data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL)
+        data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL, "version")
         revisions = data.outputs["revisions"]
-        adapted = needs(adapt(run_id=run_id, params=params, dataset=dataset, earlier=earlier).after(data), ADAPT)
+        adapted = needs(
+            adapt(run_id=run_id, params=params, dataset=dataset, earlier=earlier).after(data), ADAPT, "train"
+        )
         candidates = adapted.outputs["candidates"]
-        judged = needs(gate(run_id=run_id, params=params, dataset=dataset, candidates=candidates), PLATES)
+        judged = needs(gate(run_id=run_id, params=params, dataset=dataset, candidates=candidates), PLATES, "gate")
         decision = judged.outputs["decision"]
         registered = needs(
             register_adaptation(
                 run_id=run_id, params=params, candidates=candidates, decision=decision, revisions=revisions
             ),
             SMALL,
+            "register",
         )
-        released = needs(release(run_id=run_id, draft=registered.outputs["draft"]), SMALL)
+        released = needs(release(run_id=run_id, draft=registered.outputs["draft"]), SMALL, "release")
         record = released.outputs["record"]
         predicted = needs(
-            predict(run_id=run_id, params=params, dataset=dataset, record=record, decision=decision), ADAPT
+            predict(run_id=run_id, params=params, dataset=dataset, record=record, decision=decision), ADAPT, "predict"
         )
         needs(
             report(
@@ -74,6 +79,7 @@ def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str
                 predictions=predicted.outputs["predictions"],
             ),
             SMALL,
+            "report",
         )
     with dsl.Else(name="refused"):
-        needs(report(run_id=run_id, params=params, pipeline="adaptation", dataset=dataset), SMALL)
+        needs(report(run_id=run_id, params=params, pipeline="adaptation", dataset=dataset), SMALL, "report")

@@ -6,15 +6,27 @@ resume from their checkpoint.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from kfp import kubernetes
 
 SERVICES = "coda-services"
 """Config map with the addresses of the services (`docs/settings.md`)."""
 
-CREDENTIALS = "coda-object-store"
-"""Secret with the credentials of the object store."""
+CREDENTIALS = "coda-store-{rights}"
+"""Secret with the object store's credentials for one class of steps; its policy is ``k8s/iam/<rights>.json``.
+
+Kubeflow Pipelines runs all pods of a run under one service account, so that account has no rights in object storage at
+all: what a step may do comes from the one secret that it is given (decision 0011).
+"""
+
+REGISTRY = "coda-mlflow-client"
+"""Secret with user and password for MLflow, where it asks for them; given only to steps that talk to it."""
+
+Rights = Literal["intake", "version", "train", "gate", "register", "release", "predict", "report"]
+"""Classes of steps that share a policy."""
+
+TALK_TO_MLFLOW: tuple[Rights, ...] = ("train", "register", "release", "predict")
 
 REQUIRED = (
     "CODA_LANDING", "CODA_PLATFORM", "MLFLOW_TRACKING_URI", "CODA_DATA_REGISTRY", "CODA_DATA_REMOTE",
@@ -22,6 +34,7 @@ REQUIRED = (
 )  # fmt: skip
 OPTIONAL = ("AWS_ENDPOINT_URL_S3", "CODA_MLFLOW_ARTIFACTS", "CODA_DATA_DOCS", "CODA_PUSHGATEWAY", "CODA_IMAGE")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+REGISTRY_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  torch's data loaders pass images through it
 USER = 1000
 """User and group the image runs as; never root."""
@@ -59,8 +72,8 @@ ADAPT = Need("8", "64Gi", 12 * 3600, gpu=True, retries=5)
 """Adaptation of one batch."""
 
 
-def needs(task: Any, need: Need) -> Any:
-    """Give a task its resources, addresses and credentials, and return it."""
+def needs(task: Any, need: Need, rights: Rights) -> Any:
+    """Give a task its resources, addresses and the credentials of its class of steps, and return it."""
     task.set_cpu_request(need.cpu).set_cpu_limit(need.cpu)
     task.set_memory_request(need.memory).set_memory_limit(need.memory)
     task.set_retry(num_retries=need.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
@@ -75,6 +88,8 @@ def needs(task: Any, need: Need) -> Any:
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     kubernetes.use_config_map_as_env(task, SERVICES, {name: name for name in REQUIRED})
     kubernetes.use_config_map_as_env(task, SERVICES, {name: name for name in OPTIONAL}, optional=True)
-    kubernetes.use_secret_as_env(task, CREDENTIALS, {name: name for name in KEYS})
+    kubernetes.use_secret_as_env(task, CREDENTIALS.format(rights=rights), {name: name for name in KEYS})
+    if rights in TALK_TO_MLFLOW:
+        kubernetes.use_secret_as_env(task, REGISTRY, {name: name for name in REGISTRY_KEYS}, optional=True)
     kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "coda")
     return task

@@ -30,20 +30,22 @@ def training(run_id: str, manifest_uris: list[str], labels: str, params: str) ->
         labels: Address of the label table (CSV with Metadata_Compound and moa).
         params: Params as JSON.
     """
-    read = needs(ingest(run_id=run_id, params=params, manifest_uris=manifest_uris), PLATES)
+    read = needs(ingest(run_id=run_id, params=params, manifest_uris=manifest_uris), PLATES, "intake")
     valid = needs(
-        validate(run_id=run_id, params=params, dataset=read.outputs["dataset"], must_be_accepted=True), PLATES
+        validate(run_id=run_id, params=params, dataset=read.outputs["dataset"], must_be_accepted=True), PLATES, "intake"
     )
     dataset = valid.outputs["checked"]
-    data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL)
-    trained = needs(pretrain(run_id=run_id, params=params, dataset=dataset).after(data), TRAIN)
+    data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL, "version")
+    trained = needs(pretrain(run_id=run_id, params=params, dataset=dataset).after(data), TRAIN, "train")
     network = trained.outputs["pretrained"]
     classifier = needs(
-        train_head(run_id=run_id, params=params, labels=labels, dataset=dataset, pretrained=network), TRAIN
+        train_head(run_id=run_id, params=params, labels=labels, dataset=dataset, pretrained=network), TRAIN, "train"
     )
     heads = classifier.outputs["heads"]
     measured = needs(
-        evaluate(run_id=run_id, params=params, labels=labels, dataset=dataset, pretrained=network, heads=heads), TRAIN
+        evaluate(run_id=run_id, params=params, labels=labels, dataset=dataset, pretrained=network, heads=heads),
+        TRAIN,
+        "train",
     )
     registered = needs(
         register_training(
@@ -55,8 +57,9 @@ def training(run_id: str, manifest_uris: list[str], labels: str, params: str) ->
             revisions=data.outputs["revisions"],
         ),
         SMALL,
+        "register",
     )
-    released = needs(release(run_id=run_id, draft=registered.outputs["draft"]), SMALL)
+    released = needs(release(run_id=run_id, draft=registered.outputs["draft"]), SMALL, "release")
     needs(
         report(
             run_id=run_id,
@@ -68,4 +71,5 @@ def training(run_id: str, manifest_uris: list[str], labels: str, params: str) ->
             evaluation=measured.outputs["evaluation"],
         ),
         SMALL,
+        "report",
     )

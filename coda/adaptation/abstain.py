@@ -29,18 +29,20 @@ def mark_uncertain(table: pd.DataFrame, *, min_top_over_chance: float) -> pd.Dat
     return table.assign(**{REASON: reasons})
 
 
-def withhold(table: pd.DataFrame, reason: str) -> pd.DataFrame:
-    """Take the predictions out of a table of any level and give one reason for all of its rows.
+def withhold(table: pd.DataFrame, rows: pd.Series, reason: str) -> pd.DataFrame:
+    """Take the answers out of rows of a prediction table and give each the reason: what the gate refused is not shown.
 
     Args:
-        table: Prediction table.
-        reason: Why nothing may be relied on.
-
-    Returns:
-        The same rows; probabilities are NaN and `predicted` is empty.
+        table: Prediction table of any level, with reasons.
+        rows: Which rows, True or False for each; those without an answer keep the reason they have.
+        reason: Why nothing is predicted, as a sentence.
     """
-    numbers = {PREFIX + name: np.float32(np.nan) for name in classes_of(table)}
-    return table.assign(**numbers, predicted="", top_probability=np.float32(np.nan), **{REASON: reason})
+    kept = table.copy()
+    kept.loc[rows & (table["predicted"] != ""), REASON] = reason
+    kept.loc[rows, [PREFIX + name for name in classes_of(table)]] = np.float32(np.nan)
+    kept.loc[rows, "top_probability"] = np.float32(np.nan)
+    kept.loc[rows, "predicted"] = ""
+    return kept
 
 
 def add_missing_wells(wells: pd.DataFrame, plan: pd.DataFrame, reports: Sequence[QualityReport]) -> pd.DataFrame:

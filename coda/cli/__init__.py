@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from coda.errors import CodaError
+from coda.settings import without_secrets
 
 COMMANDS = {
     "demo": "Run the whole loop on this machine, or keep its stack up",
@@ -82,5 +83,5 @@ def main() -> None:
     except CodaError as error:
         console = Console(stderr=True, highlight=False)
         console.print(f"[bold red]{type(error).__name__}[/bold red]", end=" ")
-        console.print(str(error), markup=False, soft_wrap=True)
+        console.print(without_secrets(str(error)), markup=False, soft_wrap=True)
         raise SystemExit(error.exit_code) from error

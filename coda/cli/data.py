@@ -10,7 +10,7 @@ from rich.table import Table
 
 from coda.errors import ConfigError, Problem
 from coda.settings import read_settings
-from coda.storage.data_registry import create_registry, fetch_batches, list_batches
+from coda.storage.data_registry import create_registry, fetch_batch, find_batch, list_batches
 from coda.storage.objects import store_for
 
 app = typer.Typer(no_args_is_help=True, help="The data registry: versioned batches in Git and DVC.")
@@ -64,11 +64,8 @@ def fetch(
 ) -> None:
     """Fetch one batch as a dataset folder, every byte verified."""
     settings = read_settings()
-    found = [item for item in list_batches(source, settings=settings, revision=revision or None) if item.batch == batch]
-    if not found:
-        problem = Problem("batch", f"{source}/{batch}", "a batch of the registry", "See `coda data list`.")
-        raise ConfigError("There is no such batch.", [problem])
-    typer.echo(str(fetch_batches(found, out, settings=settings)[0]))
+    found = find_batch(source, batch, settings=settings, revision=revision or None)
+    typer.echo(str(fetch_batch(found, out, settings=settings)))
 
 
 @app.command()

@@ -1,38 +1,77 @@
-"""`coda predict`: predict a dataset folder with the release that serves its source, or with a given one."""
+"""`coda predict`: predict a batch with the release that serves its source, or with a given one."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
-from coda.contracts.release import ReleaseRecord
-from coda.errors import ConfigError, Problem
-from coda.settings import Settings, read_settings
+from coda.settings import read_settings
 
 app = typer.Typer(help="Predict a batch with the release that serves its source.")
 
 
 @app.command()
 def predict(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder with one validated batch or more of one source.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the field, well and compound tables.")],
-    release: Annotated[Path | None, typer.Option("--release", help="ReleaseRecord file; else what serves now.")] = None,
+    batch: Annotated[str, typer.Argument(help="Dataset folder, or source/batch of the data registry.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables.")] = None,
+    release: Annotated[str | None, typer.Option("--release", help="File or id of a release; else what serves.")] = None,
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Commit of the data registry; else newest.")
+    ] = None,
+    *,
+    publish: Annotated[
+        bool | None,
+        typer.Option(
+            "--publish/--no-publish",
+            help="Whether the tables go into the platform bucket. Else: a batch named source/batch is published, a "
+            "folder is not.",
+            show_default=False,
+        ),
+    ] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
 ) -> None:
     """Write probabilities per field, well and compound, with the release that made them and reasons to abstain."""
     from coda.steps.predict import predict as step
+    from coda.steps.prediction_inputs import dataset_of, release_for, unfit_for
 
-    settings = read_settings()
-    with tempfile.TemporaryDirectory() as work:
-        record = ReleaseRecord.read(release) if release else _serving(dataset, settings)
-        path = record.write(Path(work) / "release.json")
-        summary = step(dataset, path, out, params=read_params(params, overlay, changes), settings=settings)
+    settings, values = read_settings(), read_params(params, overlay, changes)
+    with dataset_of(batch, revision=revision, settings=settings) as (dataset, fetched), _work() as work:
+        record = release_for(dataset, release, settings)
+        # a release that a person names need not be the one that the gate found unfit
+        unfit = unfit_for(dataset, record, settings) if release is None else None
+        published = fetched if publish is None else publish
+        folder = out or (dataset / "predictions" / record.release_id if not fetched else None)
+        if folder is None and not published:
+            folder = Path("predictions") / batch / record.release_id
+        summary = step(
+            dataset,
+            record.write(work / "release.json"),
+            folder or work / "tables",
+            params=values,
+            settings=settings,
+            gate=unfit.write(work / "gate.json") if unfit else None,
+            publish=published,
+        )
+        places = [str(folder)] if folder else []
+        places += [f"{settings.platform.rstrip('/')}/{prefix}" for prefix in summary["prefixes"]]
+    _show(summary, places, unfit.sentence if unfit else "")
+
+
+@contextmanager
+def _work() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="coda-predict-") as folder:
+        yield Path(folder)
+
+
+def _show(summary: dict[str, Any], places: list[str], unfit: str) -> None:
     table = Table(title=f"Predicted with release {summary['release_id']} ({summary['method']})")
     for name in ("level", "rows", "with a reason to abstain"):
         table.add_column(name)
@@ -40,21 +79,7 @@ def predict(
         table.add_row(level, str(counts["rows"]), str(counts["abstained"]))
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"Tables: {out} (well.csv is the one for people)", markup=False)
-
-
-def _serving(dataset: Path, settings: Settings) -> ReleaseRecord:
-    from coda.plates.dataset import open_batches
-    from coda.registry import ReleaseLog
-
-    sources = sorted({batch.manifest.source for batch in open_batches(dataset)})
-    if len(sources) != 1:
-        found = ", ".join(sources) or "no batch"
-        problem = Problem(str(dataset), found, "batches of one source", "Name one, or give --release.")
-        raise ConfigError("The release to predict with is not clear.", [problem])
-    record = ReleaseLog(settings).serving(sources[0])
-    if record is None:
-        remedy = "Run the training pipeline first, or give --release."
-        problem = Problem(f"release log of {sources[0]!r}", "no release", "one that serves", remedy)
-        raise ConfigError(f"Nothing serves {sources[0]} yet.", [problem])
-    return record
+    if unfit:
+        console.print(f"Nothing fit serves this batch, so no answers are given: {unfit}", markup=False)
+    for place in places:
+        console.print(f"Tables: {place} (compound.csv and well.csv are the ones for people)", markup=False)

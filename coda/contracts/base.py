@@ -51,7 +51,8 @@ class Contract(Part):
         name = cls.__name__
         try:
             raw = json.loads(text)
-        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting without end
+        except (ValueError, RecursionError) as error:
+            # besides broken JSON: numbers of thousands of digits, and brackets nested by the thousand
             problem = Problem(where, f"text that is not JSON ({error})", f"a {name} in JSON", "Write the file again.")
             raise ContractError(f"{where} cannot be read as {name}.", [problem]) from error
         upgraded = cls.upgraded(raw) if isinstance(raw, dict) else raw

@@ -1,5 +1,6 @@
 """BatchManifest: what a producer writes last of all, and what starts everything."""
 
+import re
 from collections import Counter
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
@@ -16,25 +17,62 @@ Stain = Literal["DNA", "ER", "RNA", "AGP", "Mito"]
 MANIFEST_NAME = "manifest.json"
 
 
+MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+"""A manifest above this size is refused unread: 64 MiB are about 300,000 files."""
+
+MAX_PLATES = 1_000
+MAX_FILES_OF_A_PLATE = 200_000
+MAX_FILE_BYTES = 2**40
+
+RESERVED = frozenset({"default", "unplaced"})
+"""Names that mean something else where a source's name stands: the pointer that serves everybody, and no place."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
 def _confined(path: str) -> str:
     pure = PurePosixPath(path)
-    if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path or len(path) > 500:
-        message = "a relative path below the batch, with forward slashes and without '..'"
+    leaves = not path or pure.is_absolute() or ".." in pure.parts or "\\" in path
+    # another spelling of a path ('a//b', './a') would be another key in object storage, but the same file on a disk
+    if leaves or path == "." or str(pure) != path or _CONTROL.search(path) or len(path) > 500:
+        message = "a relative path below the batch in its shortest form, with forward slashes and without '..'"
+        raise ValueError(message)
+    if any(len(part.encode()) > 255 for part in pure.parts):
+        message = "a path whose parts have at most 255 bytes each"
         raise ValueError(message)
     return path
 
 
+def _unreserved(name: str) -> str:
+    if name in RESERVED:
+        message = f"a source of another name than {', '.join(sorted(RESERVED))}, which mean something here"
+        raise ValueError(message)
+    return name
+
+
+def _plain(text: str) -> str:
+    if _CONTROL.search(text):
+        message = "text without control characters"
+        raise ValueError(message)
+    return text
+
+
 RelativePath = Annotated[str, AfterValidator(_confined)]
+SourceName = Annotated[Slug, AfterValidator(_unreserved)]
 
 
 class Instrument(Part):
     """The microscope and how it was set."""
 
-    name: str = Field(
-        min_length=1, description="Microscope as the laboratory calls it; with the source, it names a history."
+    name: Annotated[str, AfterValidator(_plain)] = Field(
+        min_length=1,
+        max_length=200,
+        description="Microscope as the laboratory calls it; with the source, it names a history.",
     )
     modality: Literal["widefield", "confocal"]
-    objective: str = Field(default="", description="Magnification and numerical aperture, as '20x/1.0'.")
+    objective: Annotated[str, AfterValidator(_plain)] = Field(
+        default="", max_length=200, description="Magnification and numerical aperture, as '20x/1.0'."
+    )
     pixel_size_um: float = Field(gt=0, le=20, description="Edge of a raw pixel in the sample, in micrometres.")
     bit_depth: int = Field(default=16, ge=8, le=16, description="Bits the camera really delivers.")
 
@@ -43,7 +81,7 @@ class FileEntry(Part):
     """One file of a batch, relative to the folder of the manifest."""
 
     path: RelativePath
-    size_bytes: int = Field(ge=0)
+    size_bytes: int = Field(ge=0, le=MAX_FILE_BYTES)
     sha256: Digest
 
 
@@ -54,7 +92,7 @@ class PlateEntry(Part):
     plate_map: RelativePath = Field(description="CSV with a row for each well; see docs/data_contracts.md.")
     load_data: RelativePath = Field(description="CSV with a row for each field: one FileName/PathName pair a stain.")
     sites_per_well: int = Field(ge=1, le=100)
-    files: tuple[FileEntry, ...] = Field(min_length=1)
+    files: tuple[FileEntry, ...] = Field(min_length=1, max_length=MAX_FILES_OF_A_PLATE)
 
     @model_validator(mode="after")
     def _tables_are_listed(self) -> Self:
@@ -73,13 +111,13 @@ class PlateEntry(Part):
 class BatchManifest(Contract):
     """All that a laboratory delivers as one batch, with sizes and digests."""
 
-    source: Slug = Field(description="Laboratory or site: 'source_5'.")
+    source: SourceName = Field(description="Laboratory or site: 'source_5'.")
     batch: Slug
     created_at: AwareDatetime
     instrument: Instrument
     channels: tuple[Stain, ...] = Field(min_length=1, description="Stains present, by name.")
     plate_wells: Literal[6, 12, 24, 48, 96, 384, 1536] = Field(description="Wells of the plate format.")
-    plates: tuple[PlateEntry, ...] = Field(min_length=1)
+    plates: tuple[PlateEntry, ...] = Field(min_length=1, max_length=MAX_PLATES)
     simulation: dict[str, object] | None = Field(
         default=None, description="Parameters of the simulation that made the batch; absent for real plates."
     )
@@ -89,6 +127,12 @@ class BatchManifest(Contract):
         names = [plate.plate for plate in self.plates]
         if len(set(names)) < len(names):
             message = f"each plate once, but found {names}"
+            raise ValueError(message)
+        paths = {file.path for plate in self.plates for file in plate.files}
+        # object storage may hold both 'a' and 'a/b'; a disk cannot
+        both = sorted(paths & {str(parent) for path in paths for parent in PurePosixPath(path).parents})
+        if both:
+            message = f"files and folders of different names, but found {both[:5]} as both"
             raise ValueError(message)
         if len(set(self.channels)) < len(self.channels):
             message = f"each stain once, but found {list(self.channels)}"

@@ -158,6 +158,9 @@ def _prediction(inputs: ReportInputs, source: Mapping[str, str]) -> Iterator[Sam
         return
     treated = fields["Metadata_pert_type"].isin(TREATED)
     fields = fields[treated] if treated.any() else fields  # controls belong to no mechanism and would dominate
+    fields = fields[fields["predicted"] != ""] if "predicted" in fields else fields
+    if fields.empty:
+        return  # the gate refused: there are no answers to describe
     p = probabilities_of(fields)
     if not np.isfinite(p).all():
         return  # withheld: nothing was predicted

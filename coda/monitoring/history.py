@@ -57,6 +57,11 @@ def report_prefix(source: str, batch: str, digest: str) -> str:
     return f"reports/{source}/{batch}/{digest}/"
 
 
+def gate_key(source: str, batch: str, digest: str) -> str:
+    """Return where the report of one batch version keeps the gate's decision."""
+    return f"{report_prefix(source, batch, digest)}gate.json"
+
+
 def read_history(store: ObjectStore, source: str, *, without: Collection[str]) -> list[BatchSummary]:
     """Return the summaries of a source's earlier batches, oldest first.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from coda.contracts.base import digest_of_json
 from coda.errors import IntegrityError, Problem, raise_if_any
 
+REMEDY = "Do not use this model; fetch it from the registry again, and find out who changed it."
 WEIGHTS, CONFIG, DIGESTS = "weights.safetensors", "config.json", "digests.json"
 
 
@@ -76,8 +77,13 @@ def load(folder: Path, expected_digest: str | None = None) -> tuple[dict[str, Te
     try:
         tensors = safetensors.torch.load(files[WEIGHTS])
         config = json.loads(files[CONFIG])
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        problem = Problem(str(folder), str(error), "safetensors and JSON", "Fetch the model from the registry again.")
+        if not isinstance(config, dict):
+            message = "a config that is no mapping"
+            raise ValueError(message)  # noqa: TRY004, TRY301
+    except (SafetensorError, ValueError, RecursionError) as error:
+        problem = Problem(
+            str(folder), str(error)[:300], "safetensors and JSON", "Fetch the model from the registry again."
+        )
         raise IntegrityError(f"The model in {folder} cannot be read.", [problem]) from error
     return tensors, config
 
@@ -100,31 +106,34 @@ def folder_digest(folder: Path) -> str:
 def _verified(folder: Path, expected_digest: str | None) -> dict[str, bytes]:
     # bytes are read once, so what is parsed is what was verified
     present = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    links = [
+        Problem(str(path), "a link", "a file of the model", REMEDY) for path in present.values() if path.is_symlink()
+    ]
+    raise_if_any(IntegrityError, f"The model in {folder} leads elsewhere.", links)
     if DIGESTS not in present:
         problem = Problem(f"{folder}/{DIGESTS}", "no such file", "the list of digests", "Fetch the model again.")
         raise IntegrityError(f"{folder} is not a model folder.", [problem])
     files = {DIGESTS: present[DIGESTS].read_bytes()}
     digests = _digest_list(folder, files[DIGESTS])
-    remedy = "Do not use this model; fetch it from the registry again, and find out who changed it."
     problems = []
     for name in sorted({WEIGHTS, CONFIG, *digests}):
         if name not in present or not present[name].is_file():
-            problems.append(Problem(f"{folder}/{name}", "no such file", "a file of the model", remedy))
+            problems.append(Problem(f"{folder}/{name}", "no such file", "a file of the model", REMEDY))
             continue
         files[name] = present[name].read_bytes()
         found = hashlib.sha256(files[name]).hexdigest()
         if found != digests.get(name):
-            problems.append(Problem(f"{folder}/{name}", f"SHA-256 {found}", f"SHA-256 {digests.get(name)}", remedy))
+            problems.append(Problem(f"{folder}/{name}", f"SHA-256 {found}", f"SHA-256 {digests.get(name)}", REMEDY))
     problems.extend(
-        Problem(f"{folder}/{name}", "a file that is not listed", f"only files in {DIGESTS}", remedy)
+        Problem(f"{folder}/{name}", "a file that is not listed", f"only files in {DIGESTS}", REMEDY)
         for name in sorted(set(present) - set(digests) - {DIGESTS, WEIGHTS, CONFIG})
     )
     if files[DIGESTS] != _written(digests):
         # even white space that JSON ignores is not changed unnoticed
-        problems.append(Problem(f"{folder}/{DIGESTS}", "bytes that were changed", "the list as it was saved", remedy))
+        problems.append(Problem(f"{folder}/{DIGESTS}", "bytes that were changed", "the list as it was saved", REMEDY))
     digest = digest_of_json(digests)
     if expected_digest is not None and digest != expected_digest:
-        problems.append(Problem(str(folder), f"digest {digest}", f"digest {expected_digest}", remedy))
+        problems.append(Problem(str(folder), f"digest {digest}", f"digest {expected_digest}", REMEDY))
     raise_if_any(IntegrityError, f"The model in {folder} is not the one that was recorded.", problems)
     return files
 
@@ -132,7 +141,7 @@ def _verified(folder: Path, expected_digest: str | None) -> dict[str, bytes]:
 def _digest_list(folder: Path, content: bytes) -> dict[str, str]:
     try:
         digests = json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         digests = None
     if isinstance(digests, dict) and all(isinstance(value, str) for value in digests.values()):
         return digests

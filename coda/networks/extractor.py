@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem
 from coda.networks import artifact
+from coda.networks.rebuild import rebuild
 from coda.networks.weights import fit_to, initial_weights, initialise_xavier, resize_positions, seeded
 
 
@@ -175,9 +176,7 @@ def load_extractor(folder: Path, expected_digest: str | None = None) -> Extracto
     """
     tensors, config = artifact.load(folder, expected_digest)
     require_kind(config, "extractor", folder)
-    extractor = Extractor(config)
-    extractor.load_state_dict(tensors)
-    return extractor.eval()
+    return rebuild(Extractor, config, tensors, folder).eval()
 
 
 def require_kind(config: Mapping[str, Any], kind: str, folder: Path) -> None:

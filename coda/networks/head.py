@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from coda.config.params import Params
-from coda.errors import ConfigError, Problem
+from coda.errors import ConfigError, IntegrityError, Problem
 from coda.networks import artifact
 from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor, build_vit, require_kind
+from coda.networks.rebuild import rebuild
 from coda.networks.weights import initial_weights, initialise_xavier, seeded
 
 SOURCE_STATISTICS, LABELS = "source_statistics.safetensors", "labels.json"
@@ -99,8 +101,7 @@ def load_head(folder: Path, expected_digest: str | None = None) -> Head:
     """
     tensors, config = artifact.load(folder, expected_digest)
     require_kind(config, "head", folder)
-    head = Head(config)
-    head.load_state_dict(tensors)
+    head = rebuild(Head, config, tensors, folder)
     return head.requires_grad_(requires_grad=False).eval()
 
 
@@ -110,7 +111,12 @@ def load_source_statistics(folder: Path, expected_digest: str | None = None) -> 
     Raises:
         IntegrityError: The folder's bytes are not the recorded ones, or it holds no statistics.
     """
-    return TokenStatistics.from_bytes(artifact.extra_file(folder, SOURCE_STATISTICS, expected_digest))
+    content = artifact.extra_file(folder, SOURCE_STATISTICS, expected_digest)
+    try:
+        return TokenStatistics.from_bytes(content)
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        problem = Problem(f"{folder}/{SOURCE_STATISTICS}", str(error)[:300], "token statistics", "Fetch it again.")
+        raise IntegrityError(f"The statistics in {folder} cannot be read.", [problem]) from error
 
 
 def _start_from_imagenet(head: Head, arch: str) -> None:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from coda.config.params import Params
+from coda.errors import IntegrityError, Problem
 from coda.networks import artifact
 from coda.networks.dino_head import DinoHead, new_dino_head
 from coda.networks.extractor import Extractor, new_extractor, require_kind
+from coda.networks.rebuild import REMEDY, rebuild
 
 NETWORKS = ("student", "teacher", "student_head", "teacher_head")
 
@@ -93,12 +95,15 @@ def load_state(folder: Path, expected_digest: str | None = None) -> AdaptationSt
     """
     tensors, config = artifact.load(folder, expected_digest)
     require_kind(config, "adaptation_state", folder)
-    state = AdaptationState(
-        Extractor(config["student"]),
-        Extractor(config["teacher"]),
-        DinoHead(config["dino_head"]),
-        DinoHead(config["dino_head"]),
-        torch.zeros(config["dino_head"]["prototypes"]),
-    )
-    state.load_tensors(tensors)
-    return state
+    networks: dict[str, Any] = {}
+    parts = [("student", Extractor), ("teacher", Extractor), ("student_head", DinoHead), ("teacher_head", DinoHead)]
+    for name, kind in parts:
+        own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        networks[name] = rebuild(kind, config.get("dino_head" if kind is DinoHead else name), own, folder)
+    known = {f"{name}.{key}" for name, network in networks.items() for key in network.state_dict()}
+    shape = (int(config["dino_head"]["prototypes"]),)
+    if set(tensors) - known != {"centre"} or tuple(tensors["centre"].shape) != shape:
+        found = f"further tensors {sorted(set(tensors) - known)[:5]}"
+        problem = Problem(f"{folder}/weights.safetensors", found, f"the centre alone, of shape {shape}", REMEDY)
+        raise IntegrityError(f"The weights in {folder} are not those of its config.", [problem])
+    return AdaptationState(**networks, centre=tensors["centre"])

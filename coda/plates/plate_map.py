@@ -1,5 +1,6 @@
 """Plate map: what was done to each well. It never holds a mechanism of action."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -24,6 +25,11 @@ COLUMNS = (
 
 UNKNOWN_TREATMENT = "unknown:"
 """Start of the treatments that adoption gives to wells whose plate map is not known (``unknown:<plate>:<well>``)."""
+
+MAX_NAME = 200
+"""Longest name of a compound or treatment, in characters."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 PERT_TYPES: tuple[str, ...] = get_args(PertType)
 
@@ -93,6 +99,10 @@ def _faults(record: dict[str, str], plate: str, wells: int) -> list[tuple[str, s
             for name in ("Metadata_Compound", "Metadata_Treatment")
             if not record[name]
         ]
+    for name in ("Metadata_Compound", "Metadata_Treatment"):
+        if len(record[name]) > MAX_NAME or _CONTROL.search(record[name]):
+            shown = f"{len(record[name])} characters, beginning {record[name][:20]!r}"
+            faults.append((f"a {name} of {shown}", f"a name of at most {MAX_NAME} characters on one line"))
     try:
         _dose(record["Metadata_Dose_uM"])
     except ValueError:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 MAX_TABLE_BYTES = 256 * 2**20
@@ -62,9 +63,14 @@ def _read_csv(data: bytes) -> pd.DataFrame:
         raise UnreadableTableError(f"is larger than {MAX_TABLE_BYTES // 2**20} MiB")
     try:
         text = data.decode("utf-8-sig")
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, index_col=False)
     except UnicodeDecodeError as error:
         raise UnreadableTableError(f"is not text in UTF-8 (byte {error.start})") from error
+    lines, columns = text.count("\n"), text.partition("\n")[0].count(",") + 1
+    if lines > MAX_ROWS + 1 or columns > MAX_COLUMNS:
+        # told before anything is parsed: a cell takes far more memory than its text
+        raise UnreadableTableError(f"has {lines} lines and {columns} columns, too many for a plate")
+    try:
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, index_col=False)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UnreadableTableError(f"is not a table of comma-separated values ({reason})") from error
@@ -77,16 +83,43 @@ def _read_csv(data: bytes) -> pd.DataFrame:
 
 def _read_parquet(data: bytes) -> pd.DataFrame:
     try:
-        file = pq.ParquetFile(io.BytesIO(data))
+        schema = pq.read_schema(io.BytesIO(data))
+        flat = [pa.types.is_primitive(kind) or _is_text(kind) for kind in schema.types]
+        if not all(flat):
+            raise UnreadableTableError("has columns that hold lists or records, not single values")
+        # texts stay in the dictionary that the file keeps them in, so that a text is in memory once, however many rows
+        # repeat it: some hundred bytes of parquet can stand for gigabytes
+        file = pq.ParquetFile(io.BytesIO(data), read_dictionary=_texts(schema))
         meta = file.metadata
         unpacked = sum(meta.row_group(k).total_byte_size for k in range(meta.num_row_groups))
         if meta.num_rows > MAX_ROWS or meta.num_columns > MAX_COLUMNS or unpacked > MAX_TABLE_BYTES:
             raise UnreadableTableError(f"has {meta.num_rows} rows and {meta.num_columns} columns, too many for a plate")
         table = file.read()
+        if sum(_characters(table.column(name)) for name in _texts(schema)) > MAX_TABLE_BYTES:
+            raise UnreadableTableError(f"unpacks to more than {MAX_TABLE_BYTES // 2**20} MiB")
     except (pa.ArrowException, OSError, EOFError) as error:
         raise UnreadableTableError(f"is damaged parquet ({' '.join(str(error).split())[:200]})") from error
     columns = {name: [_text(value) for value in table.column(name).to_pylist()] for name in table.column_names}
     return pd.DataFrame(columns, dtype=str)
+
+
+def _texts(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if _is_text(field.type)]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_binary(inner))
+
+
+def _characters(column: pa.ChunkedArray) -> int:
+    """Return how many bytes the texts of a column would take, each row by itself."""
+    total = 0
+    for chunk in column.chunks:
+        lengths = pc.binary_length(chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk)
+        rows = lengths.take(chunk.indices) if pa.types.is_dictionary(chunk.type) else lengths
+        total += pc.sum(pc.cast(rows, pa.int64())).as_py() or 0
+    return total
 
 
 def _text(value: object) -> str:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from coda.errors import CodaError, ConfigError, Problem, TransientError
-from coda.settings import Settings
+from coda.settings import Settings, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -83,18 +83,18 @@ def explained(action: str, settings: Settings) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import OperationalError
 
-    where = f"MLflow at {_public(settings.mlflow_uri)}"
+    where = f"MLflow at {without_secrets(settings.mlflow_uri)}"
     try:
         yield
     except MlflowException as error:
-        words = " ".join(str(error).split())[:400]
+        words = without_secrets(" ".join(str(error).split()))[:400]
         problem = Problem(where, words, "an accepted request", "Look at MLflow's own log; the step can be repeated.")
         kind = ConfigError if error.error_code in _CONFIG else CodaError
         if error.error_code in _TRANSIENT or "database is locked" in words:
             kind = TransientError
         raise kind(f"Could not {action}.", [problem]) from error
     except (requests.RequestException, OperationalError, ConnectionError) as error:
-        words = " ".join(str(error).split())[:400]
+        words = without_secrets(" ".join(str(error).split()))[:400]
         problem = Problem(where, words, "an answer", "Check that MLflow is up; the step can be repeated safely.")
         raise TransientError(f"Could not {action}: MLflow does not answer.", [problem]) from error
 
@@ -104,9 +104,3 @@ def _client(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def _public(uri: str) -> str:
-    # a database URI holds a password
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if "@" in rest else uri

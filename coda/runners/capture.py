@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from coda.settings import without_secrets
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTS = re.compile(r"Executing task '([^']+)'")
 _ENDS = re.compile(r"Task '([^']+)' finished with status (SUCCESS|FAILURE)")
@@ -76,6 +78,7 @@ class Capture:
             self.write("\n")
 
     def _take(self, line: str) -> None:
+        line = without_secrets(line)
         self._log.write(line + "\n")
         self._log.flush()
         if line.strip() and set(line) != {"-"}:

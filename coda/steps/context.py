@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from coda.errors import CodaError, ConfigError, Problem, TransientError
-from coda.settings import Settings
+from coda.settings import Settings, without_secrets
 from coda.steps.orphan import end_with_runner
 from coda.storage.objects import ObjectStore
 
@@ -83,8 +83,9 @@ def running(step: str, run_id: str, settings: Settings) -> Iterator[Running]:
         # a defect of ours: the traceback goes to the log, the sentence to the person who waits for the run
         message = f"{type(error).__name__}: {error}"
         _record_failure(store, run_id, Failure(step, type(error).__name__, 1, message, ()))
-        traceback.print_exc()
-        raise
+        sys.stderr.write(without_secrets(traceback.format_exc()))
+        # not raised again: Python would print the words of other libraries as they are
+        raise SystemExit(1) from error
 
 
 def read_failure(run_id: str, settings: Settings) -> Failure | None:
@@ -106,7 +107,7 @@ def _end(store: ObjectStore, run_id: str, step: str, error: CodaError) -> NoRetu
     """Leave the reason where people look for it, and end the process with the error's exit code."""
     failure = Failure(step, type(error).__name__, error.exit_code, error.message, error.problems)
     _record_failure(store, run_id, failure)
-    sys.stderr.write(f"{failure}\n")
+    sys.stderr.write(without_secrets(f"{failure}\n"))
     raise SystemExit(error.exit_code) from error
 
 
@@ -131,9 +132,9 @@ def no_room(what: str, error: BaseException) -> ConfigError:
 
 
 def _record_failure(store: ObjectStore, run_id: str, failure: Failure) -> None:
-    body = json.dumps(asdict(failure)).encode()
+    body = without_secrets(json.dumps(asdict(failure))).encode()
     try:
         store.put(f"runs/{run_id}/failure.json", body, content_type="application/json")
     except TransientError as error:
         # the bucket may be what failed; the reason still reaches the log
-        sys.stderr.write(f"{NOT_STORED}: {error.message}\n")
+        sys.stderr.write(without_secrets(f"{NOT_STORED}: {error.message}\n"))

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from coda.config.params import Params
 from coda.contracts.ingest import IngestReport
-from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
+from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest, FileEntry
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.batch import Progress, ingest_batch
 from coda.plates.disk import writing
@@ -17,7 +17,7 @@ from coda.plates.files import BatchFiles, LocalFiles
 from coda.plates.plan import fields_listed
 from coda.plates.workers import Workers
 from coda.settings import Settings
-from coda.storage.failures import ObjectNotFoundError
+from coda.storage.failures import ObjectNotFoundError, ObjectTooLargeError
 from coda.storage.objects import ObjectStore
 
 SMALL_CALL = 128
@@ -51,11 +51,11 @@ class ObjectFiles:
         """Return the size in bytes, or None when there is no such object."""
         return self._store.size(path)
 
-    def fetch(self, path: str, target: Path) -> None:
-        """Copy an object to a file; an object that is not there leaves no file, as in the delivery itself."""
+    def fetch(self, entry: FileEntry, target: Path) -> None:
+        """Copy an object to a file; one that is not there or is larger than promised leaves no file."""
         try:
-            body = self._store.get(path)
-        except ObjectNotFoundError:
+            body = self._store.get(entry.path, at_most=entry.size_bytes)
+        except (ObjectNotFoundError, ObjectTooLargeError):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(body)
@@ -110,6 +110,20 @@ def ingest(
     return reports
 
 
+class FetchedFiles(LocalFiles):
+    """A delivery fetched to a folder; what was left in object storage is asked for there."""
+
+    def __init__(self, folder: Path, rest: ObjectFiles) -> None:
+        """Keep the folder, and where all of it came from."""
+        super().__init__(folder)
+        self._rest = rest
+
+    def size(self, path: str) -> int | None:
+        """Return the size in bytes, or None; see `coda.plates.files.BatchFiles`."""
+        fetched = super().size(path)
+        return fetched if fetched is not None else self._rest.size(path)
+
+
 @contextmanager
 def _at_hand(files: BatchFiles, manifest: BatchManifest, out: Path) -> Iterator[BatchFiles]:
     """Fetch a small delivery once, many files at a time; a large one is streamed file by file.
@@ -125,8 +139,8 @@ def _at_hand(files: BatchFiles, manifest: BatchManifest, out: Path) -> Iterator[
         out.mkdir(parents=True, exist_ok=True)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=INCOMING, dir=out)))
         with ThreadPoolExecutor(FETCHERS) as pool:
-            list(pool.map(lambda file: files.fetch(file.path, folder / file.path), entries))
-        yield LocalFiles(folder)
+            list(pool.map(lambda file: files.fetch(file, folder / file.path), entries))
+        yield FetchedFiles(folder, files)
 
 
 def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, BatchFiles, bytes, BatchManifest]]:
@@ -137,6 +151,11 @@ def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, 
     for uri in uris:
         files, name = files_of(uri, settings)
         try:
+            size = files.size(name)
+            if size is not None and size > MAX_MANIFEST_BYTES:
+                found, expected = f"{size} bytes", f"at most {MAX_MANIFEST_BYTES}"
+                problems.append(Problem(uri, found, expected, "Deliver the plates as several batches."))
+                continue
             text = files.read(name)
             manifest = BatchManifest.parse(text, uri)
         except FileNotFoundError:

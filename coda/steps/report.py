@@ -9,7 +9,7 @@ from pathlib import Path
 from coda.config import Params
 from coda.contracts import StepRecord
 from coda.monitoring.facts import samples
-from coda.monitoring.history import BatchSummary, read_history, report_prefix
+from coda.monitoring.history import BatchSummary, gate_key, read_history, report_prefix
 from coda.monitoring.push import push
 from coda.monitoring.report import Page, ReportInputs, gather, write_page
 from coda.settings import Settings
@@ -68,6 +68,10 @@ def report(
     for summary in page.summaries:
         prefix = report_prefix(summary.source, summary.batch, summary.manifest_digest)
         store.put(f"{prefix}report.html", out.read_bytes(), content_type="text/html; charset=utf-8")
+        if inputs.gate is not None and inputs.gate.manifest_digest == summary.manifest_digest:
+            # by the batch's name, so that whoever predicts it later finds a refusal
+            key = gate_key(summary.source, summary.batch, summary.manifest_digest)
+            store.put(key, inputs.gate.to_json().encode(), content_type="application/json")
         store.put(summary.key, summary.to_json().encode(), content_type="application/json")
     for source in _sources(inputs):
         _push(page, source, history[source], steps, settings)

@@ -7,9 +7,11 @@ twice changes nothing.
 
 import hashlib
 import json
+import re
 import shutil
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,9 +110,13 @@ def list_batches(source: str, *, settings: Settings, revision: str | None = None
 
     Returns:
         For each batch its newest version at that commit.
+
+    Raises:
+        ConfigError: The revision is no commit of the registry.
+        TransientError: Git does not answer.
     """
     with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
-        at = revision or "HEAD"
+        at = _commit(clone, revision) if revision else "HEAD"
         log = git(clone.folder, "log", "--reverse", "--format=%x00%H", "--name-only", at, "--", f"data/{source}/")
         newest: dict[str, str] = {}
         for entry in log.split("\0")[1:]:
@@ -124,6 +130,28 @@ def list_batches(source: str, *, settings: Settings, revision: str | None = None
             if pointer is not None:  # none: somebody removed the batch
                 found.append(_named(path, commit, digest_in(pointer, path)))
         return found
+
+
+def find_batch(source: str, batch: str, *, settings: Settings, revision: str | None = None) -> DataRevision:
+    """Return the newest version of a batch, or its version at a commit.
+
+    Args:
+        source: The source.
+        batch: The batch.
+        settings: Where the registry is.
+        revision: Commit to look at, in hexadecimal, possibly shortened; the newest when not given.
+
+    Raises:
+        ConfigError: The registry does not hold the batch, or the revision is no commit of it.
+        TransientError: Git does not answer.
+    """
+    for item in list_batches(source, settings=settings, revision=revision):
+        if item.batch == batch:
+            return item
+    at = f" at {revision}" if revision else ""
+    remedy = f"See `coda data list {source}`; only accepted batches are versioned."
+    problem = Problem(f"batch {source}/{batch}{at}", "nothing", "a batch of the data registry", remedy)
+    raise ConfigError("There is no such batch.", [problem])
 
 
 def fetch_batches(revisions: Sequence[DataRevision], out: Path, *, settings: Settings) -> list[Path]:
@@ -164,6 +192,18 @@ def fetch_batches(revisions: Sequence[DataRevision], out: Path, *, settings: Set
 def fetch_batch(revision: DataRevision, out: Path, *, settings: Settings) -> Path:
     """Fetch one batch; see `fetch_batches`."""
     return fetch_batches([revision], out, settings=settings)[0]
+
+
+def _commit(clone: Clone, revision: str) -> str:
+    """Return the full name of a commit. Only hexadecimal goes to git: another word could be an option of its own."""
+    found = ""
+    if re.fullmatch(r"[0-9a-f]{4,40}", revision):
+        with suppress(CodaError):
+            found = git(clone.folder, "rev-parse", "--quiet", "--verify", f"{revision}^{{commit}}").strip()
+    if not found:
+        problem = Problem("revision", repr(revision), "a commit of the data registry", "See `coda data list SOURCE`.")
+        raise ConfigError("The data registry has no such revision.", [problem])
+    return found
 
 
 def _remote(settings: Settings) -> ObjectStore:

@@ -11,10 +11,15 @@ from s3transfer.exceptions import RetriesExceededError
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from coda.errors import CodaError, ConfigError, Problem, TransientError
+from coda.settings import without_secrets
 
 
 class ObjectNotFoundError(CodaError):
     """There is no object of this name (or no longer)."""
+
+
+class ObjectTooLargeError(CodaError):
+    """An object is larger than its reader expected; none of it was read."""
 
 
 MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
@@ -140,4 +145,5 @@ def _answered(error: aws.ClientError, action: str, uri: str, service: str) -> Co
 
 
 def _one_line(value: object) -> str:
-    return " ".join(str(value).split())[:300]
+    # cleaned before it is cut: half a secret would not be recognised
+    return without_secrets(" ".join(str(value).split()))[:300]

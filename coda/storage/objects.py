@@ -27,6 +27,7 @@ from coda.storage.failures import (
     LOST_RACE,
     MISSING,
     ObjectNotFoundError,
+    ObjectTooLargeError,
     code_of,
     disk_explained,
     explained,
@@ -126,15 +127,25 @@ class ObjectStore:
         """Return the key inside the bucket."""
         return f"{self.prefix}/{key}" if self.prefix else key
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, at_most: int | None = None) -> bytes:
         """Return an object's bytes.
+
+        Args:
+            key: The object.
+            at_most: Largest size that is read into memory.
 
         Raises:
             ObjectNotFoundError: There is no such object.
+            ObjectTooLargeError: It is larger than `at_most`.
         """
         for attempt in range(1, self.attempts + 1):
             with explained("read", self.url(key), self.endpoint):
-                body = self.client.get_object(Bucket=self.bucket, Key=self.path(key))["Body"]
+                answer = self.client.get_object(Bucket=self.bucket, Key=self.path(key))
+                body, size = answer["Body"], int(answer["ContentLength"])
+                if at_most is not None and size > at_most:
+                    body.close()
+                    problem = Problem(self.url(key), f"{size} bytes", f"at most {at_most}", "Find out who changed it.")
+                    raise ObjectTooLargeError(f"{self.url(key)} is larger than expected.", [problem])
                 try:
                     return bytes(body.read())
                 except BROKEN_OFF:

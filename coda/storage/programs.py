@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from coda.errors import CodaError, ConfigError, Problem, TransientError
+from coda.settings import without_secrets
 
 _AWAY = re.compile(
     r"could not connect|connect timeout|read timeout|timed out|connection (was )?(reset|refused|closed)|unreachable"
@@ -90,8 +91,7 @@ def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str], tim
 def _failure(name: str, verb: str, code: int, output: str) -> CodaError:
     lines = [line.strip() for line in output.splitlines() if line.strip() and "Having any troubles" not in line]
     telling = [line for line in lines if re.match(r"(error|fatal|remote|ssh|!)", line, re.IGNORECASE)] or lines
-    # addresses may hold a user's password
-    words = re.sub(r"(\w+://)[^/\s@]+@", r"\1", " ".join(telling[-4:]))[:500]
+    words = without_secrets(" ".join(telling[-4:]))[:500]
     if code < 0:
         # by the kernel for want of memory, say: it says nothing of the data, and the same again may well succeed
         remedy = "Nothing is lost; the step can be repeated. Give it more memory if this happens often."

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coda.contracts import MANIFEST_NAME, BatchManifest
+from coda.contracts.manifest import MAX_MANIFEST_BYTES
 from coda.errors import ContractError, Problem
 from coda.storage.objects import ObjectStore
-
-MAX_MANIFEST_BYTES = 64 * 1024 * 1024
-"""A manifest above this size is refused unread: 64 MiB are about 300,000 files."""
 
 SHOWN = 5
 """Files named in a reason; the rest are counted."""

@@ -2,22 +2,36 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
 import pytest
 from servers import moto_server
+from typer.testing import CliRunner
 
 from coda.adaptation.base import Base, FrozenHead, Incumbent
+from coda.cli.predict import app as predict_app
 from coda.config import Params, load_params
+from coda.contracts.release import DataRevision, ReleaseRecord
 from coda.networks.alignment import fit_statistics
-from coda.networks.extractor import Extractor
-from coda.networks.head import new_head
-from coda.networks.state import new_state
+from coda.networks.extractor import Extractor, save_extractor
+from coda.networks.head import SOURCE_STATISTICS, new_head, save_head
+from coda.networks.state import new_state, save_state
+from coda.plates.dataset import load_fields, open_batches
 from coda.plates.fieldset import FieldSet
+from coda.registry import DEFAULT_SCOPE, Provenance, ReleaseLog, register_extractor, register_head
+from coda.simulation.delivery import simulate_batch
+from coda.simulation.design import Design, plan_experiment
+from coda.steps.ingest import ingest
 from coda.training.tokens import extract_tokens
 
 __all__ = ["moto_server"]
+
+DESIGN = Design(
+    mechanisms=2, compounds_per_mechanism=2, plate_wells=24, negcon_wells=4, poscon_wells=0, sites_per_well=1,
+    field_px=64,
+)  # fmt: skip
 
 TINY = (
     "extractor.overrides={img_size: 16, patch_size: 8, embed_dim: 16, depth: 1, num_heads: 2}",
@@ -117,3 +131,72 @@ def make_incumbent(tiny, make_base) -> Callable[..., Incumbent]:
         return Incumbent(**{**shared, **changes})
 
     return build
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("steps")
+
+
+@pytest.fixture(scope="session")
+def settings(moto_server, folder):
+    return moto_server.settings(folder)
+
+
+@pytest.fixture(scope="session")
+def params(tiny, root):
+    return tiny("ingest.workers=1", f"gate.policy={root / 'tests' / 'flow' / 'smoke_gate.yaml'}")
+
+
+@pytest.fixture(scope="session")
+def datasets(folder, params, settings):
+    """A first batch and a second one, each in its own dataset folder."""
+    experiment = plan_experiment(3, DESIGN)
+    for batch in ("b1", "b2"):
+        simulate_batch(experiment, "lab_b", batch, [f"{batch}_p1", f"{batch}_p2"], folder / "raw", workers=1)
+        manifest = folder / "raw" / "lab_b" / batch / "manifest.json"
+        ingest([str(manifest)], folder / batch, params=params, settings=settings)
+    return {batch: folder / batch for batch in ("b1", "b2")}
+
+
+@pytest.fixture(scope="session")
+def released(folder, params, settings, datasets, make_base):
+    """A source release of random networks, registered and promoted to the default."""
+    base = make_base()
+    fields = load_fields(open_batches(datasets["b1"]), base.extractor.channels, params.crops.centre)
+    extra = {SOURCE_STATISTICS: fit_statistics(extract_tokens(base.extractor, fields, params)).to_bytes()}
+    save_extractor(folder / "net" / "extractor", base.extractor)
+    save_state(folder / "net" / "state", base.state)
+    revision = DataRevision(source="lab_a", batch="b1", path="lab_a/b1", revision="0" * 40, digest="0.dir")
+    origin = Provenance(run_id="train-1", source="lab_a", params_digest="0" * 64, data=(revision,))
+    extractor = register_extractor(folder / "net" / "extractor", folder / "net" / "state", origin, settings=settings)
+    heads = []
+    for name, frozen in base.heads.items():
+        save_head(folder / "net" / name, frozen.head, extra)
+        heads.append(register_head(folder / "net" / name, extractor, origin, settings=settings))
+    record = ReleaseRecord(
+        release_id="train-1", source="lab_a", created_at=datetime.now(UTC), method="source", extractor=extractor,
+        head=heads[0], alignment="none", heads=tuple(heads), run_id="train-1", params_digest="0" * 64,
+        gate_sentence="", approver="gate",
+    )  # fmt: skip
+    ReleaseLog(settings).append(record, DEFAULT_SCOPE, action="promote", by="test", reason="first", after=0)
+    return record
+
+
+@pytest.fixture
+def command(root, tiny_changes, monkeypatch):
+    """`coda predict` as a person types it: (settings, arguments) -> what it prints; errors come through as they are."""
+
+    def call(settings, *arguments):
+        for name, value in settings.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("COLUMNS", "200")
+        changes = [word for change in tiny_changes for word in ("--set", change)]
+        files = ["--params", str(root / "params.yaml"), "--overlay", str(root / "params" / "demo.yaml")]
+        result = CliRunner().invoke(predict_app, [*map(str, arguments), *files, *changes])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return call

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, mark_uncertain
+from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, mark_uncertain, withhold
 from coda.adaptation.drift import drift_of
 from coda.contracts.quality import QualityReport, QuarantinedField
 from coda.evaluation.levels import compound_table, field_table, well_table
@@ -76,6 +76,19 @@ def test_a_compound_none_of_whose_wells_was_predicted_is_listed(make_plates):
     missing = full[full["Metadata_Compound"] == "compound_2"].iloc[0]
     assert missing["n_wells"] == 0
     assert "None of its wells" in missing["abstain_reason"]
+
+
+def test_withheld_rows_lose_their_answers_and_the_others_lose_nothing(make_plates):
+    table = mark_uncertain(predicted(make_plates(batches=2)), min_top_over_chance=1.0)
+    rows = table["Metadata_Batch"] == "b1"
+    held = withhold(table, rows, "Refused.")
+    pd.testing.assert_frame_equal(held[~rows], table[~rows])
+    assert held[rows].filter(like="p_").isna().all().all()
+    assert held.loc[rows, "top_probability"].isna().all()
+    assert (held.loc[rows, ["predicted", "abstain_reason"]] == ["", "Refused."]).all().all()
+    assert (held.dtypes == table.dtypes).all()
+    again = withhold(held, rows, "Another reason.")
+    pd.testing.assert_frame_equal(again, held)
 
 
 def test_nothing_missing_changes_nothing(make_plates):

@@ -7,11 +7,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from release_steps import PROBABILITIES, bind, datasets, decided, folder, params, released, settings
-from typer.testing import CliRunner
+from release_steps import PROBABILITIES, bind, decided
 
 from coda.adaptation.candidates import read_candidates
-from coda.cli.predict import app as predict_app
 from coda.contracts.gate import GateReport
 from coda.contracts.release import ReleaseRecord
 from coda.errors import ConfigError, ContractError, IntegrityError
@@ -28,8 +26,6 @@ from coda.registry import (
 from coda.steps.adapt import adapt
 from coda.steps.judge import judge
 from coda.steps.predict import predict
-
-__all__ = ["datasets", "folder", "params", "released", "settings"]
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and SQLAlchemy warn about their own insides
 
@@ -93,33 +89,21 @@ def test_predictions_are_those_of_the_judged_candidate_and_land_in_the_bucket(
     well = pd.read_parquet(out / "well.parquet")
     assert len(well) == 16
     text = (out / "well.csv").read_text()
-    assert text.startswith("plate,well,compound,predicted_mechanism,probability,do_not_rely_because,release\n")
+    assert text.startswith(
+        "plate,well,compound,predicted_mechanism,probability,runner_up,runner_up_probability,fields,"
+    )
     assert len(text.splitlines()) == 1 + int((well["Metadata_pert_type"] == "trt").sum())
     store = ReleaseLog(settings).store
     prefix = "predictions/lab_b/b2/r-2/"
     first = {info.key.removeprefix(prefix): info.etag for info in store.list(prefix)}
-    assert set(first) == {"field.parquet", "well.parquet", "compound.parquet", "well.csv", "predictions.json"}
+    files = {"field.parquet", "well.parquet", "compound.parquet", "well.csv", "compound.csv", "predictions.json"}
+    assert set(first) == files
     stored = pd.read_parquet(io.BytesIO(store.get(prefix + "field.parquet")))
     pd.testing.assert_frame_equal(stored, field)
     predict(datasets["b2"], tmp_path / "release.json", tmp_path / "again", params=params, settings=settings)
     assert {info.key.removeprefix(prefix): info.etag for info in store.list(prefix)} == first
     for name in first:
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
-
-
-def test_no_prediction_is_given_where_nothing_fit_serves(datasets, params, settings, released, tmp_path):
-    released.model_copy(update={"release_id": "r-3"}).write(tmp_path / "release.json")
-    decided("refuse", None).model_copy(update={"fit_to_predict": False}).write(tmp_path / "gate.json")
-    predict(
-        datasets["b2"], tmp_path / "release.json", tmp_path / "out", params=params, settings=settings,
-        gate=tmp_path / "gate.json",
-    )  # fmt: skip
-    for name in ("field", "well", "compound"):
-        table = pd.read_parquet(tmp_path / "out" / f"{name}.parquet")
-        assert len(table)
-        assert table[PROBABILITIES].isna().all(axis=None)
-        assert set(table["predicted"]) == {""}
-        assert table["abstain_reason"].str.contains("not fit for this batch").all()
 
 
 def test_a_changed_model_is_refused(datasets, params, settings, released, tmp_path):
@@ -256,25 +240,6 @@ def test_an_alignment_that_serves_already_is_marked(datasets, params, later, rel
     kept = bind(tmp_path / "out", decided("keep_incumbent", "aligned"), tmp_path, params, own, "third")
     assert kept == aligned
     assert len(log.history("lab_b")) == 1
-
-
-@pytest.fixture
-def command(root, tiny_changes, monkeypatch):
-    """`coda predict` as a person types it: (settings, arguments) -> what it prints; errors come through as they are."""
-
-    def call(settings, *arguments):
-        for name, value in settings.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("COLUMNS", "200")
-        changes = [word for change in tiny_changes for word in ("--set", change)]
-        files = ["--params", str(root / "params.yaml"), "--overlay", str(root / "params" / "demo.yaml")]
-        result = CliRunner().invoke(predict_app, [*map(str, arguments), *files, *changes])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return call
 
 
 def test_the_command_predicts_with_what_serves_the_source(command, datasets, settings, later, released, tmp_path):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from release_steps import PROBABILITIES, bind, datasets, decided, folder, params, released, settings
+from release_steps import PROBABILITIES, bind, decided
 from typer.testing import CliRunner
 
 from coda.cli.registry import app as registry_app
@@ -18,8 +18,6 @@ from coda.steps.judge import judge
 from coda.steps.predict import predict
 from coda.steps.report import report
 from coda.steps.validate import validate
-
-__all__ = ["datasets", "folder", "params", "released", "settings"]
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and SQLAlchemy warn about their own insides
 

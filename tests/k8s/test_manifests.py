@@ -1,6 +1,7 @@
 """The Kubernetes manifests, rendered offline and held against the Kubernetes schemas and our own rules."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -170,7 +171,7 @@ def test_each_service_has_its_own_identity_and_no_rights_in_the_cluster(document
 def test_secrets_are_referred_to_and_never_written(documents):
     assert not [document for document in documents if document["kind"] == "Secret"]
     text = yaml.safe_dump_all(documents)
-    assert "coda-object-store" in text
+    assert {"coda-store-trigger", "coda-store-mlflow"} <= set(re.findall(r"coda-store-\w+", text))
     settings = next(document for document in documents if document["kind"] == "ConfigMap")["data"]
     assert not [key for key in settings if "SECRET" in key or "PASSWORD" in key or "ACCESS_KEY" in key]
 

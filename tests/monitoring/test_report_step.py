@@ -1,12 +1,16 @@
 import json
+import re
+from math import isnan
 
+import pandas as pd
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from report_inputs import manifest, write_batch, write_run
 from servers import moto_server
 
+from coda.adaptation.abstain import withhold
 from coda.errors import TransientError
-from coda.monitoring.history import BatchSummary
+from coda.monitoring.history import BatchSummary, gate_key
 from coda.steps.report import report
 from coda.storage.objects import ObjectStore
 
@@ -40,6 +44,7 @@ def test_page_summary_and_metrics_are_kept(settings, tmp_path, demo_params):
     assert result == out
     prefix = f"reports/lab_b/b3/{manifest().digest()}/"
     assert store.get(f"{prefix}report.html") == out.read_bytes()
+    assert store.get(gate_key("lab_b", "b3", manifest().digest())) == run.gate.read_bytes()
     summary = BatchSummary.parse(store.get(f"{prefix}summary.json"), "summary")
     assert summary.outcome == "release"
     assert summary.drift_before["frechet_to_source"] == 2.5
@@ -55,7 +60,8 @@ def test_doing_it_twice_changes_nothing(settings, tmp_path, demo_params):
     for _ in range(2):
         report(run.dataset, tmp_path / "r.html", params=demo_params, settings=settings, run_id="r", **run.arguments())
     store = ObjectStore(settings.platform, settings.s3_endpoint)
-    assert len(list(store.list("reports/"))) == 2
+    names = {item.key.rpartition("/")[2] for item in store.list("reports/")}
+    assert names == {"report.html", "summary.json", "gate.json"}
     assert scraped(settings, "lab_b")["coda_gate_not_released_in_a_row",] == 1, "the batch must not meet itself"
 
 
@@ -104,3 +110,19 @@ def test_a_platform_that_is_away_is_worth_a_retry(settings, tmp_path, demo_param
     write_batch(tmp_path / "d", manifest(), verdict="accepted")
     with pytest.raises(TransientError):
         report(tmp_path / "d", tmp_path / "r.html", params=demo_params, settings=settings, run_id="r")
+
+
+def test_a_refused_batch_has_no_answers_and_no_numbers_about_them(settings, tmp_path, demo_params):
+    run = write_run(tmp_path, outcome="refuse")
+    for name in ("field", "well", "compound"):
+        table = pd.read_parquet(run.predictions / f"{name}.parquet")
+        table = table.assign(abstain_reason="")
+        withhold(table, table["predicted"] != "", "The gate refused: so.").to_parquet(
+            run.predictions / f"{name}.parquet"
+        )
+    out = tmp_path / "r.html"
+    report(run.dataset, out, params=demo_params, settings=settings, run_id="r", **run.arguments())
+    assert not re.search(r"\bnan\b", out.read_text(), re.IGNORECASE)
+    found = scraped(settings, "lab_b")
+    assert not [name for name, *_ in found if name.startswith("coda_prediction")]
+    assert not [name for name, value in found.items() if isnan(value)]

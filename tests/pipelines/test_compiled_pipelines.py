@@ -12,9 +12,15 @@ from coda.errors import ConfigError
 from coda.runners.spec import compiled_path, for_one_machine, read_documents, with_image
 from coda.settings import VARIABLES
 from pipelines.compile import PIPELINES, compile_pipelines
-from pipelines.resources import KEYS, OPTIONAL, REQUIRED
+from pipelines.resources import KEYS, OPTIONAL, REGISTRY_KEYS, REQUIRED, TALK_TO_MLFLOW
 
 GPU_STEPS = {"pretrain", "train-head", "evaluate", "adapt", "predict"}
+RIGHTS = {
+    "ingest": "intake", "archive": "intake", "validate": "intake", "quality-verdict": "intake", "version": "version",
+    "pretrain": "train", "train-head": "train", "evaluate": "train", "adapt": "train", "gate": "gate",
+    "register-training": "register", "register-adaptation": "register", "release": "release", "predict": "predict",
+    "report": "report",
+}  # fmt: skip
 STEPS = {
     "training": {
         "ingest", "validate", "version", "pretrain", "train-head", "evaluate", "register-training", "release", "report",
@@ -76,7 +82,10 @@ def test_every_step_has_limits_time_addresses_credentials_and_no_root(name, docu
         names = {item["envVar"] for part in cluster["configMapAsEnv"] for item in part["keyToEnv"]}
         assert names == {*REQUIRED, *OPTIONAL}
         assert {part["configMapName"] for part in cluster["configMapAsEnv"]} == {"coda-services"}
-        assert {item["envVar"] for part in cluster["secretAsEnv"] for item in part["keyToEnv"]} == set(KEYS)
+        secrets = {part["secretName"]: {item["envVar"] for item in part["keyToEnv"]} for part in cluster["secretAsEnv"]}
+        rights = RIGHTS[key.removeprefix("exec-").removesuffix("-2")]
+        talks = {"coda-mlflow-client": set(REGISTRY_KEYS)} if rights in TALK_TO_MLFLOW else {}
+        assert secrets == {f"coda-store-{rights}": set(KEYS), **talks}
         gpu = key.removeprefix("exec-") in GPU_STEPS
         assert ("accelerator" in resources) == gpu == ("tolerations" in cluster)
         assert ("/dev/shm" in yaml.safe_dump(cluster.get("emptyDirMounts", []))) == gpu
@@ -130,9 +139,9 @@ def test_unknown_pipeline_is_refused_with_the_known_ones(wrong):
 
 
 # Invalid siblings: mistakes that the compiler, not a cluster at night, has to find.
-INGESTED = "read = needs(ingest(run_id=run_id, params=params, manifest_uris=manifest_uris), PLATES)"
+INGESTED = 'read = needs(ingest(run_id=run_id, params=params, manifest_uris=manifest_uris), PLATES, "intake")'
 ARTIFACT_AS_TEXT = (
-    f'{INGESTED}\n    needs(release(run_id=read.outputs["dataset"], draft=read.outputs["dataset"]), SMALL)'
+    f'{INGESTED}\n    needs(release(run_id=read.outputs["dataset"], draft=read.outputs["dataset"]), SMALL, "release")'
 )
 INVALID = {
     "an artifact where text is expected": (INGESTED, ARTIFACT_AS_TEXT),

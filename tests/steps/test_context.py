@@ -38,8 +38,9 @@ def test_a_full_disk_is_for_the_operator_whoever_says_it(settings, capsys, kind)
 
 
 def test_other_errors_of_the_operating_system_stay_defects(settings):
-    with pytest.raises(FileNotFoundError), running("adapt", "r1", settings):
+    with pytest.raises(SystemExit) as ended, running("adapt", "r1", settings):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
+    assert ended.value.code == 1
     assert read_failure("r1", settings).exit_code == 1
     assert not is_full_disk(ValueError("x"))
 

@@ -1,0 +1,90 @@
+"""One whole adaptation in which every step may do what its policy in k8s/iam says, and nothing else."""
+
+import pytest
+
+from coda.errors import ConfigError
+from coda.local.arrival import run_until_settled
+from coda.registry.releases import ReleaseLog
+from coda.storage.objects import ObjectStore, store_for
+from tests.flow.guarded import CLASSES, guarded
+
+pytestmark = pytest.mark.timeout(900)
+
+ADAPTING = {
+    "trigger", "ingest", "archive", "validate", "quality_verdict", "version", "adapt", "gate", "register_adaptation",
+    "release", "predict", "report",
+}  # fmt: skip
+
+NOT_ALWAYS_NEEDED = {
+    ("intake", "EarlierBatches"): "a source's first batch has no earlier ones",
+    ("intake", "NamesOfObjects"): "no file is missing from the delivery, and no earlier batch is fetched",
+    ("trigger", "Notifications"): "a trigger that polls reads no queue",
+    ("trigger", "UnreadableMessages"): "every message could be read",
+}
+
+
+@pytest.fixture(scope="module")
+def keeper(loop, root):
+    with guarded(loop.settings.s3_endpoint, root / "k8s" / "iam") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def settings(loop, keeper):
+    """The loop's services behind the gatekeeper, with checkpoints in the bucket as on a cluster."""
+    queue = loop.settings.queue_url.rpartition("/")[2]
+    return loop.settings.model_copy(
+        update={
+            "s3_endpoint": keeper.address,
+            "queue_url": f"{keeper.address}/123456789012/{queue}",
+            "checkpoints": f"{loop.settings.platform}/checkpoints",
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def adapted(loop, settings, keeper, root, tmp_path_factory):
+    loop.deliver("lab_c", "guarded")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.environment.items():
+            patch.setenv(name, value)
+        patch.setenv("AWS_ACCESS_KEY_ID", "trigger")
+        patch.setenv("CODA_TEST_IDENTITIES", "1")
+        patch.setenv("PYTHONPATH", str(root / "tests" / "flow" / "identities"), prepend=":")
+        work = tmp_path_factory.mktemp("work")
+        ended = run_until_settled("lab_c/guarded", settings, loop.params, work, "lab_a", lambda line: None)
+    return {**ended, "refused": list(keeper.refused)}
+
+
+def test_the_whole_loop_needs_no_right_beyond_the_policies(adapted, keeper):
+    assert adapted["refused"] == []
+    assert adapted["outcome"] in ("released", "incumbent_kept"), adapted
+    assert {identity for identity, _ in keeper.asked} == ADAPTING
+
+
+def test_every_right_of_a_policy_is_needed(adapted, keeper):
+    exercised = {CLASSES[identity] for identity in ADAPTING}
+    granted = {(name, s["Sid"]) for name, rules in keeper.policies.items() if name in exercised for s in rules}
+    assert granted - keeper.needed <= set(NOT_ALWAYS_NEEDED)
+
+
+@pytest.mark.parametrize("identity", sorted(CLASSES))
+def test_no_identity_changes_history_or_deliveries(identity, adapted, loop, settings, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", identity)
+    platform, landing = store_for(settings.platform, settings), store_for(settings.landing, settings)
+    mine = ObjectStore(loop.settings.platform, loop.settings.s3_endpoint)
+    entry = next(item.key for item in mine.list("releases/"))
+    before = mine.get(entry)
+    with pytest.raises(ConfigError, match="right it lacks"):
+        platform.delete(entry)
+    with pytest.raises(ConfigError, match="right it lacks"):
+        platform.put(entry, b"{}")
+    with pytest.raises(ConfigError, match="right it lacks"):
+        landing.put("lab_c/guarded/manifest.json", b"{}")
+    with pytest.raises(ConfigError, match="right it lacks"):
+        landing.delete("lab_c/guarded/manifest.json")
+    if identity != "release":
+        with pytest.raises(ConfigError, match="right it lacks"):
+            platform.put_if_absent("releases/lab_c/999999.json", b"{}")
+    assert mine.get(entry) == before
+    assert ReleaseLog(loop.settings).history("lab_c")
