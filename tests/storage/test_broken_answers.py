@@ -74,7 +74,8 @@ def test_an_answer_that_breaks_off_anywhere_is_transient_or_whole(
 ) -> None:
     answer, act, expected = OPERATIONS[name]
     store = ObjectStore("s3://bucket", f"http://127.0.0.1:{cutting.port}", attempts=1, timeout_s=5)
-    for length in [*range(0, len(answer), 3), len(answer)]:
+    head = answer.index(b"\r\n\r\n") + 4
+    for length in [*range(0, head, 3), *range(head, len(answer), 40), len(answer)]:
         cutting.answer = answer[:length]
         try:
             found = act(store)
