@@ -39,7 +39,7 @@ clean: ## Forget what demo and tests made (not the environment)
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
 test: $(READY_DEV) ## The tests: no Docker, no cluster, no network beyond loopback
-	$(BIN)/python -m pytest -q -m "not services"
+	$(BIN)/python -m pytest -q -m "not services and not soak"
 
 test-services: $(READY_DEV) ## The tests against real servers from Debian packages (installs and starts what it needs)
 	PYTHON=$(BIN)/python bash tests/services/run.sh

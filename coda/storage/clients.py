@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ConnectionClosedError
 
 _CLIENTS: dict[tuple[object, ...], Any] = {}
 _LOCK = threading.Lock()
@@ -48,4 +49,22 @@ def _connect(endpoint: str | None, attempts: int, timeout_s: float) -> Any:
         response_checksum_validation="when_required",
     )
     region = session.region_name or "us-east-1"
-    return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+    client = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+    client.meta.events.register("before-parse.s3", _require_whole)
+    return client
+
+
+def _require_whole(operation_model: Any, response_dict: Any, **_: Any) -> None:
+    """Refuse an answer that broke off within its header lines: the HTTP client takes it for one without a body.
+
+    An object would be read as empty, and a prefix as one that holds nothing.
+    """
+    if operation_model.http["method"] not in {"GET", "HEAD"} or response_dict["status_code"] >= 300:
+        return
+    headers, body = response_dict["headers"], response_dict["body"]
+    length = str(headers.get("content-length", ""))
+    whole = length.isdigit() or "transfer-encoding" in headers
+    if whole and length and isinstance(body, bytes) and "content-encoding" not in headers:
+        whole = operation_model.http["method"] == "HEAD" or len(body) == int(length)
+    if not whole:
+        raise ConnectionClosedError(endpoint_url=operation_model.name)

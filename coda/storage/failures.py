@@ -7,6 +7,7 @@ from pathlib import Path
 
 from boto3.exceptions import S3UploadFailedError
 from botocore import exceptions as aws
+from botocore.parsers import ResponseParserError
 from s3transfer.exceptions import RetriesExceededError
 from urllib3.exceptions import HTTPError as Urllib3Error
 
@@ -59,6 +60,7 @@ _AWAY = (
     aws.ConnectionClosedError,
     *BROKEN_OFF,
     RetriesExceededError,
+    ResponseParserError,  # half an answer
     ConnectionError,
 )
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from coda.errors import CodaError, ConfigError, Problem, TransientError
 from coda.storage.objects import ObjectStore
@@ -155,5 +156,5 @@ class _Explained:
                 "CODA_QUEUE_URL", f"{self.url}: {code}", "a queue that may be read", "Check name and rights."
             )
             raise ConfigError("The queue cannot be read.", [problem]) from error
-        if isinstance(error, BotoCoreError):
+        if isinstance(error, (BotoCoreError, ResponseParserError)):
             raise TransientError(f"The queue {self.url} cannot be reached: {error}") from error

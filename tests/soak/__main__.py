@@ -6,6 +6,7 @@ left without an owner.
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -24,12 +25,16 @@ def main() -> int:
         int(os.environ.get("SEED") or default.seed), float(os.environ.get("DELIVER_S") or default.deliver_s),
     )  # fmt: skip
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    # work folders of all runs are some gigabytes, and the path of a socket must be short
-    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
-        outcome = soak(Path(folder), size, lambda line: print(line, flush=True))
-        OUT.write_text(json.dumps(summary_of(outcome), indent=2) + "\n", encoding="utf-8")
-        print(table_of(outcome))
-    return 0 if outcome.findings.clean else 1
+    # not below runs/: the path of a socket must be short
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    print(f"All files of this soak are below {folder} until it ends well.", flush=True)
+    outcome = soak(folder, size, lambda line: print(line, flush=True))
+    OUT.write_text(json.dumps(summary_of(outcome), indent=2) + "\n", encoding="utf-8")
+    print(table_of(outcome))
+    if not outcome.findings.clean:
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
 
 
 if __name__ == "__main__":

@@ -50,12 +50,13 @@ class Fault:
 
 
 def schedule(batches: int, kinds: Iterable[str], seed: int) -> list[Fault]:
-    """Return the faults of a soak in their order."""
+    """Return the faults of a soak in their order, those of one kind spread over it."""
     rng = random.Random(seed)
     faults = []
     for kind in kinds:
         until = QUIET if kind in OF_TRIGGER else 0.97
-        faults += [Fault(kind, rng.uniform(0.0, until)) for _ in range(max(1, round(SHARES[kind] * batches)))]
+        times = max(1, round(SHARES[kind] * batches))
+        faults += [Fault(kind, until * (number + rng.random()) / times) for number in range(times)]
     return sorted(faults, key=lambda fault: fault.due)
 
 
