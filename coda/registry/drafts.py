@@ -48,7 +48,8 @@ def find_release(release_id: str, *, settings: Settings) -> ReleaseRecord | None
             if entry.release.release_id == release_id:
                 return entry.release
     for item in log.store.list("runs/"):
-        if item.key.endswith(f"/{DRAFT}"):
+        # the times of the step of the same name lie below: runs/<run_id>/steps/release.json
+        if item.key.split("/")[2:] == [DRAFT]:
             record = ReleaseRecord.parse(log.store.get(item.key), log.store.url(item.key))
             if record.release_id == release_id:
                 return record

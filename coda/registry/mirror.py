@@ -31,24 +31,48 @@ def mirror(record: ReleaseRecord, scope: str, *, settings: Settings) -> None:
 
 def drift(*, settings: Settings) -> list[Problem]:
     """Return one problem for each alias that does not say what the release log says."""
+    remedy = "Promote what should serve with `coda registry promote`; aliases follow the log, never the other way."
+    return [
+        Problem(f"{name}@{alias}", _in_words(held), _in_words(expected), remedy)
+        for name, alias, held, expected in _differences(settings)
+    ]
+
+
+def restore(*, settings: Settings) -> None:
+    """Set every alias to what the release log says, and remove those of scopes that the log does not know."""
+    client = connect(settings)
+    for name, alias, _, expected in _differences(settings):
+        with explained(f"set the alias {alias!r} of {name}", settings):
+            if expected is None:
+                client.delete_registered_model_alias(name, alias)
+            else:
+                client.set_registered_model_alias(name, alias, str(expected))
+
+
+def _differences(settings: Settings) -> list[tuple[str, str, int | None, int | None]]:
+    """Return model, alias, version it points to and version it should point to, wherever the two differ."""
     client = connect(settings)
     log = ReleaseLog(settings)
     found: dict[str, dict[str, int]] = {}
     with explained("read the aliases", settings):
         for model in client.search_registered_models():
             found[model.name] = {alias: int(version) for alias, version in dict(model.aliases).items()}
-    problems = []
-    remedy = "Promote what should serve with `coda registry promote`; aliases follow the log, never the other way."
     expected: dict[str, dict[str, int]] = {EXTRACTOR: {}, HEAD: {}}
     for scope in log.scopes():
         record = log.current(scope)
         if record is not None:
             for ref in (record.extractor, record.head):
                 expected.setdefault(ref.name, {})[alias_of(scope)] = ref.version
+    differences = []
     for name, aliases in expected.items():
         held = {key: value for key, value in found.get(name, {}).items() if key.startswith("serving-")}
-        for alias in sorted(set(aliases) | set(held)):
-            if aliases.get(alias) != held.get(alias):
-                was, should = held.get(alias, "nothing"), aliases.get(alias, "nothing")
-                problems.append(Problem(f"{name}@{alias}", f"version {was}", f"version {should}", remedy))
-    return problems
+        differences += [
+            (name, alias, held.get(alias), aliases.get(alias))
+            for alias in sorted(set(aliases) | set(held))
+            if aliases.get(alias) != held.get(alias)
+        ]
+    return differences
+
+
+def _in_words(version: int | None) -> str:
+    return "nothing" if version is None else f"version {version}"

@@ -198,24 +198,25 @@ class Trigger:
         claimed = self.ledger.append(version, "claimed", after=state, reasons=remarks)
         if claimed is None:
             return False
-        if state.sequence == 1:
+        if state.sequence == 1 and manifest is not None:
             self.metrics.claims.labels(source=version.source).inc()
             self.metrics.lag.observe(max(0.0, (datetime.now(UTC) - manifest.created_at).total_seconds()))
         return self._submit(claimed)
 
-    def _runnable(self, state: LedgerState) -> tuple[BatchManifest, tuple[str, ...]] | None:
+    def _runnable(self, state: LedgerState) -> tuple[BatchManifest | None, tuple[str, ...]] | None:
         """Return the manifest of a landed version that can be run now, and what is remarkable about that, or None.
 
-        A version that is gone is ended.
+        A version that is gone before anything was run is ended. One whose run was started goes on without its
+        manifest: it may have released, and only the run itself knows.
         """
         version = state.version
         if time.monotonic() < self._recheck.get(state.run_id, float("-inf")):
             return None
         arrival = read_arrival(self.arrivals.landing, version.key)
+        history = self.ledger.states(version)
         if arrival is None or arrival.manifest is None or arrival.version.digest != version.digest:
-            self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
-            return None
-        waited = (datetime.now(UTC) - self.ledger.states(version)[0].at).total_seconds()
+            return self._replaced(state, history)
+        waited = (datetime.now(UTC) - history[0].at).total_seconds()
         missing = missing_files(self.arrivals.landing, version, arrival.manifest)
         if missing and waited < self.pace.patience_s:
             self._recheck[state.run_id] = time.monotonic() + self.pace.recheck_s
@@ -228,6 +229,14 @@ class Trigger:
             return arrival.manifest, ()
         told = f"{missing.count} file(s) of the manifest did not come within {_duration(self.pace.patience_s)}"
         return arrival.manifest, (f"{told}; what is there is judged as it is", *in_words(missing.problems))
+
+    def _replaced(
+        self, state: LedgerState, history: tuple[LedgerState, ...]
+    ) -> tuple[BatchManifest | None, tuple[str, ...]] | None:
+        if any(item.state == "claimed" for item in history):
+            return None, ("the manifest was removed or replaced while this version was run",)
+        self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
+        return None
 
     def _submit(self, state: LedgerState) -> bool:
         version = state.version
