@@ -9,7 +9,7 @@ SEEDS ?= 1
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: help setup demo up clean test test-services lint types fmt all-checks repro compile-pipelines schemas images k8s audit
+.PHONY: help setup demo up clean test test-services faults lint types fmt all-checks repro compile-pipelines schemas images k8s audit
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -39,10 +39,13 @@ clean: ## Forget what demo and tests made (not the environment)
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
 test: $(READY_DEV) ## The tests: no Docker, no cluster, no network beyond loopback
-	$(BIN)/python -m pytest -q -m "not services"
+	$(BIN)/python -m pytest -q -m "not services and not faults"
 
 test-services: $(READY_DEV) ## The tests against real servers from Debian packages (installs and starts what it needs)
 	PYTHON=$(BIN)/python bash tests/services/run.sh
+
+faults: $(READY_DEV) ## Inject faults into the loop at smallest size, print what became of them (CODA_FAULTS_SEED=0)
+	$(BIN)/python -m pytest -q -m faults -p no:randomly tests/faults
 
 lint: $(READY_DEV) ## Style, imports, direction of dependencies
 	$(BIN)/ruff format --check .

@@ -10,7 +10,7 @@ from coda.contracts import ReleaseRecord
 from coda.errors import Problem
 from coda.registry.mlflow_client import connect, explained
 from coda.registry.releases import ReleaseLog
-from coda.registry.versions import EXTRACTOR, HEAD
+from coda.registry.versions import EXTRACTOR, HEAD, list_versions
 from coda.settings import Settings
 
 
@@ -39,13 +39,17 @@ def drift(*, settings: Settings) -> list[Problem]:
 
 
 def restore(*, settings: Settings) -> None:
-    """Set every alias to what the release log says, and remove those of scopes that the log does not know."""
+    """Set every alias to what the release log says, and remove those of scopes that the log does not know.
+
+    An alias whose version is gone cannot be set, and stays as it is.
+    """
     client = connect(settings)
+    known = {(item.name, item.ref.version) for item in list_versions(settings)}
     for name, alias, _, expected in _differences(settings):
         with explained(f"set the alias {alias!r} of {name}", settings):
             if expected is None:
                 client.delete_registered_model_alias(name, alias)
-            else:
+            elif (name, expected) in known:
                 client.set_registered_model_alias(name, alias, str(expected))
 
 

@@ -1,4 +1,4 @@
-"""A small platform on which everything agrees: one source release, one batch that was released, all that belongs to it."""
+"""A small platform on which everything agrees: a source release, and a batch that was released with all it needs."""
 
 import shutil
 from dataclasses import dataclass

@@ -45,6 +45,7 @@ class Deaths:
     most: int = 1000
     growing: bool = True
     _left: int | None = field(default=None, init=False)
+    _process: int = field(default=0, init=False)
     _step: str = field(default="", init=False)
     _folder: Path = field(default=Path(), init=False)
     _installed: bool = field(default=False, init=False)
@@ -59,6 +60,7 @@ class Deaths:
         if number >= self.most:
             return
         self._chance = random.Random(f"{self.seed} {step}")
+        self._process = os.getpid()
         self._step, self._folder, self._left = step, folder, number if self.growing else 1
 
     def rest(self) -> None:
@@ -66,8 +68,8 @@ class Deaths:
         self._left = None
 
     def _write(self) -> None:
-        if self._left is None:
-            return
+        if self._left is None or os.getpid() != self._process:
+            return  # a child of this process has a life of its own
         if self._left > 0:
             self._left -= 1
             return

@@ -15,7 +15,6 @@ from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 Kind = Literal["500", "503", "timeout", "slow", "dropped", "answer lost", "body cut"]
-KINDS: tuple[Kind, ...] = ("500", "503", "timeout", "slow", "dropped", "answer lost", "body cut")
 
 ERROR = """<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>{code}</Code><Message>Injected.</Message><RequestId>0</RequestId></Error>"""

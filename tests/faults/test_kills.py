@@ -19,17 +19,14 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 LEFT = ("temporary_folder", "multipart_upload")
 """What a killed process may leave, for the doctor to remove."""
 
-INSIDE = {
-    "Reading the plates": 1.5, "Versioning the data": 2.5, "Adapting the extractor": 3.0,
-    "Registering the chosen model": 3.0, "Releasing": 2.0, "Predicting the batch": 2.0,
-}  # fmt: skip
+INSIDE = {"Reading the plates": 2.0, "Adapting the extractor": 4.0, "Releasing": 3.0}
 """Step of a real pipeline process -> seconds within which it is killed."""
 
 
 def test_every_write_of_every_step(platform, tally):
     source, work = platform.new_source("kill-steps"), platform.work("kill-steps")
     platform.deliver(source)
-    trigger = platform.trigger(platform.submitter(work, Deaths(platform.seed, share=0.05)))
+    trigger = platform.trigger(platform.submitter(work, Deaths(platform.seed, share=0.01)))
     platform.settle(trigger, source, patience_s=900)
     died = deaths_of(work)
     outcome = assert_whole(platform, tally, source, found=LEFT)
@@ -51,7 +48,7 @@ class Forgetful(ChainSubmitter):
 def test_lost_machines(platform, tally):
     source, work = platform.new_source("lost-machine"), platform.work("lost-machine")
     platform.deliver(source)
-    steps = ("adapt", "register_adaptation", "release", "predict", "report", "finish")
+    steps = ("register_adaptation", "release", "predict", "finish")
     submitter = Forgetful(platform.settings, work, platform.context, {}, Deaths(platform.seed, steps=steps, most=1))
     platform.settle(platform.trigger(submitter), source)
     outcome = assert_whole(platform, tally, source, found=LEFT)

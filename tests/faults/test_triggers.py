@@ -41,6 +41,13 @@ def watching(platform, *plans):
             process.kill()
 
 
+def notification(platform, source):
+    store = store_for(platform.settings.landing, platform.settings)
+    key = store.path(f"{source}/{TEMPLATE[1]}/manifest.json")
+    about = {"bucket": {"name": store.bucket}, "object": {"key": key}}
+    return json.dumps({"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": about}]})
+
+
 def running_of(platform, source):
     return [state for entry in platform.entries(source) for state in entry.states if state.state == "running"]
 
@@ -49,16 +56,7 @@ def test_fifty_copies_of_every_event_in_any_order_for_two_triggers(platform, tal
     sources = tuple(platform.new_source("copies") for _ in range(2))
     for source in sources:
         platform.deliver(source)
-    store = store_for(platform.settings.landing, platform.settings)
-    bodies = [
-        json.dumps(
-            {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {
-                "bucket": {"name": store.bucket}, "object": {"key": store.path(f"{source}/{TEMPLATE[1]}/manifest.json")},
-            }}]}
-        )
-        for source in sources
-        for _ in range(COPIES)
-    ]  # fmt: skip
+    bodies = [notification(platform, source) for source in sources for _ in range(COPIES)]
     drawn(platform, "copies").shuffle(bodies)
     url = platform.settings.queue_url
     queue = boto3.client("sqs", endpoint_url=url.rsplit("/", 2)[0])

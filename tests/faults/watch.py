@@ -1,5 +1,6 @@
 """A trigger in a process of its own, on a machine with its own clock, that may die between any two writes."""
 
+import multiprocessing
 import os
 import time
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from coda.settings import read_settings
 from coda.trigger import ledger, service
 from coda.trigger.service import Pace, Trigger
 from tests.faults.deaths import Deaths
-from tests.faults.processes import ChainSubmitter, prepared
+from tests.faults.processes import ChainSubmitter
 
 PATIENCE_S = 400.0
 
@@ -49,7 +50,8 @@ def watch(plan: Watch, environment: dict[str, str]) -> None:
     if plan.skew_s:
         _skew(plan.skew_s)
     settings = read_settings()
-    submitter = ChainSubmitter(settings, plan.work, prepared(), {})
+    # this process imported everything and holds no connection yet: what it forks starts at once
+    submitter = ChainSubmitter(settings, plan.work, multiprocessing.get_context("fork"), {})
     trigger = Trigger(
         settings, submitter, params=Params.model_validate_json(plan.params), ignore_sources=("lab_a",),
         poll=not plan.queue, queue=plan.queue, pace=plan.pace,
