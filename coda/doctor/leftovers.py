@@ -36,11 +36,11 @@ def results(records: Records) -> Iterator[Finding]:
         record = run.record if run is not None else None
         if last.state not in SERVED or record is None:
             continue
-        name, release_id = f"{last.source}/{last.batch}", record.release_id
-        if release_id is not None and f"predictions/{name}/{release_id}/{SUMMARY}" not in keys:
+        name, served = f"{last.source}/{last.batch}", record.release_id
+        if served is not None and f"predictions/{name}/{served}/{SUMMARY}" not in keys:
             found = f"no whole tables of {name}"
-            remedy = f"Predict it: coda predict DATASET --out FOLDER (docs/registry.md), release {release_id}."
-            yield Finding("predictions", Problem(f"predictions/{name}/{release_id}", found, "its tables", remedy))
+            remedy = f"Predict it: coda predict DATASET --out FOLDER (docs/registry.md), release {served}."
+            yield Finding("predictions", Problem(f"predictions/{name}/{served}", found, "its tables", remedy))
         if f"{report_prefix(last.source, last.batch, last.manifest_digest)}report.html" not in reports:
             remedy = "The report can be written again from the run's outputs: coda step report."
             yield Finding("report", Problem(f"reports/{name}", "no report of this version", "its report", remedy))
@@ -73,20 +73,25 @@ def uploads(records: Records) -> Iterator[Finding]:
 def folders(records: Records, work: Path | None) -> Iterator[Finding]:
     """Yield temporary folders of processes that were killed on this machine.
 
+    Below a run's folder its lock says whether a process uses them. In the machine's own folder for temporary files only
+    their age speaks, so what lies there is named, and a person removes it.
+
     Args:
         records: What is known of the runs.
         work: Folder of the runs of this machine, ``<work>/<run_id>/``; looked through at any depth.
     """
-    places = Path(tempfile.gettempdir()).glob(f"{WORKING}*")
-    left = [path for path in places if _old(records, path)]
-    if work is not None:
-        # below a run's folder: its own temporary folder, and the outputs of its steps
-        found = (path for name in (WORKING, INCOMING) for path in work.glob(f"*/**/{name}*"))
-        left += [path for path in found if not is_running(work, path.relative_to(work).parts[0])]
-    for path in sorted(path for path in left if path.is_dir()):
-        remedy = "`coda doctor --repair` removes it: it holds a copy or links, never the only one."
-        problem = Problem(str(path), "a temporary folder of a process that is gone", "none", remedy)
-        yield Finding("temporary_folder", problem, Repair(f"{path} is removed.", _remover(path)))
+    found = () if work is None else (path for name in (WORKING, INCOMING) for path in work.glob(f"*/**/{name}*"))
+    for path in sorted(path for path in found if path.is_dir()):
+        if work is not None and not is_running(work, path.relative_to(work).parts[0]):
+            remedy = "`coda doctor --repair` removes it: it holds a copy or links, never the only one."
+            yield Finding("temporary_folder", _left(path, remedy), Repair(f"{path} is removed.", _remover(path)))
+    for path in sorted(Path(tempfile.gettempdir()).glob(f"{WORKING}*")):
+        if path.is_dir() and _old(records, path):
+            yield Finding("temporary_folder", _left(path, "Remove it, if no process uses it any more."))
+
+
+def _left(path: Path, remedy: str) -> Problem:
+    return Problem(str(path), "a temporary folder of a process that is gone", "none", remedy)
 
 
 def _old(records: Records, path: Path) -> bool:

@@ -76,7 +76,9 @@ def template(moto_server, tmp_path_factory, empty_database, trained, adapted):
 
 
 @pytest.fixture
-def world(template, moto_server, tmp_path):
+def world(template, moto_server, tmp_path, monkeypatch):
+    # what other programs keep in the machine's folder for temporary files is none of a test's business
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     database, base, tuned, head = template
     shutil.copy(database, tmp_path / "mlflow.db")
     made = World(moto_server.settings(tmp_path), tmp_path)

@@ -98,12 +98,15 @@ FOR_PEOPLE = {
     "another end in the record": (other_end, {"ledger"}, "found 'released'; expected 'held'"),
     "no record": (lambda world: world.store.delete(world.key("run.json")), {"ledger", "release"}, "its run.json"),
     "released, then failed": (fail_after_release, {"decision", "release"}, "coda ledger retry lab_b/b1"),
-    "other digest": (change_digest, {"model", "orphan_version"}, f"found digest {'0' * 64}; expected digest"),
+    "other digest": (change_digest, {"model"}, f"found digest {'0' * 64}; expected digest"),
     "version deleted": (delete_version, {"model", "alias"}, "coda-extractor 2: found no such version"),
     "unknown predictions": (
         lambda world: world.store.put("predictions/lab_b/b1/r9/well.csv", b""), {"predictions"}, "tables of release r9",
     ),
     "no predictions": (lambda world: world.remove("predictions/"), {"predictions"}, "no whole tables of lab_b/b1"),
+    "clone in the folder for temporary files": (
+        lambda world: (world.folder / ".coda-data-x2").mkdir(), {"temporary_folder"}, "if no process uses it any more",
+    ),
     "no report": (lambda world: world.remove("reports/"), {"report"}, "found no report of this version"),
     "ledger deleted": (lambda world: world.remove("ledger/"), {"run_folder"}, "its batch in the ledger"),
     "run without end": (
