@@ -2,8 +2,9 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from coda.doctor.findings import Finding, Repair
@@ -65,7 +66,9 @@ def uploads(records: Records) -> Iterator[Finding]:
                 "`coda doctor --repair` gives it up while no run is open; a lifecycle rule of the bucket does it too.",
             )
             act = (
-                None if records.any_live else Repair(f"The upload of {upload.key} is given up.", _abort(store, upload))
+                None
+                if records.any_live
+                else Repair(f"The upload of {upload.key} is given up.", partial(_abort, store, upload))
             )
             yield Finding("multipart_upload", problem, act)
 
@@ -84,7 +87,9 @@ def folders(records: Records, work: Path | None) -> Iterator[Finding]:
     for path in sorted(path for path in found if path.is_dir()):
         if work is not None and not is_running(work, path.relative_to(work).parts[0]):
             remedy = "`coda doctor --repair` removes it: it holds a copy or links, never the only one."
-            yield Finding("temporary_folder", _left(path, remedy), Repair(f"{path} is removed.", _remover(path)))
+            yield Finding(
+                "temporary_folder", _left(path, remedy), Repair(f"{path} is removed.", partial(_remove, path))
+            )
     for path in sorted(Path(tempfile.gettempdir()).glob(f"{WORKING}*")):
         if path.is_dir() and _old(records, path):
             yield Finding("temporary_folder", _left(path, "Remove it, if no process uses it any more."))
@@ -98,18 +103,12 @@ def _old(records: Records, path: Path) -> bool:
     return records.now - datetime.fromtimestamp(path.stat().st_mtime, UTC) >= records.abandoned
 
 
-def _abort(store: ObjectStore, upload: OpenUpload) -> Callable[[], bool]:
-    def act() -> bool:
-        store.abort_upload(upload)
-        return True
-
-    return act
+def _abort(store: ObjectStore, upload: OpenUpload) -> bool:
+    store.abort_upload(upload)
+    return True
 
 
-def _remover(path: Path) -> Callable[[], bool]:
-    def act() -> bool:
-        there = path.exists()
-        shutil.rmtree(path, ignore_errors=True)
-        return there
-
-    return act
+def _remove(path: Path) -> bool:
+    there = path.exists()
+    shutil.rmtree(path, ignore_errors=True)
+    return there

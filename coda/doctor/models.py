@@ -1,6 +1,7 @@
 """Whether the releases' models are there and are the recorded ones, and whether every model belongs to something."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from coda.contracts import DataRevision, ModelRef, ReleaseRecord
 from coda.doctor.findings import Finding, Repair
@@ -32,11 +33,7 @@ def models(records: Records) -> Iterator[Finding]:
 def aliases(records: Records) -> Iterator[Finding]:
     """Yield MLflow aliases that do not say what the release log says."""
     for problem in drift(settings=records.settings):
-
-        def act() -> bool:
-            restore(settings=records.settings)
-            return True
-
+        act = partial(restore, problem.where, settings=records.settings)
         yield Finding("alias", problem, Repair(f"{problem.where} says what the release log says.", act))
 
 

@@ -10,7 +10,7 @@ from coda.contracts import ReleaseRecord
 from coda.errors import Problem
 from coda.registry.mlflow_client import connect, explained
 from coda.registry.releases import ReleaseLog
-from coda.registry.versions import EXTRACTOR, HEAD, list_versions
+from coda.registry.versions import EXTRACTOR, HEAD, find
 from coda.settings import Settings
 
 
@@ -30,7 +30,7 @@ def mirror(record: ReleaseRecord, scope: str, *, settings: Settings) -> None:
 
 
 def drift(*, settings: Settings) -> list[Problem]:
-    """Return one problem for each alias that does not say what the release log says."""
+    """Return one problem for each alias that does not say what the release log says; its place is 'model@alias'."""
     remedy = "Promote what should serve with `coda registry promote`; aliases follow the log, never the other way."
     return [
         Problem(f"{name}@{alias}", _in_words(held), _in_words(expected), remedy)
@@ -38,19 +38,29 @@ def drift(*, settings: Settings) -> list[Problem]:
     ]
 
 
-def restore(*, settings: Settings) -> None:
-    """Set every alias to what the release log says, and remove those of scopes that the log does not know.
+def restore(place: str, *, settings: Settings) -> bool:
+    """Set one alias to what the release log says, or remove it where the log does not know its scope.
 
-    An alias whose version is gone cannot be set, and stays as it is.
+    Args:
+        place: The alias as `drift` names it: 'model@alias'.
+        settings: Where MLflow and the platform bucket are.
+
+    Returns:
+        Whether it was changed: not when it says that already, or when the version it should name is gone.
     """
     client = connect(settings)
-    known = {(item.name, item.ref.version) for item in list_versions(settings)}
     for name, alias, _, expected in _differences(settings):
+        if f"{name}@{alias}" != place:
+            continue
+        if expected is not None and expected not in {item.ref.version for item in find(name, settings=settings)}:
+            return False
         with explained(f"set the alias {alias!r} of {name}", settings):
             if expected is None:
                 client.delete_registered_model_alias(name, alias)
-            elif (name, expected) in known:
+            else:
                 client.set_registered_model_alias(name, alias, str(expected))
+        return True
+    return False
 
 
 def _differences(settings: Settings) -> list[tuple[str, str, int | None, int | None]]:

@@ -9,7 +9,7 @@ import pytest
 
 from coda.trigger.submit import LocalSubmitter
 from tests.faults.deaths import Deaths, deaths_of
-from tests.faults.platform import PACE, TRAINED, drawn, forget, until
+from tests.faults.platform import PACE, drawn, forget, until
 from tests.faults.processes import ChainSubmitter
 from tests.faults.verdict import assert_whole
 from tests.faults.watch import Watch, watch
@@ -74,7 +74,8 @@ def test_trigger_between_every_two_of_its_writes(platform, tally):
 def test_real_pipeline_processes(platform, tally):
     source, work = platform.new_source("kill-kfp"), platform.work("kill-kfp")
     platform.deliver(source)
-    trigger = platform.trigger(LocalSubmitter(platform.settings, work), lease_s=5.0)
+    submitter = LocalSubmitter(platform.settings, work)
+    trigger = platform.trigger(submitter, lease_s=5.0)
     random, waiting, kills = drawn(platform, "kfp"), dict(INSIDE), 0
     read = 0
 
@@ -87,7 +88,7 @@ def test_real_pipeline_processes(platform, tally):
             new, read = text[read:], len(text)
             for words in [words for words in waiting if f"{words} ..." in new]:
                 time.sleep(random.uniform(0, waiting.pop(words)))
-                for process in list(trigger._submitter._processes.values()):
+                for process in list(submitter._processes.values()):
                     with suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
                         kills += 1
@@ -98,7 +99,3 @@ def test_real_pipeline_processes(platform, tally):
     assert kills >= len(INSIDE) - 1
     outcome = assert_whole(platform, tally, source, found=LEFT)
     tally.add("kill -9 inside steps of real pipeline processes (KFP)", kills, outcome)
-
-
-def test_the_trained_source_is_no_batch_of_the_trigger(platform):
-    assert platform.entries(TRAINED) == []

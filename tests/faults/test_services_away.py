@@ -11,6 +11,7 @@ from coda.local.services import free_port
 from coda.storage.objects import store_for
 from coda.trigger.ledger import Ledger
 from coda.trigger.service import retry
+from tests.faults.deaths import Deaths, deaths_of
 from tests.faults.processes import ChainSubmitter
 from tests.faults.verdict import assert_whole
 
@@ -77,8 +78,6 @@ class WithoutMlflow(ChainSubmitter):
 
 
 def test_mlflow_away(platform, tally):
-    from tests.faults.deaths import Deaths, deaths_of
-
     source, work = platform.new_source("no-mlflow"), platform.work("no-mlflow")
     platform.deliver(source)
     # a death at the beginning of each step that needs MLflow has it start in a run that finds nobody there

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from coda.doctor import examine, repair
 from coda.storage.objects import store_for
-from tests.faults.platform import TRAINED, Platform
+from tests.faults.platform import Platform
 from tests.faults.tally import Tally
 
 
@@ -88,6 +88,3 @@ def _doctor(platform: Platform, may_find: tuple[str, ...]) -> str:
     kinds = Counter(item.check for item in first.findings)
     told = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(kinds.items()))
     return f"doctor repairs {told} ({len(done)} repairs), then finds nothing"
-
-
-__all__ = ["TRAINED", "assert_whole", "orphan_versions"]
