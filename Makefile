@@ -9,7 +9,7 @@ SEEDS ?= 1
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: help setup demo up clean test test-services soak lint types fmt all-checks repro compile-pipelines schemas images k8s audit secrets
+.PHONY: help setup demo up clean test test-services soak faults lint types fmt all-checks repro compile-pipelines schemas images k8s audit secrets
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -39,13 +39,16 @@ clean: ## Forget what demo and tests made (not the environment)
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
 test: $(READY_DEV) ## The tests: no Docker, no cluster, no network beyond loopback
-	$(BIN)/python -m pytest -q -m "not services and not soak"
+	$(BIN)/python -m pytest -q -m "not services and not soak and not faults"
 
 test-services: $(READY_DEV) ## The tests against real servers from Debian packages (installs and starts what it needs)
 	PYTHON=$(BIN)/python bash tests/services/run.sh
 
 soak: $(READY_DEV) ## 200 small batches from 5 sources with faults: nothing lost, memory flat (BATCHES= SOURCES= SEED=)
 	BATCHES="$(BATCHES)" SOURCES="$(SOURCES)" SEED="$(SEED)" DELIVER_S="$(DELIVER_S)" $(BIN)/python -m tests.soak
+
+faults: $(READY_DEV) ## Inject faults into the loop at smallest size, print what became of them (CODA_FAULTS_SEED=0)
+	$(BIN)/python -m pytest -q -m faults -p no:randomly tests/faults
 
 lint: $(READY_DEV) ## Style, imports, direction of dependencies
 	$(BIN)/ruff format --check .

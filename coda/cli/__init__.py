@@ -18,6 +18,7 @@ COMMANDS = {
     "pipeline": "Run or compile the training and adaptation pipelines",
     "trigger": "Watch the landing bucket and start a run for each new batch",
     "ledger": "What became of every batch that landed",
+    "doctor": "What does not agree between ledger, releases, models and data",
     "registry": "Extractors, heads and releases: list, show, promote, roll back",
     "predict": "Predict a batch with the release that serves its source",
     "data": "Versions of the data: what the data registry holds",

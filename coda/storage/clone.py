@@ -15,6 +15,9 @@ from coda.errors import CodaError, ConfigError, Problem, TransientError
 from coda.storage.programs import dvc, git
 
 BRANCH = "main"
+WORKING = ".coda-data-"
+"""Beginning of the name of a clone's folder; one that is left belongs to a process that was killed."""
+
 PUSHES = 40
 """Tries to push against other writers before a run gives up and is repeated later."""
 
@@ -136,7 +139,7 @@ def cloned(url: str, remote: str, endpoint: str | None, near: Path | None = None
         ConfigError: There is no such repository.
         TransientError: It does not answer.
     """
-    root = Path(tempfile.mkdtemp(prefix=".coda-data-", dir=near))
+    root = Path(tempfile.mkdtemp(prefix=WORKING, dir=near))
     try:
         if "://" not in url and "@" not in url and not Path(url).exists():
             remedy = "Create it with `coda data init`, or correct CODA_DATA_REGISTRY."

@@ -154,6 +154,36 @@ def find_batch(source: str, batch: str, *, settings: Settings, revision: str | N
     raise ConfigError("There is no such batch.", [problem])
 
 
+def missing_revisions(revisions: Sequence[DataRevision], *, settings: Settings) -> dict[DataRevision, Problem]:
+    """Return what is wrong with each revision that the registry, or the store behind it, does not hold as named.
+
+    One clone for all; of the store only the list of a batch's files is looked up, not the files.
+
+    Args:
+        revisions: What is named elsewhere.
+        settings: Where the registry and its remote are.
+
+    Raises:
+        ConfigError: There is no such registry.
+        TransientError: Git or the object store does not answer.
+    """
+    found: dict[DataRevision, Problem] = {}
+    if not revisions:
+        return found
+    remote = _remote(settings)
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
+        for item in revisions:
+            try:
+                _named_pointer(clone, item)
+            except IntegrityError as error:
+                found[item] = error.problems[0]
+                continue
+            if not remote.exists(_object(item.digest)):
+                where, remedy = f"{item.path} ({item.revision[:12]})", "Restore the object from a backup."
+                found[item] = Problem(where, "no list of its files", remote.url(_object(item.digest)), remedy)
+    return found
+
+
 def fetch_batches(revisions: Sequence[DataRevision], out: Path, *, settings: Settings) -> list[Path]:
     """Fetch batches into a dataset folder, every byte verified.
 
@@ -252,6 +282,14 @@ def _named(path: str, commit: str, digest: str) -> DataRevision:
 
 
 def _write_pointer(clone: Clone, item: DataRevision) -> None:
+    pointer = _named_pointer(clone, item)
+    file = clone.folder / f"{item.path}.dvc"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(pointer, encoding="utf-8")
+
+
+def _named_pointer(clone: Clone, item: DataRevision) -> str:
+    """Return the .dvc file that a revision names, with the digest it names."""
     pointer = clone.pointer(item.path, item.revision)
     if pointer is None:
         remedy = "Check CODA_DATA_REGISTRY, and whether its history was rewritten."
@@ -262,9 +300,7 @@ def _write_pointer(clone: Clone, item: DataRevision) -> None:
         remedy = "Find out who changed the record or the registry."
         problem = Problem(f"{item.path} at {item.revision}", f"digest {found}", f"digest {item.digest}", remedy)
         raise IntegrityError("The data registry holds other data under this revision.", [problem])
-    file = clone.folder / f"{item.path}.dvc"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(pointer, encoding="utf-8")
+    return pointer
 
 
 def _explain_missing(item: DataRevision, settings: Settings) -> None:

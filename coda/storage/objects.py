@@ -56,6 +56,21 @@ class ObjectInfo:
     modified: datetime
 
 
+@dataclass(frozen=True)
+class OpenUpload:
+    """An upload in parts that was begun: its parts cost space, and no listing shows them.
+
+    Attributes:
+        key: Key relative to the store's prefix.
+        upload_id: The service's name for it.
+        begun: When it was begun.
+    """
+
+    key: str
+    upload_id: str
+    begun: datetime
+
+
 def split_uri(uri: str) -> tuple[str, str]:
     """Return bucket and prefix of ``s3://bucket/prefix``; the prefix has no slash at its ends.
 
@@ -267,6 +282,26 @@ class ObjectStore:
     ) -> tuple[Path, ...]:
         """Fetch all objects below a prefix; see `coda.storage.bulk.download_folder`."""
         return bulk.download_folder(self, prefix, folder, workers=workers, progress=progress)
+
+    def open_uploads(self) -> Iterator[OpenUpload]:
+        """Yield the uploads in parts below the prefix that were begun and neither finished nor given up."""
+        pages = self.client.get_paginator("list_multipart_uploads")
+        with explained("list the open uploads of", self.uri, self.endpoint):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self._within("")):
+                for item in page.get("Uploads", ()):
+                    key = item["Key"][len(self.prefix) + 1 if self.prefix else 0 :]
+                    yield OpenUpload(key, item["UploadId"], item["Initiated"])
+
+    def abort_upload(self, upload: OpenUpload) -> None:
+        """Give up an upload in parts, and free what its parts hold; one that is gone is no error."""
+        with explained("give up the upload of", self.url(upload.key), self.endpoint):
+            try:
+                self.client.abort_multipart_upload(
+                    Bucket=self.bucket, Key=self.path(upload.key), UploadId=upload.upload_id
+                )
+            except ClientError as error:
+                if code_of(error) not in {"NoSuchUpload", "404"}:
+                    raise
 
     def ensure_bucket(self) -> None:
         """Create the bucket unless it exists (embedded services and tests; real buckets are made by their owner)."""

@@ -26,7 +26,7 @@ _REFUSED = re.compile(
     r"|nosuchbucket|invalidaccesskeyid|signaturedoesnotmatch|bucket .* does not exist",
     re.IGNORECASE,
 )
-_FULL = re.compile(r"no space left|disk quota exceeded|read-only file system", re.IGNORECASE)
+_FULL = re.compile(r"no space left|disk quota exceeded|disk is full|read-only file system", re.IGNORECASE)
 
 _OF_ANOTHER_REPOSITORY = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}

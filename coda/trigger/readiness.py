@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from coda.contracts import BatchManifest
 from coda.storage.objects import ObjectStore
-from coda.trigger.batches import in_words, missing_files, read_arrival
+from coda.trigger.batches import BatchVersion, in_words, missing_files, read_arrival
 from coda.trigger.ledger import Ledger, LedgerState
 from coda.trigger.pace import Pace
 
@@ -16,11 +16,13 @@ class Ready:
     """What was found.
 
     Attributes:
-        manifest: The manifest, when the version can be run.
+        run: Whether the version can be run now.
+        manifest: Its manifest, when it is still there.
         remarks: What is remarkable about that.
-        gone: Whether the manifest was removed or replaced, so that this version never can.
+        gone: Whether the manifest was removed or replaced before anything was run, so that this version never can.
     """
 
+    run: bool = False
     manifest: BatchManifest | None = None
     remarks: tuple[str, ...] = ()
     gone: bool = False
@@ -48,7 +50,7 @@ class Readiness:
         arrival = read_arrival(self._landing, version.key)
         if arrival is None or arrival.manifest is None or arrival.version.digest != version.digest:
             self._not_before.pop(state.run_id, None)
-            return Ready(gone=True)
+            return self._without_manifest(version)
         missing = missing_files(self._landing, version, arrival.manifest)
         waited = (datetime.now(UTC) - self._ledger.arrived(version)).total_seconds()
         if missing and waited < pace.patience_s:
@@ -56,10 +58,16 @@ class Readiness:
             return Ready()
         self._not_before.pop(state.run_id, None)
         if not missing:
-            return Ready(arrival.manifest)
+            return Ready(run=True, manifest=arrival.manifest)
         told = f"{missing.count} file(s) of the manifest did not come within {_duration(pace.patience_s)}"
         remarks = (f"{told}; what is there is judged as it is", *in_words(missing.problems))
-        return Ready(arrival.manifest, remarks)
+        return Ready(run=True, manifest=arrival.manifest, remarks=remarks)
+
+    def _without_manifest(self, version: BatchVersion) -> Ready:
+        if any(item.state == "claimed" for item in self._ledger.states(version)):
+            # its run may have released, and only the run itself knows
+            return Ready(run=True, remarks=("the manifest was removed or replaced while this version was run",))
+        return Ready(gone=True)
 
 
 def _duration(seconds: float) -> str:

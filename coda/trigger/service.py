@@ -178,7 +178,7 @@ class Trigger:
         ready = self._readiness.of(state, self.pace)
         if ready.gone:
             self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
-        if ready.manifest is None:
+        if not ready.run:
             return False
         if self._training() is None:
             message = "%s waits: there is no default release to adapt from; train first."
@@ -190,7 +190,7 @@ class Trigger:
         claimed = self.ledger.append(version, "claimed", after=state, reasons=ready.remarks)
         if claimed is None:
             return False
-        if first:
+        if first and ready.manifest is not None:
             self.metrics.claims.labels(source=version.source).inc()
             self.metrics.lag.observe(max(0.0, (datetime.now(UTC) - ready.manifest.created_at).total_seconds()))
         log.info("%s is claimed.", version.run_id, extra=about(claimed))
@@ -213,6 +213,14 @@ class Trigger:
         waits = (f"waits for {(same or others)[0].run_id}",)
         self.ledger.append(claimed.version, "landed", after=claimed, reasons=waits)
         return False
+
+    def _replaced(
+        self, state: LedgerState, history: tuple[LedgerState, ...]
+    ) -> tuple[BatchManifest | None, tuple[str, ...]] | None:
+        if any(item.state == "claimed" for item in history):
+            return None, ("the manifest was removed or replaced while this version was run",)
+        self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
+        return None
 
     def _submit(self, state: LedgerState) -> bool:
         version = state.version

@@ -85,5 +85,9 @@ class Loop:
 
 def smoke_params(root: Path) -> Params:
     """The demo's parameters at the smallest size."""
-    overlays = [root / "params" / "demo.yaml", root / "tests" / "flow" / "smoke.yaml"]
-    return load_params(root / "params.yaml", overlays)
+    return load_params(root / "params.yaml", smoke_overlays(root))
+
+
+def smoke_overlays(root: Path) -> list[Path]:
+    """The files that make the parameters as small as they can be."""
+    return [root / "params" / "demo.yaml", root / "tests" / "flow" / "smoke.yaml"]

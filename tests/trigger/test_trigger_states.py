@@ -171,6 +171,18 @@ def test_replaced_manifest_of_a_waiting_batch_is_history(platform, make):
     assert sorted(item.state for item in trigger.run_once()) == ["refused", "released"]
 
 
+def test_a_run_that_was_started_ends_as_itself_though_its_manifest_was_replaced(platform, make):
+    # it may have released already: only the run knows
+    digest = deliver(platform.landing).digest()
+    cluster = Immediate(platform.store, "vanished")
+    trigger = make(cluster)
+    trigger.look()
+    trigger.advance()
+    deliver(platform.landing, note=" new")
+    assert sorted(item.state for item in trigger.run_once()) == ["released", "released"]
+    assert [request.manifest_digest for request in cluster.requests].count(digest) == 2
+
+
 def test_transient_failures_are_tried_again_within_the_limit(platform, make):
     deliver(platform.landing)
     cluster = Immediate(platform.store, "transient", "vanished", "released")
