@@ -214,14 +214,6 @@ class Trigger:
         self.ledger.append(claimed.version, "landed", after=claimed, reasons=waits)
         return False
 
-    def _replaced(
-        self, state: LedgerState, history: tuple[LedgerState, ...]
-    ) -> tuple[BatchManifest | None, tuple[str, ...]] | None:
-        if any(item.state == "claimed" for item in history):
-            return None, ("the manifest was removed or replaced while this version was run",)
-        self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
-        return None
-
     def _submit(self, state: LedgerState) -> bool:
         version = state.version
         uri = self.arrivals.landing.url(version.key)
