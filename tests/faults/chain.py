@@ -6,6 +6,7 @@ functions, their services, the lock and the folder of a run, and the record of i
 """
 
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Callable
@@ -36,6 +37,9 @@ from coda.steps.validate import validate, verdict
 from coda.steps.version import version
 from coda.trigger.batches import require_version
 from tests.faults.deaths import Deaths
+
+PEAK = "peak_kib"
+"""File of a run's folder: the most memory that its last process, or one that it started, took, in KiB."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,8 @@ def run_chain(task: Task, environment: dict[str, str]) -> None:
             with opened(task.work, task.run_id) as folder, variables({"TMPDIR": str(folder.temporary)}):
                 clear_failure(task.run_id, settings)
                 _run(Chain(task, folder, settings), task.deaths)
+            peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+            (path / PEAK).write_text(str(peak), encoding="utf-8")
         except CodaError as error:
             # the trigger reads what the step recorded; a service that was away before any step leaves only this
             sys.stderr.write(f"{error}\n")

@@ -26,7 +26,7 @@ INSIDE = {"Reading the plates": 2.0, "Adapting the extractor": 4.0, "Releasing":
 def test_every_write_of_every_step(platform, tally):
     source, work = platform.new_source("kill-steps"), platform.work("kill-steps")
     platform.deliver(source)
-    trigger = platform.trigger(platform.submitter(work, Deaths(platform.seed, share=0.01)))
+    trigger = platform.trigger(platform.submitter(work, Deaths(platform.seed, share=0.04)))
     platform.settle(trigger, source, patience_s=900)
     died = deaths_of(work)
     outcome = assert_whole(platform, tally, source, found=LEFT)

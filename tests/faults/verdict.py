@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from coda.doctor import examine, repair
 from coda.storage.objects import store_for
+from tests.faults.chain import PEAK
 from tests.faults.platform import Platform
 from tests.faults.tally import Tally
 
@@ -51,6 +52,8 @@ def assert_whole(
     tally.lost += lost
     tally.duplicated += duplicated
     tally.orphans += len(orphans)
+    peaks = [int(path.read_text(encoding="utf-8")) for path in platform.folder.glob(f"work/*/*/{PEAK}")]
+    tally.peak_kib = max([tally.peak_kib, *peaks])
     assert (once, lost, duplicated, orphans) == (accepted, 0, 0, []), platform.entries(*sources)
     told = _doctor(platform, found)
     ends = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
