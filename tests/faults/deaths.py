@@ -97,7 +97,10 @@ class Deaths:
 
         def call(*arguments: Any, **named: Any) -> Any:
             self._write()
-            return original(*arguments, **named)
+            result = original(*arguments, **named)
+            if result is False and self._left is not None:
+                self._left += 1  # a conditional write that was lost wrote nothing
+            return result
 
         setattr(owner, name, call)
 
