@@ -9,8 +9,8 @@ import pytest
 
 from coda.local.services import free_port
 from coda.storage.objects import store_for
+from coda.trigger.interventions import retry
 from coda.trigger.ledger import Ledger
-from coda.trigger.service import retry
 from tests.faults.deaths import Deaths, deaths_of
 from tests.faults.processes import ChainSubmitter
 from tests.faults.verdict import assert_whole
@@ -48,7 +48,7 @@ def test_a_full_disk(platform, tally):
                 break
             full += 1
             assert "space" in " ".join(entry.last.reasons), entry.last.reasons
-            assert retry(ledger, entry.last.version, getpass.getuser()) is not None
+            assert retry(ledger, entry.last, getpass.getuser()) is not None
         outcome = assert_whole(platform, tally, source, found=("temporary_folder",))
     assert full >= 2
     tally.add("disk full, enlarged, opened again by a person", full, outcome)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coda.trigger.interventions import retry
 from coda.trigger.ledger import Ledger, LedgerState
-from coda.trigger.service import retry
 from tests.soak.audit import Findings, audit, collect
 from tests.soak.chaos import SHARES, Chaos, Fault, schedule
 from tests.soak.deliveries import KINDS, Delivery, Producer, Sent, plan
@@ -181,7 +181,7 @@ class Soak:
         for state in states.values():
             if state.state == "failed":
                 self.say(f"opened again: {state.run_id}: {' '.join(state.reasons)[:300]}")
-                self._opened += retry(ledger, state.version, "the operator of the soak") is not None
+                self._opened += retry(ledger, state, "the operator of the soak") is not None
 
 
 class _Faults(threading.Thread):
