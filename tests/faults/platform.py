@@ -32,12 +32,6 @@ from tests.flow.loop import DESIGN, smoke_overlays
 SMALLER = DESIGN.model_copy(update={"sites_per_well": 1, "field_px": 64})
 TRAINED = "lab_a"
 TEMPLATE = ("lab_b", "t1")
-ALWAYS_ADAPTED = (
-    "adaptation.candidates=[unadapted, coda]", "gate.deciding_measure=neighbour", "gate.min_gain=-10",
-    "gate.min_lower_gain=-10", "gate.min_lower_step=-10", "gate.min_lower_incumbent=-10",
-)  # fmt: skip
-"""A gate that takes the adapted extractor each time: every accepted version registers a model and releases it."""
-
 PACE = Pace(lease_s=1.0, attempts=10_000, backoff_s=0.0, tick_s=0.1, parallel=2)
 
 
@@ -160,7 +154,10 @@ def standing(folder: Path, root: Path, seed: int) -> Iterator[Platform]:
             if "s3_endpoint" in changes:
                 for uri in (settings.landing, settings.platform):
                     store_for(uri, settings).ensure_bucket()
-            params = load_params(root / "params.yaml", smoke_overlays(root), ALWAYS_ADAPTED)
+            # the adapted extractor is taken each time: every accepted version registers a model and releases it
+            policy = root / "tests" / "flow" / "eager_gate.yaml"
+            changes = ["adaptation.candidates=[unadapted, coda]", f"gate.policy={policy}"]
+            params = load_params(root / "params.yaml", smoke_overlays(root), changes)
             platform = Platform(folder, settings, params, prepared(), seed)
             platform.train()
             yield platform
