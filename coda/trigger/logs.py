@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
+from coda.settings import without_secrets
 from coda.trigger.ledger import LedgerState
 
 CHATTY = ("botocore", "urllib3")
@@ -36,7 +37,15 @@ class JsonLines(logging.Formatter):
         line.update({name: getattr(record, name) for name in ABOUT if hasattr(record, name)})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return without_secrets(json.dumps(line, default=str))
+
+
+class Lines(logging.Formatter):
+    """A line for people, and a traceback if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without secrets: other libraries put addresses with passwords into their errors."""
+        return without_secrets(super().format(record))
 
 
 def log_to(form: LogFormat, stream: TextIO | None = None) -> None:
@@ -47,8 +56,7 @@ def log_to(form: LogFormat, stream: TextIO | None = None) -> None:
         stream: Where to; standard error when not given.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
-    handler.setFormatter(JsonLines() if form == "json" else plain)
+    handler.setFormatter(JsonLines() if form == "json" else Lines("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for library in CHATTY:
         logging.getLogger(library).setLevel(logging.ERROR)

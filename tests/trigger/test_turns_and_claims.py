@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from coda.trigger.interventions import release_claim, retry
 from coda.trigger.ledger import Ledger, LedgerState
-from coda.trigger.logs import JsonLines, about, log_to
+from coda.trigger.logs import JsonLines, Lines, about, log_to
 from coda.trigger.service import Pace, Trigger
 from coda.trigger.turns import in_turn
 
@@ -248,3 +248,13 @@ def test_words_of_a_log_line_need_not_be_json():
     record = logging.LogRecord("n", logging.INFO, "p", 1, "m", (), None)
     record.source = object()
     assert "object object" in json.loads(JsonLines().format(record))["source"]
+
+
+@pytest.mark.parametrize("form", [JsonLines, Lines])
+def test_no_secret_reaches_a_log_line(form, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", 'planted "key"')
+    words = 'planted "key" for http://ada:hunter2@store'
+    line = form().format(logging.LogRecord("n", logging.INFO, "p", 1, words, None, None))
+    assert "planted" not in line
+    assert "hunter2" not in line
+    assert "http://" in line
