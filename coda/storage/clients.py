@@ -50,8 +50,17 @@ def _connect(endpoint: str | None, attempts: int, timeout_s: float) -> Any:
     )
     region = session.region_name or "us-east-1"
     client = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+    client.meta.events.register_last("before-call.s3", _send_at_once)
     client.meta.events.register("before-parse.s3", _require_whole)
     return client
+
+
+def _send_at_once(params: dict[str, Any], **_: Any) -> None:
+    """Send bodies without asking first ('Expect: 100-continue').
+
+    Where a connection ends within the answer to that, botocore waits for an empty line for ever, at full speed.
+    """
+    params["headers"].pop("Expect", None)
 
 
 def _require_whole(operation_model: Any, response_dict: Any, **_: Any) -> None:

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,7 @@ class Cutting:
 
     def __init__(self) -> None:
         self.answer = b""
+        self.go_on = True
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve)
@@ -48,7 +50,7 @@ class Cutting:
                     request += piece
                 if not request:
                     return
-                if b"100-continue" in request:
+                if b"100-continue" in request and self.go_on:
                     connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                     connection.recv(65536)
                 connection.sendall(self.answer)
@@ -83,3 +85,24 @@ def test_an_answer_that_breaks_off_anywhere_is_transient_or_whole(
             assert length < len(answer)
         else:
             assert found == expected, answer[:length]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["put", "put_if_absent", "upload"])
+def test_a_connection_that_breaks_off_within_continue_does_not_hang(
+    moto_server: object, cutting: Cutting, name: str, tmp_path: Path
+) -> None:
+    """Found by the soak: the trigger read header lines for ever, of a connection that had ended."""
+    path = tmp_path / "file"
+    path.write_bytes(b"v" * 4096)
+    store = ObjectStore("s3://bucket", f"http://127.0.0.1:{cutting.port}", attempts=1, timeout_s=5)
+    act = {
+        "put": lambda: store.put("k", b"v"),
+        "put_if_absent": lambda: store.put_if_absent("k", b"v"),
+        "upload": lambda: store.upload(path, "k"),
+    }[name]
+    cutting.go_on = False
+    for cut in (b"", b"HTTP/1.1 100 Con", b"HTTP/1.1 100 Continue\r\n", b"HTTP/1.1 100 Continue\r\nServer: s\r\n"):
+        cutting.answer = cut
+        with pytest.raises(TransientError, match=r"cannot be reached|broke|closed"):
+            act()
