@@ -85,7 +85,7 @@ REPAIRED = {
     "finished, not written down": (forget_the_end, "unrecorded_end", "found 'running'; expected 'released'"),
     "claimed by nobody": (vanish, "expired_claim", "found 'running' by trigger-1, without a sign of life"),
     "alias moved by hand": (move_alias, "alias", "coda-extractor@serving-lab_b: found version 1; expected version 2"),
-    "alias of nothing": (add_alias, "alias", "coda-head@serving-lab_z: found version 1; expected nothing"),
+    "alias of nothing": (add_alias, "alias", "coda-head@serving-lab_z: found version 1; expected no alias"),
     "upload in parts": (begin_upload, "multipart_upload", "dvc/files/md5/ab/cd: found an upload in parts"),
     "folder of a killed process": (leave_a_clone, "temporary_folder", "found a temporary folder"),
     "claim without a state": (lambda world: world.ledger.claim(OTHER), "ledger", "found a claim without any state"),

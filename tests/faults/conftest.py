@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.platform import standing
+from tests.faults.standing import standing
 from tests.faults.tally import Tally
 
 SEED = int(os.environ.get("CODA_FAULTS_SEED", "0"))

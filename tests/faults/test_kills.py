@@ -9,8 +9,8 @@ import pytest
 
 from coda.trigger.submit import LocalSubmitter
 from tests.faults.deaths import Deaths, deaths_of
-from tests.faults.platform import PACE, drawn, forget, until
 from tests.faults.processes import ChainSubmitter
+from tests.faults.standing import PACE, drawn, forget, until
 from tests.faults.verdict import assert_whole
 from tests.faults.watch import Watch, watch
 

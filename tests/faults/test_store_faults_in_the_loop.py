@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.faults.platform import drawn
 from tests.faults.proxy import FaultProxy
+from tests.faults.standing import drawn
 from tests.faults.verdict import assert_whole
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]

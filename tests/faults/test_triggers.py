@@ -11,7 +11,7 @@ import pytest
 
 from coda.storage.objects import store_for
 from tests.faults.deaths import Deaths, deaths_of
-from tests.faults.platform import PACE, TEMPLATE, drawn, until
+from tests.faults.standing import PACE, TEMPLATE, drawn, until
 from tests.faults.verdict import assert_whole
 from tests.faults.watch import Watch, watch
 

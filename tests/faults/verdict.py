@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from coda.doctor import examine, repair
 from coda.storage.objects import store_for
 from tests.faults.chain import PEAK
-from tests.faults.platform import Platform
+from tests.faults.standing import Platform
 from tests.faults.tally import Tally
 
 

@@ -44,7 +44,7 @@ def settings(loop, keeper):
 
 @pytest.fixture(scope="module")
 def adapted(loop, settings, keeper, root, tmp_path_factory):
-    loop.deliver("lab_c", "guarded")
+    loop.deliver("lab_c", "b1", source="guarded")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.environment.items():
             patch.setenv(name, value)
@@ -52,7 +52,7 @@ def adapted(loop, settings, keeper, root, tmp_path_factory):
         patch.setenv("CODA_TEST_IDENTITIES", "1")
         patch.setenv("PYTHONPATH", str(root / "tests" / "flow" / "identities"), prepend=":")
         work = tmp_path_factory.mktemp("work")
-        ended = run_until_settled("lab_c/guarded", settings, loop.params, work, "lab_a", lambda line: None)
+        ended = run_until_settled("guarded/b1", settings, loop.params, work, "lab_a", lambda line: None)
     # as it is now: the tests below ask for what they must not get
     return {**ended, "refused": list(keeper.refused), "asked": set(keeper.asked), "needed": set(keeper.needed)}
 
@@ -81,11 +81,11 @@ def test_no_identity_changes_history_or_deliveries(identity, adapted, loop, sett
     with pytest.raises(ConfigError, match="right it lacks"):
         platform.put(entry, b"{}")
     with pytest.raises(ConfigError, match="right it lacks"):
-        landing.put("lab_c/guarded/manifest.json", b"{}")
+        landing.put("guarded/b1/manifest.json", b"{}")
     with pytest.raises(ConfigError, match="right it lacks"):
-        landing.delete("lab_c/guarded/manifest.json")
+        landing.delete("guarded/b1/manifest.json")
     if identity != "release":
         with pytest.raises(ConfigError, match="right it lacks"):
-            platform.put_if_absent("releases/lab_c/999999.json", b"{}")
+            platform.put_if_absent("releases/guarded/999999.json", b"{}")
     assert mine.get(entry) == before
-    assert ReleaseLog(loop.settings).history("lab_c")
+    assert ReleaseLog(loop.settings).history("guarded")

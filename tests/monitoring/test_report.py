@@ -216,7 +216,8 @@ def test_withheld_predictions_are_no_predictions(tmp_path, demo_params):
     run = write_run(tmp_path, outcome="refuse")
     for name in ("field", "well", "compound"):
         path = run.predictions / f"{name}.parquet"
-        withhold(pd.read_parquet(path), "Withheld.").to_parquet(path)
+        table = pd.read_parquet(path)
+        withhold(table, table["predicted"] != "", "Withheld.").to_parquet(path)
     page = write_report(run.dataset, tmp_path / "r.html", params=demo_params, run_id="r", **run.arguments())
     assert "predictions" not in Reader(page.path).identifiers
     batch, summary = page.inputs.batches[0], page.summaries[0]

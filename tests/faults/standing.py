@@ -1,6 +1,5 @@
 """One small platform for all faults: trained once, with batches of as many sources as there are faults."""
 
-import json
 import os
 import random
 import shutil
@@ -18,7 +17,6 @@ from coda.local.services import EmbeddedServices
 from coda.settings import Settings
 from coda.simulation.delivery import simulate_batch
 from coda.simulation.design import plan_experiment, write_labels
-from coda.simulation.files import describe_file
 from coda.storage.bulk import upload_folder
 from coda.storage.objects import store_for
 from coda.trigger.ledger import Entry, Ledger
@@ -27,7 +25,7 @@ from coda.trigger.submit import Submitter
 from tests.faults.chain import Task
 from tests.faults.deaths import Deaths
 from tests.faults.processes import ChainSubmitter, prepared
-from tests.flow.loop import DESIGN, smoke_overlays
+from tests.flow.loop import DESIGN, copy_as, smoke_overlays
 
 SMALLER = DESIGN.model_copy(update={"sites_per_well": 1, "field_px": 64})
 TRAINED = "lab_a"
@@ -64,21 +62,7 @@ class Platform:
         """Upload the template batch as one of another source, and return the name of the batch."""
         old, batch = TEMPLATE
         template, copy = self.folder / "plates" / old / batch, self.folder / "plates" / source / batch
-        if not copy.exists():
-            for path in template.rglob("*"):
-                target = copy / str(path.relative_to(template)).replace(old, source)
-                if path.is_file():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    text = path.suffix in (".csv", ".json")
-                    target.write_bytes(
-                        path.read_bytes().replace(old.encode(), source.encode()) if text else path.read_bytes()
-                    )
-        manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
-        if created_at is not None:
-            manifest["created_at"] = created_at
-        for plate in manifest["plates"]:
-            plate["files"] = [describe_file(copy, file["path"]).model_dump() for file in plate["files"]]
-        (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        copy_as(template, copy, old, source, **({"created_at": created_at} if created_at else {}))
         landing = store_for(self.settings.landing, self.settings)
         upload_folder(landing, copy, f"{source}/{batch}", last=("manifest.json",), workers=4)
         return f"{source}/{batch}"
