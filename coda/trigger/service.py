@@ -140,7 +140,8 @@ class Trigger:
         ]  # fmt: skip
         running, busy = {state.run_id for state in taken}, {state.source for state in taken}
         landed = [state for state in open_ if state.state == "landed"]
-        soon = False
+        # a run that was just found dead has its next try within seconds
+        soon = any(state.run_id in self._not_before for state in open_ if state.state in TAKEN)
         for state in in_turn(states, landed, lambda state: self.ledger.arrived(state.version)):
             if len(running) >= self.pace.parallel or state.source in busy:
                 # its turn comes when a run of ours ends; a run of another trigger is not waited for

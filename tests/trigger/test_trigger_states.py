@@ -304,6 +304,16 @@ def test_run_of_a_dead_trigger_is_taken_over_after_the_lease_and_not_before(plat
     assert len(cluster.started) == 1
 
 
+def test_a_look_that_finds_a_dead_run_stays_for_its_next_try(platform, make):
+    """Found by killing the demo: started again, it gave up because the run was to be tried again only in seconds."""
+    deliver(platform.landing)
+    first = make(Cluster(platform.store))
+    first.look()
+    first.advance()
+    (handled,) = make(Immediate(platform.store), pace=Pace(backoff_s=0.01, tick_s=0.0, lease_s=0.0)).run_once()
+    assert handled.state == "released"
+
+
 def test_heartbeats_keep_a_long_run_with_its_trigger(platform, make):
     deliver(platform.landing)
     cluster = Cluster(platform.store)
