@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -77,6 +77,9 @@ def running(step: str, run_id: str, settings: Settings) -> Iterator[Running]:
         store.put(f"runs/{run_id}/steps/{step}.json", json.dumps(times).encode(), content_type="application/json")
     except CodaError as error:
         _end(store, run_id, step, error)
+    except BrokenPipeError:
+        # whoever read what this step prints was killed, and the run with it; the step itself is sound
+        _end(store, run_id, step, TransientError("The process that ran this step is gone."))
     except Exception as error:
         if is_full_disk(error):
             _end(store, run_id, step, no_room(step, error))
@@ -107,7 +110,8 @@ def _end(store: ObjectStore, run_id: str, step: str, error: CodaError) -> NoRetu
     """Leave the reason where people look for it, and end the process with the error's exit code."""
     failure = Failure(step, type(error).__name__, error.exit_code, error.message, error.problems)
     _record_failure(store, run_id, failure)
-    sys.stderr.write(without_secrets(f"{failure}\n"))
+    with suppress(BrokenPipeError):
+        sys.stderr.write(without_secrets(f"{failure}\n"))
     raise SystemExit(error.exit_code) from error
 
 

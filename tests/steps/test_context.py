@@ -45,6 +45,20 @@ def test_other_errors_of_the_operating_system_stay_defects(settings):
     assert not is_full_disk(ValueError("x"))
 
 
+def test_a_step_whose_reader_was_killed_is_worth_another_try(settings, monkeypatch):
+    """Found by the soak: a run that was killed while its step printed failed for good."""
+
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("sys.stderr", Closed())
+    with pytest.raises(SystemExit) as ended, running("adapt", "r1", settings):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+    assert ended.value.code == TransientError.exit_code
+    assert read_failure("r1", settings).message == "The process that ran this step is gone."
+
+
 def test_a_store_that_goes_away_at_the_very_end_of_a_step_is_worth_another_try(settings, capsys):
     away = settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
     with pytest.raises(SystemExit) as ended, running("adapt", "r1", away) as run:
