@@ -93,7 +93,8 @@ KINDS: dict[str, Kind] = {
         lambda folder: flip_a_byte(folder, *(name for plate in (0, 1) for name in images_of(folder, plate)[::3])),
     ),
     "files that never come": Kind(
-        0.03, Fate(False, ("was not delivered", "not delivered")), late=0.5, absent=True
+        # of both plates: with one of them whole, half of the batch may be used
+        0.03, Fate(False, ("was not delivered", "not delivered")), late=0.75, absent=True
     ),
 }  # fmt: skip
 """Name -> kind; all but the first four are refused, for the reason that was planted."""
