@@ -81,11 +81,9 @@ def list_drafts(*, settings: Settings) -> Iterator[tuple[ObjectInfo, ReleaseReco
 
 def find_release(release_id: str, *, settings: Settings) -> ReleaseRecord | None:
     """Return a release by its id: from the release log, else among the drafts of runs; none when unknown."""
-    log = ReleaseLog(settings)
-    for scope in log.scopes():
-        for entry in log.history(scope):
-            if entry.release.release_id == release_id:
-                return entry.release
+    served = ReleaseLog(settings).released(release_id)
+    if served is not None:
+        return served
     return next((draft for _, draft in list_drafts(settings=settings) if draft.release_id == release_id), None)
 
 

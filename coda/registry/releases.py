@@ -63,6 +63,11 @@ class ReleaseLog:
         """Return the release that serves a source: its own, else the default's, else none."""
         return self.current(source) or self.current(DEFAULT_SCOPE)
 
+    def released(self, release_id: str) -> ReleaseRecord | None:
+        """Return a release that serves or served some scope, by its id; none when it never did."""
+        entries = (entry for scope in self.scopes() for entry in self.history(scope))
+        return next((entry.release for entry in entries if entry.release.release_id == release_id), None)
+
     def at(self, scope: str, time: datetime) -> PointerEntry | None:
         """Return the entry that was in force at a time (with time zone), or none before the first."""
         before = [entry for entry in self.history(scope) if entry.at <= time]

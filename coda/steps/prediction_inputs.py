@@ -96,11 +96,9 @@ def unfit_for(dataset: Path, release: ReleaseRecord, settings: Settings) -> Gate
 
 
 def _released(release_id: str, settings: Settings) -> ReleaseRecord:
-    log = ReleaseLog(settings)
-    for scope in log.scopes():
-        for entry in log.history(scope):
-            if entry.release.release_id == release_id:
-                return entry.release
+    served = ReleaseLog(settings).released(release_id)
+    if served is not None:
+        return served
     draft = find_release(release_id, settings=settings)
     found = "no such release" if draft is None else "a draft that waits for a person and was never released"
     remedy = "See `coda registry history`." if draft is None else f"Promote it: `coda registry promote {release_id}`."

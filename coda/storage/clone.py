@@ -15,6 +15,9 @@ from coda.errors import CodaError, ConfigError, Problem, TransientError
 from coda.storage.programs import dvc, git
 
 BRANCH = "main"
+OBJECTS = "files/md5/"
+"""Where DVC keeps objects below its remote."""
+
 WORKING = ".coda-data-"
 """Beginning of the name of a clone's folder; one that is left belongs to a process that was killed."""
 
@@ -154,6 +157,11 @@ def cloned(url: str, remote: str, endpoint: str | None, near: Path | None = None
         yield clone
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+def object_key(digest: str) -> str:
+    """Return the key, below the data remote, of what DVC stores under a digest ('<md5>', or '<md5>.dir' of a list)."""
+    return f"{OBJECTS}{digest[:2]}/{digest[2:]}"
 
 
 def digest_in(pointer: str, path: str) -> str:

@@ -11,11 +11,9 @@ from datetime import datetime
 from coda.contracts import DataRevision
 from coda.errors import IntegrityError, Problem
 from coda.settings import Settings
-from coda.storage.clone import Clone, cloned, digest_in
+from coda.storage.clone import OBJECTS, Clone, cloned, digest_in, object_key
 from coda.storage.objects import ObjectInfo, ObjectStore, store_for
 from coda.storage.programs import git
-
-OBJECTS = "files/md5/"
 
 
 def stray_objects(kept: Collection[DataRevision], *, settings: Settings, before: datetime) -> list[ObjectInfo]:
@@ -36,9 +34,9 @@ def stray_objects(kept: Collection[DataRevision], *, settings: Settings, before:
         listing = _listing(store, digest)
         if listing is None:
             remedy = "Restore the object; nothing is collected while a version that must stay is not whole."
-            problem = Problem(store.url(_key(digest)), "nothing", "the list of files of a batch", remedy)
+            problem = Problem(store.url(object_key(digest)), "nothing", "the list of files of a batch", remedy)
             raise IntegrityError("The store behind the data registry is not whole.", [problem])
-        named |= {_key(digest), *listing}
+        named |= {object_key(digest), *listing}
     return [item for item in store.list(OBJECTS) if item.modified < before and item.key not in named]
 
 
@@ -54,7 +52,7 @@ def lost_objects(deleted: Collection[str], kept: Collection[DataRevision], *, se
     named: set[str] = set()
     for digest in _digests(kept, settings):
         # a list of files that went as well says nothing of its files any more; its own key is reported
-        named |= {_key(digest), *(_listing(store, digest) or ())}
+        named |= {object_key(digest), *(_listing(store, digest) or ())}
     return sorted(key for key in named & set(deleted) if not store.exists(key))
 
 
@@ -79,9 +77,5 @@ def _named_digests(clone: Clone) -> set[str]:
 
 def _listing(store: ObjectStore, digest: str) -> set[str] | None:
     """Return the keys of all files of a version of a batch, or none where its list is gone."""
-    content = store.find(_key(digest))
-    return None if content is None else {_key(entry["md5"]) for entry in json.loads(content)}
-
-
-def _key(digest: str) -> str:
-    return f"{OBJECTS}{digest[:2]}/{digest[2:]}"
+    content = store.find(object_key(digest))
+    return None if content is None else {object_key(entry["md5"]) for entry in json.loads(content)}

@@ -18,7 +18,7 @@ from pathlib import Path
 from coda.contracts import DataRevision
 from coda.errors import CodaError, ConfigError, IntegrityError, Problem, TransientError, raise_if_any
 from coda.settings import Settings
-from coda.storage.clone import BRANCH, Clone, cloned, digest_in
+from coda.storage.clone import BRANCH, Clone, cloned, digest_in, object_key
 from coda.storage.failures import disk_explained
 from coda.storage.objects import ObjectStore
 from coda.storage.programs import dvc, git
@@ -178,9 +178,9 @@ def missing_revisions(revisions: Sequence[DataRevision], *, settings: Settings) 
             except IntegrityError as error:
                 found[item] = error.problems[0]
                 continue
-            if not remote.exists(_object(item.digest)):
+            if not remote.exists(object_key(item.digest)):
                 where, remedy = f"{item.path} ({item.revision[:12]})", "Restore the object from a backup."
-                found[item] = Problem(where, "no list of its files", remote.url(_object(item.digest)), remedy)
+                found[item] = Problem(where, "no list of its files", remote.url(object_key(item.digest)), remedy)
     return found
 
 
@@ -307,23 +307,19 @@ def _explain_missing(item: DataRevision, settings: Settings) -> None:
     """Look at every object of a batch that DVC could not fetch, and raise with the names of the bad ones."""
     remote = _remote(settings)
     remedy = "Restore the object from a backup; find out who deleted or changed it."
-    listing = remote.find(_object(item.digest))
+    listing = remote.find(object_key(item.digest))
     where = f"{item.path} ({item.revision[:12]})"
     if listing is None or hashlib.md5(listing, usedforsecurity=False).hexdigest() != item.digest.removesuffix(".dir"):
         found = "nothing" if listing is None else "other bytes"
-        problem = Problem(f"{where}: list of files", found, remote.url(_object(item.digest)), remedy)
+        problem = Problem(f"{where}: list of files", found, remote.url(object_key(item.digest)), remedy)
         raise IntegrityError("The store behind the data registry does not hold this batch.", [problem])
     problems = []
     for entry in json.loads(listing):
-        content = remote.find(_object(entry["md5"]))
+        content = remote.find(object_key(entry["md5"]))
         if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != entry["md5"]:
             found = "nothing" if content is None else "other bytes"
             problems.append(Problem(f"{where}: {entry['relpath']}", found, f"MD5 {entry['md5']}", remedy))
     raise_if_any(IntegrityError, "The store behind the data registry does not hold what was recorded.", problems)
-
-
-def _object(digest: str) -> str:
-    return f"files/md5/{digest[:2]}/{digest[2:]}"
 
 
 def _move(folder: Path, target: Path) -> Path:
