@@ -5,9 +5,8 @@ import json
 from coda.contracts import GateReport, ReleaseRecord
 from coda.contracts.base import digest_of_json
 from coda.errors import ConfigError, IntegrityError, Problem
-from coda.registry.drafts import WAITING
+from coda.registry.drafts import GATE, WAITING, read_kept
 from coda.settings import Settings
-from coda.storage.objects import store_for
 
 
 def require_approver(record: ReleaseRecord, who: str, *, settings: Settings) -> None:
@@ -28,15 +27,15 @@ def require_approver(record: ReleaseRecord, who: str, *, settings: Settings) -> 
     """
     if record.approver != WAITING:
         return
-    store = store_for(settings.platform, settings)
-    key = f"runs/{record.run_id}/gate.json"
-    raw = store.find(key)
-    found = "nothing" if raw is None else f"a report of digest {digest_of_json(json.loads(raw))}"
-    if raw is None or digest_of_json(json.loads(raw)) != record.gate_digest:
+    kept = read_kept(record.run_id, GATE, settings=settings)
+    digest = digest_of_json(kept)
+    where = f"runs/{record.run_id}/{GATE}"
+    if not kept or digest != record.gate_digest:
+        found = f"a report of digest {digest}" if kept else "nothing"
         remedy = "Run the batch again (`coda ledger retry`), and find out who changed it."
-        problem = Problem(store.url(key), found, f"the gate report of digest {record.gate_digest}", remedy)
+        problem = Problem(where, found, f"the gate report of digest {record.gate_digest}", remedy)
         raise IntegrityError("The decision that held this release is not the recorded one.", [problem])
-    report = GateReport.parse(raw, store.url(key))
+    report = GateReport.parse(json.dumps(kept), where)
     if report.approvers and who not in report.approvers:
         expected = f"one of {', '.join(report.approvers)}"
         remedy = f"Policy {report.policy_version} names them for {report.source}; one of them decides, with --by."

@@ -283,6 +283,7 @@ class Trigger:
 
     def _end(self, state: LedgerState, ending: State, reasons: tuple[str, ...]) -> None:
         self._not_before.pop(state.run_id, None)
+        self._beaten.pop(state.run_id, None)
         if ending == "failed":
             reasons = (*reasons, f"When this is put right: coda ledger retry {state.source}/{state.batch}")
         new = self.ledger.append(state.version, ending, after=state, reasons=reasons)
