@@ -15,9 +15,13 @@ def impossible_combinations(params: Params) -> list[Problem]:
         ("pretrain", params.pretrain),
         ("head.budget", params.head.budget),
         ("adaptation.budget", params.adaptation.budget),
+        ("mae.pretrain", params.mae.pretrain),
+        ("mae.adaptation", params.mae.adaptation),
+        ("supervised", params.supervised),
     ):
         _budget(name, budget, problems)
     _candidates(params, problems)
+    _masked_autoencoder(params, problems)
     return problems
 
 
@@ -63,6 +67,20 @@ def _budget(name: str, budget: Budget, problems: list[Problem]) -> None:
         problems.append(
             Problem(f"{name}.learning_rate_end", str(budget.learning_rate_end), expected, "Swap or lower it.")
         )
+
+
+def _masked_autoencoder(params: Params, problems: list[Problem]) -> None:
+    mae, patch = params.mae, params.extractor.overrides.get("patch_size", 16)
+    patches = (params.crops.global_size // patch) ** 2
+    if not 0 < round(patches * mae.mask_ratio) < patches:
+        found, expected = f"{mae.mask_ratio} of {patches} patches", "at least one patch hidden and one left"
+        remedy = "Change it, or use smaller patches or larger global crops."
+        problems.append(Problem("mae.mask_ratio", found, expected, remedy))
+    for divisor, name in ((mae.decoder_heads, "mae.decoder_heads"), (4, "the positions' four parts")):
+        if mae.decoder_width % divisor:
+            remedy = f"Use a multiple of {divisor}, or correct mae.decoder_heads."
+            expected = f"a multiple of {name} ({divisor})"
+            problems.append(Problem("mae.decoder_width", str(mae.decoder_width), expected, remedy))
 
 
 def _candidates(params: Params, problems: list[Problem]) -> None:

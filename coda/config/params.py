@@ -151,6 +151,30 @@ class Adaptation(Section):
     align_wells: Literal["all", "negcon"]
 
 
+class Mae(Section):
+    """Masked autoencoder: Dual-model-MAE on the source, ODA-MAE on a target (paper section 4.2, after He et al.)."""
+
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(description="Share of patches hidden from the encoder.")
+    decoder_width: Count = Field(description="Length of the decoder's tokens; a multiple of 4 and of decoder_heads.")
+    decoder_depth: Count
+    decoder_heads: Count
+    norm_pixels: bool = Field(description="Reconstruct each patch by its own mean and deviation.")
+    beta2: Annotated[float, Field(gt=0, lt=1)] = Field(description="AdamW's second moment.")
+    pretrain: Budget = Field(description="Dual-model-MAE, on the source.")
+    adaptation: Budget = Field(description="ODA-MAE, on the target.")
+
+
+class Ttt(Section):
+    """Test-time training: a few MAE steps on copies of one image, before it alone is predicted (paper section 4.2)."""
+
+    steps: Count = Field(description="Optimizer steps an image.")
+    copies: Count = Field(description="Copies of an image in a step, each with its own mask.")
+    learning_rate: Positive = Field(description="Constant.")
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    flips: bool = Field(description="Turn each copy at random, as crops.flips and crops.rotations say.")
+    checkpoint_every: Count = Field(description="Images between checkpoints.")
+
+
 class Gate(Section):
     """What the gate decides by (docs/gate.md): numbers only, no labels."""
 
@@ -188,6 +212,9 @@ class Params(Section):
     pretrain: Budget
     head: Head
     adaptation: Adaptation
+    mae: Mae
+    ttt: Ttt
+    supervised: Budget
     gate: Gate
     predict: Predict
     compute: Compute
