@@ -49,14 +49,15 @@ class Extractor(nn.Module):
         """Side of a square patch, in pixels."""
         return int(self.vit.patch_embed.patch_size[0])
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return all tokens after the final norm.
+    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return all tokens after the final norm, or those of some patches that the network sees nothing beside.
 
         Args:
             images: Shape (batch, channels, height, width); both sides multiples of the patch size.
+            keep: Patches of each image to look at, shape (batch, visible), for a masked autoencoder; all without it.
 
         Returns:
-            Shape (batch, 1 + patches, width), class token first.
+            Shape (batch, 1 + patches, width), class token first; with `keep`, (batch, 1 + visible, width) in its order.
         """
         vit = self.vit
         patches, (rows, columns) = self._patches(images)
@@ -66,21 +67,38 @@ class Extractor(nn.Module):
             tokens = torch.cat([tokens, patches + positions.to(patches.dtype)], dim=1)
         else:
             tokens = torch.cat([tokens, patches], dim=1) + positions.to(patches.dtype)
+        if keep is not None:
+            places = torch.cat([torch.zeros_like(keep[:, :1]), keep + 1], dim=1)
+            tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
         return vit.norm(vit.blocks(vit.norm_pre(tokens)))  # type: ignore[no-any-return]
 
     def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         # the convolution has no overlap, so it is one matrix product; as such it is several times faster on a CPU
         layer, size = self.vit.patch_embed, self.patch_size
-        batch, channels, height, width = images.shape
+        _, channels, height, width = images.shape
         if channels != len(self.channels) or height % size or width % size:
             message = (
                 f"images of shape {tuple(images.shape)} do not fit {len(self.channels)} stains and patches of {size} px"
             )
             raise ValueError(message)
-        rows, columns = height // size, width // size
-        cut = images.reshape(batch, channels, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
-        flat = cut.reshape(batch, rows * columns, channels * size * size)
-        return layer.norm(F.linear(flat, layer.proj.weight.flatten(1), layer.proj.bias)), (rows, columns)
+        flat, grid = cut_patches(images, size)
+        return layer.norm(F.linear(flat, layer.proj.weight.flatten(1), layer.proj.bias)), grid
+
+
+def cut_patches(images: Tensor, size: int) -> tuple[Tensor, tuple[int, int]]:
+    """Cut images into square patches, row by row.
+
+    Args:
+        images: Shape (batch, channels, height, width); both sides multiples of `size`.
+        size: Side of a patch, in pixels.
+
+    Returns:
+        Pixels of shape (batch, rows * columns, channels * size * size), channel by channel; and rows and columns.
+    """
+    batch, channels, height, width = images.shape
+    rows, columns = height // size, width // size
+    cut = images.reshape(batch, channels, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
+    return cut.reshape(batch, rows * columns, channels * size * size), (rows, columns)
 
 
 def build_vit(arch: str, channels: int, overrides: Mapping[str, int], *, drop_path: float) -> nn.Module:
@@ -109,8 +127,13 @@ def build_vit(arch: str, channels: int, overrides: Mapping[str, int], *, drop_pa
     return vit
 
 
-def new_extractor(params: Params, *, seed: int) -> Extractor:
+def new_extractor(params: Params, *, seed: int, drop_path: float | None = None) -> Extractor:
     """Return an extractor with the first weights that the parameters ask for, in float32 on the CPU.
+
+    Args:
+        params: The `extractor` and `crops` sections.
+        seed: Of random first weights.
+        drop_path: Stochastic depth in place of ``extractor.drop_path``, which is DINO's.
 
     Raises:
         ConfigError: The network cannot be built, or its weights cannot be had or do not fit.
@@ -122,7 +145,7 @@ def new_extractor(params: Params, *, seed: int) -> Extractor:
         "arch": wanted.arch,
         "channels": list(wanted.channels),
         "overrides": dict(wanted.overrides),
-        "drop_path": wanted.drop_path,
+        "drop_path": wanted.drop_path if drop_path is None else drop_path,
         "initial_weights": weights.origin if weights else f"random:{seed}",
         "crops": params.crops.model_dump(mode="json"),
     }

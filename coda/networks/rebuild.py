@@ -23,8 +23,8 @@ LARGEST = 65_536
 DEEPEST = 128
 """Most transformer blocks; the deepest published ViT has 64."""
 
-SIZES = ("width", "hidden_dim", "bottleneck_dim", "prototypes")
-"""Numbers of a DINO head's config."""
+SIZES = ("width", "hidden_dim", "bottleneck_dim", "prototypes", "depth", "num_heads", "patch_size", "stains")
+"""Numbers of the configs of a DINO head, a masked autoencoder's decoder and a linear head."""
 
 _PLAIN_NAME = re.compile(r"[a-z0-9_]{1,100}")
 REMEDY = "Do not use this model; fetch it from the registry again, and find out who made it."
