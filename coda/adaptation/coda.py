@@ -57,7 +57,7 @@ def adapt_extractor(
         state=state,
         seed=seed,
         pairs=params.pairs.model_copy(update={"by": rung.by}),
-        freeze_dino_head=adaptation.freeze_dino_head,
+        freeze_dino_head=adaptation.dino_head == "frozen",
         carry_centre=adaptation.carry_centre,
         checkpoints=checkpoints,
         report=report,

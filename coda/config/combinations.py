@@ -1,9 +1,12 @@
 """Combinations of parameters that cannot work together, each with its remedy."""
 
+from coda.config.options import option_problems
 from coda.config.params import Budget, Params
 from coda.errors import Problem
 
-CANDIDATES = ("unadapted", "aligned", "coral", "oda", "coda", "coda+aligned", "coda+coral")
+CANDIDATES = (
+    "unadapted", "aligned", "coral", "oda", "oda+aligned", "oda+coral", "coda", "coda+aligned", "coda+coral",
+)  # fmt: skip
 
 
 def impossible_combinations(params: Params) -> list[Problem]:
@@ -21,6 +24,7 @@ def impossible_combinations(params: Params) -> list[Problem]:
     ):
         _budget(name, budget, problems)
     _candidates(params, problems)
+    problems += option_problems(params)
     _masked_autoencoder(params, problems)
     return problems
 

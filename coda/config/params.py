@@ -138,12 +138,51 @@ class Head(Section):
     validation_batches: Count = Field(description="Last batches of the source, by name, held out from all training.")
 
 
+class Anchor(Section):
+    """What holds the student near the released extractor; a strength of 0 is off (docs/adaptation.md)."""
+
+    weights: Annotated[float, Field(ge=0)] = Field(description="Strength of half the squared distance of the weights.")
+    features: Annotated[float, Field(ge=0)] = Field(description="Strength of the distance of the tokens' moments.")
+
+
+class Diversity(Section):
+    """The frozen head's mean prediction against a class prior; a strength of 0 is off (docs/adaptation.md)."""
+
+    strength: Annotated[float, Field(ge=0)]
+    head: Literal["none", "standardise"] = Field(description="Alignment that the head was trained with.")
+    prior: Literal["uniform", "compounds"] = Field(
+        description="Expected share of each mechanism: all the same, or its share of the labelled compounds."
+    )
+
+
+class Stopping(Section):
+    """Looks at the teacher without labels while it adapts, and when to stop (docs/adaptation.md)."""
+
+    every: int = Field(ge=0, description="Iterations between looks; 0 never looks.")
+    criterion: Literal["none", "marginal_entropy", "agreement"] = Field(description="What the best look is chosen by.")
+    alignment: Literal["none", "standardise", "coral"] = Field(
+        description="What is done to the tokens; 'standardise' looks through the head trained on such tokens."
+    )
+    patience: Count = Field(description="Looks without a better one that are waited for.")
+
+
 class Adaptation(Section):
     """Step 3: the extractor continues on unlabelled plates, from the source release (paper section 3, step 3)."""
 
     budget: Budget
-    freeze_dino_head: bool
+    dino_head: Literal["trained", "prototypes_frozen", "frozen"] = Field(
+        description="What of the DINO head learns: all, all but the prototypes, or nothing."
+    )
     carry_centre: bool
+    trainable: Literal["all", "first_blocks", "last_blocks", "norms", "low_rank"] = Field(
+        description="Which weights of the student learn."
+    )
+    trainable_blocks: Count = Field(description="Blocks that learn with first_blocks and last_blocks.")
+    low_rank_rank: Count = Field(description="Rank of the change of each matrix with low_rank.")
+    low_rank_scale: Positive = Field(description="Factor of that change.")
+    anchor: Anchor
+    diversity: Diversity
+    stopping: Stopping
     min_pairable_share: Share = Field(description="Below it, ODA replaces CODA.")
     archive_batches: int = Field(ge=0, description="Earlier accepted batches of the source to pair with.")
     candidates: tuple[str, ...] = Field(min_length=1, description="Ways of serving that are tried.")

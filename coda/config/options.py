@@ -1,0 +1,41 @@
+"""Options of adaptation that cannot work together, or not with the network they are meant for."""
+
+from coda.config.params import Params
+from coda.errors import Problem
+
+
+def option_problems(params: Params) -> list[Problem]:
+    """Return every combination of adaptation's options that cannot work."""
+    problems: list[Problem] = []
+    adaptation, heads = params.adaptation, params.head.alignments
+    stopping, diversity = adaptation.stopping, adaptation.diversity
+    if stopping.criterion != "none" and not stopping.every:
+        remedy = "Set adaptation.stopping.every, for example to a tenth of the iterations."
+        found = f"0 with criterion {stopping.criterion!r}"
+        problems.append(Problem("adaptation.stopping.every", found, "at least 1 iteration between looks", remedy))
+    if stopping.criterion == "marginal_entropy" and diversity.strength > 0:
+        remedy = "Use adaptation.stopping.criterion=agreement, or adaptation.diversity.strength=0."
+        expected = "a criterion that the training does not optimise itself: diversity raises this one whatever it costs"
+        problems.append(Problem("adaptation.stopping.criterion", "marginal_entropy with diversity", expected, remedy))
+    needed = [("diversity.head", diversity.head, diversity.strength > 0)]
+    looks_through = "standardise" if stopping.alignment == "standardise" else "none"
+    needed.append(("stopping.alignment", looks_through, stopping.every > 0))
+    for name, head, used in needed:
+        if used and head not in heads:
+            remedy, expected = f"Add {head!r} to head.alignments.", f"a head trained with alignment {head!r}"
+            problems.append(Problem(f"adaptation.{name}", head, expected, remedy))
+    _trainable(params, problems)
+    return problems
+
+
+def _trainable(params: Params, problems: list[Problem]) -> None:
+    adaptation, network = params.adaptation, params.extractor.overrides
+    depth, width = network.get("depth"), network.get("embed_dim")
+    blocks = adaptation.trainable_blocks
+    if adaptation.trainable.endswith("_blocks") and depth is not None and blocks > depth:
+        expected = f"at most the extractor's {depth} blocks"
+        remedy = "Lower it, or set adaptation.trainable=all."
+        problems.append(Problem("adaptation.trainable_blocks", str(blocks), expected, remedy))
+    if adaptation.trainable == "low_rank" and width is not None and adaptation.low_rank_rank > width:
+        expected, remedy = f"at most the extractor's width ({width})", "Lower it, or set adaptation.trainable=all."
+        problems.append(Problem("adaptation.low_rank_rank", str(adaptation.low_rank_rank), expected, remedy))
