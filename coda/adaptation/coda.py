@@ -12,7 +12,7 @@ from coda.errors import ConfigError, Problem
 from coda.networks.state import AdaptationState
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
-from coda.training.engine import DinoResult, train_dino
+from coda.training.dino import DinoResult, train_dino
 from coda.training.progress import Report
 
 
@@ -57,7 +57,7 @@ def adapt_extractor(
         state=state,
         seed=seed,
         pairs=params.pairs.model_copy(update={"by": rung.by}),
-        freeze_dino_head=adaptation.dino_head == "frozen",
+        dino_head=adaptation.dino_head,
         carry_centre=adaptation.carry_centre,
         checkpoints=checkpoints,
         report=report,

@@ -17,7 +17,7 @@ from coda.evaluation.levels import field_table
 from coda.networks.alignment import TokenStatistics
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import write_parquet
-from coda.training.engine import DinoResult
+from coda.training.dino import DinoResult
 
 
 def write_answers(

@@ -236,6 +236,11 @@ class Compute(Section):
     threads: int = Field(ge=0, description="CPU threads; 0 leaves torch's choice.")
     precision: Literal["auto", "float32", "bfloat16"]
     attention: Literal["auto", "explicit", "sdpa"]
+    compile: bool = Field(description="Compile the DINO step with torch.compile: a minute at the start, for long runs.")
+    images: Literal["auto", "device", "host", "stored"] = Field(
+        description="Where images live in training: on the device, in host memory, or in their plate stores."
+    )
+    processes: int = Field(ge=0, description="Processes that pretrain together; 0 is one for each GPU, at least one.")
 
 
 class Params(Section):

@@ -1,29 +1,24 @@
 """Dataset folders: finding the batches in one, and fields of view into memory."""
 
-import hashlib
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.contracts.ingest import IngestReport
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
 from coda.contracts.quality import QualityReport
-from coda.errors import ConfigError, IntegrityError, Problem, raise_if_any
+from coda.errors import ConfigError, Problem, raise_if_any
 from coda.plates.batch import REPORT_NAME
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import INGESTED_NAME
-from coda.plates.store import read_arrays
+from coda.plates.stored import Place, StoredFields
 
 QUALITY_NAME = "quality.json"
-SHARE = 64
 
 
 @dataclass(frozen=True)
@@ -105,28 +100,33 @@ def load_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre:
         ConfigError: A batch lacks a stain.
         IntegrityError: A store is absent or damaged, or a field's pixels are not the ones that were recorded.
     """
+    stored = open_fields(batches, channels, centre)
+    images = stored.read(range(len(stored)), threads=min(8, os.cpu_count() or 1))
+    return FieldSet(images, stored.table, stored.channels)
+
+
+def open_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre: int) -> StoredFields:
+    """Return where the accepted fields of batches are stored, without reading a pixel; see `load_fields`.
+
+    Raises:
+        ConfigError: A batch lacks a stain.
+    """
     tables = [batch.accepted for batch in batches]
     _check_channels(batches, tables, channels)
     columns = ["image_id", *METADATA_COLUMNS.values()]
     filled = [table[columns] for table in tables if len(table)]
     empty = [table[columns] for table in tables[:1]]
     table = pd.concat(filled or empty, ignore_index=True) if filled or empty else pd.DataFrame(columns=columns)
-    images = np.zeros((len(table), len(channels), centre, centre), dtype=np.uint8)
-    shares: list[tuple[Path, pd.DataFrame, NDArray[np.intp]]] = []
-    start = 0
-    for batch, rows in zip(batches, tables, strict=True):
-        for store, part in rows.groupby("store", sort=False):
-            places = part.index.to_numpy()
-            for step in range(0, len(places), SHARE):
-                chosen = places[step : step + SHARE]
-                shares.append((batch.path / str(store), rows.iloc[chosen], chosen + start))
-        start += len(rows)
-    # decoding and hashing release the interpreter lock, so threads are enough
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        faults = list(pool.map(lambda share: _fill(images, channels, *share), shares))
-    problems = [problem for found in faults for problem in found]
-    raise_if_any(IntegrityError, f"{len(problems)} fields are not the ones that were ingested.", problems[:20])
-    return FieldSet(images, table, tuple(channels))
+    places = [place for batch, rows in zip(batches, tables, strict=True) for place in _places(batch, rows)]
+    return StoredFields(tuple(places), table, tuple(channels), centre)
+
+
+def _places(batch: BatchFolder, rows: pd.DataFrame) -> Iterator[Place]:
+    columns = ["store", "array", "channels", "height", "width", "sha256", "image_id"]
+    for store, array, stains, height, width, sha256, image_id in rows[columns].itertuples(index=False):
+        names = tuple(str(stains).split(","))
+        shape = (len(names), int(height), int(width))
+        yield Place(batch.path / str(store), str(array), shape, names, str(sha256), str(image_id))
 
 
 def _check_channels(batches: Sequence[BatchFolder], tables: Sequence[pd.DataFrame], channels: Sequence[str]) -> None:
@@ -142,37 +142,3 @@ def _check_channels(batches: Sequence[BatchFolder], tables: Sequence[pd.DataFram
         if not set(channels) <= set(str(stored).split(","))
     ]
     raise_if_any(ConfigError, "A batch lacks stains that are asked for.", problems)
-
-
-def _fill(
-    images: NDArray[np.uint8], channels: Sequence[str], store: Path, rows: pd.DataFrame, places: NDArray[np.intp]
-) -> list[Problem]:
-    """Read some fields of one store into their places; returns those whose digest is not the recorded one."""
-    stored = [str(value).split(",") for value in rows["channels"]]
-    shapes = [
-        (len(names), int(height), int(width))
-        for names, height, width in zip(stored, rows["height"], rows["width"], strict=True)
-    ]
-    problems = []
-    pixels = read_arrays(store, rows["array"].tolist(), shapes)
-    for place, names, digest, image_id, field in zip(
-        places, stored, rows["sha256"], rows["image_id"], pixels, strict=True
-    ):
-        if hashlib.sha256(field.data).hexdigest() != digest:
-            remedy = "Fetch this batch again from the data registry, and find out who changed the file."
-            expected = f"pixels with the SHA-256 {digest}"
-            problems.append(Problem(f"{store}, field {image_id}", "other pixels", expected, remedy))
-            continue
-        for channel, stain in enumerate(channels):
-            crop_centre(field[names.index(stain)], images[place, channel])
-    return problems
-
-
-def crop_centre(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    """Copy the middle of an image into the middle of a square target; what it does not cover stays as it is."""
-    source, place = [], []
-    for have, want in zip(image.shape, target.shape, strict=True):
-        size = min(have, want)
-        source.append(slice((have - size) // 2, (have - size) // 2 + size))
-        place.append(slice((want - size) // 2, (want - size) // 2 + size))
-    target[tuple(place)] = image[tuple(source)]

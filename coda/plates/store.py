@@ -7,6 +7,7 @@ zarr reader opens the store; `read_arrays` is the fast way in. The bytes of a st
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -170,10 +171,21 @@ def read_arrays(
     Raises:
         IntegrityError: The store is no zip, lacks an array, or a chunk does not decode to its shape.
     """
+    with damaged(path), zipfile.ZipFile(path) as store:
+        for array, shape in zip(arrays, shapes, strict=True):
+            yield read_chunk(store, array, shape)
+
+
+def read_chunk(store: zipfile.ZipFile, array: str, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return the pixels of one array of an open store; inside `damaged`, which says what its errors mean."""
+    return decode(_chunk(store, f"{array}/c/0/0/0", shape), shape)
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Turn what a damaged store makes the zip reader and the codec say into one `IntegrityError`."""
     try:
-        with zipfile.ZipFile(path) as store:
-            for array, shape in zip(arrays, shapes, strict=True):
-                yield decode(_chunk(store, f"{array}/c/0/0/0", shape), shape)
+        yield
     except (zipfile.BadZipFile, FileNotFoundError, KeyError, ValueError, EOFError, RuntimeError) as error:
         remedy = "Fetch this batch again from the data registry, and find out who changed the file."
         found, expected = " ".join(str(error).split()), "the arrays that the field index names"

@@ -14,7 +14,7 @@ from coda.plates.fieldset import FieldSet
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.progress import shown
-from coda.training.engine import DinoResult, train_dino
+from coda.training.dino import DinoResult, train_dino
 from coda.training.split import held_out
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from coda.config.params import Crops
 from coda.errors import ConfigError, Problem
+from coda.training.images import ImageSource, MemoryImages
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,20 @@ class Views:
 
 
 class Cropper:
-    """Cuts views from uint8 images that lie on the device."""
+    """Cuts views from uint8 images, wherever these lie."""
 
-    def __init__(self, images: Tensor, crops: Crops) -> None:
+    def __init__(self, images: Tensor | ImageSource, crops: Crops) -> None:
         """Keep the images and check that views fit.
 
         Args:
-            images: uint8, shape (fields, channels, height, width).
+            images: uint8, shape (fields, channels, height, width); or where such images are cut from.
             crops: Sizes and augmentation.
 
         Raises:
             ConfigError: A view is larger than the images.
         """
-        height, width = images.shape[-2:]
+        images = MemoryImages(images) if isinstance(images, Tensor) else images
+        fields, channels, height, width = images.shape
         largest = max(crops.global_size, crops.local_size)
         if largest > min(height, width):
             problem = Problem(
@@ -54,22 +56,29 @@ class Cropper:
         side = (min(crops.centre, height), min(crops.centre, width))
         self.corner = ((height - side[0]) // 2, (width - side[1]) // 2)
         self.side = side
-        self._moments: tuple[Tensor, Tensor] | None = None
+        # mean and deviation of each image, computed when it is first cut from
+        self._moments = torch.full((2, fields, channels, 1, 1), float("nan"), device=images.device)
 
-    def views(self, anchors: Tensor, partners: Tensor, source: torch.Generator) -> Views:
+    def views(self, anchors: Tensor, partners: Tensor, source: torch.Generator, part: slice | None = None) -> Views:
         """Return the augmented views of pairs.
 
         Args:
             anchors: Rows of image A, shape (batch,), on the CPU.
             partners: Rows of image B; the anchors themselves for plain DINO.
             source: Generator on the CPU for places, flips and intensities.
+            part: Pairs whose views are cut; all when not given. The numbers are drawn for all pairs in any case, so
+                that several processes cut together what one would.
         """
-        k = self.crops.locals_per_image
-        globals_ = self.random_crops(torch.cat([anchors, partners]), self.crops.global_size, source, jitter=True)
+        k, size = self.crops.locals_per_image, self.crops
+        both = torch.cat([anchors, partners])
+        globals_ = self.random_crops(both, size.global_size, source, jitter=True, keep=_keep(2, len(anchors), part))
         rows = torch.cat([anchors.repeat(k), partners.repeat(k)])
-        return Views(globals_, self.random_crops(rows, self.crops.local_size, source, jitter=False))
+        keep = _keep(2 * k, len(anchors), part)
+        return Views(globals_, self.random_crops(rows, size.local_size, source, jitter=False, keep=keep))
 
-    def random_crops(self, rows: Tensor, size: int, source: torch.Generator, *, jitter: bool) -> Tensor:
+    def random_crops(
+        self, rows: Tensor, size: int, source: torch.Generator, *, jitter: bool, keep: Tensor | None = None
+    ) -> Tensor:
         """Return one random crop of each row, flipped, optionally jittered, standardised.
 
         Args:
@@ -77,18 +86,20 @@ class Cropper:
             size: Side in pixels.
             source: Generator on the CPU.
             jitter: Whether intensities are changed (global views and head training only).
+            keep: Places in `rows` that are cut, in rising order; all when not given. Numbers are drawn for all rows.
 
         Returns:
             Float32, shape (crops, channels, size, size).
         """
-        count = len(rows)
-        places = torch.rand((2, count), generator=source)
-        tops = self.corner[0] + (places[0] * (self.side[0] - size + 1)).long()
-        lefts = self.corner[1] + (places[1] * (self.side[1] - size + 1)).long()
-        cut = self._turn(cut_crops(self.images, rows, tops, lefts, size), source)
+        chance = _draw(len(rows), self.images.shape[1], source, self.crops, jitter=jitter)
+        if keep is not None:
+            rows, chance = rows[keep], chance.at(keep)
+        tops = self.corner[0] + (chance.places[0] * (self.side[0] - size + 1)).long()
+        lefts = self.corner[1] + (chance.places[1] * (self.side[1] - size + 1)).long()
+        cut = _turned(self.images.cut(rows, tops, lefts, size), chance.turns)
         crops = cut.float().div_(255)
-        if jitter and self.crops.intensity_probability > 0:
-            self._jitter(crops, source)
+        if chance.noise is not None:
+            self._jitter(crops, chance.jittered, chance.noise)
         return self.standardised(crops, rows)
 
     def grid_crops(self, rows: Tensor) -> Tensor:
@@ -100,8 +111,11 @@ class Cropper:
         size, grid = self.crops.global_size, self.crops.eval_grid
         tops = [self.corner[0] + place for place in _grid_places(self.side[0], size, grid)]
         lefts = [self.corner[1] + place for place in _grid_places(self.side[1], size, grid)]
-        on_device = rows.to(self.images.device)
-        cut = [self.images[on_device, :, top : top + size, left : left + size] for top in tops for left in lefts]
+        cut = [
+            self.images.cut(rows, torch.full_like(rows, top), torch.full_like(rows, left), size)
+            for top in tops
+            for left in lefts
+        ]
         stacked = torch.stack(cut, dim=1)
         flat = stacked.flatten(0, 1).float().div_(255)
         return self.standardised(flat, rows.repeat_interleave(grid * grid)).view(stacked.shape)
@@ -120,35 +134,18 @@ class Cropper:
         return crops.sub_(mean).div_(sd + 1e-6)
 
     def _image_moments(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        if self._moments is None:
-            top, left = self.corner
-            inner = self.images[:, :, top : top + self.side[0], left : left + self.side[1]]
-            parts = [inner[start : start + 256] for start in range(0, len(inner), 256)]
-            moments = [torch.std_mean(part.float() / 255, dim=(-2, -1), keepdim=True) for part in parts]
-            self._moments = torch.cat([m[1] for m in moments]), torch.cat([m[0] for m in moments])
-        on_device = rows.to(self.images.device)
-        return self._moments[0][on_device], self._moments[1][on_device]
+        known = self._moments
+        on_device = rows.to(known.device)
+        missing = rows[known[0, on_device, 0, 0, 0].isnan().cpu()].unique()
+        top, left = self.corner
+        for part in missing.split(256):  # type: ignore[no-untyped-call]
+            inner = self.images.whole(part)[:, :, top : top + self.side[0], left : left + self.side[1]]
+            sd, mean = torch.std_mean(inner.float() / 255, dim=(-2, -1), keepdim=True)
+            known[:, part.to(known.device)] = torch.stack([mean, sd])
+        return known[0, on_device], known[1, on_device]
 
-    def _turn(self, crops: Tensor, source: torch.Generator) -> Tensor:
-        # transposing and two flips make all eight symmetries of the square; turns alone are four of them
-        coins = torch.rand((3, len(crops)), generator=source) < 0.5
-        transpose, vertical, horizontal = coins
-        if self.crops.rotations and not self.crops.flips:
-            horizontal = transpose ^ vertical
-        elif not self.crops.rotations:
-            transpose = torch.zeros_like(transpose)
-            if not self.crops.flips:
-                return crops
-        for chosen, turn in ((transpose, _transposed), (vertical, _upside_down), (horizontal, _mirrored)):
-            where = chosen.nonzero().flatten().to(crops.device)
-            crops[where] = turn(crops[where])
-        return crops
-
-    def _jitter(self, crops: Tensor, source: torch.Generator) -> None:
-        chosen = (torch.rand(len(crops), generator=source) < self.crops.intensity_probability).nonzero().flatten()
-        shape = (2, len(chosen), crops.shape[1], 1, 1)
-        noise = torch.randn(shape, generator=source).to(crops.device)
-        where = chosen.to(crops.device)
+    def _jitter(self, crops: Tensor, jittered: Tensor, noise: Tensor) -> None:
+        where, noise = jittered.nonzero().flatten().to(crops.device), noise.to(crops.device)
         changed = (crops[where] + noise[0] * self.crops.brightness_sd).clamp_(0, 1)
         if self.crops.gamma_sd > 0:
             # the exponent stays within one deviation of 1, as in the released code
@@ -156,28 +153,70 @@ class Cropper:
         crops[where] = changed
 
 
-def cut_crops(images: Tensor, rows: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
-    """Cut one square from each row.
+@dataclass(frozen=True)
+class _Chance:
+    """What chance decides about crops: places (2, crops), three turns (3, crops), which are jittered, and by what."""
+
+    places: Tensor
+    turns: Tensor
+    jittered: Tensor
+    noise: Tensor | None
+
+    def at(self, keep: Tensor) -> "_Chance":
+        """Return what was decided about some of the crops."""
+        noise = self.noise
+        if noise is not None:
+            # noise is drawn for the jittered crops alone, in their order
+            wanted = torch.zeros_like(self.jittered)
+            wanted[keep] = True
+            noise = noise[:, wanted[self.jittered]]
+        return _Chance(self.places[:, keep], self.turns[:, keep], self.jittered[keep], noise)
+
+
+def _draw(count: int, channels: int, source: torch.Generator, crops: Crops, *, jitter: bool) -> _Chance:
+    places = torch.rand((2, count), generator=source)
+    coins = torch.rand((3, count), generator=source) < 0.5
+    if not (jitter and crops.intensity_probability > 0):
+        return _Chance(places, _turns(coins, crops), torch.zeros(count, dtype=torch.bool), None)
+    jittered = torch.rand(count, generator=source) < crops.intensity_probability
+    noise = torch.randn((2, int(jittered.sum()), channels, 1, 1), generator=source)
+    return _Chance(places, _turns(coins, crops), jittered, noise)
+
+
+def _turns(coins: Tensor, crops: Crops) -> Tensor:
+    """Return which crops are transposed, turned upside down and mirrored, from three coins each."""
+    # transposing and two flips make all eight symmetries of the square; turns alone are four of them
+    transpose, vertical, horizontal = coins
+    nothing = torch.zeros_like(transpose)
+    if crops.rotations:
+        return torch.stack([transpose, vertical, horizontal if crops.flips else transpose ^ vertical])
+    return torch.stack([nothing, vertical, horizontal] if crops.flips else [nothing, nothing, nothing])
+
+
+def _turned(crops: Tensor, turns: Tensor) -> Tensor:
+    for chosen, turn in zip(turns, (_transposed, _upside_down, _mirrored), strict=True):
+        where = chosen.nonzero().flatten().to(crops.device)
+        if len(where):
+            crops[where] = turn(crops[where])
+    return crops
+
+
+def turned_at_random(images: Tensor, crops: Crops, source: torch.Generator) -> Tensor:
+    """Turn each image at random, as ``crops.flips`` and ``crops.rotations`` say; changed in place and returned.
 
     Args:
-        images: Shape (fields, channels, height, width).
-        rows: Shape (crops,), on the CPU, as are the corners.
-        tops: First row of pixels of each crop.
-        lefts: First column of pixels of each crop.
-        size: Side in pixels.
-
-    Returns:
-        Shape (crops, channels, size, size), of the images' type.
+        images: Square, shape (count, channels, side, side).
+        crops: Which turns there are.
+        source: Generator on the CPU.
     """
-    if images.device.type == "cpu":
-        # views and one copy are several times faster here than gathering by index (measured)
-        corners = zip(rows.tolist(), tops.tolist(), lefts.tolist(), strict=True)
-        return torch.stack([images[row, :, top : top + size, left : left + size] for row, top, left in corners])
-    device, span = images.device, torch.arange(size, device=images.device)
-    ys = (tops.to(device)[:, None] + span)[:, None, :, None]
-    xs = (lefts.to(device)[:, None] + span)[:, None, None, :]
-    channels = torch.arange(images.shape[1], device=device)[None, :, None, None]
-    return images[rows.to(device)[:, None, None, None], channels, ys, xs]
+    return _turned(images, _turns(torch.rand((3, len(images)), generator=source) < 0.5, crops))
+
+
+def _keep(crops: int, batch: int, part: slice | None) -> Tensor | None:
+    """Return the places of a part of the pairs among `crops` crops of every pair, crop by crop."""
+    if part is None:
+        return None
+    return (torch.arange(crops)[:, None] * batch + torch.arange(batch)[part]).flatten()
 
 
 def _grid_places(side: int, size: int, grid: int) -> list[int]:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from coda.training.distributed import averaged
+
 
 def dino_loss(
     student_logits: Tensor,
@@ -43,6 +45,9 @@ def teacher_probabilities(teacher_logits: Tensor, centre: Tensor, temperature: f
 
 
 def updated_centre(centre: Tensor, teacher_logits: Tensor, momentum: float) -> Tensor:
-    """Return the moving average of the teacher's logits after one more batch (after the loss, as in DINO)."""
-    mean = teacher_logits.detach().float().flatten(0, -2).mean(dim=0)
+    """Return the moving average of the teacher's logits, over all processes, after one more batch.
+
+    It is moved after the loss, as in DINO.
+    """
+    mean = averaged(teacher_logits.detach().float().flatten(0, -2).mean(dim=0))
     return centre * momentum + mean * (1 - momentum)

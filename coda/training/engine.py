@@ -1,166 +1,210 @@
-"""The DINO training of pretraining and adaptation alike (paper section 4)."""
+"""The one engine behind every kind of learning: iterations, checkpoints, exact resume, early end, reports.
+
+What is learned, and how one step goes, is an objective's business (DINO, masked images, supervised, head); everything
+around the step is here once.
+"""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.torch
-import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from coda.config.params import Budget, Pairs, Params
+from coda.config.params import Budget
 from coda.contracts.base import digest_of_json
 from coda.errors import Problem, TransientError
-from coda.networks.extractor import require_channels
-from coda.networks.state import AdaptationState
 from coda.plates.fieldset import FieldSet
+from coda.plates.stored import StoredFields
 from coda.training.checkpoint import Checkpoints
-from coda.training.loop import DinoLoop
-from coda.training.pairs import PairReport, PairSampler
+from coda.training.distributed import agreed, from_first
 from coda.training.progress import Clock, Report
-from coda.training.schedules import Length, length_of
+from coda.training.schedules import Length
+
+LOGGED = 100
+"""Iterations of a run that are measured and logged, about."""
 
 
 @dataclass(frozen=True)
-class DinoResult:
-    """What a run of `train_dino` leaves, beside the state it changed.
+class Entry:
+    """Numbers of one logged iteration, and what is wrong with them in words."""
+
+    numbers: dict[str, float]
+    alarms: tuple[str, ...] = ()
+
+
+class Objective(Protocol):
+    """One way of learning: owns networks, optimizer and images, and is changed in place by every step."""
+
+    def step(self, iteration: int, *, measure: bool) -> Entry | None:
+        """Take one optimizer step; return its numbers when asked, which costs a wait for the device."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything a checkpoint needs."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to what `tensors` returned."""
+
+    def records(self) -> dict[str, Any]:
+        """Return the state that is no tensor, as JSON."""
+
+    def recall(self, records: dict[str, Any]) -> None:
+        """Go back to what `records` returned."""
+
+    def finished(self, iteration: int) -> bool:
+        """Say, before an iteration, whether there is nothing left to gain."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run went.
 
     Attributes:
-        state: The state, on the device it was trained on.
-        log: One entry a logged iteration: iteration, loss, learning_rate, momentum, gradient_norm and the numbers of
-            `coda.training.health.Health`.
-        alarms: Signs of collapse that were present at the end, in words.
-        pairs: What the pair sampler found.
-        samples_per_s: Fields (anchors) a second, since the start or the resume.
+        log: Numbers of each logged iteration, those before a resume included.
+        alarms: Signs of collapse that were present at the last logged iteration, in words.
+        iterations: Iterations done; fewer than planned when the objective had finished.
+        samples_per_s: Samples a second, since the start or the resume.
         seconds: Wall time since the start or the resume.
     """
 
-    state: AdaptationState
     log: list[dict[str, float]]
     alarms: tuple[str, ...]
-    pairs: PairReport
+    iterations: int
     samples_per_s: float
     seconds: float
 
 
-def train_dino(
-    fields: FieldSet,
-    params: Params,
-    budget: Budget,
+def run(
+    objective: Objective,
     *,
-    state: AdaptationState,
-    seed: int,
-    pairs: Pairs | None = None,
-    anchors: NDArray[np.bool_] | None = None,
-    freeze_dino_head: bool = False,
-    carry_centre: bool = True,
+    length: Length,
+    budget: Budget,
+    identity: str,
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> DinoResult:
-    """Train student and teacher on unlabelled fields; `state` is changed in place.
+    log_every: int | None = None,
+    flops_per_sample: float = 0.0,
+) -> RunResult:
+    """Take an objective through its iterations, from the newest checkpoint where there is one.
 
-    All schedules and the optimizer start anew, as in the method, whether the state is fresh or handed over. A run
-    that was stopped goes on from its newest checkpoint and ends, on a CPU, with the same bits as one that was not.
+    With several processes (`coda.training.distributed`), the first one keeps checkpoints and reports; the others are
+    given what it read, and all stop together.
 
     Args:
-        fields: Images with the extractor's stains, in its order.
-        params: Crops, DINO head, pairs and compute are read from here.
-        budget: Length and rates: ``params.pretrain`` or ``params.adaptation.budget``.
-        state: What to start from.
-        seed: Of anchors, partners, views and drop path.
-        pairs: Pairing in place of ``params.pairs``; with by='none' it is plain DINO (ODA).
-        anchors: Fields that may start a pair; all when not given. All fields may be partners.
-        freeze_dino_head: Keep both DINO heads as they are; only the extractor learns.
-        carry_centre: Start from the state's centre (else from 0, as the released code does).
-        checkpoints: Where to keep checkpoints, every ``budget.checkpoint_every`` iterations.
+        objective: What is learned.
+        length: Iterations.
+        budget: ``batch_size`` (of all processes together) and ``checkpoint_every`` are read.
+        identity: Names the experiment (`fingerprint`); a checkpoint of another one is refused.
+        checkpoints: Where to keep checkpoints; none when not given.
         report: Called after every logged iteration.
         should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
+        log_every: Iterations between log entries; a hundredth of the run when not given.
+        flops_per_sample: Floating-point work of one sample, for the report.
 
     Raises:
-        ConfigError: Images do not fit the network or the views, nothing can be paired, the checkpoint is another
-            experiment's, or the loss is no longer a number.
+        ConfigError: The checkpoint is another experiment's.
         TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
     """
-    require_channels(state.student, fields.channels, "fields")
-    sampler = PairSampler(fields.table, pairs or params.pairs, anchors)
-    length = length_of(budget, sampler.fields_per_epoch)
-    if not carry_centre:
-        state.centre = torch.zeros_like(state.centre)
-    options = {
-        "seed": seed,
-        "pairs": (pairs or params.pairs).model_dump(),
-        "freeze_dino_head": freeze_dino_head,
-        "anchors": anchors.tolist() if anchors is not None else None,
-    }
-    run = _Run(checkpoints, _fingerprint(fields, params, budget, state, options), length, [])
-    loop = DinoLoop(
-        fields, params, budget,
-        state=state, sampler=sampler, length=length, seed=seed, freeze_dino_head=freeze_dino_head,
-    )  # fmt: skip
-    clock, alarms = run.train(loop, report, should_stop)
-    loop.finish()
-    rate = clock.progress(length.iterations, "").samples_per_s
-    return DinoResult(state, run.log, alarms, sampler.report, rate, clock.seconds)
+    way = _Run(objective, length.iterations, budget.checkpoint_every, identity, checkpoints)
+    start = way.resume()
+    clock = Clock(start, length.iterations, budget.batch_size, flops_per_sample)
+    every = log_every or max(1, length.iterations // LOGGED)
+    iteration = start
+    for iteration in range(start, length.iterations):
+        if agreed(flag=should_stop is not None and should_stop()):
+            way.interrupt(iteration)
+        if objective.finished(iteration):
+            break
+        measure = iteration % every == 0 or iteration == length.iterations - 1
+        entry = objective.step(iteration, measure=measure)
+        if entry is not None:
+            way.note(entry)
+            if report is not None:
+                report(clock.progress(iteration + 1, _said(entry)))
+        way.keep(iteration + 1)
+    else:
+        iteration = length.iterations
+    rate = clock.progress(iteration, "").samples_per_s
+    return RunResult(way.log, way.alarms, iteration, rate, clock.seconds)
 
 
 @dataclass
 class _Run:
-    """The way of a loop through its iterations, with checkpoints and reports."""
+    """The state of a run that belongs to no objective."""
 
-    checkpoints: Checkpoints | None
+    objective: Objective
+    total: int
+    checkpoint_every: int
     identity: str
-    length: Length
-    log: list[dict[str, float]]
+    checkpoints: Checkpoints | None
+    log: list[dict[str, float]] = field(default_factory=list)
+    alarms: tuple[str, ...] = ()
 
-    def train(
-        self, loop: DinoLoop, report: Report | None, should_stop: Callable[[], bool] | None
-    ) -> tuple[Clock, tuple[str, ...]]:
-        total, start = self.length.iterations, self._resume(loop)
-        clock = Clock(start, total, loop.budget.batch_size)
-        log_every = max(1, total // 100)
-        alarms: tuple[str, ...] = ()
-        for iteration in range(start, total):
-            if should_stop is not None and should_stop():
-                self._interrupt(loop, iteration)
-            entry = loop.step(iteration, measure=iteration % log_every == 0 or iteration == total - 1)
-            done = iteration + 1
-            if entry is not None:
-                self.log.append(entry.numbers)
-                alarms = entry.alarms
-                if report is not None:
-                    report(clock.progress(done, f"loss {entry.numbers['loss']:.3f}"))
-            if done % loop.budget.checkpoint_every == 0 and done < total:
-                self._save(loop, done)
-        return clock, alarms
-
-    def _resume(self, loop: DinoLoop) -> int:
-        found = self.checkpoints.latest(self.identity) if self.checkpoints is not None else None
+    def resume(self) -> int:
+        """Go back to the newest checkpoint and return its iteration; 0 without one."""
+        kept = self.checkpoints
+        found = from_first(lambda: kept.latest(self.identity) if kept is not None else None)
         if found is None:
             return 0
         iteration, tensors, records = found
-        loop.restore(tensors)
-        self.log = records["log"]
+        self.objective.restore(tensors)
+        self.objective.recall(records["objective"])
+        self.log, self.alarms = records["log"], tuple(records["alarms"])
         return iteration
 
-    def _save(self, loop: DinoLoop, done: int) -> None:
-        if self.checkpoints is not None and done:
-            self.checkpoints.save(done, self.identity, loop.tensors(), {"log": self.log})
+    def note(self, entry: Entry) -> None:
+        """Keep a log entry."""
+        self.log.append(entry.numbers)
+        self.alarms = entry.alarms
 
-    def _interrupt(self, loop: DinoLoop, iteration: int) -> None:
-        self._save(loop, iteration)
+    def keep(self, done: int) -> None:
+        """Write a checkpoint after `done` iterations, when it is time for one."""
+        if done % self.checkpoint_every == 0 and done < self.total:
+            self._save(done)
+
+    def interrupt(self, iteration: int) -> None:
+        """Write a checkpoint and end the run."""
+        self._save(iteration)
         found, remedy = f"a request to stop at iteration {iteration}", "Start the step again; it goes on from here."
         raise TransientError("The training was interrupted.", [Problem("training", found, "no interruption", remedy)])
 
+    def _save(self, done: int) -> None:
+        if self.checkpoints is not None and done:
+            records = {"log": self.log, "alarms": self.alarms, "objective": self.objective.records()}
+            self.checkpoints.save(done, self.identity, self.objective.tensors(), records)
 
-def _fingerprint(
-    fields: FieldSet, params: Params, budget: Budget, state: AdaptationState, options: dict[str, Any]
-) -> str:
-    """Name the experiment a checkpoint belongs to: data, parameters, start, options; not where it is computed."""
-    pixels = hashlib.sha256(np.ascontiguousarray(fields.images[:, :, ::16, ::16]).tobytes())
-    start = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in state.tensors().items()})
-    sections = params.model_dump(mode="json", include={"crops", "dino"})
-    data = [fields.table["image_id"].tolist(), pixels.hexdigest()]
-    return digest_of_json([sections, budget.model_dump(), options, data, hashlib.sha256(start).hexdigest()])
+
+def _said(entry: Entry) -> str:
+    loss = entry.numbers.get("loss", entry.numbers.get("train_loss"))
+    said = f"loss {loss:.3f}" if loss is not None else ""
+    accuracy = entry.numbers.get("validation_accuracy")
+    return said if accuracy is None else f"{said}, held-out accuracy {accuracy:.3f}"
+
+
+def fingerprint(*parts: object) -> str:
+    """Name the experiment a checkpoint belongs to by everything its result depends on, as JSON.
+
+    Data, parameters, start and options belong to it; where it is computed does not.
+    """
+    return digest_of_json(list(parts))
+
+
+def fields_digest(fields: FieldSet | StoredFields) -> str:
+    """Return a digest of which fields there are and of their pixels.
+
+    Of images in memory a sparse grid is read; fields in plate stores are named by the recorded digests of all pixels.
+    """
+    if isinstance(fields, StoredFields):
+        recorded = [(place.image_id, place.sha256) for place in fields.places]
+        return digest_of_json([recorded, fields.channels, fields.centre])
+    pixels = hashlib.sha256(np.ascontiguousarray(fields.images[:, :, ::16, ::16]).tobytes()).hexdigest()
+    return digest_of_json([fields.table["image_id"].tolist(), pixels])
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of named tensors as they are in memory now."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return hashlib.sha256(safetensors.torch.save(plain)).hexdigest()

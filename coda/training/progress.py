@@ -15,6 +15,7 @@ class Progress:
         samples_per_s: Fields a second since the start (or the resume).
         remaining_s: Estimated seconds to the end.
         note: A few words, such as the loss.
+        flops_per_s: Floating-point work of the networks a second; 0 where it is not counted.
     """
 
     done: int
@@ -22,6 +23,7 @@ class Progress:
     samples_per_s: float
     remaining_s: float
     note: str
+    flops_per_s: float = 0.0
 
 
 Report = Callable[[Progress], None]
@@ -30,9 +32,10 @@ Report = Callable[[Progress], None]
 class Clock:
     """Turns iterations into rates."""
 
-    def __init__(self, done: int, total: int, batch_size: int) -> None:
+    def __init__(self, done: int, total: int, batch_size: int, flops_per_sample: float = 0.0) -> None:
         """Start the clock at iteration `done` of `total`."""
         self._first, self._total, self._batch_size = done, total, batch_size
+        self._flops_per_sample = flops_per_sample
         self._started = time.perf_counter()
 
     @property
@@ -44,4 +47,5 @@ class Clock:
         """Return the report after `done` iterations."""
         rate = (done - self._first) / max(self.seconds, 1e-9)
         remaining = (self._total - done) / rate if rate > 0 else float("nan")
-        return Progress(done, self._total, rate * self._batch_size, remaining, note)
+        samples = rate * self._batch_size
+        return Progress(done, self._total, samples, remaining, note, samples * self._flops_per_sample)

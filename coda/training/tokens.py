@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coda.config.params import Params
+from coda.networks.classifier import LinearHead
 from coda.networks.extractor import Extractor, pool_tokens, require_channels, set_attention
 from coda.networks.head import Head
 from coda.networks.runtime import resolve_runtime
 from coda.plates.fieldset import FieldSet
 from coda.training.crops import Cropper
+from coda.training.images import image_source
 from coda.training.randomness import generator
 
 BATCH = 256
@@ -81,7 +83,7 @@ def field_features(tokens: Tensor, pool: Literal["cls", "mean"] = "mean") -> Ten
 
 
 @torch.inference_mode()
-def field_probabilities(head: Head, tokens: Tensor, params: Params) -> NDArray[np.float32]:
+def field_probabilities(head: Head | LinearHead, tokens: Tensor, params: Params) -> NDArray[np.float32]:
     """Return the head's class probabilities of every field: the mean over its crops.
 
     Args:
@@ -104,12 +106,24 @@ def field_probabilities(head: Head, tokens: Tensor, params: Params) -> NDArray[n
     return probabilities
 
 
+def predict_fields(
+    extractor: Extractor, head: Head | LinearHead, fields: FieldSet, params: Params
+) -> NDArray[np.float32]:
+    """Return the class probabilities of every field without keeping tokens, for a head trained on raw tokens.
+
+    Returns:
+        Shape (fields, classes); the same as `field_probabilities` of `extract_tokens`.
+    """
+    parts = [field_probabilities(head, tokens, params) for tokens in token_batches(extractor, fields, params)]
+    return np.concatenate(parts)
+
+
 def _prepare(extractor: Extractor, fields: FieldSet, params: Params) -> Cropper:
     require_channels(extractor, fields.channels, "fields")
     runtime = resolve_runtime(params.compute)
     extractor.to(runtime.device).eval()
     set_attention(extractor, runtime.attention)
-    return Cropper(torch.from_numpy(fields.images).to(runtime.device), params.crops)
+    return Cropper(image_source(fields, runtime.device), params.crops)
 
 
 def _forward(extractor: Extractor, crops: Tensor, params: Params) -> Tensor:

@@ -22,7 +22,7 @@ from coda.networks.artifact import folder_digest
 from coda.networks.extractor import load_extractor
 from coda.networks.state import load_state
 from coda.plates.fieldset import FieldSet
-from coda.training import loop as loop_module
+from coda.training import dino_objective
 from coda.training.checkpoint import Checkpoints
 
 
@@ -79,14 +79,14 @@ def test_adaptation_changes_the_extractor_and_nothing_of_the_heads(tiny, make_ba
 
 def test_the_optimizer_holds_no_parameter_of_a_head(tiny, make_base, make_plates, tmp_path, monkeypatch):
     base, fields, held = make_base(), make_plates(), set()
-    real = loop_module.new_optimizer
+    real = dino_objective.new_optimizer
 
     def watched(*arguments, **options):
         optimizer = real(*arguments, **options)
         held.update(id(p) for group in optimizer.param_groups for p in group["params"])
         return optimizer
 
-    monkeypatch.setattr(loop_module, "new_optimizer", watched)
+    monkeypatch.setattr(dino_objective, "new_optimizer", watched)
     adapt_and_serve(base, fields, everything(fields), tmp_path, tiny(), seed=1)
     heads = {id(p) for frozen in base.heads.values() for p in frozen.head.parameters()}
     dino_heads = {id(p) for head in (base.state.student_head, base.state.teacher_head) for p in head.parameters()}

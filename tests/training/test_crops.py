@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from coda.errors import ConfigError
-from coda.training.crops import Cropper, cut_crops
+from coda.training.crops import Cropper
+from coda.training.images import cut_crops
 
 
 def source(seed=0):

@@ -10,7 +10,7 @@ import torch
 from coda.errors import ConfigError, TransientError
 from coda.networks.state import load_state, new_state, save_state
 from coda.training.checkpoint import Checkpoints
-from coda.training.engine import train_dino
+from coda.training.dino import train_dino
 from coda.training.progress import Progress
 
 
@@ -96,7 +96,7 @@ def test_frozen_dino_head_keeps_both_heads_to_the_bit(fields, tiny):
     params = tiny()
     state = new_state(params, seed=5)
     before = bits(state)
-    train(fields, params, state=state, freeze_dino_head=True)
+    train(fields, params, state=state, dino_head="frozen")
     after = bits(state)
     heads = [name for name in before if "_head." in name]
     assert heads

@@ -102,7 +102,7 @@ def test_sigterm_writes_a_checkpoint_and_the_next_attempt_ends_with_the_same_bit
     settings = settings_in(place, bucket, moto_server.endpoint)
     pretrain(place, place / "whole", params=tiny(), settings=settings, run_id="whole")
 
-    from coda.training.loop import DinoLoop
+    from coda.training.dino_objective import DinoObjective as DinoLoop
 
     step, calls = DinoLoop.step, []
 
@@ -129,7 +129,7 @@ def test_sigterm_writes_a_checkpoint_and_the_next_attempt_ends_with_the_same_bit
 
 def test_object_storage_holds_two_checkpoints_at_most(moto_server, tmp_path, monkeypatch, fields, tiny):
     from coda.networks.state import new_state
-    from coda.training.engine import train_dino
+    from coda.training.dino import train_dino
 
     for name, value in moto_server.environment.items():
         monkeypatch.setenv(name, value)

@@ -1,0 +1,120 @@
+"""The DINO training of pretraining and adaptation alike (paper section 4)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from coda.config.params import Budget, Pairs, Params
+from coda.networks.extractor import require_channels
+from coda.networks.runtime import resolve_runtime
+from coda.networks.state import AdaptationState
+from coda.plates.fieldset import FieldSet
+from coda.plates.stored import StoredFields
+from coda.training.checkpoint import Checkpoints
+from coda.training.dino_objective import DinoHeadMode, DinoObjective, Hooks
+from coda.training.engine import fields_digest, fingerprint, run, tensors_digest
+from coda.training.flops import dino_step
+from coda.training.images import image_source
+from coda.training.pairs import PairReport, PairSampler
+from coda.training.progress import Report
+from coda.training.schedules import length_of
+
+
+@dataclass(frozen=True)
+class DinoResult:
+    """What a run of `train_dino` leaves, beside the state it changed.
+
+    Attributes:
+        state: The state, on the device it was trained on.
+        log: One entry a logged iteration: iteration, loss, learning_rate, momentum, gradient_norm, each term of the
+            hooks by its name, and the numbers of `coda.training.health.Health`; what a watch saw, where one looked.
+        alarms: Signs of collapse that were present at the end, in words.
+        pairs: What the pair sampler found.
+        iterations: Iterations done.
+        samples_per_s: Fields (anchors) a second, since the start or the resume.
+        seconds: Wall time since the start or the resume.
+    """
+
+    state: AdaptationState
+    log: list[dict[str, float]]
+    alarms: tuple[str, ...]
+    pairs: PairReport
+    iterations: int
+    samples_per_s: float
+    seconds: float
+
+
+def train_dino(
+    fields: FieldSet | StoredFields,
+    params: Params,
+    budget: Budget,
+    *,
+    state: AdaptationState,
+    seed: int,
+    pairs: Pairs | None = None,
+    anchors: NDArray[np.bool_] | None = None,
+    dino_head: DinoHeadMode = "trained",
+    carry_centre: bool = True,
+    hooks: Hooks | None = None,
+    described: object = None,
+    checkpoints: Checkpoints | None = None,
+    report: Report | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> DinoResult:
+    """Train student and teacher on unlabelled fields; `state` is changed in place.
+
+    All schedules and the optimizer start anew, as in the method, whether the state is fresh or handed over. A run
+    that was stopped goes on from its newest checkpoint and ends, on a CPU, with the same bits as one that was not.
+
+    Args:
+        fields: Images with the extractor's stains, in its order; in memory, or left in their plate stores.
+        params: Crops, DINO head, pairs and compute are read from here.
+        budget: Length and rates: ``params.pretrain`` or ``params.adaptation.budget``.
+        state: What to start from.
+        seed: Of anchors, partners, views and drop path.
+        pairs: Pairing in place of ``params.pairs``; with by='none' it is plain DINO (ODA).
+        anchors: Fields that may start a pair; all when not given. All fields may be partners.
+        dino_head: What of the DINO heads learns; with 'frozen', only the extractor does.
+        carry_centre: Start from the state's centre (else from 0, as the released code does).
+        hooks: Which weights learn, what is added to the loss, and who watches.
+        described: What the hooks are, as JSON, for the name of the experiment that checkpoints belong to.
+        checkpoints: Where to keep checkpoints, every ``budget.checkpoint_every`` iterations.
+        report: Called after every logged iteration.
+        should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
+
+    Raises:
+        ConfigError: Images do not fit the network or the views, nothing can be paired, the checkpoint is another
+            experiment's, or the loss is no longer a number.
+        TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
+    """
+    require_channels(state.student, fields.channels, "fields")
+    pairs = pairs or params.pairs
+    sampler = PairSampler(fields.table, pairs, anchors)
+    length = length_of(budget, sampler.fields_per_epoch)
+    if not carry_centre:
+        state.centre = torch.zeros_like(state.centre)
+    options = {
+        "seed": seed, "pairs": pairs.model_dump(), "dino_head": dino_head, "hooks": described,
+        "anchors": anchors.tolist() if anchors is not None else None,
+    }  # fmt: skip
+    sections = params.model_dump(mode="json", include={"crops", "dino"})
+    identity = fingerprint(
+        sections, budget.model_dump(), options, fields_digest(fields), tensors_digest(state.tensors())
+    )
+    runtime = resolve_runtime(params.compute)
+    images = image_source(fields, runtime.device, on_device=params.compute.images != "host")
+    objective = DinoObjective(
+        images, params, budget,
+        state=state, sampler=sampler, length=length, seed=seed, dino_head=dino_head, hooks=hooks,
+    )  # fmt: skip
+    result = run(
+        objective, length=length, budget=budget, identity=identity, checkpoints=checkpoints, report=report,
+        should_stop=should_stop, flops_per_sample=dino_step(state.student, state.student_head, params.crops),
+    )  # fmt: skip
+    objective.finish()
+    return DinoResult(
+        state, result.log, result.alarms, sampler.report, result.iterations, result.samples_per_s, result.seconds
+    )

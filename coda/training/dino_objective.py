@@ -1,0 +1,242 @@
+"""One DINO iteration: views, both networks, loss, optimizer, teacher, centre (paper section 4)."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from coda.config.params import Budget, Params
+from coda.errors import ConfigError, Problem
+from coda.networks.extractor import Extractor, pool_tokens, set_attention
+from coda.networks.runtime import Runtime, resolve_runtime
+from coda.networks.state import AdaptationState
+from coda.training import schedules
+from coda.training.crops import Cropper, Views
+from coda.training.dino_loss import dino_loss, teacher_probabilities, updated_centre
+from coda.training.distributed import averaged, together, world
+from coda.training.engine import Entry
+from coda.training.health import measure_health
+from coda.training.hooks import Part, Term, Watch
+from coda.training.images import ImageSource
+from coda.training.learner import DinoLearner
+from coda.training.optimizer import (
+    clip_global_norm,
+    follow,
+    new_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+    set_rates,
+)
+from coda.training.pairs import PairSampler
+from coda.training.randomness import drawing, generator
+from coda.training.schedules import Length
+
+DinoHeadMode = Literal["trained", "prototypes_frozen", "frozen"]
+"""What of the DINO heads learns: all, all but the last layer, or nothing."""
+
+AHEAD = 2
+"""Batches whose images are read ahead, where they come from plate stores."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What is hung into the step; see `coda.training.hooks`."""
+
+    part: Part | None = None
+    terms: Sequence[Term] = ()
+    watch: Watch | None = None
+
+
+class DinoObjective:
+    """One iteration after another over a state; owns optimizer and images."""
+
+    def __init__(
+        self,
+        images: ImageSource,
+        params: Params,
+        budget: Budget,
+        *,
+        state: AdaptationState,
+        sampler: PairSampler,
+        length: Length,
+        seed: int,
+        dino_head: DinoHeadMode = "trained",
+        hooks: Hooks | None = None,
+    ) -> None:
+        """Bring networks to the device; see `coda.training.dino.train_dino` for the arguments."""
+        self.params, self.budget, self.sampler, self.length, self.seed = params, budget, sampler, length, seed
+        self.runtime: Runtime = resolve_runtime(params.compute)
+        self.hooks, self.dino_head, self.share = hooks or Hooks(), dino_head, world().share(budget.batch_size)
+        device = self.runtime.device
+        self.state = state.to(device)
+        self.cropper = Cropper(images, params.crops)
+        self._train_only_what_learns()
+        for network in (state.student, state.teacher):
+            set_attention(network, self.runtime.attention)
+        learner = DinoLearner(state.student, state.student_head, params.dino.pool, self.hooks.part)
+        self.optimizer = new_optimizer([learner], device)
+        self.learner = self._compiled(together(learner))
+        self.teacher = self._compiled(_Pooled(state.teacher, state.teacher_head, params.dino.pool))
+
+    def step(self, iteration: int, *, measure: bool) -> Entry | None:
+        """Run one iteration; return its numbers when asked, which costs a wait for the device."""
+        dino = self.params.dino
+        views = self._views(iteration)
+        rate = schedules.learning_rate(iteration, self.length, self.budget)
+        decay = schedules.weight_decay(iteration, self.length, self.budget)
+        temperature = schedules.teacher_temperature(iteration, self.length, dino)
+        momentum = schedules.teacher_momentum(iteration, self.length, dino)
+        set_rates(self.optimizer, learning_rate=rate, weight_decay=decay)
+        with self.runtime.autocast(), self._drop_path_numbers(iteration):
+            with torch.no_grad():
+                teacher_features, teacher_logits = self.teacher(views.globals_)
+            # crops of one size in one forward; the head sees all crops at once, so BatchNorm does too
+            sizes = [views.globals_, views.locals_] if len(views.locals_) else [views.globals_]
+            student_logits, tokens = self.learner(sizes)
+        shape = (-1, len(views.globals_) // 2, dino.prototypes)
+        teacher_logits = teacher_logits.view(shape)
+        loss = dino_loss(
+            student_logits.view(shape), teacher_logits, self.state.centre,
+            student_temperature=dino.student_temperature, teacher_temperature=temperature,
+        )  # fmt: skip
+        terms = {term.name: term(tokens.float()) for term in self.hooks.terms}
+        norm = self._learn(loss + sum(terms.values()), iteration)
+        self._follow(momentum)
+        q = teacher_probabilities(teacher_logits, self.state.centre, temperature) if measure else None
+        self.state.centre = updated_centre(self.state.centre, teacher_logits, dino.centre_momentum)
+        looked = self._look(iteration)
+        if q is None and not looked:
+            return None
+        numbers = {"iteration": float(iteration), **looked}
+        if q is None:
+            return Entry(numbers)
+        value = self._finite(float(averaged(loss.detach())), iteration)
+        health = measure_health(value, q, teacher_features)
+        numbers |= {"loss": value, "learning_rate": rate, "momentum": momentum, "gradient_norm": float(norm)}
+        numbers |= {name: float(term.detach()) for name, term in terms.items()}
+        return Entry({**numbers, **asdict(health)}, health.alarms())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything a checkpoint needs."""
+        parts = {"state.": self.state.tensors(), "optimizer.": optimizer_tensors(self.optimizer)}
+        if self.hooks.part is not None:
+            parts["part."] = self.hooks.part.tensors()
+        if self.hooks.watch is not None:
+            parts["watch."] = self.hooks.watch.tensors()
+        return {f"{prefix}{name}": tensor for prefix, own in parts.items() for name, tensor in own.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to what `tensors` returned."""
+
+        def own(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+        self.state.load_tensors(own("state."))
+        restore_optimizer(self.optimizer, own("optimizer."))
+        if self.hooks.part is not None:
+            self.hooks.part.restore(own("part."))
+        if self.hooks.watch is not None:
+            self.hooks.watch.restore(own("watch."))
+
+    def records(self) -> dict[str, Any]:
+        """Return what the watch remembers."""
+        return self.hooks.watch.records() if self.hooks.watch is not None else {}
+
+    def recall(self, records: dict[str, Any]) -> None:
+        """Go back to what `records` returned."""
+        if self.hooks.watch is not None:
+            self.hooks.watch.recall(records)
+
+    def finished(self, iteration: int) -> bool:  # noqa: ARG002  the watch counts for itself
+        """Say whether the watch has seen enough."""
+        return self.hooks.watch is not None and self.hooks.watch.done()
+
+    def finish(self) -> None:
+        """Leave the networks ready to serve, with the weights that the watch liked best."""
+        best = self.hooks.watch.best() if self.hooks.watch is not None else None
+        if best is not None:
+            self.state.teacher.load_state_dict(dict(best))
+        self.state.student.eval().requires_grad_(requires_grad=True)
+        self.state.student_head.requires_grad_(requires_grad=True)
+
+    def _train_only_what_learns(self) -> None:
+        state = self.state
+        state.teacher.eval().requires_grad_(requires_grad=False)
+        state.teacher_head.requires_grad_(requires_grad=False)
+        state.student.train()
+        if self.hooks.part is None:
+            state.student.requires_grad_(requires_grad=True)
+        state.student_head.requires_grad_(requires_grad=self.dino_head != "frozen")
+        if self.dino_head == "prototypes_frozen":
+            state.student_head.last_layer.requires_grad_(requires_grad=False)
+
+    def _compiled(self, module: nn.Module) -> Callable[..., Any]:
+        compiled: Callable[..., Any] = torch.compile(module) if self.params.compute.compile else module
+        return compiled
+
+    def _views(self, iteration: int) -> Views:
+        size = self.budget.batch_size
+        rows = self.sampler.batch(self.seed, iteration, size)
+        source = generator(self.seed, "views", iteration)
+        views = self.cropper.views(torch.from_numpy(rows[0]), torch.from_numpy(rows[1]), source, self.share)
+        if self.cropper.images.reads_ahead:
+            following = range(iteration + 1, min(iteration + 1 + AHEAD, self.length.iterations))
+            batches = [self.sampler.batch(self.seed, number, size) for number in following]
+            self.cropper.images.expect([part[self.share] for batch in batches for part in batch])
+        return views
+
+    def _learn(self, loss: Tensor, iteration: int) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if schedules.last_layer_is_frozen(iteration, self.length, self.params.dino):
+            # before clipping, so that a gradient that is not used does not shrink the others (docs/deviations.md)
+            self.state.student_head.last_layer.weight.grad = None
+        norm = clip_global_norm(self.optimizer, self.budget.clip_norm)
+        self.optimizer.step()
+        if self.hooks.part is not None:
+            self.hooks.part.settle()
+        return norm
+
+    def _follow(self, momentum: float) -> None:
+        state = self.state
+        teacher: list[nn.Module] = [state.teacher]
+        student: list[nn.Module] = [state.student]
+        if self.dino_head != "frozen":
+            teacher.append(state.teacher_head if self.dino_head == "trained" else state.teacher_head.mlp)
+            student.append(state.student_head if self.dino_head == "trained" else state.student_head.mlp)
+        follow(teacher, student, momentum)
+
+    def _look(self, iteration: int) -> dict[str, float]:
+        watch, done = self.hooks.watch, iteration + 1
+        if watch is None or (done % watch.every and done != self.length.iterations):
+            return {}
+        return watch.look(done, self.state.teacher)
+
+    def _drop_path_numbers(self, iteration: int) -> Any:
+        if not self.state.student.config["drop_path"]:
+            return nullcontext()
+        rank = world().rank
+        return drawing(self.seed, f"drop path {rank}" if rank else "drop path", iteration, self.runtime.device)
+
+    def _finite(self, loss: float, iteration: int) -> float:
+        if math.isfinite(loss):
+            return loss
+        remedy = "Lower the learning rate, or compute.precision=float32; the checkpoints before this are sound."
+        problem = Problem(f"iteration {iteration}", f"a loss of {loss}", "a number", remedy)
+        raise ConfigError("The training diverged.", [problem])
+
+
+class _Pooled(nn.Module):
+    """The teacher as one module: pooled features and logits of the global views."""
+
+    def __init__(self, extractor: Extractor, head: nn.Module, pool: Literal["cls", "mean"]) -> None:
+        super().__init__()
+        self.extractor, self.head, self.pool = extractor, head, pool
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        features = pool_tokens(self.extractor(crops), self.pool)
+        return features, self.head(features)

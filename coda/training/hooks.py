@@ -1,0 +1,67 @@
+"""What may be hung into DINO's step: which weights learn, what is added to the loss, who watches without labels."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from coda.networks.extractor import Extractor
+
+
+class Part(Protocol):
+    """Which weights of the student learn (`coda.training.parts`)."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what is optimised, the DINO head apart."""
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return the weights the student computes with, by its parameters' names; empty for its own."""
+
+    def settle(self) -> None:
+        """Write the weights it computes with into the student, after an optimizer step."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return tensors of its own for a checkpoint."""
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to what `tensors` returned."""
+
+
+class Term(Protocol):
+    """Something that is added to the loss (`coda.training.terms`)."""
+
+    name: str
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Return a weighted scalar.
+
+        Args:
+            tokens: The student's tokens of the global views, float32, shape (2 * batch, 1 + patches, width).
+        """
+
+
+class Watch(Protocol):
+    """Looks at the teacher now and then, without labels (`coda.adaptation.stopping`)."""
+
+    every: int
+
+    def look(self, iteration: int, teacher: Extractor) -> dict[str, float]:
+        """Measure the teacher after `iteration` iterations; return numbers for the log."""
+
+    def done(self) -> bool:
+        """Say whether the run should end now."""
+
+    def best(self) -> Mapping[str, Tensor] | None:
+        """Return the teacher's weights to serve in place of the last ones, if there are better ones."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return tensors of its own for a checkpoint."""
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to what `tensors` returned."""
+
+    def records(self) -> dict[str, Any]:
+        """Return the state that is no tensor, as JSON."""
+
+    def recall(self, records: Mapping[str, Any]) -> None:
+        """Go back to what `records` returned."""

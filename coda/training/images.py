@@ -1,0 +1,195 @@
+"""Where images live while they are cut: on the device, in host memory, or in the plate stores.
+
+Whichever it is, the same rows and corners give the same pixels, so that the place never changes what is learned.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from coda.plates.fieldset import FieldSet
+from coda.plates.stored import StoredFields
+
+HELD_BYTES = 1 << 30
+"""Decoded fields that are kept of a plate store: a field is often drawn again soon, as anchor or as partner."""
+
+READERS = 4
+"""Threads that read and decode ahead; decoding releases the interpreter lock."""
+
+
+class ImageSource(Protocol):
+    """Images that crops are cut from; ``reads_ahead`` says whether it gains by knowing what comes next."""
+
+    reads_ahead: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Fields, channels, height and width."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device that crops come out on."""
+
+    def cut(self, rows: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
+        """Cut one square from each row; see `cut_crops`."""
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Return whole images, uint8, shape (rows, channels, height, width)."""
+
+    def expect(self, rows: Sequence[NDArray[np.intp]]) -> None:
+        """Note the rows of the next batches, so that they can be read ahead."""
+
+
+class MemoryImages:
+    """Images in one tensor, on the device or in host memory."""
+
+    reads_ahead = False
+
+    def __init__(self, images: Tensor, device: torch.device | None = None) -> None:
+        """Keep the images where they lie.
+
+        Args:
+            images: uint8, shape (fields, channels, height, width).
+            device: Where crops go; the images' own device when not given.
+        """
+        self._images = images
+        self._device = device or images.device
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Fields, channels, height and width."""
+        fields, channels, height, width = self._images.shape
+        return fields, channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        """Device that crops come out on."""
+        return self._device
+
+    def cut(self, rows: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
+        """Cut one square from each row; see `cut_crops`."""
+        return _sent(cut_crops(self._images, rows, tops, lefts, size), self._device)
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Return whole images, uint8, shape (rows, channels, height, width)."""
+        return _sent(self._images[rows.to(self._images.device)], self._device)
+
+    def expect(self, rows: Sequence[NDArray[np.intp]]) -> None:
+        """Need nothing: all is here."""
+
+
+class StoredImages:
+    """Images in plate stores, read and decoded ahead of their use, for data that no memory holds."""
+
+    reads_ahead = True
+
+    def __init__(self, fields: StoredFields, device: torch.device, held_bytes: int = HELD_BYTES) -> None:
+        """Keep the fields' places.
+
+        Args:
+            fields: Where each field is stored.
+            device: Where crops go.
+            held_bytes: Decoded fields to keep, at least those of one batch.
+        """
+        self._fields, self._device = fields, device
+        self._most = max(1, held_bytes // max(1, int(np.prod(fields.shape[1:]))))
+        self._held: OrderedDict[int, Future[NDArray[np.uint8]]] = OrderedDict()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="plate-reader")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Fields, channels, height and width."""
+        return self._fields.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Device that crops come out on."""
+        return self._device
+
+    def cut(self, rows: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
+        """Cut one square from each row; see `cut_crops`."""
+        held = self._hold(rows.tolist())
+        corners = zip(rows.tolist(), tops.tolist(), lefts.tolist(), strict=True)
+        cut = [held[row][:, top : top + size, left : left + size] for row, top, left in corners]
+        return _sent(torch.from_numpy(np.stack(cut)), self._device)
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Return whole images, uint8, shape (rows, channels, height, width)."""
+        held = self._hold(rows.tolist())
+        return _sent(torch.from_numpy(np.stack([held[row] for row in rows.tolist()])), self._device)
+
+    def expect(self, rows: Sequence[NDArray[np.intp]]) -> None:
+        """Begin to read the fields of the next batches."""
+        for part in rows:
+            for row in part.tolist():
+                self._request(row)
+
+    def _request(self, row: int) -> Future[NDArray[np.uint8]]:
+        future = self._held.get(row)
+        if future is None:
+            future = self._readers.submit(self._fields.read_one, row)
+            self._held[row] = future
+        self._held.move_to_end(row)
+        return future
+
+    def _hold(self, rows: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
+        distinct = dict.fromkeys(rows)
+        futures = {row: self._request(row) for row in distinct}
+        held = {row: future.result() for row, future in futures.items()}
+        while len(self._held) > max(self._most, len(distinct)):
+            self._held.popitem(last=False)
+        return held
+
+
+def image_source(fields: FieldSet | StoredFields, device: torch.device, *, on_device: bool = True) -> ImageSource:
+    """Return where the images of fields are cut from.
+
+    Args:
+        fields: Fields in memory, or their places in plate stores.
+        device: Where crops are needed.
+        on_device: Whether images in memory are brought to the device once; else they stay in host memory, and crops
+            are cut there and sent.
+    """
+    if isinstance(fields, StoredFields):
+        return StoredImages(fields, device)
+    images = torch.from_numpy(fields.images)
+    if on_device or device.type == "cpu":
+        return MemoryImages(images.to(device))
+    return MemoryImages(images, device)
+
+
+def cut_crops(images: Tensor, rows: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
+    """Cut one square from each row.
+
+    Args:
+        images: Shape (fields, channels, height, width).
+        rows: Shape (crops,), on the CPU, as are the corners.
+        tops: First row of pixels of each crop.
+        lefts: First column of pixels of each crop.
+        size: Side in pixels.
+
+    Returns:
+        Shape (crops, channels, size, size), of the images' type.
+    """
+    if images.device.type == "cpu":
+        # views and one copy are several times faster here than gathering by index (measured)
+        corners = zip(rows.tolist(), tops.tolist(), lefts.tolist(), strict=True)
+        return torch.stack([images[row, :, top : top + size, left : left + size] for row, top, left in corners])
+    device, span = images.device, torch.arange(size, device=images.device)
+    ys = (tops.to(device)[:, None] + span)[:, None, :, None]
+    xs = (lefts.to(device)[:, None] + span)[:, None, None, :]
+    channels = torch.arange(images.shape[1], device=device)[None, :, None, None]
+    return images[rows.to(device)[:, None, None, None], channels, ys, xs]
+
+
+def _sent(crops: Tensor, device: torch.device) -> Tensor:
+    if crops.device == device:
+        return crops
+    # pinned memory lets the copy run beside the computation
+    return crops.pin_memory().to(device, non_blocking=True)

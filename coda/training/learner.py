@@ -1,0 +1,47 @@
+"""Student and DINO head as one module: what several processes share, and what torch.compile compiles."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from coda.networks.dino_head import DinoHead
+from coda.networks.extractor import Extractor, pool_tokens
+from coda.training.hooks import Part
+
+
+class DinoLearner(nn.Module):
+    """Owns every parameter that a DINO step changes, adapters included."""
+
+    def __init__(
+        self, student: Extractor, head: DinoHead, pool: Literal["cls", "mean"], part: Part | None = None
+    ) -> None:
+        """Put the student and its head together.
+
+        Args:
+            student: The extractor that learns.
+            head: Its DINO head.
+            pool: What the head sees of the tokens.
+            part: Which of the student's weights learn; all when not given.
+        """
+        super().__init__()
+        self.student, self.head, self._pool, self._part = student, head, pool, part
+        self.adapters = nn.ParameterList(part.parameters() if part is not None else [])
+
+    def forward(self, sizes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Compute logits of all views and tokens of the first ones.
+
+        Args:
+            sizes: Views of one size each, the global ones first; shape (views, channels, side, side).
+
+        Returns:
+            Logits of all views in order, shape (views, prototypes), and the tokens of the first size, shape (views, 1 +
+            patches, width).
+        """
+        weights = self._part.weights() if self._part is not None else {}
+        tokens = [functional_call(self.student, dict(weights), (crops,)) if weights else self.student(crops)
+                  for crops in sizes]  # fmt: skip
+        features = torch.cat([pool_tokens(part, self._pool) for part in tokens])
+        return self.head(features), tokens[0]
