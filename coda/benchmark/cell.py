@@ -1,0 +1,95 @@
+"""One part of a benchmark: what its result depends on, and the file that keeps it."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from coda.contracts.base import digest_of_json
+
+CELLS = "cells"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One part of a benchmark.
+
+    Attributes:
+        name: For people: 'seed 0: CODA, lab_a to lab_b'. Every cell of a benchmark has another.
+        key: Everything the result depends on, as JSON values: seed, data, parameters, the cells it builds upon.
+        task: What the work needs to do it; sent to a worker process, so it must be small and picklable.
+        after: Cells that must be finished first.
+    """
+
+    name: str
+    key: Mapping[str, Any]
+    task: Any = None
+    after: tuple["Cell", ...] = field(default=(), compare=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the result: of the key and of the cells this one builds upon."""
+        return digest_of_json({"key": self.key, "after": sorted(cell.digest for cell in self.after)})
+
+    def file(self, folder: Path) -> Path:
+        """Return where the result is kept below a benchmark's folder."""
+        return folder / CELLS / f"{self.digest}.json"
+
+    def folder(self, folder: Path) -> Path:
+        """Return where the work may keep more than numbers: predictions, models."""
+        return folder / CELLS / self.digest
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+        cell: The cell.
+        result: What the work returned, or None if it failed.
+        cause: Why there is no result.
+        seconds: Wall time of the work, whenever it was done.
+    """
+
+    cell: Cell
+    result: dict[str, Any] | None
+    cause: str = ""
+    seconds: float = 0.0
+
+
+Work = Callable[[Cell], dict[str, Any]]
+"""Does a cell and returns its result as JSON values."""
+
+
+def do(cell: Cell, work: Work, folder: Path) -> Outcome:
+    """Do the work of one cell and keep its result; an error becomes the outcome's cause."""
+    start = time.perf_counter()
+    try:
+        result = work(cell)
+        seconds = time.perf_counter() - start
+        write_cell(cell, folder, result, seconds)
+    except Exception as error:  # noqa: BLE001 - one cell's error must not take the others with it
+        return Outcome(cell, None, " ".join(f"{type(error).__name__}: {error}".split()))
+    return Outcome(cell, result, "", seconds)
+
+
+def read_cell(cell: Cell, folder: Path) -> Outcome | None:
+    """Return the kept outcome of a cell, or None when it is not finished (or its file is not whole)."""
+    try:
+        content = json.loads(cell.file(folder).read_bytes())
+        return Outcome(cell, dict(content["result"]), "", float(content["seconds"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_cell(cell: Cell, folder: Path, result: Mapping[str, Any], seconds: float) -> None:
+    """Keep the result of a cell, whole or not at all."""
+    path = cell.file(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"name": cell.name, "key": cell.key, "result": dict(result), "seconds": seconds}
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)

@@ -1,0 +1,132 @@
+"""What a benchmark simulates: sources, batches and plates, how strong the shift is, and which wells hold what."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from coda.config.params import Ingest, Params
+from coda.contracts.base import Part, Slug
+from coda.contracts.manifest import Stain
+from coda.errors import ConfigError, Problem, raise_if_any
+from coda.simulation.design import Compound, Design, Experiment, WellPlan
+from coda.simulation.laboratories import Laboratory, find_laboratory
+
+DEMO_BATCHES = {"lab_a": 5, "lab_b": 3, "lab_c": 3}
+"""Batches of the demo's laboratories: enough to hold one out of `lab_a`, and to pair in the others."""
+
+
+class SourcePlan(Part):
+    """One source of a simulated benchmark."""
+
+    name: Slug = Field(description="What it is called in the tables (`Metadata_Source`).")
+    laboratory: Laboratory = Field(description="Its microscope and habits, built-in or changed by the caller.")
+    batches: int = Field(ge=1, le=99)
+    plates: int = Field(default=2, ge=1, le=20, description="Plates of each batch.")
+    wells: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Mechanism or compound -> what its wells hold instead on this source's plates: another mechanism "
+        "or compound, or nothing (not imaged). That makes plates on which classes are missing or frequent.",
+    )
+
+    def batch_names(self) -> tuple[str, ...]:
+        """Return the names of its batches, in an order that is also alphabetical."""
+        digits = len(str(self.batches))
+        return tuple(f"b{number:0{digits}d}" for number in range(1, self.batches + 1))
+
+    def plate_names(self, batch: str) -> tuple[str, ...]:
+        """Return the names of a batch's plates."""
+        return tuple(f"{self.laboratory.name}_{batch}_p{number}" for number in range(1, self.plates + 1))
+
+
+class SimulationPlan(Part):
+    """All that a simulated data set depends on, beside its seed."""
+
+    sources: tuple[SourcePlan, ...] = Field(min_length=1)
+    design: Design = Field(default_factory=Design)
+    ingest: Ingest = Field(description="How raw images become 8 bits: as the ingest step does it.")
+    channels: tuple[Stain, ...] = Field(min_length=1, description="Stains that are kept, in this order.")
+    centre: int = Field(ge=1, description="Side of the square that is kept of every field, in stored pixels.")
+
+
+def simulation_plan(
+    params: Params,
+    batches: Mapping[str, int] | None = None,
+    *,
+    plates: int = 2,
+    laboratories: Mapping[str, Laboratory] | None = None,
+    wells: Mapping[str, Mapping[str, str | None]] | None = None,
+    design: Mapping[str, Any] | None = None,
+) -> SimulationPlan:
+    """Return the plan of a simulated data set that is processed as these parameters say.
+
+    Args:
+        params: Sections `ingest`, `extractor.channels` and `crops.centre`.
+        batches: Source -> number of batches; the demo's experiment when not given.
+        plates: Plates of each batch.
+        laboratories: Source -> laboratory, for sources that are not the built-in one of their name.
+        wells: Source -> what its wells hold instead; see `SourcePlan`.
+        design: Fields of the `Design` that differ from the demo's.
+
+    Raises:
+        ConfigError: A source is neither built in nor among the laboratories that were given.
+    """
+    given, changed = dict(laboratories or {}), dict(wells or {})
+    sources = tuple(
+        SourcePlan(
+            name=name,
+            laboratory=given.get(name) or find_laboratory(name),
+            batches=number,
+            plates=plates,
+            wells=dict(changed.get(name, {})),
+        )
+        for name, number in (batches or DEMO_BATCHES).items()
+    )
+    return SimulationPlan(
+        sources=sources,
+        design=Design.model_validate(dict(design or {})),
+        ingest=params.ingest,
+        channels=params.extractor.channels,
+        centre=params.crops.centre,
+    )
+
+
+def imaged_wells(experiment: Experiment, source: SourcePlan) -> list[tuple[WellPlan, Compound]]:
+    """Return the wells that are imaged on a source's plates, each with what it holds there.
+
+    Raises:
+        ConfigError: The plan names a mechanism or compound that the experiment does not have.
+    """
+    _require_known(experiment, source)
+    wells = []
+    for plan in experiment.imaged_wells():
+        compound = experiment.compound(plan.compound)
+        place = source.wells.get(compound.name, source.wells.get(compound.mechanism or "", compound.name))
+        if place is None:
+            continue
+        held = _held(experiment, compound, place)
+        if held is not compound:
+            treatment = f"{held.name}_{plan.dose_um:g}uM"
+            plan = plan.model_copy(update={"compound": held.name, "treatment": treatment})  # noqa: PLW2901
+        wells.append((plan, held))
+    return wells
+
+
+def _held(experiment: Experiment, compound: Compound, place: str) -> Compound:
+    """Return the compound of that name, or the one of that mechanism at the same place among its like."""
+    if any(other.name == place for other in experiment.compounds):
+        return experiment.compound(place)
+    own = [other.name for other in experiment.compounds if other.mechanism == compound.mechanism]
+    others = [other for other in experiment.compounds if other.mechanism == place]
+    return others[own.index(compound.name) % len(others)]
+
+
+def _require_known(experiment: Experiment, source: SourcePlan) -> None:
+    treated = [compound for compound in experiment.compounds if compound.pert_type == "trt"]
+    known = {compound.name for compound in treated} | {str(compound.mechanism) for compound in treated}
+    named = {*source.wells, *(value for value in source.wells.values() if value is not None)}
+    problems = [
+        Problem(f"wells of {source.name}", repr(name), "a mechanism or compound of the design", "Correct the plan.")
+        for name in sorted(named - known)
+    ]
+    raise_if_any(ConfigError, "The plates cannot be simulated as planned.", problems)
