@@ -80,6 +80,10 @@ def _masked_autoencoder(params: Params, problems: list[Problem]) -> None:
         found, expected = f"{mae.mask_ratio} of {patches} patches", "at least one patch hidden and one left"
         remedy = "Change it, or use smaller patches or larger global crops."
         problems.append(Problem("mae.mask_ratio", found, expected, remedy))
+    crops = params.crops.eval_grid**2
+    if params.ttt.copies < crops:
+        expected = f"at least one of each of the {crops} evaluation crops"
+        problems.append(Problem("ttt.copies", str(params.ttt.copies), expected, "Raise it, or lower crops.eval_grid."))
     for divisor, name in ((mae.decoder_heads, "mae.decoder_heads"), (4, "the positions' four parts")):
         if mae.decoder_width % divisor:
             remedy = f"Use a multiple of {divisor}, or correct mae.decoder_heads."

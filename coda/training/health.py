@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from coda.errors import ConfigError, Problem
+
 LOSS_MARGIN, SPREAD_LIMIT, ENTROPY_LIMIT = 0.01, 0.05, 0.05
 
 
@@ -34,9 +36,33 @@ class Health:
             found.append("the loss is pinned at the logarithm of the number of prototypes: every image looks uniform")
         if self.mean_entropy < ENTROPY_LIMIT:
             found.append("all images fall on one prototype")
-        if self.feature_spread < SPREAD_LIMIT:
-            found.append("the teacher's features are the same for all images")
-        return tuple(found)
+        return (*found, *spread_alarms(self.feature_spread, "teacher"))
+
+
+def spread_alarms(spread: float, network: str) -> tuple[str, ...]:
+    """Say so when a network ('teacher', 'encoder') no longer tells images apart; see `feature_spread`."""
+    return (f"the {network}'s features are the same for all images",) if spread < SPREAD_LIMIT else ()
+
+
+@torch.no_grad()
+def feature_spread(features: Tensor) -> float:
+    """Return the spread of pooled features (images, width), as `Health.feature_spread` describes it."""
+    directions = F.normalize(features.float(), dim=-1)
+    return float(directions.std(dim=0, correction=0).mean()) * math.sqrt(features.shape[-1])
+
+
+def finite_loss(loss: float, iteration: int) -> float:
+    """Return the loss.
+
+    Raises:
+        ConfigError: It is no number any more.
+    """
+    if math.isfinite(loss):
+        return loss
+    remedy = "Lower the learning rate, or compute.precision=float32; the checkpoints before this are sound."
+    raise ConfigError(
+        "The training diverged.", [Problem(f"iteration {iteration}", f"a loss of {loss}", "a number", remedy)]
+    )
 
 
 @torch.no_grad()
@@ -52,6 +78,4 @@ def measure_health(loss: float, teacher_probabilities: Tensor, features: Tensor)
     scale = math.log(q.shape[-1])
     entropy = float(torch.special.entr(q).sum(dim=-1).mean()) / scale
     mean_entropy = float(torch.special.entr(q.mean(dim=0)).sum()) / scale
-    directions = F.normalize(features.float(), dim=-1)
-    spread = float(directions.std(dim=0, correction=0).mean()) * math.sqrt(features.shape[-1])
-    return Health(loss / scale, entropy, mean_entropy, spread)
+    return Health(loss / scale, entropy, mean_entropy, feature_spread(features))

@@ -14,6 +14,7 @@ from coda.networks.extractor import Extractor, pool_tokens, require_channels, se
 from coda.networks.head import Head
 from coda.networks.runtime import resolve_runtime
 from coda.plates.fieldset import FieldSet
+from coda.plates.stored import StoredFields
 from coda.training.crops import Cropper
 from coda.training.images import image_source
 from coda.training.randomness import generator
@@ -22,7 +23,7 @@ BATCH = 256
 """Crops in one forward pass."""
 
 
-def extract_tokens(extractor: Extractor, fields: FieldSet, params: Params) -> Tensor:
+def extract_tokens(extractor: Extractor, fields: FieldSet | StoredFields, params: Params) -> Tensor:
     """Return the tokens of every field's evaluation crops: one centre crop, or a grid (``crops.eval_grid``).
 
     Args:
@@ -41,7 +42,7 @@ def extract_tokens(extractor: Extractor, fields: FieldSet, params: Params) -> Te
 
 
 @torch.inference_mode()
-def token_batches(extractor: Extractor, fields: FieldSet, params: Params) -> Iterator[Tensor]:
+def token_batches(extractor: Extractor, fields: FieldSet | StoredFields, params: Params) -> Iterator[Tensor]:
     """Yield the tokens of `extract_tokens` for a few fields at a time, in order."""
     cropper, per_batch = _prepare(extractor, fields, params), max(1, BATCH // params.crops.eval_grid**2)
     for start in range(0, len(fields), per_batch):
@@ -51,7 +52,7 @@ def token_batches(extractor: Extractor, fields: FieldSet, params: Params) -> Ite
 
 
 @torch.inference_mode()
-def random_crop_tokens(extractor: Extractor, fields: FieldSet, params: Params, *, seed: int, crops: int) -> Tensor:
+def random_crop_tokens(extractor: Extractor, fields: FieldSet | StoredFields, params: Params, *, seed: int, crops: int) -> Tensor:
     """Return the tokens of random, augmented crops, as the head is trained on.
 
     Returns:
@@ -107,7 +108,7 @@ def field_probabilities(head: Head | LinearHead, tokens: Tensor, params: Params)
 
 
 def predict_fields(
-    extractor: Extractor, head: Head | LinearHead, fields: FieldSet, params: Params
+    extractor: Extractor, head: Head | LinearHead, fields: FieldSet | StoredFields, params: Params
 ) -> NDArray[np.float32]:
     """Return the class probabilities of every field without keeping tokens, for a head trained on raw tokens.
 
@@ -118,12 +119,12 @@ def predict_fields(
     return np.concatenate(parts)
 
 
-def _prepare(extractor: Extractor, fields: FieldSet, params: Params) -> Cropper:
+def _prepare(extractor: Extractor, fields: FieldSet | StoredFields, params: Params) -> Cropper:
     require_channels(extractor, fields.channels, "fields")
     runtime = resolve_runtime(params.compute)
     extractor.to(runtime.device).eval()
     set_attention(extractor, runtime.attention)
-    return Cropper(image_source(fields, runtime.device), params.crops)
+    return Cropper(image_source(fields, runtime.device, params.compute.images), params.crops)
 
 
 def _forward(extractor: Extractor, crops: Tensor, params: Params) -> Tensor:

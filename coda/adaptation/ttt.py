@@ -1,0 +1,206 @@
+"""Test-time training: the masked autoencoder goes on with one image, which is then predicted (paper section 4.2).
+
+After Gandelsman et al. (2022): for every image on its own a few steps of MAE on copies of its evaluation crop, each
+copy with its own mask; encoder and mask token learn, the decoder and the head are frozen, and everything is reset
+before the next image. Nothing is learned from one image for another, so the order of the images does not matter.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from coda.config.params import Params
+from coda.errors import ConfigError, Problem
+from coda.networks.classifier import LinearHead
+from coda.networks.extractor import require_channels, set_attention
+from coda.networks.head import Head
+from coda.networks.mae import MaeState, mae_loss, random_keep
+from coda.networks.runtime import resolve_runtime
+from coda.plates.fieldset import FieldSet
+from coda.plates.stored import StoredFields
+from coda.training.checkpoint import Checkpoints
+from coda.training.crops import Cropper, turned_at_random
+from coda.training.engine import Entry, fields_digest, fingerprint, run, tensors_digest
+from coda.training.images import image_source
+from coda.training.progress import Report
+from coda.training.randomness import generator
+from coda.training.schedules import Length
+
+Probabilities = NDArray[np.float32]
+
+
+def predict_with_ttt(
+    state: MaeState,
+    head: Head | LinearHead,
+    fields: FieldSet | StoredFields,
+    params: Params,
+    *,
+    seed: int,
+    checkpoints: Checkpoints | None = None,
+    report: Report | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Probabilities:
+    """Return every field's class probabilities after the last step of its own test-time training.
+
+    Args:
+        state: Of Dual-model-MAE; its weights are the same afterwards, to the bit.
+        head: Trained on the encoder's raw tokens; it is read and never changed.
+        fields: Images with the encoder's stains.
+        params: `crops`, `mae`, `ttt` and `compute`.
+        seed: Of masks and turns; a field's own depend on its ``image_id``, not on its place.
+        checkpoints: Where to keep what is predicted already, every ``ttt.checkpoint_every`` fields.
+        report: Called as it goes; an iteration is a field.
+        should_stop: Asked before every field; when it says yes, a checkpoint is written and the run ends.
+
+    Returns:
+        Float32, shape (fields, classes); rows sum to 1.
+
+    Raises:
+        ConfigError: The head expects tokens standardised over a batch, of which one image has none; images do not fit
+            the network; or the checkpoint is another experiment's.
+        TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
+    """
+    taught = _Taught(state, head, fields, params, seed, points=(params.ttt.steps,))
+    last: Probabilities = taught.run(checkpoints, report, should_stop)[0]
+    return last
+
+
+def ttt_curve(
+    state: MaeState,
+    head: Head | LinearHead,
+    fields: FieldSet | StoredFields,
+    params: Params,
+    *,
+    seed: int,
+    checkpoints: Checkpoints | None = None,
+    report: Report | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Probabilities:
+    """Return every field's class probabilities before the first step and after each one; see `predict_with_ttt`.
+
+    Returns:
+        Float32, shape (1 + ttt.steps, fields, classes); the first are those without test-time training.
+    """
+    taught = _Taught(state, head, fields, params, seed, points=tuple(range(params.ttt.steps + 1)))
+    return taught.run(checkpoints, report, should_stop)
+
+
+class _Taught:
+    """An objective of the engine whose iterations are fields: each is learned from, predicted, and forgotten."""
+
+    def __init__(
+        self,
+        state: MaeState,
+        head: Head | LinearHead,
+        fields: FieldSet | StoredFields,
+        params: Params,
+        seed: int,
+        points: tuple[int, ...],
+    ) -> None:
+        require_channels(state.encoder, fields.channels, "fields")
+        if head.alignment != "none":
+            remedy = "Give the head that was trained on raw tokens."
+            problem = Problem("head", f"alignment {head.alignment!r}", "alignment 'none'", remedy)
+            raise ConfigError("Test-time training sees one image, which has no batch statistics.", [problem])
+        self.params, self.fields, self.seed, self.points = params, fields, seed, points
+        self.runtime = resolve_runtime(params.compute)
+        self.state, self.head = state.to(self.runtime.device), head.to(self.runtime.device).eval()
+        self.cropper = Cropper(image_source(fields, self.runtime.device, params.compute.images), params.crops)
+        for network in (state.encoder, state.decoder, head):
+            set_attention(network, self.runtime.attention)
+        state.encoder.eval().requires_grad_(requires_grad=True)
+        state.decoder.eval().requires_grad_(requires_grad=False)
+        state.decoder.mask_token.requires_grad = True
+        self.weights: list[Tensor] = [
+            p for network in (state.encoder, state.decoder) for p in network.parameters() if p.requires_grad
+        ]
+        self.optimizer = torch.optim.SGD(
+            self.weights, lr=params.ttt.learning_rate, momentum=params.ttt.momentum, foreach=True
+        )
+        self.start = [weight.detach().clone() for weight in self.weights]
+        # a buffer of zeros does what a new optimizer's missing one does, and can be reset in place
+        self.buffers = [torch.zeros_like(weight) for weight in self.weights]
+        for weight, buffer in zip(self.weights, self.buffers, strict=True):
+            self.optimizer.state[weight]["momentum_buffer"] = buffer
+        self.found = torch.zeros(len(points), len(fields), len(head.classes))
+
+    def run(
+        self, checkpoints: Checkpoints | None, report: Report | None, should_stop: Callable[[], bool] | None
+    ) -> Probabilities:
+        params, count = self.params, len(self.fields)
+        sections = params.model_dump(mode="json", include={"crops", "ttt"})
+        mae = [params.mae.mask_ratio, params.mae.norm_pixels]
+        networks = tensors_digest({**self.state.tensors(), **self.head.state_dict(prefix="head.")})
+        identity = fingerprint("ttt", fields_digest(self.fields), networks, sections, mae, self.seed, self.points)
+        every = {"batch_size": 1, "checkpoint_every": params.ttt.checkpoint_every}
+        try:
+            run(
+                self, length=Length(count, count), budget=params.mae.adaptation.model_copy(update=every),
+                identity=identity, checkpoints=checkpoints, report=report, should_stop=should_stop,
+            )  # fmt: skip
+        finally:
+            self._reset()
+            self.state.decoder.requires_grad_(requires_grad=True)
+        found: Probabilities = self.found.numpy()
+        return found
+
+    def step(self, iteration: int, *, measure: bool) -> Entry | None:
+        """Learn from one field and predict it."""
+        self._reset()
+        crops = self.cropper.grid_crops(torch.tensor([iteration]))[0]
+        name, losses = str(self.fields.table["image_id"].iloc[iteration]), []
+        for number in range(self.params.ttt.steps + 1):
+            if number in self.points:
+                self.found[self.points.index(number), iteration] = self._predicted(crops)
+            if number < self.params.ttt.steps:
+                losses.append(self._learn(crops, generator(self.seed, f"ttt {name}", number)))
+        if not measure:
+            return None
+        return Entry({"iteration": iteration, "first_loss": float(losses[0]), "loss": float(losses[-1])})
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"found": self.found}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self.found = tensors["found"]
+
+    def records(self) -> dict[str, Any]:
+        return {}
+
+    def recall(self, records: dict[str, Any]) -> None:
+        pass
+
+    def finished(self, iteration: int) -> bool:
+        return iteration >= len(self.fields)
+
+    def _learn(self, crops: Tensor, source: torch.Generator) -> Tensor:
+        ttt, mae, size = self.params.ttt, self.params.mae, self.state.encoder.patch_size
+        copies = crops[torch.arange(ttt.copies) % len(crops)]
+        if ttt.flips:
+            copies = turned_at_random(copies, self.params.crops, source)
+        grid = (copies.shape[-2] // size, copies.shape[-1] // size)
+        keep = random_keep(ttt.copies, grid[0] * grid[1], mae.mask_ratio, source).to(copies.device)
+        with self.runtime.autocast():
+            predicted = self.state.decoder(self.state.encoder(copies, keep), keep, grid)
+        loss = mae_loss(predicted, copies, keep, size, norm_pixels=mae.norm_pixels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _predicted(self, crops: Tensor) -> Tensor:
+        with self.runtime.autocast():
+            logits = self.head(self.state.encoder(crops))
+        mean: Tensor = logits.float().softmax(dim=-1).mean(dim=0)
+        return mean.cpu()
+
+    @torch.no_grad()
+    def _reset(self) -> None:
+        """Go back to the start, in place: no memory is asked for, and nothing of the last image is left."""
+        torch._foreach_copy_(self.weights, self.start)
+        torch._foreach_zero_(self.buffers)

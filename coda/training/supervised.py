@@ -1,0 +1,144 @@
+"""Supervised DeiT-S: extractor and a linear layer learn end to end from labels (paper section 4, the baseline)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from coda.config.params import Params
+from coda.networks.classifier import LinearHead, new_linear_head
+from coda.networks.extractor import Extractor, new_extractor, require_channels
+from coda.plates.fieldset import FieldSet
+from coda.training.checkpoint import Checkpoints
+from coda.training.crops import Cropper
+from coda.training.engine import fields_digest, fingerprint, run, tensors_digest
+from coda.training.flops import supervised_step
+from coda.training.images import image_source
+from coda.training.labels import LabelList
+from coda.training.lesson import Lesson, require_fields
+from coda.training.progress import Report
+from coda.training.randomness import derived_seed, generator
+from coda.training.schedules import Length, length_of
+from coda.training.tokens import predict_fields
+
+
+@dataclass(frozen=True)
+class SupervisedResult:
+    """A trained supervised system and how it came about.
+
+    Attributes:
+        extractor: The weights of the best validation, frozen, in evaluation mode on the CPU.
+        head: Its linear classifier, likewise.
+        accuracy: Field accuracy of those weights on the held-out batches.
+        log: One entry a validation: iteration, learning_rate, train_loss, validation_loss, validation_accuracy.
+        seconds: Wall time, since the start or the resume.
+    """
+
+    extractor: Extractor
+    head: LinearHead
+    accuracy: float
+    log: list[dict[str, float]]
+    seconds: float
+
+
+def train_supervised(
+    training: FieldSet,
+    validation: FieldSet,
+    labels: LabelList,
+    params: Params,
+    *,
+    seed: int,
+    checkpoints: Checkpoints | None = None,
+    report: Report | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> SupervisedResult:
+    """Train extractor and linear layer by cross-entropy on random crops of labelled fields.
+
+    Crops are those that the head learns from, warm-up and plateau are the head's, there is no drop path, and the
+    extractor starts from the same first weights as in every other system. A run that was stopped goes on from its
+    newest checkpoint and ends, on a CPU, with the same bits as one that was not.
+
+    Args:
+        training: Fields of the training batches; those without a label are not used.
+        validation: Fields of the held-out batches; their accuracy chooses the weights.
+        labels: Mechanisms by compound.
+        params: `extractor`, `crops`, `supervised`, the plateau of `head`, ``dino.pool`` and `compute`.
+        seed: Of first weights, order and crops.
+        checkpoints: Where to keep checkpoints, every ``supervised.checkpoint_every`` iterations.
+        report: Called after each validation.
+        should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
+
+    Raises:
+        ConfigError: The first weights cannot be had, no field has a label, images do not fit the network or the
+            crops, the checkpoint is another experiment's, or the loss is no longer a number.
+        TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
+    """
+    codes, held = labels.codes(training.table), labels.codes(validation.table)
+    require_fields(int((codes >= 0).sum()), int((held >= 0).sum()))
+    learn, check = training.take(codes >= 0), validation.take(held >= 0)
+    length = length_of(params.supervised, len(learn))
+    extractor = new_extractor(params, seed=seed, drop_path=0.0)
+    require_channels(extractor, learn.channels, "fields")
+    head = new_linear_head(params, extractor, labels.classes, seed=derived_seed(seed, "supervised", 0))
+    lesson = _SupervisedLesson(
+        extractor, head, (learn, codes[codes >= 0]), (check, held[held >= 0]), params, length, seed
+    )
+    sections = params.model_dump(mode="json", include={"crops", "supervised"})
+    options = [sections, params.head.plateau_factor, params.head.plateau_patience, params.dino.pool, seed]
+    data = [fields_digest(learn), fields_digest(check), labels.digest]
+    identity = fingerprint("supervised", data, tensors_digest(lesson.tensors()), options)
+    result = run(
+        lesson, length=length, budget=params.supervised, identity=identity,
+        checkpoints=checkpoints, report=report, should_stop=should_stop,
+        flops_per_sample=supervised_step(extractor, len(labels.classes), params.crops.global_size),
+    )  # fmt: skip
+    lesson.take_best()
+    return SupervisedResult(extractor, head, lesson.accuracy, result.log, result.seconds)
+
+
+Labelled = tuple[FieldSet, NDArray[np.int64]]
+"""Fields with the class of each."""
+
+
+class _SupervisedLesson(Lesson):
+    """Random crops in, classes out; epochs follow each other without a gap."""
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        head: LinearHead,
+        training: Labelled,
+        validation: Labelled,
+        params: Params,
+        length: Length,
+        seed: int,
+    ) -> None:
+        super().__init__({"extractor": extractor, "head": head}, params, params.supervised, length)
+        self.extractor, self.head, self.validation, self.seed = extractor, head, validation, seed
+        self.codes = torch.from_numpy(training[1])
+        images = image_source(training[0], self.runtime.device, params.compute.images)
+        self.cropper = Cropper(images, params.crops)
+
+    def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
+        rows = self._rows(iteration)
+        source = generator(self.seed, "supervised crops", iteration)
+        crops = self.cropper.random_crops(rows, self.params.crops.global_size, source, jitter=True)
+        return crops, self.codes[rows].to(self.runtime.device)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        found: Tensor = self.head(self.extractor(inputs))
+        return found
+
+    def validate(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        fields, codes = self.validation
+        return predict_fields(self.extractor, self.head, fields, self.params), codes
+
+    def _rows(self, iteration: int) -> Tensor:
+        size, count = self.budget.batch_size, len(self.codes)
+        first = iteration * size
+        epochs = range(first // count, (first + size - 1) // count + 1)
+        orders = [torch.randperm(count, generator=generator(self.seed, "supervised order", n)) for n in epochs]
+        return torch.cat(orders)[first - epochs[0] * count :][:size]
