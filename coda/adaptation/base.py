@@ -24,11 +24,14 @@ class FrozenHead:
         head: The network, in evaluation mode; it is read and never changed.
         source: Statistics of the tokens it was trained on.
         digest: Digest of its model folder.
+        prior: Share of the labelled compounds in each class, in the order of the logits, from the release's label
+            list; None where the release holds no such list.
     """
 
     head: Head
     source: TokenStatistics
     digest: str
+    prior: tuple[float, ...] | None = None
 
     @property
     def alignment(self) -> HeadAlignment:

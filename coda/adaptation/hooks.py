@@ -1,0 +1,135 @@
+"""What adaptation's options hang into DINO's step: what learns, what is added, who looks (docs/adaptation.md)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from coda.adaptation.base import FrozenHead, HeadAlignment
+from coda.adaptation.serving import Way
+from coda.adaptation.stopping import LabelFreeWatch
+from coda.config.params import Params
+from coda.errors import ConfigError, Problem, raise_if_any
+from coda.networks.extractor import set_attention
+from coda.networks.runtime import resolve_runtime
+from coda.networks.state import AdaptationState
+from coda.plates.fieldset import FieldSet
+from coda.training.dino_objective import Hooks
+from coda.training.hooks import Part, Term
+from coda.training.parts import new_part
+from coda.training.terms import Diversity, FeatureAnchor, WeightAnchor
+
+Heads = Mapping[HeadAlignment, FrozenHead]
+
+OPTIONS = {
+    "trainable", "trainable_blocks", "low_rank_rank", "low_rank_scale", "anchor", "diversity", "stopping", "align_by",
+    "align_wells",
+}  # fmt: skip
+"""Parameters of adaptation that belong to an experiment's name, beside those that DINO's training names itself."""
+
+
+def new_hooks(
+    state: AdaptationState, fields: FieldSet, params: Params, heads: Heads, *, seed: int
+) -> tuple[Hooks, dict[str, Any]]:
+    """Build what the options ask for, before the first iteration.
+
+    Args:
+        state: State of the source release; moved to the device of ``params.compute``.
+        fields: Fields that are adapted to.
+        params: `adaptation` is read.
+        heads: Frozen heads of the release; read where an option needs one.
+        seed: Seed of low-rank matrices.
+
+    Returns:
+        The hooks, and their description as JSON for the name of the experiment that checkpoints belong to.
+
+    Raises:
+        ConfigError: An option needs a head or a prior that the release lacks, or does not fit the extractor.
+    """
+    _require(params, heads)
+    state.to(resolve_runtime(params.compute).device)
+    part = new_part(state.student, params.adaptation, seed=seed)
+    hooks = Hooks(part, _terms(state, params, heads, part), _watch(state, fields, params, heads))
+    options = params.adaptation.model_dump(mode="json", include=OPTIONS)
+    used = {name: heads[name].digest for name in sorted(_needed(params, heads))}
+    return hooks, {"options": options, "heads": used}
+
+
+def class_prior(frozen: FrozenHead, prior: str) -> Tensor:
+    """Return the expected share of each class of a head, float32, sum 1.
+
+    Args:
+        frozen: The head, with its release's shares.
+        prior: 'uniform', or 'compounds' for the release's shares.
+    """
+    classes = len(frozen.head.classes)
+    shares = frozen.prior if prior == "compounds" and frozen.prior else (1.0,) * classes
+    expected = torch.tensor(shares, dtype=torch.float32)
+    return expected / expected.sum()
+
+
+def _terms(state: AdaptationState, params: Params, heads: Heads, part: Part) -> list[Term]:
+    adaptation, runtime = params.adaptation, resolve_runtime(params.compute)
+    terms: list[Term] = []
+    if adaptation.anchor.weights:
+        released = state.teacher.state_dict()
+        terms.append(WeightAnchor(state.student, part, released, strength=adaptation.anchor.weights))
+    if adaptation.anchor.features:
+        # the raw tokens' moments are the same beside every head of a release
+        terms.append(FeatureAnchor(next(iter(heads.values())).source, strength=adaptation.anchor.features))
+    diversity = adaptation.diversity
+    if diversity.strength:
+        frozen = heads[diversity.head]
+        set_attention(frozen.head, runtime.attention)
+        terms.append(
+            Diversity(
+                frozen.head, class_prior(frozen, diversity.prior),
+                standardise=diversity.head == "standardise", strength=diversity.strength, runtime=runtime,
+            )
+        )  # fmt: skip
+    return terms
+
+
+def _watch(state: AdaptationState, fields: FieldSet, params: Params, heads: Heads) -> LabelFreeWatch | None:
+    stopping = params.adaptation.stopping
+    if not stopping.every:
+        return None
+    frozen = heads[_looked_through(stopping.alignment)]
+    way = Way("watch", stopping.alignment, frozen.head, frozen.source)
+    return LabelFreeWatch(state.teacher, way, fields, params)
+
+
+def _looked_through(alignment: str) -> HeadAlignment:
+    return "standardise" if alignment == "standardise" else "none"
+
+
+def _needed(params: Params, heads: Heads) -> set[HeadAlignment]:
+    adaptation, needed = params.adaptation, set[HeadAlignment]()
+    if adaptation.diversity.strength:
+        needed.add(adaptation.diversity.head)
+    if adaptation.stopping.every:
+        needed.add(_looked_through(adaptation.stopping.alignment))
+    if adaptation.anchor.features:
+        needed.add(next(iter(heads), "none"))
+    return needed
+
+
+def _require(params: Params, heads: Heads) -> None:
+    problems = [
+        Problem(
+            "adaptation",
+            f"heads for {', '.join(heads) or 'nothing'} in the release",
+            f"a head trained with alignment {name!r}",
+            "Switch off the option (docs/adaptation.md), or train the source with that head.alignments.",
+        )
+        for name in sorted(_needed(params, heads))
+        if name not in heads
+    ]
+    diversity = params.adaptation.diversity
+    if diversity.strength and diversity.prior == "compounds" and diversity.head in heads:
+        shares = heads[diversity.head].prior
+        if shares is None or len(shares) != len(heads[diversity.head].head.classes):
+            found, remedy = "a release without a list of labelled compounds", "Set adaptation.diversity.prior=uniform."
+            problems.append(Problem("adaptation.diversity.prior", found, "the share of each mechanism", remedy))
+    raise_if_any(ConfigError, "The source release lacks what an option of adaptation needs.", problems)
