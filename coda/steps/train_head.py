@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from coda.networks.head import LABELS, SOURCE_STATISTICS, save_head
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import load_fields, open_batches
 from coda.settings import Settings
+from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.progress import shown
 from coda.storage.objects import locate
 from coda.training.head import HeadResult
@@ -37,16 +39,17 @@ def train_head(
         labels: Label table: path or s3:// address of a CSV with Metadata_Compound and moa.
         out: Folder for the heads.
         params: All sections but ingest, quality and gate.
-        settings: Where object storage is.
-        run_id: Run this belongs to, noted with the results.
+        settings: Where object storage is, and where checkpoints are kept.
+        run_id: Run this belongs to, noted with the results; an interrupted run goes on from its checkpoint.
 
     Returns:
         Numbers for the run's metrics: for each alignment the held-out field accuracy and seconds, and the join.
 
     Raises:
         ContractError: The label table cannot be used or does not belong to the plates.
-        ConfigError: There are too few batches, or no labelled field.
+        ConfigError: There are too few batches, no labelled field, or training diverged.
         IntegrityError: The extractor or stored fields are not the recorded ones.
+        TransientError: The process was asked to stop; a checkpoint was written.
     """
     set_threads(params.compute)
     extractor = load_extractor(pretrained / "extractor")
@@ -64,20 +67,19 @@ def train_head(
         "params_digest": params_digest(params),
     }
     results: dict[str, HeadResult] = {}
-    for alignment in params.head.alignments:
-        with shown(f"Head on {'raw' if alignment == 'none' else 'standardised'} tokens") as report:
-            results[alignment] = train(
-                partial(material.training, alignment),
-                material.validation(alignment),
-                extractor,
-                params,
-                classes=label_list.classes,
-                alignment=alignment,
-                seed=params.seed,
-                report=report,
-            )
-        save_head(out / alignment, results[alignment].head, extra, provenance)
-    return _record(out, results, joined, run_id)
+    with ExitStack() as kept:
+        should_stop = kept.enter_context(stopping_on_sigterm())
+        for alignment in params.head.alignments:
+            # forgotten when all are done: an interruption of the second head does not cost the first one
+            checkpoints = kept.enter_context(kept_checkpoints(settings, run_id, f"head-{alignment}"))
+            with shown(f"Head on {'raw' if alignment == 'none' else 'standardised'} tokens") as report:
+                results[alignment] = train(
+                    partial(material.training, alignment), material.validation(alignment), extractor, params,
+                    classes=label_list.classes, alignment=alignment, seed=params.seed,
+                    checkpoints=checkpoints, report=report, should_stop=should_stop,
+                )  # fmt: skip
+            save_head(out / alignment, results[alignment].head, extra, provenance)
+        return _record(out, results, joined, run_id)
 
 
 def read_file(uri: str, settings: Settings) -> bytes:
