@@ -16,15 +16,24 @@ CANDIDATES_FILE = "candidates.json"
 INCUMBENT = "incumbent"
 """Candidate that is the source's own present release, where that is none of the other ways."""
 
-_WAYS: dict[str, tuple[bool, Alignment]] = {
-    "unadapted": (False, "none"),
-    "aligned": (False, "standardise"),
-    "coral": (False, "coral"),
-    "coda": (True, "none"),
-    "coda+aligned": (True, "standardise"),
-    "coda+coral": (True, "coral"),
+Method = Literal["coda", "oda"]
+"""Self-supervision with pairs of one treatment, or with single images."""
+
+ADAPTED: dict[str, tuple[str, str]] = {"adapted": ("extractor", "state"), "adapted_oda": ("extractor_oda", "state_oda")}
+"""Extractor that is adapted here -> folders of the candidates folder for its teacher and its whole state."""
+
+_WAYS: dict[str, tuple[Method | None, Alignment]] = {
+    "unadapted": (None, "none"),
+    "aligned": (None, "standardise"),
+    "coral": (None, "coral"),
+    "oda": ("oda", "none"),
+    "oda+aligned": ("oda", "standardise"),
+    "oda+coral": ("oda", "coral"),
+    "coda": ("coda", "none"),
+    "coda+aligned": ("coda", "standardise"),
+    "coda+coral": ("coda", "coral"),
 }
-"""Name -> whether the extractor is adapted, and what is done to its tokens."""
+"""Name -> how the extractor is adapted, and what is done to its tokens."""
 
 _ORDER: tuple[Alignment, ...] = ("none", "standardise", "coral")
 
@@ -33,8 +42,9 @@ class Candidate(Part):
     """One way of serving a batch: which extractor, which head, and what happens to the tokens between them."""
 
     name: str = Field(description="'unadapted', 'aligned', 'coral', 'coda', 'coda+aligned', 'oda', ..., 'incumbent'")
-    extractor: Literal["base", "adapted", "incumbent"] = Field(
-        description="The source release's extractor, the one adapted here, or the incumbent's own."
+    extractor: Literal["base", "adapted", "adapted_oda", "incumbent"] = Field(
+        description="The source release's extractor, one adapted here (a second one by ODA beside CODA), or the "
+        "incumbent's own."
     )
     alignment: Alignment = Field(description="What is done to the tokens before the head.")
     head: Literal["none", "standardise"] = Field(description="Alignment that the head was trained with.")
@@ -47,35 +57,51 @@ class Candidate(Part):
     def complexity(self) -> int:
         """Place in the order of trying: unadapted first, then alignment, then adaptation, then both.
 
-        What is added as the incumbent needs nothing new at all, so it lies with the first.
+        ODA needs no pairs, so it lies before CODA. What is added as the incumbent needs nothing new at all, so it lies
+        with the first.
         """
-        return 0 if self.name == INCUMBENT else (3 if self.extractor == "adapted" else 0) + _ORDER.index(self.alignment)
+        if self.name == INCUMBENT:
+            return 0
+        steps = {None: 0, "oda": len(_ORDER), "coda": 2 * len(_ORDER)}
+        return steps[self.method] + _ORDER.index(self.alignment)
+
+    @property
+    def method(self) -> Method | None:
+        """How its extractor was adapted here; None where it was not."""
+        if self.extractor not in ADAPTED:
+            return None
+        return "oda" if self.name.startswith("oda") else "coda"
 
 
-def candidates_for(names: Sequence[str], method: Literal["coda", "oda"]) -> list[Candidate]:
+def candidates_for(names: Sequence[str], method: Method) -> list[Candidate]:
     """Lay out the candidates in the order from simple to involved.
 
     Args:
-        names: Candidates of the parameters, in any order; 'coda...' becomes 'oda...' where the ladder chose ODA.
-        method: What the ladder chose for the adapted extractor.
+        names: Candidates of the parameters, in any order; 'coda...' becomes 'oda...' where the ladder chose ODA. With
+            both in the list and a ladder that chose CODA, two extractors are adapted, and the gate chooses.
+        method: What the ladder chose.
 
     Raises:
         ConfigError: A name is unknown.
     """
-    known = dict(_WAYS) | {name.replace("coda", "oda"): way for name, way in _WAYS.items()}
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in _WAYS]
     if unknown:
-        problem = Problem("adaptation.candidates", ", ".join(unknown), f"some of {', '.join(known)}", "Remove them.")
+        problem = Problem("adaptation.candidates", ", ".join(unknown), f"some of {', '.join(_WAYS)}", "Remove them.")
         raise ConfigError("There are unknown candidates.", [problem])
-    found = {}
-    for name in names:
-        adapted, alignment = known[name]
-        served = f"{method}{name[name.index('+') :] if '+' in name else ''}" if adapted else name
-        head: Literal["none", "standardise"] = "standardise" if alignment == "standardise" else "none"
-        found[served] = Candidate(
-            name=served, extractor="adapted" if adapted else "base", alignment=alignment, head=head
-        )
-    return sorted(found.values(), key=lambda candidate: candidate.complexity)
+    served = dict.fromkeys(name.replace("coda", "oda") if method == "oda" else name for name in names)
+    both = {_WAYS[name][0] for name in served} >= {"coda", "oda"}
+    found = [_candidate(name, second=both and _WAYS[name][0] == "oda") for name in served]
+    return sorted(found, key=lambda candidate: candidate.complexity)
+
+
+def _candidate(name: str, *, second: bool) -> Candidate:
+    method, alignment = _WAYS[name]
+    return Candidate(
+        name=name,
+        extractor="base" if method is None else "adapted_oda" if second else "adapted",
+        alignment=alignment,
+        head="standardise" if alignment == "standardise" else "none",
+    )
 
 
 def write_candidates(folder: Path, candidates: Sequence[Candidate]) -> Path:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coda.adaptation.candidates import Candidate
+from coda.adaptation.coda import Adapted
 from coda.adaptation.drift import drift_of
-from coda.adaptation.ladder import Rung
+from coda.adaptation.ladder import AdaptedExtractor, Rung
 from coda.adaptation.serving import Service
 from coda.evaluation.levels import field_table
 from coda.networks.alignment import TokenStatistics
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import write_parquet
-from coda.training.dino import DinoResult
 
 
 def write_answers(
@@ -33,7 +33,8 @@ def write_answers(
     Args:
         out: Candidates folder.
         candidates: What was served.
-        services: 'base' and, where there is one, 'adapted' and 'incumbent' -> what that extractor made of the fields.
+        services: 'base' and, where there are any, 'adapted', 'adapted_oda' and 'incumbent' -> what that extractor made
+            of the fields.
         fields: All fields.
         is_batch: Which of them belong to the batch; the archived ones are written beside.
         classes: Candidate -> the classes of its head.
@@ -64,21 +65,39 @@ def _write_statistics(folder: Path, statistics: Mapping[str, TokenStatistics]) -
     (folder / "groups.json").write_text(json.dumps(names, indent=2) + "\n")
 
 
-def write_log(out: Path, rung: Rung, trained: DinoResult | None) -> None:
-    """Write ``training.json``: what the ladder chose and why, loss and health over time, alarms."""
+def write_log(out: Path, rungs: Mapping[AdaptedExtractor, Rung], trained: Mapping[AdaptedExtractor, Adapted]) -> None:
+    """Write ``training.json``: what the ladder chose and why, loss and health over time, alarms, looks at the teacher.
+
+    Args:
+        out: Candidates folder.
+        rungs: Extractor that was to be adapted -> how.
+        trained: What became of those that a candidate needed. A second one is told under its name.
+    """
+    numbers = _training(rungs["adapted"], trained.get("adapted"))
+    for name in rungs:
+        if name != "adapted" and name in trained:
+            numbers[name] = _training(rungs[name], trained[name])
+    (out / "training.json").write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+def _training(rung: Rung, trained: Adapted | None) -> dict[str, Any]:
     numbers: dict[str, Any] = {"method": rung.method, "pairs": rung.by, "reason": rung.reason}
     numbers["pairable_share"] = rung.pairable_share
     if trained is not None:
+        losses = [entry["loss"] for entry in trained.log if "loss" in entry]
         numbers |= {
-            "loss_first": trained.log[0]["loss"],
-            "loss_last": trained.log[-1]["loss"],
+            "loss_first": losses[0],
+            "loss_last": losses[-1],
+            "iterations": trained.iterations,
             "seconds": trained.seconds,
             "samples_per_s": trained.samples_per_s,
             "alarms": list(trained.alarms),
             "pair_report": asdict(trained.pairs),
             "log": trained.log,
         }
-    (out / "training.json").write_text(json.dumps(numbers, indent=2) + "\n")
+        if trained.stopping is not None:
+            numbers["stopping"] = trained.stopping
+    return numbers
 
 
 PAIRED_WITH = {
@@ -101,6 +120,8 @@ def pairing_remarks(folder: Path) -> list[str]:
         return []
     log = json.loads(path.read_text(encoding="utf-8"))
     remarks = [f"How the adapted model learned: {log['reason']}"]
+    if "adapted_oda" in log:
+        remarks.append(f"How the second adapted model learned: {log['adapted_oda']['reason']}")
     pairs = log.get("pair_report", {})
     alone = pairs.get("without_partner", [])
     if alone:

@@ -5,7 +5,11 @@ from typing import Literal
 
 import pandas as pd
 
+from coda.config.params import Adaptation, Pairs
 from coda.training.pairs import pairable_share
+
+AdaptedExtractor = Literal["adapted", "adapted_oda"]
+"""An extractor that is adapted in a run; the second one where both ODA and CODA are candidates."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,9 @@ class Rung:
     reason: str
 
 
-def choose_rung(rows: pd.DataFrame, *, min_pairable_share: float) -> Rung:
+def choose_rung(
+    rows: pd.DataFrame, *, min_pairable_share: float, by: Literal["batch", "plate", "none"] = "batch"
+) -> Rung:
     """Choose the self-supervision for a batch and the archived batches beside it.
 
     Pairs across batches are preferred (the paper, section 3); a first batch pairs across its plates, as the
@@ -34,16 +40,50 @@ def choose_rung(rows: pd.DataFrame, *, min_pairable_share: float) -> Rung:
     Args:
         rows: Rows of the field index of the batch and its archive.
         min_pairable_share: Smallest share of treated fields with a partner for which pairs are used.
+        by: What the parameters want pairs to differ in: 'batch' (the ladder above), 'plate' (the authors' code: any
+            other plate, of the same batch too), or 'none' (ODA whatever there is).
     """
+    if by == "none":
+        return single_images(rows, "as the parameters ask for (pairs.by: none)")
     needed = f"at least {min_pairable_share:.0%} are needed"
     across_batches = pairable_share(rows, "batch")
-    if across_batches >= min_pairable_share and across_batches > 0:
+    if by == "batch" and across_batches >= min_pairable_share and across_batches > 0:
         reason = f"{across_batches:.0%} of the treated fields have a partner (the same treatment) in another batch"
         return Rung("coda", "batch", across_batches, f"CODA, pairs across batches: {reason} ({needed}).")
     across_plates = pairable_share(rows, "plate")
     if across_plates >= min_pairable_share and across_plates > 0:
         reason = f"{across_plates:.0%} of the treated fields have a partner (the same treatment) on another plate"
-        but = f"only {across_batches:.0%} in another batch"
+        but = f"only {across_batches:.0%} in another batch" if by == "batch" else "as the parameters ask for"
         return Rung("coda", "plate", across_plates, f"CODA, pairs across plates: {reason}, {but} ({needed}).")
     reason = f"only {across_plates:.0%} of the treated fields have a partner (the same treatment) on another plate"
     return Rung("oda", "none", across_plates, f"ODA, views of single images: {reason} ({needed}).")
+
+
+def single_images(rows: pd.DataFrame, why: str) -> Rung:
+    """Return the rung of ODA for a reason other than missing pairs.
+
+    Args:
+        rows: Rows of the field index of the batch and its archive.
+        why: Why, to end a sentence.
+    """
+    return Rung("oda", "none", pairable_share(rows, "plate"), f"ODA, views of single images, {why}.")
+
+
+def rungs_for(rows: pd.DataFrame, adaptation: Adaptation, pairs: Pairs) -> dict[AdaptedExtractor, Rung]:
+    """Return how each adapted extractor is trained: one as the pairs allow, and ODA beside CODA where both are wanted.
+
+    Args:
+        rows: Rows of the field index of the batch and its archive.
+        adaptation: ``candidates`` and ``min_pairable_share`` are read.
+        pairs: ``by`` is read.
+
+    Returns:
+        'adapted' always (whether or not a candidate needs it); 'adapted_oda' where the candidates list ODA and CODA and
+        the ladder chose CODA. Candidates that list ODA alone get ODA.
+    """
+    chosen = choose_rung(rows, min_pairable_share=adaptation.min_pairable_share, by=pairs.by)
+    listed = {name.partition("+")[0] for name in adaptation.candidates}
+    if "oda" not in listed or chosen.method == "oda":
+        return {"adapted": chosen}
+    alone = single_images(rows, "as the candidates ask for")
+    return {"adapted": chosen, "adapted_oda": alone} if "coda" in listed else {"adapted": alone}

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,10 @@ import safetensors.torch
 from numpy.typing import NDArray
 
 from coda.adaptation.base import Base, FrozenHead, Incumbent, heads_of, with_incumbent
-from coda.adaptation.candidates import INCUMBENT, Candidate, candidates_for, write_candidates
-from coda.adaptation.coda import adapt_extractor
+from coda.adaptation.candidates import ADAPTED, INCUMBENT, Candidate, candidates_for, write_candidates
+from coda.adaptation.coda import Adapted, adapt_extractor
 from coda.adaptation.folder import write_answers, write_drift, write_log
-from coda.adaptation.ladder import choose_rung
+from coda.adaptation.ladder import AdaptedExtractor, rungs_for
 from coda.adaptation.references import reference_features, write_references
 from coda.adaptation.serving import Service, Way, serve
 from coda.config.params import Params
@@ -23,6 +25,9 @@ from coda.networks.state import save_state
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
 from coda.training.progress import Report
+
+PREFIX: Mapping[AdaptedExtractor, str] = {"adapted": "", "adapted_oda": "oda-"}
+"""Prefix of the checkpoints of each extractor that is adapted: one run may adapt two, one after the other."""
 
 
 def adapt_and_serve(
@@ -60,8 +65,8 @@ def adapt_and_serve(
         IntegrityError: A head changed while the extractor was adapted.
         TransientError: It was asked to stop; started again, it goes on.
     """
-    rung = choose_rung(fields.table, min_pairable_share=params.adaptation.min_pairable_share)
-    offered = candidates_for(params.adaptation.candidates, rung.method)
+    rungs = rungs_for(fields.table, params.adaptation, params.pairs)
+    offered = candidates_for(params.adaptation.candidates, rungs["adapted"].method)
     _require_heads(offered, base)
     candidates = with_incumbent(offered, base, incumbent)
     heads = heads_of(candidates, base, incumbent)
@@ -69,21 +74,27 @@ def adapt_and_serve(
     watched |= {INCUMBENT: incumbent.head} if incumbent else {}
     before = {name: weights_digest(frozen.head) for name, frozen in watched.items()}
     services = _serve_present(candidates, heads, base, incumbent, fields, params)
-    digests, trained = {"base": base.extractor_digest}, None
-    digests |= {INCUMBENT: incumbent.extractor_digest} if incumbent else {}
-    if any(candidate.extractor == "adapted" for candidate in candidates):
-        trained = adapt_extractor(
-            base.state, fields, params, rung, seed=seed, checkpoints=checkpoints, report=report, should_stop=should_stop
-        )
-        origin = {"adapted_from": base.extractor_digest, "line": base.line or base.extractor_digest}
-        digests["adapted"] = save_extractor(out / "extractor", trained.state.teacher, {**origin, "method": rung.method})
-        save_state(out / "state", trained.state)
-        services["adapted"] = serve(trained.state.teacher, _ways(candidates, heads, "adapted"), fields, params)
+    digests = {"base": base.extractor_digest} | ({INCUMBENT: incumbent.extractor_digest} if incumbent else {})
+    origin = {"adapted_from": base.extractor_digest, "line": base.line or base.extractor_digest}
+    trained: dict[AdaptedExtractor, Adapted] = {}
+    wanted = [name for name in rungs if any(candidate.extractor == name for candidate in candidates)]
+    for name in wanted:
+        # every one starts from the source release, so all but the last leave its state as it is
+        state = base.state if name == wanted[-1] else deepcopy(base.state)
+        own = replace(checkpoints, prefix=PREFIX[name]) if checkpoints else None
+        trained[name] = adapt_extractor(
+            state, fields, params, rungs[name], seed=seed, heads=base.heads,
+            checkpoints=own, report=report, should_stop=should_stop,
+        )  # fmt: skip
+        extractor, whole = (out / folder for folder in ADAPTED[name])
+        digests[name] = save_extractor(extractor, state.teacher, {**origin, "method": rungs[name].method})
+        save_state(whole, state)
+        services[name] = serve(state.teacher, _ways(candidates, heads, name), fields, params)
     _require_unchanged(before, watched)
-    final = _described(candidates, heads, digests, trained.alarms if trained else ())
+    final = _described(candidates, heads, digests, {str(name): result.alarms for name, result in trained.items()})
     write_answers(out, final, services, fields, is_batch, {name: frozen.head.classes for name, frozen in heads.items()})
     write_references(out, reference_features(fields, base.extractor.config, params, seed=seed))
-    write_log(out, rung, trained)
+    write_log(out, rungs, trained)
     _write_drift(out, fields, services, base, incumbent)
     write_candidates(out, final)
     return final
@@ -106,15 +117,17 @@ def _serve_present(
 
 
 def _described(
-    candidates: Sequence[Candidate], heads: Mapping[str, FrozenHead], digests: Mapping[str, str], alarms: Sequence[str]
+    candidates: Sequence[Candidate],
+    heads: Mapping[str, FrozenHead],
+    digests: Mapping[str, str],
+    alarms: Mapping[str, Sequence[str]],
 ) -> list[Candidate]:
-    told = tuple(f"While training: {alarm}." for alarm in alarms)
     return [
         candidate.model_copy(
             update={
                 "extractor_digest": digests[candidate.extractor],
                 "head_digest": heads[candidate.name].digest,
-                "alarms": told if candidate.extractor == "adapted" else (),
+                "alarms": tuple(f"While training: {alarm}." for alarm in alarms.get(candidate.extractor, ())),
             }
         )
         for candidate in candidates

@@ -1,5 +1,7 @@
 """Options of adaptation that cannot work together, or not with the network they are meant for."""
 
+from typing import Literal
+
 from coda.config.params import Params
 from coda.errors import Problem
 
@@ -17,10 +19,11 @@ def option_problems(params: Params) -> list[Problem]:
         remedy = "Use adaptation.stopping.criterion=agreement, or adaptation.diversity.strength=0."
         expected = "a criterion that the training does not optimise itself: diversity raises this one whatever it costs"
         problems.append(Problem("adaptation.stopping.criterion", "marginal_entropy with diversity", expected, remedy))
-    needed = [("diversity.head", diversity.head, diversity.strength > 0)]
-    looks_through = "standardise" if stopping.alignment == "standardise" else "none"
-    needed.append(("stopping.alignment", looks_through, stopping.every > 0))
-    for name, head, used in needed:
+    looks_through: Literal["none", "standardise"] = "standardise" if stopping.alignment == "standardise" else "none"
+    for name, head, used in (
+        ("diversity.head", diversity.head, diversity.strength > 0),
+        ("stopping.alignment", looks_through, stopping.every > 0),
+    ):
         if used and head not in heads:
             remedy, expected = f"Add {head!r} to head.alignments.", f"a head trained with alignment {head!r}"
             problems.append(Problem(f"adaptation.{name}", head, expected, remedy))

@@ -4,7 +4,9 @@ The extractor's class token at position 0 plays the head's class token; the head
 parameters of its own, so every parameter it owns is trained.
 """
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,35 @@ def load_source_statistics(folder: Path, expected_digest: str | None = None) -> 
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         problem = Problem(f"{folder}/{SOURCE_STATISTICS}", str(error)[:300], "token statistics", "Fetch it again.")
         raise IntegrityError(f"The statistics in {folder} cannot be read.", [problem]) from error
+
+
+def load_class_shares(
+    folder: Path, classes: Sequence[str], expected_digest: str | None = None
+) -> tuple[float, ...] | None:
+    """Verify a head's model folder and return each class's share of the labelled compounds it was trained with.
+
+    Args:
+        folder: Model folder of a head.
+        classes: Classes in the order of the logits.
+        expected_digest: Digest of the folder.
+
+    Returns:
+        Shares, sum 1; None where there is no label list, or it names no compound of one of the classes.
+
+    Raises:
+        IntegrityError: The folder's bytes are not the recorded ones, or its label list is none.
+    """
+    if not (folder / LABELS).is_file():
+        return None
+    content = artifact.extra_file(folder, LABELS, expected_digest)
+    try:
+        labelled = json.loads(content)
+        counts = Counter(map(str, labelled.get("compounds", {}).values()))
+    except (ValueError, AttributeError) as error:
+        problem = Problem(f"{folder}/{LABELS}", str(error)[:300], "a label list", "Fetch it again.")
+        raise IntegrityError(f"The label list in {folder} cannot be read.", [problem]) from error
+    total = sum(counts[name] for name in classes)
+    return tuple(counts[name] / total for name in classes) if all(counts[name] for name in classes) else None
 
 
 def _start_from_imagenet(head: Head, arch: str) -> None:

@@ -37,7 +37,9 @@ def kept_checkpoints(settings: Settings, run_id: str, step: str) -> Iterator[Che
 
         def send(path: Path) -> None:
             store.upload_folder(path, path.name, last=LAST)
-            for old in sorted(name for name in _folders(store) if name < path.name)[: -(KEPT - 1)]:
+            training = path.name.rstrip("0123456789")  # a step may train twice, each with its own checkpoints
+            own = {name for name in _folders(store) if name.rstrip("0123456789") == training}
+            for old in sorted(name for name in own if name < path.name)[: -(KEPT - 1)]:
                 _remove(store, old)
 
         yield Checkpoints(Path(folder), written=send)

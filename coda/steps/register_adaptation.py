@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from coda.adaptation.candidates import Candidate, read_candidates
+from coda.adaptation.candidates import ADAPTED, Candidate, read_candidates
 from coda.config import params_digest
 from coda.config.params import Params
 from coda.contracts import DataRevision, GateReport, ModelRef, ReleaseRecord
@@ -118,11 +118,11 @@ def _incumbent(candidates: Path, source: str, log: ReleaseLog) -> ReleaseRecord 
 def _extractor(run: _Run, chosen: Candidate) -> ModelRef:
     if chosen.extractor == "base":
         return run.base.extractor
-    folder = run.candidates / "extractor"
-    digest = artifact.folder_digest(folder)
+    extractor, state = (run.candidates / folder for folder in ADAPTED[chosen.extractor])
+    digest = artifact.folder_digest(extractor)
     if chosen.extractor_digest is not None and digest != chosen.extractor_digest:
         remedy = "Run the adaptation again, and find out who changed the folder."
-        problem = Problem(str(folder), f"digest {digest}", f"digest {chosen.extractor_digest}", remedy)
+        problem = Problem(str(extractor), f"digest {digest}", f"digest {chosen.extractor_digest}", remedy)
         raise IntegrityError("The adapted extractor is not the one that was judged.", [problem])
     base = run.base
     provenance = Provenance(
@@ -144,8 +144,9 @@ def _extractor(run: _Run, chosen: Candidate) -> ModelRef:
         },
     )
     line = describe(base.extractor, settings=run.settings).tags.get("line", base.extractor.digest)
-    state = run.candidates / "state"
-    return register_extractor(folder, state if state.is_dir() else None, provenance, settings=run.settings, line=line)
+    return register_extractor(
+        extractor, state if state.is_dir() else None, provenance, settings=run.settings, line=line
+    )
 
 
 def _record(run: _Run, chosen: Candidate, extractor: ModelRef, *, approver: str) -> ReleaseRecord:

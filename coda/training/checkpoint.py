@@ -1,5 +1,6 @@
 """Checkpoints of a running training: written whole, verified when read, and tied to the experiment they belong to."""
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,14 +22,16 @@ class Checkpoints:
     Attributes:
         folder: Local folder; made when the first checkpoint is written.
         written: Called with each finished checkpoint, for example to copy it to object storage.
+        prefix: Before the iteration in a sub-folder's name: trainings of one step, one after the other, have their own.
     """
 
     folder: Path
     written: Callable[[Path], None] | None = None
+    prefix: str = ""
 
     def save(self, iteration: int, fingerprint: str, tensors: Mapping[str, Tensor], records: Mapping[str, Any]) -> Path:
         """Write the checkpoint after `iteration` iterations, and forget all but the last two."""
-        path = self.folder / f"{iteration:08d}"
+        path = self.folder / f"{self.prefix}{iteration:08d}"
         config = {"kind": "checkpoint", "iteration": iteration, "fingerprint": fingerprint, "records": dict(records)}
         artifact.save(path, tensors, config)
         for old in self.finished()[:-KEPT]:
@@ -41,7 +44,8 @@ class Checkpoints:
         """Return the checkpoints, oldest first."""
         if not self.folder.is_dir():
             return []
-        return sorted(path for path in self.folder.iterdir() if path.is_dir() and path.name.isdigit())
+        own = re.compile(re.escape(self.prefix) + r"\d+")
+        return sorted(path for path in self.folder.iterdir() if path.is_dir() and own.fullmatch(path.name))
 
     def latest(self, fingerprint: str) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
         """Return the newest intact checkpoint: iteration, tensors and records; None when there is none.

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from coda.adaptation.candidates import candidates_for, read_candidates, write_candidates
-from coda.adaptation.ladder import choose_rung
+from coda.adaptation.ladder import choose_rung, rungs_for
 from coda.config import Params
 from coda.errors import ConfigError, IntegrityError
 
@@ -28,7 +28,8 @@ def test_candidates_come_from_simple_to_involved_whatever_the_order_of_the_param
     assert [candidate.name for candidate in found] == [
         "unadapted", "aligned", "coral", "coda", "coda+aligned", "coda+coral",
     ]  # fmt: skip
-    assert [candidate.complexity for candidate in found] == list(range(6))
+    places = [candidate.complexity for candidate in found]
+    assert places == sorted(set(places))
     assert {c.name for c in found if c.extractor == "adapted"} == {"coda", "coda+aligned", "coda+coral"}
     assert {c.name for c in found if c.head == "standardise"} == {"aligned", "coda+aligned"}
 
@@ -36,6 +37,44 @@ def test_candidates_come_from_simple_to_involved_whatever_the_order_of_the_param
 def test_without_pairs_the_adapted_candidates_are_named_oda() -> None:
     names = [candidate.name for candidate in candidates_for(ALL, "oda")]
     assert names == ["unadapted", "aligned", "coral", "oda", "oda+aligned", "oda+coral"]
+
+
+def test_oda_and_coda_can_both_be_candidates_where_there_are_pairs() -> None:
+    found = candidates_for((*ALL, "oda", "oda+aligned"), "coda")
+    assert [candidate.name for candidate in found] == [
+        "unadapted", "aligned", "coral", "oda", "oda+aligned", "coda", "coda+aligned", "coda+coral",
+    ]  # fmt: skip
+    places = [candidate.complexity for candidate in found]
+    assert places == sorted(set(places))
+    assert {c.name for c in found if c.extractor == "adapted"} == {"coda", "coda+aligned", "coda+coral"}
+    assert {c.name for c in found if c.extractor == "adapted_oda"} == {"oda", "oda+aligned"}
+    assert [c.method for c in found] == [None, None, None, "oda", "oda", "coda", "coda", "coda"]
+    without_pairs = candidates_for((*ALL, "oda", "oda+aligned"), "oda")
+    assert [c.name for c in without_pairs if c.method] == ["oda", "oda+aligned", "oda+coral"]
+    assert {c.extractor for c in without_pairs} == {"base", "adapted"}
+
+
+def test_each_adapted_extractor_has_its_rung(demo_params: Params) -> None:
+    pairs = demo_params.pairs
+    table = rows(("a", "b1", "p1"), ("a", "b2", "p1"))
+
+    def methods(*names: str, table: pd.DataFrame = table, by: str = "batch") -> dict[str, tuple[str, str]]:
+        adaptation = demo_params.adaptation.model_copy(update={"candidates": names})
+        found = rungs_for(table, adaptation, pairs.model_copy(update={"by": by}))
+        return {name: (rung.method, rung.by) for name, rung in found.items()}
+
+    assert methods("unadapted", "coda") == {"adapted": ("coda", "batch")}
+    assert methods("coda", "oda+aligned") == {"adapted": ("coda", "batch"), "adapted_oda": ("oda", "none")}
+    assert methods("unadapted", "oda") == {"adapted": ("oda", "none")}
+    assert methods("coda", "oda", table=table.iloc[:1]) == {"adapted": ("oda", "none")}
+    assert methods("coda", by="none") == {"adapted": ("oda", "none")}
+
+
+def test_pairs_by_plate_are_taken_as_asked_even_where_batches_could_be_paired() -> None:
+    table = rows(("a", "b1", "p1"), ("a", "b2", "p1"))
+    rung = choose_rung(table, min_pairable_share=0.5, by="plate")
+    assert (rung.method, rung.by) == ("coda", "plate")
+    assert "as the parameters ask for" in rung.reason
 
 
 def test_the_demos_candidates_are_known(demo_params: Params) -> None:
