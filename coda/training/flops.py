@@ -126,7 +126,7 @@ def mae_forward(extractor: Extractor, side: int, *, mask_ratio: float, width: in
         hidden: Width inside the decoder's MLP.
     """
     patches, pixels = (side // extractor.patch_size) ** 2, extractor.patch_size**2 * len(extractor.channels)
-    visible = int(patches * (1 - mask_ratio))
+    visible = patches - round(patches * mask_ratio)
     encoder = extractor_forward(extractor, side, visible=visible)
     decoder = blocks(1 + patches, width=width, depth=depth, hidden=hidden)
     borders = linear(1 + visible, extractor.width, width) + linear(1 + patches, width, pixels)
