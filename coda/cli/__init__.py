@@ -26,6 +26,7 @@ COMMANDS = {
     "plates": "Look into plate stores; adopt plates of real instruments",
     "quality": "Read the verdict on a batch",
     "simulate": "Make Cell Painting plates with known truth",
+    "benchmark": "The paper's tables and figures, speed and calibration",
     "monitoring": "Dashboards and alert rules as code",
     "params": "Check and print the parameters",
     "schemas": "Write the JSON schemas of the contracts",

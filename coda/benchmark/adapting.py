@@ -1,0 +1,143 @@
+"""Target cells: a source model on another source, as it is, adapted to it, or taught image by image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+import coda
+from coda.adaptation.coda import adapt_extractor
+from coda.adaptation.ladder import Rung, choose_rung
+from coda.adaptation.ttt import predict_with_ttt
+from coda.benchmark.arms import ARM_NAMES, Answers, Arm, Training, answers, frozen_heads
+from coda.benchmark.cell import Cell
+from coda.benchmark.scoring import keep_and_score
+from coda.benchmark.specs import loaded
+from coda.config.params import Params
+from coda.evaluation.levels import TREATED
+from coda.networks.extractor import load_extractor, save_extractor
+from coda.networks.mae import load_mae_state
+from coda.networks.state import load_state
+from coda.plates.fieldset import FieldSet
+from coda.training.checkpoint import Checkpoints
+from coda.training.mae import train_mae
+
+Method = Literal["unadapted", "adapted", "ttt"]
+
+ADAPTED_NAMES: dict[Arm, str] = {"dino": "ODA", "cb": "CODA", "mae": "ODA-MAE"}
+"""What the paper calls a model of an arm after adaptation."""
+
+
+@dataclass(frozen=True)
+class Adapting:
+    """Applies one trained model to one target source.
+
+    Attributes:
+        trained: Training of the source model.
+        target: Source that is predicted; with 'adapted' and 'ttt', its images are learned from, without labels.
+        method: What is done.
+        params: Parameters of adaptation; they may differ from those of the training in the sections `adaptation`,
+            `mae.adaptation` and `ttt`.
+        label: Name of the system, in place of the paper's.
+    """
+
+    trained: Training
+    target: str
+    method: Method
+    params: Params
+    label: str = ""
+
+    @property
+    def system(self) -> str:
+        """Name of the system in the tables."""
+        arm = self.trained.arm
+        paper = {"unadapted": ARM_NAMES[arm], "adapted": ADAPTED_NAMES.get(arm, ""), "ttt": "TTT"}
+        return self.label or paper[self.method]
+
+    def cell(self) -> Cell:
+        """Return the cell, which comes after the training's."""
+        adaptation = self.params.model_dump(mode="json", include={"adaptation"})["adaptation"]
+        for name in ("candidates", "archive_batches"):
+            adaptation.pop(name)
+        values: dict[str, Any] = {
+            "unadapted": {},
+            "adapted": self.params.model_dump(mode="json", include={"mae"})
+            if self.trained.arm == "mae"
+            else adaptation,
+            "ttt": self.params.model_dump(mode="json", include={"ttt", "mae"}),
+        }[self.method]
+        key = {
+            "kind": "target", "program": coda.__version__, "target": self.target, "method": self.method,
+            "params": values, "alignment": [adaptation["align_by"], adaptation["align_wells"]], "label": self.label,
+        }  # fmt: skip
+        name = f"seed {self.trained.seed}: {self.system}, {self.trained.source} to {self.target}"
+        return Cell(name, key, self, after=(self.trained.cell(),))
+
+    @property
+    def root(self) -> Path:
+        """Folder of the benchmark."""
+        return self.trained.root
+
+    def do(self, folder: Path) -> dict[str, Any]:
+        """Adapt where asked, write predictions (and the adapted extractor) below `folder`, and return the scores."""
+        data = loaded(self.trained.data)
+        fields = data.of(self.target)
+        source = self.trained.cell().folder(self.root)
+        told: dict[str, Any] = {}
+        if self.method == "ttt":
+            fields, found = self._taught(folder, source, fields)
+        else:
+            extractor_folder = source
+            if self.method == "adapted":
+                told, extractor_folder = self._adapt(folder, source, fields), folder
+            extractor = load_extractor(extractor_folder / "extractor")
+            found = answers(extractor, source, self.trained.arm, self.params, fields)
+        rows = [
+            {**row, "system": self.system, "alignment": way, "target": self.target}
+            for way, (classes, probabilities) in found.items()
+            for row in keep_and_score(fields.table, probabilities, classes, data.labels, folder / f"{way}.parquet")
+        ]
+        Checkpoints(folder / "checkpoints").forget()
+        return {**told, "scores": rows}
+
+    def _taught(self, folder: Path, source: Path, fields: FieldSet) -> tuple[FieldSet, Answers]:
+        # every image is by itself, and controls are not scored: they are left out for time
+        treated = fields.take(np.asarray(fields.table["Metadata_pert_type"].isin(TREATED), dtype=bool))
+        head = frozen_heads(source)["none"].head
+        probabilities = predict_with_ttt(
+            load_mae_state(source / "state"), head, treated, self.params, seed=self.trained.seed,
+            checkpoints=Checkpoints(folder / "checkpoints"),
+        )  # fmt: skip
+        return treated, {"none": (head.classes, probabilities)}
+
+    def _adapt(self, folder: Path, source: Path, fields: FieldSet) -> dict[str, Any]:
+        kept, seed, params = Checkpoints(folder / "checkpoints"), self.trained.seed, self.params
+        if self.trained.arm == "mae":
+            state = load_mae_state(source / "state")
+            told = train_mae(fields, params, params.mae.adaptation, state=state, seed=seed, checkpoints=kept)
+            save_extractor(folder / "extractor", state.encoder)
+            return {"seconds": {"adaptation": told.seconds}, "log": told.log[-1:], "alarms": list(told.alarms)}
+        rung = rung_for(self.trained.arm, fields, params)
+        dino = load_state(source / "state")
+        result = adapt_extractor(
+            dino, fields, params, rung, seed=seed, heads=frozen_heads(source), checkpoints=kept
+        )  # fmt: skip
+        save_extractor(folder / "extractor", result.state.teacher)
+        return {
+            "seconds": {"adaptation": result.seconds}, "log": result.log[-1:], "alarms": list(result.alarms),
+            "rung": rung.reason, "stopping": result.stopping,
+        }  # fmt: skip
+
+
+def rung_for(arm: Arm, fields: FieldSet, params: Params) -> Rung:
+    """Return the self-supervision an arm goes on with: single images for ODA; for CODA the ladder's, pairs if any."""
+    if arm == "dino":
+        return Rung("oda", "none", 0.0, "ODA, views of single images: the arm was trained so.")
+    return choose_rung(fields.table, min_pairable_share=params.adaptation.min_pairable_share)
+
+
+def work(cell: Cell) -> dict[str, Any]:
+    """Do a cell whose task knows how; for `coda.benchmark.cells.run_cells`."""
+    result: dict[str, Any] = cell.task.do(cell.folder(cell.task.root))
+    return result

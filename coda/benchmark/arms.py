@@ -1,0 +1,205 @@
+"""Training cells: the source models that the paper's systems start from, each a cell that others build upon."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import coda
+from coda.adaptation.base import FrozenHead, HeadAlignment
+from coda.adaptation.serving import Way, serve
+from coda.benchmark.cell import Cell
+from coda.benchmark.data import Labelled
+from coda.benchmark.scoring import keep_and_score
+from coda.benchmark.specs import DataSpec, loaded
+from coda.config.params import Params
+from coda.networks.artifact import folder_digest
+from coda.networks.classifier import load_linear_head, save_linear_head
+from coda.networks.extractor import Extractor, load_extractor, save_extractor
+from coda.networks.head import LABELS, SOURCE_STATISTICS, load_head, load_source_statistics, save_head
+from coda.networks.mae import new_mae_state, save_mae_state
+from coda.networks.state import new_state, save_state
+from coda.plates.fieldset import FieldSet
+from coda.training.checkpoint import Checkpoints
+from coda.training.dino import train_dino
+from coda.training.head import train_head
+from coda.training.labels import LabelList, join
+from coda.training.mae import train_mae
+from coda.training.material import prepare_material
+from coda.training.split import held_out
+from coda.training.supervised import train_supervised
+from coda.training.tokens import predict_fields
+
+Arm = Literal["supervised", "dino", "cb", "mae"]
+"""What is trained on a source: end to end, by DINO on single images, by DINO on cross-batch pairs, by MAE."""
+
+ARM_NAMES: dict[Arm, str] = {
+    "supervised": "Supervised", "dino": "Dual-model-DINO", "cb": "Dual-model-CB", "mae": "Dual-model-MAE",
+}  # fmt: skip
+"""What the paper calls the model without adaptation."""
+
+WAYS: tuple[tuple[str, HeadAlignment], ...] = (("none", "none"), ("coral", "none"), ("standardise", "standardise"))
+"""Ways of serving: what is done to the tokens, and what was done to those that the head was trained on."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Trains one model on one source and scores it on the held-out batch.
+
+    Attributes:
+        data: Where the fields come from.
+        source: Source that is trained on.
+        arm: What is trained.
+        params: Parameters; `params.seed` is not read.
+        seed: Seed of weights, order and views.
+        root: Folder of the benchmark.
+    """
+
+    data: DataSpec
+    source: str
+    arm: Arm
+    params: Params
+    seed: int
+    root: Path
+
+    def cell(self) -> Cell:
+        """Return the cell: its result depends on data, source and seed, and on the parameters that training reads."""
+        sections = {"extractor", "crops", "pairs", "head"}
+        sections |= (
+            {"supervised"} if self.arm == "supervised" else {"mae"} if self.arm == "mae" else {"dino", "pretrain"}
+        )
+        values = self.params.model_dump(mode="json", include=sections)
+        if "mae" in values:
+            values["mae"].pop("adaptation")
+        adaptation = self.params.adaptation
+        key = {
+            "kind": "training", "program": coda.__version__, "data": self.data.digest, "source": self.source,
+            "arm": self.arm, "seed": self.seed, "params": values,
+            "alignment": [adaptation.align_by, adaptation.align_wells], "pool": self.params.dino.pool,
+            "precision": self.params.compute.precision,
+        }  # fmt: skip
+        return Cell(f"seed {self.seed}: {ARM_NAMES[self.arm]} on {self.source}", key, self)
+
+    def do(self, folder: Path) -> dict[str, Any]:
+        """Train, write model folders and in-domain predictions below `folder`, and return the scores."""
+        data = loaded(self.data)
+        fields = data.of(self.source)
+        out = held_out(fields.table, self.params.head.validation_batches)
+        training, validation = fields.take(~out), fields.take(out)
+        labels, _ = join(data.labels, training.table, data.name)
+        kept = Checkpoints(folder / "checkpoints")
+        trained = (
+            self._supervised(folder, training, validation, labels)
+            if self.arm == "supervised"
+            else self._dual(folder, training, validation, labels, kept)
+        )
+        rows = self._in_domain(folder, data, validation)
+        kept.forget()
+        return {**trained, "scores": rows}
+
+    def _supervised(self, folder: Path, training: FieldSet, validation: FieldSet, labels: LabelList) -> dict[str, Any]:
+        result = train_supervised(
+            training, validation, labels, self.params, seed=self.seed, checkpoints=Checkpoints(folder / "checkpoints")
+        )
+        save_extractor(folder / "extractor", result.extractor)
+        save_linear_head(folder / "head", result.head)
+        return {"seconds": {"training": result.seconds}, "log": result.log[-1:], "alarms": []}
+
+    def _dual(
+        self, folder: Path, training: FieldSet, validation: FieldSet, labels: LabelList, kept: Checkpoints
+    ) -> dict[str, Any]:
+        extractor, learned = self._extractor(folder, training, kept)
+        material = prepare_material(extractor, training, validation, labels, self.params, seed=self.seed)
+        extra = {LABELS: labels.to_bytes(), SOURCE_STATISTICS: material.source.to_bytes()}
+        seconds = {"extractor": learned["seconds"]}
+        for alignment in self.alignments():
+            result = train_head(
+                partial(material.training, alignment), material.validation(alignment), extractor, self.params,
+                classes=labels.classes, alignment=alignment, seed=self.seed,
+                checkpoints=Checkpoints(folder / "checkpoints" / alignment),
+            )  # fmt: skip
+            save_head(folder / "heads" / alignment, result.head, extra)
+            seconds[f"head, {alignment}"] = result.seconds
+        return {**learned, "seconds": seconds}
+
+    def _extractor(self, folder: Path, training: FieldSet, kept: Checkpoints) -> tuple[Extractor, dict[str, Any]]:
+        params = self.params
+        if self.arm == "mae":
+            state = new_mae_state(params, seed=self.seed)
+            told = train_mae(training, params, params.mae.pretrain, state=state, seed=self.seed, checkpoints=kept)
+            save_mae_state(folder / "state", state)
+            extractor = state.encoder
+            found = {"seconds": told.seconds, "log": told.log[-1:], "alarms": list(told.alarms)}
+        else:
+            dino = new_state(params, seed=self.seed)
+            pairs = params.pairs.model_copy(update={"by": "none"}) if self.arm == "dino" else params.pairs
+            result = train_dino(
+                training, params, params.pretrain, state=dino, seed=self.seed, pairs=pairs, checkpoints=kept
+            )
+            save_state(folder / "state", dino)
+            extractor = dino.teacher
+            found = {"seconds": result.seconds, "log": result.log[-1:], "alarms": list(result.alarms)}
+        save_extractor(folder / "extractor", extractor)
+        return extractor, found
+
+    def alignments(self) -> tuple[HeadAlignment, ...]:
+        """Return what heads are trained for; the MAE arm, a baseline of the paper, has the paper's head alone."""
+        return ("none",) if self.arm == "mae" else self.params.head.alignments
+
+    def _in_domain(self, folder: Path, data: Labelled, validation: FieldSet) -> list[dict[str, Any]]:
+        extractor = load_extractor(folder / "extractor")
+        name = ARM_NAMES[self.arm]
+        found = answers(extractor, folder, self.arm, self.params, validation)
+        return [
+            {**row, "system": name, "alignment": way, "target": self.source}
+            for way, (classes, probabilities) in found.items()
+            for row in keep_and_score(
+                validation.table, probabilities, classes, data.labels, folder / f"in_domain_{way}.parquet"
+            )
+        ]
+
+
+def frozen_heads(folder: Path) -> Mapping[HeadAlignment, FrozenHead]:
+    """Return the heads of a dual model's training cell."""
+    found: dict[HeadAlignment, FrozenHead] = {}
+    alignments: tuple[HeadAlignment, ...] = ("none", "standardise")
+    for alignment in alignments:
+        path = folder / "heads" / alignment
+        if path.is_dir():
+            listed = json.loads((path / LABELS).read_bytes())["compounds"].values()
+            head = load_head(path)
+            share = tuple(list(listed).count(name) / len(listed) for name in head.classes)
+            found[alignment] = FrozenHead(head, load_source_statistics(path), folder_digest(path), share)
+    return found
+
+
+Answers = dict[str, tuple[tuple[str, ...], Any]]
+"""Way of serving -> classes, and probabilities of shape (fields, classes)."""
+
+
+def answers(extractor: Extractor, trained: Path, arm: Arm, params: Params, fields: FieldSet) -> Answers:
+    """Predict fields with an extractor and the frozen heads of a training cell, in every way of serving.
+
+    Args:
+        extractor: The source's own or an adapted one.
+        trained: Folder of the training cell.
+        arm: What was trained there.
+        params: Crops, compute and `adaptation.align_*`.
+        fields: Fields to predict; alignment is fitted on them, without labels.
+    """
+    if arm == "supervised":
+        linear = load_linear_head(trained / "head")
+        return {"none": (linear.classes, predict_fields(extractor, linear, fields, params))}
+    heads = frozen_heads(trained)
+    if arm == "mae":
+        head = heads["none"].head
+        return {"none": (head.classes, predict_fields(extractor, head, fields, params))}
+    ways = [
+        Way(alignment, alignment, heads[needed].head, heads[needed].source)  # type: ignore[arg-type]
+        for alignment, needed in WAYS
+        if needed in heads
+    ]
+    served = serve(extractor, ways, fields, params)
+    return {way.name: (way.head.classes, served.ways[way.name].probabilities) for way in ways}

@@ -1,0 +1,218 @@
+"""The setting of a benchmark: which data, seeds, sources, targets and parameters, and how to say so."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coda.benchmark.cells import Outcome
+from coda.benchmark.plan import DEMO_BATCHES, simulation_plan
+from coda.benchmark.rendering import Progress
+from coda.benchmark.specs import DataSpec, Simulated, ingested, loaded
+from coda.config import params_digest
+from coda.config.params import Params
+from coda.errors import ConfigError, Problem, raise_if_any
+
+SIMULATED_NOTES = (
+    (
+        "These are simulated plates and a tiny network: they show that the method is built right and how its parts "
+        "relate, and are no evidence about real plates."
+    ),
+    (
+        "A seed is a new experiment: other compounds, batches, fields and first weights, so deviations over seeds mix "
+        "all of them; differences between systems of one seed are far tighter."
+    ),
+)
+APART = "Nothing was chosen on these seeds: parameters of the demo's scale were settled on seeds of 10 and above."
+CHOSEN = (
+    "Parameters of the demo's scale were settled while looking at seeds of 10 and above: these numbers flatter them."
+)
+FIRST_CHOSEN = 10
+"""Simulated seeds below are for reporting; anything may be chosen on the others."""
+
+REAL_NOTES = (
+    "A seed is another run on the same plates: other first weights, order and views.",
+    "Targets are adapted to and evaluated on the same images, as in the paper; their labels are read for scores only.",
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a benchmark is run on.
+
+    Attributes:
+        data: Seed -> data.
+        sources: Sources that models are trained on.
+        targets: Sources that they are applied to.
+        params: Parameters.
+        root: Folder that cells and rendered plates are kept in.
+        chance: Accuracy of guessing.
+        simulated: Whether the plates are simulated.
+    """
+
+    data: Mapping[int, DataSpec]
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    params: Params
+    root: Path
+    chance: float
+    simulated: bool
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds, in order."""
+        return tuple(self.data)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers can and cannot carry."""
+        if not self.simulated:
+            return REAL_NOTES
+        return (*SIMULATED_NOTES, APART if max(self.seeds) < FIRST_CHOSEN else CHOSEN)
+
+    @property
+    def caption(self) -> str:
+        """Seeds and parameters in a sentence, for below a table."""
+        deviation = " ± sample standard deviation" if len(self.seeds) > 1 else ""
+        return (
+            f"Mean{deviation} over {len(self.seeds)} seed(s) ({', '.join(map(str, self.seeds))}); the best of a column "
+            f"is marked. Parameters {params_digest(self.params)[:12]}, {machine()}."
+        )
+
+    def lead(self, what: str) -> str:
+        """Return the first sentence of a report."""
+        kind = "simulated plates" if self.simulated else "ingested plates"
+        return (
+            f"{what}, trained on {', '.join(self.sources)} and applied to {', '.join(self.targets)}: {kind}, "
+            f"{len(self.seeds)} seed(s)."
+        )
+
+    def facts(self, outcomes: Sequence[Outcome] = ()) -> dict[str, str]:
+        """Return where the numbers come from, for the end of a report."""
+        seconds = sum(outcome.seconds for outcome in outcomes)
+        return {
+            "Seeds": ", ".join(map(str, self.seeds)),
+            "Parameters digest": params_digest(self.params),
+            "Data": "; ".join(f"seed {seed}: {spec.digest[:16]}" for seed, spec in self.data.items()),
+            "Machine": machine(),
+            "Work of all cells": f"{seconds / 60:.1f} minutes, summed over {len(outcomes)} cells",
+        }
+
+    def described(self) -> dict[str, Any]:
+        """Return the setting for programs."""
+        return {
+            "seeds": self.seeds, "sources": self.sources, "targets": self.targets, "simulated": self.simulated,
+            "params_digest": params_digest(self.params), "machine": machine(), "chance": self.chance,
+            "data": {str(seed): spec.digest for seed, spec in self.data.items()},
+        }  # fmt: skip
+
+
+def simulated_setting(
+    seeds: Sequence[int],
+    params: Params,
+    root: Path,
+    *,
+    sources: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    design: Mapping[str, Any] | None = None,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> Setting:
+    """Return the setting on simulated plates, rendered if they are not there yet.
+
+    Args:
+        seeds: Seeds of the experiment; also those of the training.
+        params: Parameters.
+        root: Folder of the benchmark.
+        sources: Laboratories that are trained on; `lab_a` when not given.
+        targets: Laboratories that are applied to; the other built-in ones when not given.
+        design: Fields of the `Design` that differ from the demo's.
+        processes: Plates rendered at the same time.
+        progress: Told about every plate.
+
+    Raises:
+        ConfigError: A laboratory is unknown, or the names leave nothing to do.
+    """
+    trained = tuple(sources) or (next(iter(DEMO_BATCHES)),)
+    applied = tuple(targets) or tuple(name for name in DEMO_BATCHES if name not in trained)
+    require_pairs(trained, applied)
+    most, usual = max(DEMO_BATCHES.values()), min(DEMO_BATCHES.values())
+    batches = {name: most if name in trained else usual for name in dict.fromkeys((*trained, *applied))}
+    plan = simulation_plan(params, batches, design=design)
+    data: dict[int, DataSpec] = {}
+    for seed in seeds:
+        spec = Simulated(seed, plan, root / "plates")
+        spec.load(processes=processes, progress=progress)
+        data[seed] = spec
+    return Setting(data, trained, applied, params, root, 1 / plan.design.mechanisms, simulated=True)
+
+
+def ingested_setting(
+    seeds: Sequence[int],
+    params: Params,
+    root: Path,
+    *,
+    folders: Sequence[Path],
+    labels: Path,
+    sources: Sequence[str],
+    targets: Sequence[str] = (),
+) -> Setting:
+    """Return the setting on ingested plates.
+
+    Args:
+        seeds: Seeds of the training.
+        params: Parameters.
+        root: Folder of the benchmark.
+        folders: Dataset folders.
+        labels: Label table.
+        sources: Sources that are trained on.
+        targets: Sources that are applied to; all others of the folders when not given.
+
+    Raises:
+        CodaError: The plates or labels cannot be used.
+    """
+    if not sources:
+        problem = Problem("--source", "nothing", "the source to train on", "Name one, for example --source source_3.")
+        raise ConfigError("It is not said what to train on.", [problem])
+    if not targets:
+        from coda.plates.dataset import open_batches
+
+        found = [batch.manifest.source for folder in folders for batch in open_batches(folder)]
+        targets = [name for name in dict.fromkeys(found) if name not in sources or len(sources) > 1]
+    require_pairs(sources, targets)
+    wanted = tuple(dict.fromkeys((*sources, *targets)))
+    spec = ingested(folders, labels, params, wanted)
+    classes = len(loaded(spec).labels.classes)
+    return Setting(
+        dict.fromkeys(seeds, spec), tuple(sources), tuple(targets), params, root, 1 / classes, simulated=False
+    )
+
+
+def require_pairs(sources: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse sources and targets that leave nothing to do.
+
+    Raises:
+        ConfigError: A source has no target but itself.
+    """
+    problems = [
+        Problem("--target", ", ".join(targets) or "nothing", f"a source other than {source}", "Name another target.")
+        for source in sources
+        if not set(targets) - {source}
+    ]
+    raise_if_any(ConfigError, "There is no target to apply a model to.", problems)
+
+
+def machine() -> str:
+    """Return the machine in a few words: processor, cores, and the versions that decide its speed."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    accelerator = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{name}, {os.cpu_count()} cores{accelerator}, torch {torch.__version__}"

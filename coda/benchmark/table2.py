@@ -1,0 +1,142 @@
+"""Table 2 of the paper: every system trained on one source and applied to the others."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from coda.benchmark.adapting import work
+from coda.benchmark.cells import Cell, Outcome, Tell, attempt_cells
+from coda.benchmark.drawing import bars
+from coda.benchmark.orderings import TABLE_2, ordering_table, ratio_table
+from coda.benchmark.paper import SHORT, table_2
+from coda.benchmark.report import ReportPicture, ReportTable, write_report
+from coda.benchmark.setting import Setting
+from coda.benchmark.systems import SYSTEMS, lay_out, score_table, summarise
+from coda.benchmark.tables import long_table, present, reference_table, score_matrix, summary_table
+
+LEVELS = (
+    ("image", "accuracy", "Accuracy over images (%)", "The paper's number: one prediction a field of view."),
+    ("image", "macro_f1", "Macro F1 over images (%)", "Mean F1 over classes."),
+    ("well", "accuracy", "Accuracy over wells (%)", "A well's probability is the mean over its fields."),
+    ("compound", "accuracy", "Accuracy over compounds (%)", "The mean over a compound's wells in one batch."),
+)  # fmt: skip
+
+BEYOND = (
+    "Rows with CORAL or standardised tokens are not the paper's: nothing but the statistics of the target's tokens, by "
+    "batch and without labels, is used to align them. They are shown because alignment alone explains much of what "
+    "adaptation gains, and works on top of it."
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a table leaves.
+
+    Attributes:
+        scores: Every score.
+        page: The report.
+        outcomes: Every cell, failed ones among them.
+    """
+
+    scores: pd.DataFrame
+    page: Path
+    outcomes: list[Outcome]
+
+
+def run_table(
+    setting: Setting, systems: Sequence[str], out: Path, *, processes: int, report: Tell | None = None
+) -> tuple[list[Outcome], pd.DataFrame]:
+    """Do the cells of some systems; return their outcomes and scores."""
+    cells: list[Cell] = lay_out(systems, setting.data, setting.sources, setting.targets, setting.params, setting.root)
+    outcomes = attempt_cells(cells, work, setting.root, processes=processes, report=report)
+    out.mkdir(parents=True, exist_ok=True)
+    return outcomes, score_table(outcomes)
+
+
+def table2(setting: Setting, out: Path, *, processes: int = 1, report: Tell | None = None) -> Result:
+    """Train and evaluate all eight systems and write the table.
+
+    Args:
+        setting: Data, seeds, sources, targets and parameters.
+        out: Folder of the report.
+        processes: Cells at the same time.
+        report: Told about every cell.
+    """
+    outcomes, scores = run_table(setting, list(SYSTEMS), out, processes=processes, report=report)
+    summary = summarise(scores)
+    tables: list[ReportTable] = []
+    pictures: list[ReportPicture] = []
+    for source in setting.sources:
+        own = summary[summary["source"] == source]
+        if own.empty:
+            continue
+        rows = present(own, list(SYSTEMS), ("none", "coral", "standardise"))
+        tables += matrices(own, source, setting, rows, "table2")
+        figure = bars(scores, source, setting.targets, list(SYSTEMS), chance=setting.chance)
+        alt = f"Accuracy of the eight systems trained on {source}, in-domain and on each target."
+        caption = "Bars are means, dots are seeds, the dashed line is chance."
+        pictures.append(ReportPicture(f"table2_{source}", f"Trained on {source}", figure, alt, caption))
+    tables += [ordering_table(scores, TABLE_2), ratio_table(scores)]
+    tables += references(setting.sources)
+    tables += [summary_table(summary, "table2_summary", "All means"), long_table(scores, "table2_scores", "All scores")]
+    page = write_report(
+        out, "Table 2: eight systems across sources", tables, pictures, notes(setting, outcomes),
+        facts=setting.facts(outcomes), lead=setting.lead("Eight systems"),
+    )  # fmt: skip
+    return Result(scores, page, outcomes)
+
+
+def matrices(
+    summary: pd.DataFrame,
+    source: str,
+    setting: Setting,
+    rows: Sequence[tuple[str, str]],
+    name: str,
+    *,
+    in_domain: bool = True,
+) -> list[ReportTable]:
+    """Return the tables of one source: accuracy and F1 over images, accuracy over wells and compounds."""
+    return [
+        score_matrix(
+            summary, source, setting.targets, rows,
+            name=f"{name}_{source}_{level}_{metric}", title=f"{title}, trained on {source}", level=level,
+            metric=metric, caption=f"{what} {setting.caption}" + (f" {BEYOND}" if level == "image" else ""),
+            in_domain=in_domain,
+        )
+        for level, metric, title, what in LEVELS
+    ]  # fmt: skip
+
+
+def references(sources: Iterable[str]) -> list[ReportTable]:
+    """Return the paper's table for S3, the source with the most plates, where none of ours is beside the paper's."""
+    if any(source in SHORT or source in SHORT.values() for source in sources):
+        return []
+    title = "For reference: the paper's table 2, trained on S3 (JUMP plates)"
+    return [reference_table(table_2(), "paper_table2_S3", title, "source_3")]
+
+
+def notes(setting: Setting, outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the paragraphs that say what the numbers can and cannot carry."""
+    said = list(setting.notes)
+    failed = [outcome for outcome in outcomes if outcome.result is None]
+    if failed:
+        names = "; ".join(f"{outcome.cell.name} ({outcome.cause})" for outcome in failed)
+        said.insert(0, f"Not complete: {len(failed)} cells failed and their numbers are missing: {names}.")
+    alarmed = [
+        f"{o.cell.name}: {', '.join(o.result['alarms'])}" for o in outcomes if o.result and o.result.get("alarms")
+    ]
+    if alarmed:
+        said.append("Alarms while training: " + "; ".join(alarmed) + ".")
+    return said
+
+
+def as_json(result: Result, setting: Setting) -> dict[str, Any]:
+    """Return everything for programs."""
+    return {
+        "setting": setting.described(), "scores": result.scores, "summary": summarise(result.scores),
+        "failed": [{"cell": o.cell.name, "cause": o.cause} for o in result.outcomes if o.result is None],
+        "seconds": sum(outcome.seconds for outcome in result.outcomes),
+    }  # fmt: skip

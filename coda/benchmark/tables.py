@@ -1,0 +1,146 @@
+"""Scores as the tables of the paper: mean and deviation over seeds, the best marked, the paper's numbers beside."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from coda.benchmark.paper import SHORT, Printed, printed
+from coda.benchmark.report import ReportTable
+from coda.benchmark.systems import GROUP
+
+MISSING = (float("nan"), float("nan"))
+PAPER_COLUMN = "paper: {}"
+WAY_WORDS = {"none": "", "coral": " + CORAL", "standardise": " + standardised tokens"}
+"""What is done to the tokens -> what is added to the system's name; the last has its own head."""
+
+
+def spoken(mean: float, sd: float) -> str:
+    """Return percent as the paper prints it: '33.3 ± 0.3', or the mean alone where there is one seed."""
+    if not math.isfinite(mean):
+        return "–"
+    return f"{100 * mean:.1f}" + (f" ± {100 * sd:.1f}" if math.isfinite(sd) else "")
+
+
+def score_matrix(
+    summary: pd.DataFrame,
+    source: str,
+    targets: Sequence[str],
+    rows: Sequence[tuple[str, str]],
+    *,
+    name: str,
+    title: str,
+    level: str = "image",
+    metric: str = "accuracy",
+    caption: str = "",
+    in_domain: bool = True,
+) -> ReportTable:
+    """Return one table of systems by targets, for models trained on one source.
+
+    Args:
+        summary: Means and deviations, from `coda.benchmark.systems.summarise`.
+        source: Source that was trained on; with `in_domain` it is the first column.
+        targets: The other columns.
+        rows: (system, alignment) of each row; a line is drawn before the first row with an alignment.
+        name: Name of the CSV file.
+        title: Heading.
+        level: 'image', 'well' or 'compound'.
+        metric: 'accuracy' or 'macro_f1'.
+        caption: Sentences below it.
+        in_domain: Whether the source's own held-out batch is a column.
+    """
+    chosen = summary[(summary["source"] == source) & (summary["level"] == level) & (summary["metric"] == metric)]
+    keys = zip(chosen["system"], chosen["alignment"], chosen["target"], strict=True)
+    keyed = dict(zip(keys, zip(chosen["mean"], chosen["sd"], strict=True), strict=True))
+    columns = ([source] if in_domain else []) + [target for target in targets if target != source]
+    shown, values, numbers = [], [], []
+    for system, alignment in rows:
+        cells = {column: keyed.get((system, alignment, column), MISSING) for column in columns}
+        shown.append({"system": f"{system}{WAY_WORDS[alignment]}"} | _texts(cells, source))
+        if alignment == "none":
+            shown[-1] |= _paper(source, columns, system, level, metric)
+        numbers.append([mean for mean, _ in cells.values()])
+        values.append({"system": system, "alignment": alignment} | _numbers(cells))
+    frame = pd.DataFrame(shown).fillna("–")
+    breaks = [place for place, (_, alignment) in enumerate(rows) if alignment != "none"][:1]
+    return ReportTable(
+        name, title, pd.DataFrame(values), frame, caption,
+        best=_best(numbers), breaks=frozenset(breaks),
+        quiet=frozenset(column for column in frame.columns if column.startswith("paper")),
+    )  # fmt: skip
+
+
+def present(summary: pd.DataFrame, systems: Sequence[str], alignments: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the (system, alignment) that have a score, in the order of alignments and systems."""
+    have = set(zip(summary["system"], summary["alignment"], strict=True))
+    return [(system, way) for way in alignments for system in systems if (system, way) in have]
+
+
+def long_table(scores: pd.DataFrame, name: str, title: str) -> ReportTable:
+    """Return all scores, one a row, for the CSV; the page shows how many there are."""
+    counted = scores.groupby(["source", "level", "metric"], sort=False)["value"].size().rename("scores").reset_index()
+    caption = "Every score of every seed is in the CSV, not rounded; predictions of every image lie beside the cells."
+    return ReportTable(name, title, scores, counted, caption)
+
+
+def summary_table(summary: pd.DataFrame, name: str, title: str) -> ReportTable:
+    """Return means and deviations for the CSV; the page shows how many there are."""
+    counted = summary.groupby([*GROUP[:1], *GROUP[4:]], sort=False)["mean"].size().rename("means").reset_index()
+    return ReportTable(name, title, summary, counted, "Sample standard deviation (n - 1) over seeds.")
+
+
+def _texts(cells: dict[str, tuple[float, float]], source: str) -> dict[str, str]:
+    return {
+        f"{column} (in-domain)" if column == source else column: spoken(mean, sd)
+        for column, (mean, sd) in cells.items()
+    }
+
+
+def _numbers(cells: dict[str, tuple[float, float]]) -> dict[str, float]:
+    return {
+        f"{column} {part}": value
+        for column, cell in cells.items()
+        for part, value in zip(("mean", "sd"), cell, strict=True)
+    }
+
+
+def _paper(source: str, columns: Sequence[str], system: str, level: str, metric: str) -> dict[str, str]:
+    """Return the paper's numbers beside ours, where sources match; it prints accuracy over images alone."""
+    if level != "image" or metric != "accuracy":
+        return {}
+    found = {column: printed(source, column, system) for column in columns}
+    return {
+        PAPER_COLUMN.format(SHORT.get(column, column)): "–" if value is None else str(value)
+        for column, value in found.items()
+        if any(found.values())
+    }
+
+
+def _best(numbers: Sequence[Sequence[float]]) -> frozenset[tuple[int, int]]:
+    marked = set()
+    for column in range(len(numbers[0]) if numbers else 0):
+        values = [row[column] for row in numbers]
+        finite = [value for value in values if math.isfinite(value)]
+        marked |= {(place, column + 1) for place, value in enumerate(values) if finite and value == max(finite)}
+    return frozenset(marked)
+
+
+def reference_table(rows: dict[tuple[str, str, str], Printed], name: str, title: str, source: str) -> ReportTable:
+    """Return the paper's own table for one source, as it is printed."""
+    own = {(target, system): value for (trained, target, system), value in rows.items() if trained == source}
+    columns = list(dict.fromkeys(target for target, _ in own))
+    systems = list(dict.fromkeys(system for _, system in own))
+    shown = pd.DataFrame(
+        [
+            {"system": system} | {SHORT[c]: str(own[(c, system)]) if (c, system) in own else "–" for c in columns}
+            for system in systems
+        ]
+    )
+    values = pd.DataFrame(
+        [
+            {"system": system, "target": target, "mean": value.mean, "sd": value.sd}
+            for (target, system), value in own.items()
+        ]
+    )
+    quiet = frozenset(map(str, shown.columns[1:]))
+    return ReportTable(name, title, values, shown, "Accuracy over fields of view in percent, as printed.", quiet=quiet)

@@ -1,0 +1,150 @@
+"""`coda benchmark`: the paper's tables and figures, on simulated plates or on your own."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from coda.benchmark.cells import raise_for_failures
+from coda.benchmark.report import write_json
+from coda.benchmark.setting import Setting, ingested_setting, simulated_setting
+from coda.cli.benchmark_progress import showing_cells, showing_plates
+from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+from coda.errors import ConfigError, Problem
+
+app = typer.Typer(no_args_is_help=True, help="The paper's tables and figures, on simulated plates or on your own.")
+
+Seeds = Annotated[str, typer.Option("--seeds", help="Seeds, with commas.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the report; runs/benchmark/<name> if not given.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write all numbers here.")]
+Processes = Annotated[int, typer.Option("--processes", min=0, help="Cells at the same time; 0: one for each core.")]
+Work = Annotated[Path, typer.Option("--work", help="Where finished cells and rendered plates are kept.")]
+Source = Annotated[list[str], typer.Option("--source", help="Source to train on; may repeat. Simulated: lab_a.")]
+Target = Annotated[list[str], typer.Option("--target", help="Source to apply to; may repeat. All others if not given.")]
+Datasets = Annotated[list[Path], typer.Option("--dataset", help="Ingested dataset folder; may repeat.")]
+Labels = Annotated[Path | None, typer.Option("--labels", help="CSV with Metadata_Compound and moa, for --dataset.")]
+
+DEFAULT_SEEDS, DEFAULT_WORK = "0,1,2", Path("runs/benchmark/work")
+DEMO_OVERLAY = Path("params/demo.yaml")
+NONE: Any = []
+
+
+@app.command()
+def table2(
+    seeds: Seeds = DEFAULT_SEEDS,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    source: Source = NONE,
+    target: Target = NONE,
+    dataset: Datasets = NONE,
+    labels: Labels = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """All eight systems, trained on one source and applied to the others (the paper's table 2)."""
+    from coda.benchmark import table2 as module
+
+    setting = _setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
+    _finish(setting, module.table2, module.as_json, "table2", out, json, processes)
+
+
+@app.command()
+def table3(
+    seeds: Seeds = DEFAULT_SEEDS,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    source: Source = NONE,
+    target: Target = NONE,
+    dataset: Datasets = NONE,
+    labels: Labels = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """DINO against a masked autoencoder, with and without adaptation (the paper's table 3)."""
+    from coda.benchmark import table2 as tables
+    from coda.benchmark import table3 as module
+
+    setting = _setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
+    _finish(setting, module.table3, tables.as_json, "table3", out, json, processes)
+
+
+def _setting(
+    seeds: str,
+    work: Path,
+    processes: int,
+    source: list[str],
+    target: list[str],
+    dataset: list[Path],
+    labels: Path | None,
+    params: Path,
+    overlay: list[Path],
+    changes: list[str],
+) -> Setting:
+    """Return what the options of every table and figure ask for."""
+    numbers = _seeds(seeds)
+    if not dataset:
+        # simulated plates are of the demo's size, unless overlays say otherwise
+        values = read_params(params, overlay or [params.parent / DEMO_OVERLAY], changes)
+        with showing_plates() as progress:
+            return simulated_setting(
+                numbers, values, work, sources=source, targets=target, processes=_cores(processes), progress=progress
+            )
+    if labels is None:
+        problem = Problem("--labels", "nothing", "the label table of the plates", "Give the CSV with --labels.")
+        raise ConfigError("The plates have no labels to train and score with.", [problem])
+    values = read_params(params, overlay, changes)
+    return ingested_setting(numbers, values, work, folders=dataset, labels=labels, sources=source, targets=target)
+
+
+def _finish(
+    setting: Setting,
+    run: Callable[..., Any],
+    as_json: Callable[..., dict[str, Any]],
+    name: str,
+    out: Path | None,
+    json: Path | None,
+    processes: int,
+) -> None:
+    """Run a benchmark, say where its report lies, and fail if a cell failed."""
+    folder = out or Path("runs/benchmark") / name
+    with _going_on(setting.root), showing_cells(name) as report:
+        result = run(setting, folder, processes=_cores(processes), report=report)
+    if json is not None:
+        write_json(json, as_json(result, setting))
+    typer.echo(f"Wrote {result.page}")
+    raise_for_failures(result.outcomes)
+
+
+@contextmanager
+def _going_on(work: Path) -> Iterator[None]:
+    """Say what Ctrl-C leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True, highlight=False).print(
+            f"\nStopped. Finished cells are kept in {work}; the same command goes on with the others.", soft_wrap=True
+        )
+        raise typer.Exit(130) from None
+
+
+def _seeds(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+        problem = Problem("--seeds", repr(text), "whole numbers, each once, with commas", "Write for example 0,1,2.")
+        raise ConfigError("The seeds cannot be understood.", [problem])
+    return [int(part) for part in parts]
+
+
+def _cores(processes: int) -> int:
+    import os
+
+    return processes or os.cpu_count() or 1

@@ -1,0 +1,63 @@
+"""What a benchmark shows while it runs: a bar on a terminal, a line for each cell in a log."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from coda.benchmark.cells import Event, Tell
+
+
+@contextmanager
+def showing_plates() -> Iterator[Callable[[int, int], None]]:
+    """Give the function that is told about every plate that was rendered."""
+    with _bars() as bars:
+        task = bars.add_task("Simulating plates", total=None, visible=False)
+
+        def show(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total, visible=done < total)
+
+        yield show
+
+
+@contextmanager
+def showing_cells(name: str) -> Iterator[Tell]:
+    """Give the function that is told about every cell.
+
+    Args:
+        name: Name of the benchmark.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _line
+        return
+    with _bars() as bars:
+        task = bars.add_task(name, total=None)
+        running: list[str] = []
+
+        def show(event: Event) -> None:
+            if event.state == "started":
+                running.append(event.cell)
+            elif event.cell in running:
+                running.remove(event.cell)
+            if event.state == "failed":
+                bars.console.print(f"[red]failed[/red] {event.cell}: {event.cause}", soft_wrap=True)
+            told = f"{name}: {'; '.join(running[:3])}" if running else name
+            bars.update(task, completed=event.done, total=event.total, description=told)
+
+        yield show
+
+
+def _bars() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _line(event: Event) -> None:
+    if event.state != "started":
+        told = f" ({event.seconds:.0f} s)" if event.state == "finished" else ""
+        cause = f": {event.cause}" if event.cause else ""
+        sys.stderr.write(f"[{event.done}/{event.total}] {event.state} {event.cell}{told}{cause}\n")
+        sys.stderr.flush()
