@@ -63,7 +63,7 @@ class LabelFreeWatch:
         """Measure the teacher; remember its weights when it is the best so far (ties go to the earlier look).
 
         Returns:
-            ``marginal_entropy`` (0 to 1) and ``agreement`` (-1 to 1), NaN where there is nothing to compare.
+            ``marginal_entropy`` (0 to 1) and ``agreement`` (-1 to 1); without one that there is nothing to compare for.
         """
         served = serve(teacher, [self._way], self._fields, self._params).ways[self._way.name]
         predicted = served.probabilities[self._treated]
@@ -75,7 +75,7 @@ class LabelFreeWatch:
         self._looks.append({"iteration": iteration, **told})
         if self.stopping.criterion != "none" and self._best_place() == len(self._looks) - 1:
             self._best = {name: tensor.detach().clone() for name, tensor in teacher.state_dict().items()}
-        return numbers
+        return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
     def done(self) -> bool:
         """Say whether the criterion has not risen for more looks than patience allows."""
