@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coda.config.params import Dino
+from coda.networks.batch_norm import SharedBatchNorm
 from coda.networks.weights import seeded
 
 
@@ -26,8 +27,7 @@ class DinoHead(nn.Module):
         for inputs in (config["width"], hidden):
             layers.append(nn.Linear(inputs, hidden))
             if config["batch_norm"]:
-                # no running statistics: DINO normalises by the batch at hand in both networks
-                layers.append(nn.BatchNorm1d(hidden, track_running_stats=False))
+                layers.append(SharedBatchNorm(hidden))
             layers.append(nn.GELU())
         self.mlp = nn.Sequential(*layers, nn.Linear(hidden, bottleneck))
         for layer in self.mlp:

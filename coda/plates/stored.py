@@ -33,6 +33,28 @@ class Place:
     image_id: str
 
 
+class _OpenStores:
+    """Plate stores that are open, the least recently used closed first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[Path, zipfile.ZipFile] = OrderedDict()
+
+    def read(self, place: Place) -> NDArray[np.uint8]:
+        with damaged(place.store):
+            return read_chunk(self._store(place.store), place.array, place.shape)
+
+    def _store(self, path: Path) -> zipfile.ZipFile:
+        with self._lock:
+            if path not in self._open:
+                self._open[path] = zipfile.ZipFile(path)
+            self._open.move_to_end(path)
+            while len(self._open) > OPEN_STORES:
+                # another thread may be reading from it; it is closed when that one lets go of it
+                self._open.popitem(last=False)
+            return self._open[path]
+
+
 @dataclass(frozen=True)
 class StoredFields:
     """Fields of view in plate stores, and their rows of the field index, in one order.
@@ -49,7 +71,7 @@ class StoredFields:
     table: pd.DataFrame
     channels: tuple[str, ...]
     centre: int
-    _stores: "_OpenStores" = field(default_factory=lambda: _OpenStores(), repr=False, compare=False)
+    _stores: _OpenStores = field(default_factory=_OpenStores, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Return the number of fields."""
@@ -118,28 +140,6 @@ class StoredFields:
         for channel, stain in enumerate(self.channels):
             crop_centre(pixels[place.stains.index(stain)], image[channel])
         return image
-
-
-class _OpenStores:
-    """Plate stores that are open, the least recently used closed first."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: OrderedDict[Path, zipfile.ZipFile] = OrderedDict()
-
-    def read(self, place: Place) -> NDArray[np.uint8]:
-        with damaged(place.store):
-            return read_chunk(self._store(place.store), place.array, place.shape)
-
-    def _store(self, path: Path) -> zipfile.ZipFile:
-        with self._lock:
-            if path not in self._open:
-                self._open[path] = zipfile.ZipFile(path)
-            self._open.move_to_end(path)
-            while len(self._open) > OPEN_STORES:
-                # another thread may be reading from it; it is closed when that one lets go of it
-                self._open.popitem(last=False)
-            return self._open[path]
 
 
 def _other_pixels(place: Place) -> Problem:

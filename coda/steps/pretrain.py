@@ -1,6 +1,7 @@
 """Step: pretrain the extractor by self-supervision on the source's batches (paper section 3, first step)."""
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,12 +10,16 @@ from coda.config.params import Params
 from coda.networks.extractor import save_extractor
 from coda.networks.runtime import set_threads
 from coda.networks.state import new_state, save_state
-from coda.plates.dataset import load_fields, open_batches
+from coda.plates.dataset import open_batches
 from coda.plates.fieldset import FieldSet
+from coda.plates.stored import StoredFields
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
+from coda.steps.processes import processes_to_start, run_in_processes
 from coda.steps.progress import shown
 from coda.training.dino import DinoResult, train_dino
+from coda.training.distributed import joined
+from coda.training.images import place_fields
 from coda.training.split import held_out
 
 
@@ -40,37 +45,46 @@ def pretrain(dataset: Path, out: Path, *, params: Params, settings: Settings, ru
         IntegrityError: Stored fields are not the ones that were ingested.
         TransientError: The process was asked to stop; a checkpoint was written.
     """
+    count = processes_to_start(params.compute)
+    if count > 1:
+        paths = {"dataset": dataset, "out": out}
+        return run_in_processes("pretrain", paths, count, params=params, settings=settings, run_id=run_id)
     set_threads(params.compute)
-    fields = load_training_fields(dataset, params)
-    state = new_state(params, seed=params.seed)
-    with (
-        kept_checkpoints(settings, run_id, "pretrain") as checkpoints,
-        stopping_on_sigterm() as should_stop,
-        shown("Pretraining") as report,
-    ):
+    with joined() as world, stopping_on_sigterm() as should_stop, ExitStack() as first:
+        fields = load_training_fields(dataset, params)
+        state = new_state(params, seed=params.seed)
+        # one process keeps checkpoints, shows progress and writes what was learned
+        checkpoints = first.enter_context(kept_checkpoints(settings, run_id, "pretrain")) if world.first else None
+        report = first.enter_context(shown("Pretraining")) if world.first else None
         result = train_dino(
             fields, params, params.pretrain, state=state, seed=params.seed,
             checkpoints=checkpoints, report=report, should_stop=should_stop,
         )  # fmt: skip
-        batches = sorted(set(fields.table["Metadata_Source"] + "/" + fields.table["Metadata_Batch"]))
-        provenance = {"batches": batches, "params_digest": params_digest(params)}
-        save_extractor(out / "extractor", state.teacher, provenance)
-        save_state(out / "state", state)
-        return _record(out, result)
+        if world.first:
+            batches = sorted(set(fields.table["Metadata_Source"] + "/" + fields.table["Metadata_Batch"]))
+            provenance = {"batches": batches, "params_digest": params_digest(params)}
+            save_extractor(out / "extractor", state.teacher, provenance)
+            save_state(out / "state", state)
+            _record(out, result)
+        return _numbers(result)
 
 
-def load_training_fields(dataset: Path, params: Params) -> FieldSet:
+def load_training_fields(dataset: Path, params: Params) -> FieldSet | StoredFields:
     """Return the accepted fields of the batches that are not held out; see `pretrain` for the errors."""
-    fields = load_fields(open_batches(dataset), params.extractor.channels, params.crops.centre)
+    batches, where = open_batches(dataset), params.compute.images
+    fields = place_fields(batches, params.extractor.channels, params.crops.centre, where)
     return fields.take(~held_out(fields.table, params.head.validation_batches))
 
 
-def _record(out: Path, result: DinoResult) -> dict[str, float]:
+def _record(out: Path, result: DinoResult) -> None:
     content = {"log": result.log, "alarms": result.alarms, "pairs": asdict(result.pairs)}
     (out / "pretraining.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _numbers(result: DinoResult) -> dict[str, float]:
     last = result.log[-1]
     return {
-        "iterations": float(last["iteration"] + 1),
+        "iterations": float(result.iterations),
         "seconds": result.seconds,
         "samples_per_s": result.samples_per_s,
         "loss": last["loss"],

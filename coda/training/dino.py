@@ -105,7 +105,7 @@ def train_dino(
         sections, budget.model_dump(), options, fields_digest(fields), tensors_digest(state.tensors())
     )
     runtime = resolve_runtime(params.compute)
-    images = image_source(fields, runtime.device, on_device=params.compute.images != "host")
+    images = image_source(fields, runtime.device, params.compute.images)
     objective = DinoObjective(
         images, params, budget,
         state=state, sampler=sampler, length=length, seed=seed, dino_head=dino_head, hooks=hooks,

@@ -151,7 +151,7 @@ class DinoObjective:
         if self.hooks.watch is not None:
             self.hooks.watch.recall(records)
 
-    def finished(self, iteration: int) -> bool:  # noqa: ARG002  the watch counts for itself
+    def finished(self, iteration: int) -> bool:
         """Say whether the watch has seen enough."""
         return self.hooks.watch is not None and self.hooks.watch.done()
 

@@ -19,7 +19,7 @@ from coda.errors import Problem, TransientError
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
 from coda.training.checkpoint import Checkpoints
-from coda.training.distributed import agreed, from_first
+from coda.training.distributed import agreed, from_first, world
 from coda.training.progress import Clock, Report
 from coda.training.schedules import Length
 
@@ -122,7 +122,7 @@ def run(
         entry = objective.step(iteration, measure=measure)
         if entry is not None:
             way.note(entry)
-            if report is not None:
+            if report is not None and world().first:
                 report(clock.progress(iteration + 1, _said(entry)))
         way.keep(iteration + 1)
     else:
@@ -172,7 +172,7 @@ class _Run:
         raise TransientError("The training was interrupted.", [Problem("training", found, "no interruption", remedy)])
 
     def _save(self, done: int) -> None:
-        if self.checkpoints is not None and done:
+        if self.checkpoints is not None and done and world().first:
             records = {"log": self.log, "alarms": self.alarms, "objective": self.objective.records()}
             self.checkpoints.save(done, self.identity, self.objective.tensors(), records)
 

@@ -3,9 +3,11 @@
 Whichever it is, the same rows and corners give the same pixels, so that the place never changes what is learned.
 """
 
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,11 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from coda.plates.dataset import BatchFolder, load_fields, open_fields
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
 
 HELD_BYTES = 1 << 30
 """Decoded fields that are kept of a plate store: a field is often drawn again soon, as anchor or as partner."""
+
+DEVICE_SHARE, HOST_SHARE = 0.6, 0.5
+"""Largest share of free device memory, and of this process's memory, that images may take."""
+
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 READERS = 4
 """Threads that read and decode ahead; decoding releases the interpreter lock."""
@@ -147,21 +155,57 @@ class StoredImages:
         return held
 
 
-def image_source(fields: FieldSet | StoredFields, device: torch.device, *, on_device: bool = True) -> ImageSource:
+def image_source(fields: FieldSet | StoredFields, device: torch.device, where: str = "auto") -> ImageSource:
     """Return where the images of fields are cut from.
 
     Args:
         fields: Fields in memory, or their places in plate stores.
         device: Where crops are needed.
-        on_device: Whether images in memory are brought to the device once; else they stay in host memory, and crops
-            are cut there and sent.
+        where: ``compute.images``. Images in memory are brought to the device once ('device', or 'auto' where they take
+            at most `DEVICE_SHARE` of its free memory); else crops are cut in host memory and sent.
     """
     if isinstance(fields, StoredFields):
         return StoredImages(fields, device)
     images = torch.from_numpy(fields.images)
-    if on_device or device.type == "cpu":
+    if device.type == "cpu" or where == "device" or (where == "auto" and _fits(images, device)):
         return MemoryImages(images.to(device))
     return MemoryImages(images, device)
+
+
+def place_fields(
+    batches: Sequence[BatchFolder], channels: Sequence[str], centre: int, where: str
+) -> FieldSet | StoredFields:
+    """Read the accepted fields of batches into memory, or leave them in their plate stores.
+
+    Args:
+        batches: Batch folders.
+        channels: Stains to keep.
+        centre: Side of the square cut from the middle of each field.
+        where: ``compute.images``; 'auto' leaves them where they would take more than `HOST_SHARE` of the memory that
+            this process may use.
+
+    Raises:
+        ConfigError: A batch lacks a stain.
+        IntegrityError: A store that is read is absent or damaged.
+    """
+    stored = open_fields(batches, channels, centre)
+    if where == "stored" or (where == "auto" and int(np.prod(stored.shape)) > HOST_SHARE * memory_limit()):
+        return stored
+    return load_fields(batches, channels, centre)
+
+
+def memory_limit() -> int:
+    """Return the bytes of memory this process may use: the machine's, or its container's where that is less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(machine, int(CONTAINER_LIMIT.read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        return machine  # no container, or one without a limit ("max")
+
+
+def _fits(images: Tensor, device: torch.device) -> bool:
+    free, _total = torch.cuda.mem_get_info(device)
+    return images.numel() <= DEVICE_SHARE * free
 
 
 def cut_crops(images: Tensor, rows: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:

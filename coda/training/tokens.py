@@ -52,7 +52,9 @@ def token_batches(extractor: Extractor, fields: FieldSet | StoredFields, params:
 
 
 @torch.inference_mode()
-def random_crop_tokens(extractor: Extractor, fields: FieldSet | StoredFields, params: Params, *, seed: int, crops: int) -> Tensor:
+def random_crop_tokens(
+    extractor: Extractor, fields: FieldSet | StoredFields, params: Params, *, seed: int, crops: int
+) -> Tensor:
     """Return the tokens of random, augmented crops, as the head is trained on.
 
     Returns:

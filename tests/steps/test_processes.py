@@ -1,0 +1,128 @@
+"""Pretraining in two processes: the result of one, the errors of one, and SIGTERM; and images left in their stores."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from coda.config import load_params
+from coda.errors import ConfigError
+from coda.local.offline import offline_settings
+from coda.simulation import Design, plan_experiment, simulate_batch
+from coda.steps.ingest import ingest
+from coda.steps.pretrain import pretrain
+from coda.steps.processes import processes_to_start
+
+SMALL = (
+    "extractor.overrides={img_size: 16, patch_size: 8, embed_dim: 16, depth: 1, num_heads: 2}",
+    "crops.centre=32", "crops.global_size=16", "crops.local_size=8",
+    "dino.prototypes=12", "dino.hidden_dim=16", "dino.bottleneck_dim=8",
+    "head.num_heads=2", "pretrain.iterations=80", "pretrain.batch_size=8", "pretrain.checkpoint_every=10",
+    "ingest.workers=1", "compute.threads=1", "compute.precision=float32",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, root):
+    """Three batches of one plate each, ingested."""
+    folder = tmp_path_factory.mktemp("plates")
+    params = load_params(root / "params.yaml", [root / "params" / "demo.yaml"], SMALL)
+    design = Design(mechanisms=2, compounds_per_mechanism=2, negcon_wells=2, poscon_wells=0, plate_wells=24,
+                    sites_per_well=1, field_px=64)  # fmt: skip
+    experiment = plan_experiment(3, design)
+    for batch in ("b1", "b2", "b3"):
+        simulate_batch(experiment, "lab_a", batch, [f"{batch}_p1"], folder / "raw", workers=1)
+    manifests = [str(folder / "raw" / "lab_a" / batch / "manifest.json") for batch in ("b1", "b2", "b3")]
+    ingest(manifests, folder / "dataset", params=params, settings=offline_settings(folder / "work"))
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="module")
+def params(root):
+    def build(*changes):
+        return load_params(root / "params.yaml", [root / "params" / "demo.yaml"], [*SMALL, *changes])
+
+    return build
+
+
+def trained(dataset, out, params, run_id="r"):
+    pretrain(dataset, out, params=params, settings=offline_settings(out.parent / "work"), run_id=run_id)
+    return safetensors.numpy.load_file(out / "state" / "weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def alone(dataset, tmp_path_factory, params):
+    return trained(dataset, tmp_path_factory.mktemp("alone") / "out", params())
+
+
+@pytest.fixture(scope="module")
+def both(dataset, tmp_path_factory, params):
+    return trained(dataset, tmp_path_factory.mktemp("both") / "out", params("compute.processes=2"))
+
+
+def test_two_processes_learn_what_one_does(dataset, tmp_path, params, alone, both):
+    """BatchNorm in the DINO head included, which normalises by the batch of both."""
+    assert set(both) == set(alone)
+    # a constant that BatchNorm takes off again changes nothing: its gradient is rounding, which AdamW scales up to
+    # whole steps; so is that of the keys' bias, which softmax takes off
+    constant = ("_head.mlp.0.bias", "_head.mlp.3.bias", ".vit.norm.bias", ".attn.qkv.bias")
+    without_effect = {name for name in alone if name.endswith(constant)}
+    assert len(without_effect) == 2 * len(constant)
+    for name, tensor in alone.items():
+        if name in without_effect:
+            continue
+        np.testing.assert_allclose(both[name], tensor, atol=2e-4, rtol=2e-3, err_msg=name)
+    start = trained(dataset, tmp_path / "start", params("pretrain.iterations=1"))
+    moved = max(np.abs(alone[name] - start[name]).max() for name in alone)
+    assert moved > 0.01, "the comparison says nothing where nothing was learned"
+
+
+def test_images_left_in_their_stores_give_the_same_bits(dataset, tmp_path, params, alone):
+    stored = trained(dataset, tmp_path / "stored", params("compute.images=stored"))
+    assert all(np.array_equal(stored[name], tensor) for name, tensor in alone.items())
+
+
+def test_an_error_of_the_processes_is_the_error_of_the_step(dataset, tmp_path, params):
+    with pytest.raises(ConfigError, match="cannot be shared among the processes") as caught:
+        trained(dataset, tmp_path / "out", params("compute.processes=3"))
+    assert caught.value.problems[0].found == "8"
+
+
+def test_sigterm_reaches_both_and_the_next_attempt_ends_with_the_same_bits(dataset, tmp_path, root, both):
+    command = [
+        sys.executable, "-m", "coda", "step", "pretrain", "--dataset", str(dataset), "--work", str(tmp_path / "work"),
+        "--overlay", str(root / "params" / "demo.yaml"), *(f"--set={change}" for change in SMALL),
+        "--set=compute.processes=2",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(out, **options):
+        return subprocess.Popen([*command, "--out", str(out)], cwd=root, env=environment, **options)
+
+    stopped = run(tmp_path / "out")
+    checkpoints = tmp_path / "work" / "checkpoints"
+    deadline = time.monotonic() + 100
+    while not list(checkpoints.rglob("digests.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(60) == 75
+    assert not (tmp_path / "out" / "state").exists()
+    assert run(tmp_path / "out").wait(120) == 0
+    resumed = safetensors.numpy.load_file(tmp_path / "out" / "state" / "weights.safetensors")
+    assert all(np.array_equal(resumed[name], tensor) for name, tensor in both.items())
+
+
+def test_a_process_among_several_starts_no_others(params, monkeypatch):
+    compute = replace_processes(params(), 4)
+    assert processes_to_start(compute) == 4
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert processes_to_start(compute) == 1
+
+
+def replace_processes(params, count):
+    return params.compute.model_copy(update={"processes": count})
