@@ -18,6 +18,7 @@ from coda.errors import ConfigError, IntegrityError, TransientError
 from coda.networks.artifact import folder_digest
 from coda.networks.extractor import load_extractor
 from coda.networks.head import LABELS, SOURCE_STATISTICS, load_class_shares, save_head
+from coda.steps.keeping import kept_checkpoints
 from coda.training.checkpoint import Checkpoints
 from coda.training.labels import LabelList
 
@@ -178,6 +179,25 @@ def test_a_run_of_both_that_is_stopped_in_either_training_ends_with_the_same_bit
     )
     for name in ("extractor", "state", "extractor_oda", "state_oda"):
         assert folder_digest(tmp_path / "whole" / name) == folder_digest(tmp_path / "parts" / name)
+
+
+def test_object_storage_keeps_two_checkpoints_of_each_training_of_a_step(moto_server, tmp_path, monkeypatch):
+    store = moto_server.bucket()
+    for name, value in moto_server.environment.items():
+        monkeypatch.setenv(name, value)
+    place = moto_server.settings(tmp_path).model_copy(update={"checkpoints": f"{store.uri}/keep"})
+    with pytest.raises(RuntimeError, match="gone"), kept_checkpoints(place, "r", "adapt") as checkpoints:  # noqa: PT012
+        for prefix in ("", "oda-"):
+            for iteration in (2, 4, 6):
+                replace(checkpoints, prefix=prefix).save(iteration, "x", {"a": torch.zeros(1)}, {})
+        raise RuntimeError("the pod is gone")
+    kept = {info.key.split("/")[3] for info in store.list()}
+    assert kept == {"00000004", "00000006", "oda-00000004", "oda-00000006"}
+    with kept_checkpoints(place, "r", "adapt") as checkpoints:
+        assert [path.name for path in checkpoints.finished()] == ["00000004", "00000006"]
+        second = replace(checkpoints, prefix="oda-")
+        assert [path.name for path in second.finished()] == ["oda-00000004", "oda-00000006"]
+    assert list(store.list()) == []
 
 
 def test_a_head_of_another_shape_in_the_parameters_does_not_matter_to_a_state_that_is_handed_over(

@@ -90,6 +90,12 @@ def test_all_problems_at_once(root, tmp_path):
         ("head.alignments=[none]", "adaptation.candidates"),
         ("adaptation.candidates=[coda]", "gate.policy.baseline"),
         ("adaptation.candidates=[unadapted,magic]", "adaptation.candidates"),
+        ("adaptation.stopping.criterion=agreement", "adaptation.stopping.every"),
+        ("adaptation.stopping.patience=0", "adaptation.stopping.patience"),
+        ("adaptation.dino_head=thawed", "adaptation.dino_head"),
+        ("adaptation.trainable=middle_blocks", "adaptation.trainable"),
+        ("adaptation.anchor.weights=-1.0", "adaptation.anchor.weights"),
+        ("adaptation.diversity.prior=guess", "adaptation.diversity.prior"),
         ("seed=-1", "seed"),
         ("seed=1.5", "seed"),
         ("pairs.by=lab", "pairs.by"),
@@ -101,6 +107,47 @@ def test_each_mistake_has_its_place(root, setting, place):
     with pytest.raises(ConfigError) as caught:
         load_params(root / "params.yaml", (), [setting])
     assert place in [problem.where for problem in caught.value.problems], caught.value
+
+
+RAW_HEAD_ONLY = ("head.alignments=[none]", "adaptation.candidates=[unadapted, coda]")
+
+
+@pytest.mark.parametrize(
+    ("settings", "place", "told"),
+    [
+        (
+            ("adaptation.stopping={every: 5, criterion: marginal_entropy, alignment: none, patience: 2}",
+             "adaptation.diversity.strength=1.0"),
+            "adaptation.stopping.criterion", "does not optimise itself",
+        ),
+        (
+            (*RAW_HEAD_ONLY, "adaptation.diversity={strength: 1.0, head: standardise, prior: uniform}"),
+            "adaptation.diversity.head", "'standardise'",
+        ),
+        (
+            (*RAW_HEAD_ONLY, "adaptation.stopping={every: 5, criterion: none, alignment: standardise, patience: 2}"),
+            "adaptation.stopping.alignment", "'standardise'",
+        ),
+        (
+            ("extractor.overrides={depth: 2}", "adaptation.trainable=last_blocks", "adaptation.trainable_blocks=3"),
+            "adaptation.trainable_blocks", "2 blocks",
+        ),
+        (
+            ("extractor.overrides={embed_dim: 24}", "adaptation.trainable=low_rank", "adaptation.low_rank_rank=25"),
+            "adaptation.low_rank_rank", "24",
+        ),
+    ],
+)  # fmt: skip
+def test_options_of_adaptation_that_cannot_work_together(root, settings, place, told):
+    with pytest.raises(ConfigError) as caught:
+        load_params(root / "params.yaml", (), settings)
+    found = {problem.where: problem.expected for problem in caught.value.problems}
+    assert told in found[place], caught.value
+
+
+def test_options_that_are_off_need_nothing(root):
+    load_params(root / "params.yaml", (), [*RAW_HEAD_ONLY, "adaptation.diversity.head=standardise"])
+    load_params(root / "params.yaml", (), ["adaptation.trainable_blocks=99", "adaptation.low_rank_rank=9999"])
 
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "a: [", ""])

@@ -7,14 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import torch
 from conftest_registry import Trained
 
-from coda.adaptation.candidates import Candidate, write_candidates
+from coda.adaptation.candidates import Candidate, read_candidates, write_candidates
 from coda.config import Params, params_digest
 from coda.contracts import DataRevision, GateReport, ReleaseRecord
 from coda.errors import ConfigError, IntegrityError, TransientError
 from coda.networks import artifact
+from coda.networks.extractor import save_extractor
 from coda.networks.head import SOURCE_STATISTICS
+from coda.networks.state import load_state, save_state
 from coda.registry import ReleaseLog, describe, list_versions, promote, rollback
 from coda.registry.comparison import compare, provenance_of, release_side
 from coda.registry.drafts import WAITING, find_release, read_kept, release_name
@@ -186,6 +189,25 @@ def test_versions_and_releases_carry_parameters_pairs_and_statistics(loop: Loop)
     assert rows["data", "lab_b/b1"][0] == "-"
     assert not any(section == "parameter" for section, _ in rows)
     assert {block for block, distance in found.weights["extractor"].items() if distance} == {"cls_token"}
+
+
+def test_the_second_adapted_extractor_is_registered_from_its_own_folders(loop: Loop) -> None:
+    loop.train()
+    folder = loop.candidates("adapt-1")
+    candidates = read_candidates(folder)
+    state = load_state(loop.trained.pretrained / "state")
+    with torch.no_grad():
+        state.teacher.vit.cls_token.add_(2.0)
+    digest = save_extractor(folder / "extractor_oda", state.teacher)
+    save_state(folder / "state_oda", state)
+    coda = next(candidate for candidate in candidates if candidate.name == "coda")
+    second = coda.model_copy(update={"name": "oda", "extractor": "adapted_oda", "extractor_digest": digest})
+    write_candidates(folder, [*candidates, second])
+    record = loop.adapt("release", "oda")
+    assert record.method == "oda"
+    assert record.extractor.digest == digest != coda.extractor_digest
+    tags = describe(record.extractor, settings=loop.settings).tags
+    assert tags["state_digest"] == artifact.folder_digest(folder / "state_oda")
 
 
 def test_alignment_alone_registers_no_new_version(loop: Loop) -> None:
