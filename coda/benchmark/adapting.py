@@ -39,7 +39,7 @@ class Adapting:
         method: What is done.
         params: Parameters of adaptation; they may differ from those of the training in the sections `adaptation`,
             `mae.adaptation` and `ttt`.
-        label: Name of the system, in place of the paper's.
+        label: Name of the system in the tables, in place of the paper's.
     """
 
     trained: Training
@@ -69,7 +69,7 @@ class Adapting:
         }[self.method]
         key = {
             "kind": "target", "program": coda.__version__, "target": self.target, "method": self.method,
-            "params": values, "alignment": [adaptation["align_by"], adaptation["align_wells"]], "label": self.label,
+            "params": values, "alignment": [adaptation["align_by"], adaptation["align_wells"]],
         }  # fmt: skip
         name = f"seed {self.trained.seed}: {self.system}, {self.trained.source} to {self.target}"
         return Cell(name, key, self, after=(self.trained.cell(),))
@@ -94,7 +94,7 @@ class Adapting:
             extractor = load_extractor(extractor_folder / "extractor")
             found = answers(extractor, source, self.trained.arm, self.params, fields)
         rows = [
-            {**row, "system": self.system, "alignment": way, "target": self.target}
+            {**row, "alignment": way, "target": self.target}
             for way, (classes, probabilities) in found.items()
             for row in keep_and_score(fields.table, probabilities, classes, data.labels, folder / f"{way}.parquet")
         ]

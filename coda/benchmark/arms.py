@@ -64,6 +64,11 @@ class Training:
     seed: int
     root: Path
 
+    @property
+    def system(self) -> str:
+        """Name of the system in the tables."""
+        return ARM_NAMES[self.arm]
+
     def cell(self) -> Cell:
         """Return the cell: its result depends on data, source and seed, and on the parameters that training reads."""
         sections = {"extractor", "crops", "pairs", "head"}
@@ -150,10 +155,9 @@ class Training:
 
     def _in_domain(self, folder: Path, data: Labelled, validation: FieldSet) -> list[dict[str, Any]]:
         extractor = load_extractor(folder / "extractor")
-        name = ARM_NAMES[self.arm]
         found = answers(extractor, folder, self.arm, self.params, validation)
         return [
-            {**row, "system": name, "alignment": way, "target": self.source}
+            {**row, "alignment": way, "target": self.source}
             for way, (classes, probabilities) in found.items()
             for row in keep_and_score(
                 validation.table, probabilities, classes, data.labels, folder / f"in_domain_{way}.parquet"

@@ -68,3 +68,9 @@ def keep_and_score(
     table.to_parquet(draft, index=False)
     draft.replace(path)
     return score_predictions(table, labels, classes)
+
+
+def mechanisms(table: pd.DataFrame, labels: LabelList) -> list[str]:
+    """Return the mechanism of every row for colouring a finished picture; empty without a label."""
+    names = (*labels.classes, "")
+    return [names[code] for code in labels.codes(table)]

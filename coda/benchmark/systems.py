@@ -73,7 +73,8 @@ def score_table(outcomes: Iterable[Outcome]) -> pd.DataFrame:
             continue
         task = outcome.cell.task
         training = task if isinstance(task, Training) else task.trained
-        rows += [{"seed": training.seed, "source": training.source, **row} for row in outcome.result["scores"]]
+        shared = {"seed": training.seed, "source": training.source, "system": task.system}
+        rows += [{**shared, **row} for row in outcome.result["scores"]]
     return pd.DataFrame(rows, columns=["seed", *GROUP, "value", "n"])
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -75,6 +76,74 @@ def table3(
 
     setting = _setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
     _finish(setting, module.table3, tables.as_json, "table3", out, json, processes)
+
+
+@app.command()
+def granularity(
+    seeds: Seeds = DEFAULT_SEEDS,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    source: Source = NONE,
+    target: Target = NONE,
+    dataset: Datasets = NONE,
+    labels: Labels = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """ODA on a whole source, on each batch and on each plate (the paper's figure 4)."""
+    from coda.benchmark import granularity as module
+    from coda.benchmark import table2 as tables
+
+    setting = _setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
+    _finish(setting, module.granularity, tables.as_json, "granularity", out, json, processes)
+
+
+@app.command()
+def cka(
+    seeds: Seeds = DEFAULT_SEEDS,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    source: Source = NONE,
+    target: Target = NONE,
+    dataset: Datasets = NONE,
+    labels: Labels = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """Which layers adaptation changes: CKA before, after, and against the target's own model (the paper's figure 6)."""
+    from coda.benchmark import cka as module
+
+    setting = _setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
+    _finish(setting, module.cka, module.as_json, "cka", out, json, processes)
+
+
+@app.command()
+def umap(
+    seeds: Seeds = DEFAULT_SEEDS,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    source: Source = NONE,
+    target: Target = NONE,
+    dataset: Datasets = NONE,
+    labels: Labels = None,
+    whose: Annotated[Literal["extractor", "head"], typer.Option(help="Whose class token.")] = "extractor",
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """Class tokens on a plane, before and after adaptation (the paper's figure 5); needs umap-learn."""
+    from coda.benchmark import umap as module
+
+    setting = _setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
+    _finish(setting, partial(module.umap, whose=whose), module.as_json, "umap", out, json, processes)
 
 
 def _setting(
