@@ -11,7 +11,7 @@ import torch
 
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.hooks import class_prior, new_hooks
-from coda.adaptation.ladder import choose_rung
+from coda.adaptation.ladder import choose_rung, rungs_for
 from coda.adaptation.run import adapt_and_serve, weights_digest
 from coda.config import load_params
 from coda.errors import ConfigError, IntegrityError, TransientError
@@ -21,6 +21,8 @@ from coda.networks.head import LABELS, SOURCE_STATISTICS, load_class_shares, sav
 from coda.steps.keeping import kept_checkpoints
 from coda.training.checkpoint import Checkpoints
 from coda.training.labels import LabelList
+from coda.training.lesson import Plateau
+from coda.training.pairs import PairSampler
 
 ALL_ON = (
     "adaptation.anchor={weights: 0.1, features: 0.1}",
@@ -198,6 +200,24 @@ def test_object_storage_keeps_two_checkpoints_of_each_training_of_a_step(moto_se
         second = replace(checkpoints, prefix="oda-")
         assert [path.name for path in second.finished()] == ["oda-00000004", "oda-00000006"]
     assert list(store.list()) == []
+
+
+def test_the_released_codes_ways(root, make_plates):
+    params = load_params(root / "params.yaml", [root / "params" / "reference.yaml"])
+    table = make_plates(batches=2, plates=2).table
+    rungs = rungs_for(table, params.adaptation, params.pairs)
+    assert {name: (rung.method, rung.by) for name, rung in rungs.items()} == {"adapted": ("coda", "plate")}
+    sampler = PairSampler(table, params.pairs)
+    assert sampler.report.controls > 0
+    assert sampler.fields_per_epoch == (table["Metadata_pert_type"] == "trt").sum(), "controls are left out"
+    alone = table[table["Metadata_Plate"] == "b0p0"].reset_index(drop=True)
+    with pytest.raises(ConfigError, match="no partner"):
+        PairSampler(alone, params.pairs)
+    plateau = Plateau(params.head.plateau_factor, params.head.plateau_patience)
+    for validation in range(round(params.head.budget.epochs)):
+        plateau.improves(0.5, 1.0 + validation)
+    assert plateau.scale == 1
+    assert not params.adaptation.carry_centre
 
 
 def test_a_head_of_another_shape_in_the_parameters_does_not_matter_to_a_state_that_is_handed_over(

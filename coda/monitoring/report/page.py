@@ -193,7 +193,9 @@ def _embedding(inputs: ReportInputs) -> Any:
         return None
     chosen = inputs.gate.chosen if inputs.gate else None
     rows = {when: adapted.features[when] for when in ("before", "after") if when in adapted.features}
-    if chosen is not None and chosen in adapted.features and chosen not in ("unadapted", "coda", "oda"):
+    # "after" is what the first adapted extractor sees: that of CODA where ODA was adapted beside it
+    shown = ("unadapted", "coda" if "coda" in adapted.features else "oda")
+    if chosen is not None and chosen in adapted.features and chosen not in shown:
         rows["served"] = adapted.features[chosen]
     return draw_embeddings(rows, adapted.fields, chosen or "")
 
