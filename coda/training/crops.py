@@ -138,7 +138,8 @@ class Cropper:
         on_device = rows.to(known.device)
         missing = rows[known[0, on_device, 0, 0, 0].isnan().cpu()].unique()
         top, left = self.corner
-        for part in missing.split(256):  # type: ignore[no-untyped-call]
+        for start in range(0, len(missing), 256):
+            part = missing[start : start + 256]
             inner = self.images.whole(part)[:, :, top : top + self.side[0], left : left + self.side[1]]
             sd, mean = torch.std_mean(inner.float() / 255, dim=(-2, -1), keepdim=True)
             known[:, part.to(known.device)] = torch.stack([mean, sd])

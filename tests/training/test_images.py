@@ -1,0 +1,123 @@
+"""Images in memory or in their plate stores: the same pixels, read ahead, bounded, verified."""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from coda.errors import IntegrityError
+from coda.networks.state import new_state
+from coda.plates.store import PlateStoreWriter, encode
+from coda.plates.store import StoredField as Field
+from coda.plates.stored import Place, StoredFields
+from coda.training.crops import Cropper
+from coda.training.dino import train_dino
+from coda.training.images import MemoryImages, StoredImages, image_source, memory_limit
+
+STAINS = ("DNA", "ER", "RNA", "AGP", "Mito")
+
+
+@pytest.fixture
+def stored(tmp_path, fields):
+    """The fields of the fixture, in two plate stores of five stains, in another order of stains."""
+    places = []
+    for number in range(2):
+        path = tmp_path / f"plate_{number}.ome.zarr.zip"
+        with PlateStoreWriter(path, f"plate_{number}", 96, STAINS, (1.0, 1.0), {}) as writer:
+            for row in range(number, len(fields), 2):
+                pixels = np.zeros((5, 32, 32), np.uint8)
+                for channel, stain in enumerate(fields.channels):
+                    pixels[STAINS.index(stain)] = fields.images[row, channel]
+                array = writer.add(Field((row // 12, row % 12), 1, pixels.shape, encode(pixels)))
+                digest = hashlib.sha256(pixels.data).hexdigest()
+                places.append((row, Place(path, array, pixels.shape, STAINS, digest, f"field_{row}")))
+    in_order = tuple(place for _, place in sorted(places, key=lambda item: item[0]))
+    return StoredFields(in_order, fields.table, fields.channels, 32)
+
+
+def drawn(count=20, seed=0):
+    source = torch.Generator().manual_seed(seed)
+    rows = torch.randint(0, 48, (count,), generator=source)
+    return rows, torch.randint(0, 17, (count,), generator=source), torch.randint(0, 17, (count,), generator=source)
+
+
+def test_the_place_of_the_images_does_not_change_the_pixels(stored, fields):
+    memory, stores = image_source(fields, torch.device("cpu")), image_source(stored, torch.device("cpu"))
+    assert isinstance(memory, MemoryImages)
+    assert isinstance(stores, StoredImages)
+    assert memory.shape == stores.shape == (48, 3, 32, 32)
+    rows, tops, lefts = drawn()
+    assert torch.equal(memory.cut(rows, tops, lefts, 16), stores.cut(rows, tops, lefts, 16))
+    assert torch.equal(memory.whole(rows), stores.whole(rows))
+
+
+def test_training_from_the_stores_ends_with_the_bits_of_training_from_memory(stored, fields, tiny):
+    params = tiny("crops.normalise=image", "crops.gamma_sd=0.1", "crops.brightness_sd=0.1")
+    ends = []
+    for where in (fields, stored):
+        state = new_state(params, seed=1)
+        train_dino(where, params, params.pretrain, state=state, seed=1)
+        ends.append({name: tensor.clone() for name, tensor in state.tensors().items()})
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_field_is_read_once_while_it_is_held_and_no_more_are_held_than_allowed(stored):
+    read, one = [], 3 * 32 * 32
+    counted = replace(stored)
+    object.__setattr__(counted, "read_one", lambda row: read.append(row) or stored.read_one(row))
+    images = StoredImages(counted, torch.device("cpu"), held_bytes=4 * one)
+    images.expect([np.array([0, 1]), np.array([2, 1])])
+    corner = torch.zeros(3, dtype=torch.long)
+    images.cut(torch.tensor([0, 1, 2]), corner, corner, 8)
+    images.cut(torch.tensor([0, 1, 2]), corner, corner, 16)
+    assert sorted(read) == [0, 1, 2]
+    for first in range(3, 12, 3):
+        images.cut(torch.tensor([first, first + 1, first + 2]), corner, corner, 8)
+        assert len(images._held) <= 4
+    images.cut(torch.tensor([0, 1, 2]), corner, corner, 8)
+    assert sorted(read) == sorted([*range(12), 0, 1, 2])
+
+
+def test_other_pixels_and_damaged_stores_are_refused(stored):
+    wrong = replace(stored.places[3], sha256="0" * 64)
+    tampered = replace(stored, places=(*stored.places[:3], wrong, *stored.places[4:]))
+    with pytest.raises(IntegrityError, match="not the one that was ingested"):
+        tampered.read_one(3)
+    images = StoredImages(tampered, torch.device("cpu"))
+    images.expect([np.array([3])])
+    with pytest.raises(IntegrityError, match="field_3"):
+        images.whole(torch.tensor([1, 3]))
+    gone = replace(stored, places=(replace(stored.places[0], store=stored.places[0].store.with_name("gone")),))
+    with pytest.raises(IntegrityError, match="damaged"):
+        gone.read_one(0)
+
+
+def test_taking_rows_reads_nothing_and_keeps_their_order(stored):
+    chosen = stored.take(np.array([5, 2]))
+    assert [place.image_id for place in chosen.places] == ["field_5", "field_2"]
+    assert chosen.table["image_id"].tolist() == ["field_5", "field_2"]
+    assert len(stored.take(np.arange(48) % 2 == 0)) == 24
+    assert np.array_equal(chosen.read([1, 0], threads=2), np.stack([stored.read_one(2), stored.read_one(5)]))
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_cut_together_what_one_would(fields, tiny, processes):
+    """Shares of a batch, put together in order, are the views of the whole batch bit for bit."""
+    cropper = Cropper(torch.from_numpy(fields.images), tiny("crops.brightness_sd=0.2", "crops.gamma_sd=0.1").crops)
+    anchors, partners = torch.arange(6), torch.arange(6, 12)
+
+    def views(part=None):
+        return cropper.views(anchors, partners, torch.Generator().manual_seed(3), part)
+
+    whole = views()
+    each = 6 // processes
+    shares = [views(slice(rank * each, (rank + 1) * each)) for rank in range(processes)]
+    for name, crops in (("globals_", 2), ("locals_", 6)):
+        parts = [getattr(share, name).unflatten(0, (crops, each)) for share in shares]
+        assert torch.equal(torch.cat(parts, dim=1).flatten(0, 1), getattr(whole, name))
+
+
+def test_memory_limit_is_at_most_the_machine():
+    assert 0 < memory_limit() <= 1 << 50
