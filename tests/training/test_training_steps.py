@@ -129,6 +129,34 @@ def test_sigterm_writes_a_checkpoint_and_the_next_attempt_ends_with_the_same_bit
         assert checkpoints.finished() == []
 
 
+def test_heads_go_on_where_they_were_stopped(place, tiny, monkeypatch):
+    """The second head is interrupted: the first one is not trained again from its start."""
+    from coda.training.lesson import Lesson
+
+    params, settings = tiny("crops.eval_grid=1", "head.budget.checkpoint_every=15"), settings_in(place)
+    arguments = {"params": params, "settings": settings}
+    pretrain(place, place / "pre", run_id="p", **arguments)
+    labels = str(place / "labels.csv")
+    train_head(place, place / "pre", labels, place / "whole", run_id="whole", **arguments)
+    step, steps = Lesson.step, []
+
+    def told_to_stop(self, iteration, **options):
+        steps.append(iteration)
+        if len(steps) == 60:  # the first has 40 of them
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, iteration, **options)
+
+    monkeypatch.setattr(Lesson, "step", told_to_stop)
+    with pytest.raises(TransientError):
+        train_head(place, place / "pre", labels, place / "out", run_id="r", **arguments)
+    assert steps == [*range(40), *range(20)]
+    train_head(place, place / "pre", labels, place / "out", run_id="r", **arguments)
+    assert steps[60:] == [*range(30, 40), *range(20, 40)]
+    for alignment in ("none", "standardise"):
+        assert files(place / "out" / alignment) == files(place / "whole" / alignment)
+    assert list((place / "checkpoints").glob("*/head-*")) == []
+
+
 def test_object_storage_holds_two_checkpoints_at_most(moto_server, tmp_path, monkeypatch, fields, tiny):
     from coda.networks.state import new_state
     from coda.training.dino import train_dino
