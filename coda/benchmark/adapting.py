@@ -38,7 +38,7 @@ class Adapting:
         target: Source that is predicted; with 'adapted' and 'ttt', its images are learned from, without labels.
         method: What is done.
         params: Parameters of adaptation; they may differ from those of the training in the sections `adaptation`,
-            `mae.adaptation` and `ttt`.
+            `dino` (all but the shape of its head), `mae.adaptation` and `ttt`.
         label: Name of the system in the tables, in place of the paper's.
     """
 
@@ -64,7 +64,7 @@ class Adapting:
             "unadapted": {},
             "adapted": self.params.model_dump(mode="json", include={"mae"})
             if self.trained.arm == "mae"
-            else adaptation,
+            else {**adaptation, "dino": self.params.dino.model_dump(mode="json")},
             "ttt": self.params.model_dump(mode="json", include={"ttt", "mae"}),
         }[self.method]
         key = {

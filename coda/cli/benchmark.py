@@ -146,6 +146,57 @@ def umap(
     _finish(setting, partial(module.umap, whose=whose), module.as_json, "umap", out, json, processes)
 
 
+@app.command()
+def options(
+    seeds: Seeds = DEFAULT_SEEDS,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    source: Source = NONE,
+    target: Target = NONE,
+    dataset: Datasets = NONE,
+    labels: Labels = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """Every option of adaptation, one at a time, beside no adaptation and the paper's method (docs/adaptation.md)."""
+    from coda.benchmark import options as module
+    from coda.benchmark import table2 as tables
+
+    setting = _setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
+    _finish(setting, module.run_options, tables.as_json, "options", out, json, processes)
+
+
+@app.command()
+def speed(
+    scale: Annotated[list[str], typer.Option(help="demo or deit-small; may repeat. Both if not given.")] = NONE,
+    turns: Annotated[int, typer.Option(min=1, help="Turns of each comparison.")] = 4,
+    seconds: Annotated[float, typer.Option(min=0.01, help="About how long each side runs in a turn.")] = 1.5,
+    out: Out = None,
+    json: Json = None,
+    work: Work = DEFAULT_WORK,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+    *,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Also with torch.compile: a minute or more.")] = False,
+) -> None:
+    """The engine against the customary way and against this machine's matrix rate (docs/speed.md)."""
+    from coda.benchmark.speed import measure_speed
+    from coda.benchmark.speed_tables import as_json, machine_facts, speed_tables, write_speed_report
+    from coda.cli.benchmark_speed import SCALES, print_tables, read_scales, showing_words
+
+    found = read_scales(scale or SCALES, params, overlay, changes)
+    with showing_words() as told:
+        report = measure_speed(found, turns=turns, seconds=seconds, compiled=compiled, cache=work / "plates", told=told)
+    print_tables(machine_facts(report), [(table.title, table.values) for table in speed_tables(report)])
+    if json is not None:
+        write_json(json, as_json(report))
+    typer.echo(f"Wrote {write_speed_report(out or Path('runs/benchmark/speed'), report)}")
+
+
 def _setting(
     seeds: str,
     work: Path,

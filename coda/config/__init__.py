@@ -1,6 +1,6 @@
 """Parameters: `params.yaml` and overlays into one strict model. Values only; where services are is `coda.settings`."""
 
-from coda.config.load import load_params, params_digest
+from coda.config.load import changed, load_params, params_digest
 from coda.config.params import Params
 
-__all__ = ["Params", "load_params", "params_digest"]
+__all__ = ["Params", "changed", "load_params", "params_digest"]

@@ -1,7 +1,7 @@
 """params.yaml and overlays -> one Params, with every problem reported at once."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,33 @@ def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[st
     if params is None:  # unreachable: a validation error always leaves a problem; keeps the type checker honest
         raise ConfigError(f"The parameters ({name}) cannot be read.")
     return params
+
+
+def changed(params: Params, changes: Mapping[str, Any]) -> Params:
+    """Return parameters with some values changed, checked as a whole.
+
+    Args:
+        params: What is changed; it stays as it is.
+        changes: Dotted path -> value, as YAML would give it.
+
+    Raises:
+        ConfigError: A key is unknown, or a value or a combination cannot be used; all problems together.
+    """
+    merged, problems = params.model_dump(mode="json"), list[Problem]()
+    for path, value in changes.items():
+        for key in reversed(path.split(".")):
+            value = {key: value}  # noqa: PLW2901 - the value is wrapped from the inside out
+        _merge(merged, value, "changes", (), problems)
+    raise_if_any(ConfigError, "The parameters cannot be changed like this.", problems)
+    try:
+        result = Params.model_validate(_tuples(merged), strict=True)
+    except ValidationError as error:
+        problems = [_problem(item) for item in error.errors(include_url=False)]
+    else:
+        problems = impossible_combinations(result)
+        if not problems:
+            return result
+    raise ConfigError("The parameters cannot be changed like this.", problems)
 
 
 def params_digest(params: Params) -> str:

@@ -19,10 +19,16 @@ class SharedBatchNorm(nn.BatchNorm1d):
         if size == 1:
             return super().forward(features)
         rows = features.float()
-        mean = _Sum.apply(rows.mean(dim=0)) / size
-        variance = _Sum.apply((rows - mean).square().mean(dim=0)) / size
+        mean = _sum(rows.mean(dim=0)) / size
+        variance = _sum((rows - mean).square().mean(dim=0)) / size
         normal = (rows - mean) * torch.rsqrt(variance + self.eps)
-        return (normal * self.weight + self.bias).to(features.dtype)
+        scaled: Tensor = normal * self.weight + self.bias
+        return scaled.to(features.dtype)
+
+
+def _sum(value: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]
+    return total
 
 
 class _Sum(torch.autograd.Function):

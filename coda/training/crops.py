@@ -136,7 +136,7 @@ class Cropper:
     def _image_moments(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         known = self._moments
         on_device = rows.to(known.device)
-        missing = rows[known[0, on_device, 0, 0, 0].isnan().cpu()].unique()
+        missing = torch.unique(rows[known[0, on_device, 0, 0, 0].isnan().cpu()])
         top, left = self.corner
         for start in range(0, len(missing), 256):
             part = missing[start : start + 256]
