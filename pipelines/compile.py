@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kfp import compiler
 
-from coda.runners.spec import with_image
+from coda.runners.spec import with_gpus, with_image
 from pipelines.adaptation import adaptation
 from pipelines.training import training
 
@@ -14,12 +14,13 @@ PIPELINES = {"training": training, "adaptation": adaptation}
 HERE = Path(__file__).resolve().parent
 
 
-def compile_pipelines(folder: Path = HERE, image: str = "") -> list[Path]:
+def compile_pipelines(folder: Path = HERE, image: str = "", gpus: int = 1) -> list[Path]:
     """Write ``<name>.yaml`` for every pipeline and return the files.
 
     Args:
         folder: Where to write.
         image: Image for all steps, best with a digest; the components' default when empty.
+        gpus: GPUs that pretraining asks for; it starts one process on each (docs/training.md).
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -28,6 +29,8 @@ def compile_pipelines(folder: Path = HERE, image: str = "") -> list[Path]:
         compiler.Compiler().compile(pipeline, str(path))
         if image:
             path.write_text(with_image(path.read_text(encoding="utf-8"), image), encoding="utf-8")
+        if gpus > 1 and name == "training":
+            path.write_text(with_gpus(path.read_text(encoding="utf-8"), "pretrain", gpus), encoding="utf-8")
         files.append(path)
     return files
 
@@ -37,8 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to")
     parser.add_argument("--image", default=os.environ.get("CODA_IMAGE", ""), help="image of the steps (CODA_IMAGE)")
+    parser.add_argument("--pretrain-gpus", type=int, default=1, help="GPUs of the pretraining step")
     arguments = parser.parse_args()
-    for path in compile_pipelines(arguments.out, arguments.image):
+    for path in compile_pipelines(arguments.out, arguments.image, arguments.pretrain_gpus):
         print(path)
 
 

@@ -49,6 +49,27 @@ def with_image(text: str, image: str) -> str:
     return dump_documents(documents)
 
 
+def with_gpus(text: str, step: str, count: int) -> str:
+    """Return a compiled pipeline one of whose steps asks for several GPUs; its processes learn together.
+
+    Args:
+        text: The compiled pipeline.
+        step: Name of the step, 'pretrain'.
+        count: GPUs.
+
+    Raises:
+        ConfigError: No step of that name asks for GPUs.
+    """
+    documents = read_documents(text)
+    executor = documents[0]["deploymentSpec"]["executors"].get(f"exec-{step}", {})
+    accelerator = executor.get("container", {}).get("resources", {}).get("accelerator")
+    if accelerator is None:
+        problem = Problem("step", repr(step), "a step that asks for a GPU", "Give more GPUs to pretrain.")
+        raise ConfigError("This step asks for no GPU.", [problem])
+    accelerator.update(count=str(count), resourceCount=str(count))
+    return dump_documents(documents)
+
+
 def for_one_machine(text: str, image: str) -> str:
     """Return a compiled pipeline as the runners of one machine take it.
 

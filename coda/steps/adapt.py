@@ -68,7 +68,7 @@ def adapt(
         tempfile.TemporaryDirectory(prefix="coda-base-") as work,
         kept_checkpoints(settings, run_id, "adapt") as checkpoints,
         stopping_on_sigterm() as should_stop,
-        shown("Adapting") as report,
+        shown("Adapting", params.compute) as report,
     ):
         base = fetch_base(record, Path(work), settings)
         fields = load_fields([*batches, *earlier], base.extractor.channels, params.crops.centre)

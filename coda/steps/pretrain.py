@@ -55,7 +55,7 @@ def pretrain(dataset: Path, out: Path, *, params: Params, settings: Settings, ru
         state = new_state(params, seed=params.seed)
         # one process keeps checkpoints, shows progress and writes what was learned
         checkpoints = first.enter_context(kept_checkpoints(settings, run_id, "pretrain")) if world.first else None
-        report = first.enter_context(shown("Pretraining")) if world.first else None
+        report = first.enter_context(shown("Pretraining", params.compute)) if world.first else None
         result = train_dino(
             fields, params, params.pretrain, state=state, seed=params.seed,
             checkpoints=checkpoints, report=report, should_stop=should_stop,

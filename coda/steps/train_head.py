@@ -72,7 +72,7 @@ def train_head(
         for alignment in params.head.alignments:
             # forgotten when all are done: an interruption of the second head does not cost the first one
             checkpoints = kept.enter_context(kept_checkpoints(settings, run_id, f"head-{alignment}"))
-            with shown(f"Head on {'raw' if alignment == 'none' else 'standardised'} tokens") as report:
+            with shown(f"Head on {'raw' if alignment == 'none' else 'standardised'} tokens", params.compute) as report:
                 results[alignment] = train(
                     partial(material.training, alignment), material.validation(alignment), extractor, params,
                     classes=label_list.classes, alignment=alignment, seed=params.seed,

@@ -20,7 +20,7 @@ def parameter_groups(networks: Iterable[nn.Module]) -> list[dict[str, object]]:
 
 def new_optimizer(networks: Iterable[nn.Module], device: torch.device) -> torch.optim.AdamW:
     """Return AdamW over the networks' trainable parameters; learning rate and decay are set every iteration."""
-    return torch.optim.AdamW(parameter_groups(networks), lr=0.0, weight_decay=0.0, fused=device.type == "cuda")
+    return torch.optim.AdamW(parameter_groups(networks), lr=0.0, weight_decay=0.0, fused=True)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, *, learning_rate: float, weight_decay: float) -> None:

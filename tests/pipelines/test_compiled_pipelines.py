@@ -9,7 +9,7 @@ import yaml
 from kfp.dsl.types.type_utils import InconsistentTypeException
 
 from coda.errors import ConfigError
-from coda.runners.spec import compiled_path, for_one_machine, read_documents, with_image
+from coda.runners.spec import compiled_path, for_one_machine, read_documents, with_gpus, with_image
 from coda.settings import VARIABLES
 from pipelines.compile import PIPELINES, compile_pipelines
 from pipelines.resources import KEYS, OPTIONAL, REGISTRY_KEYS, REQUIRED, TALK_TO_MLFLOW
@@ -89,6 +89,16 @@ def test_every_step_has_limits_time_addresses_credentials_and_no_root(name, docu
         gpu = key.removeprefix("exec-") in GPU_STEPS
         assert ("accelerator" in resources) == gpu == ("tolerations" in cluster)
         assert ("/dev/shm" in yaml.safe_dump(cluster.get("emptyDirMounts", []))) == gpu
+
+
+def test_pretraining_may_ask_for_several_gpus(tmp_path):
+    one, four = (compile_pipelines(tmp_path / str(gpus), gpus=gpus)[0].read_text() for gpus in (1, 4))
+    asked = read_documents(four)[0]["deploymentSpec"]["executors"]
+    assert asked["exec-pretrain"]["container"]["resources"]["accelerator"]["resourceCount"] == "4"
+    assert asked["exec-train-head"]["container"]["resources"]["accelerator"]["resourceCount"] == "1"
+    assert read_documents(with_gpus(four, "pretrain", 1)) == read_documents(one)
+    with pytest.raises(ConfigError, match="asks for no GPU"):
+        with_gpus(one, "ingest", 2)
 
 
 def test_configured_variables_are_settings():
