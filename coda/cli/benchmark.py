@@ -197,6 +197,41 @@ def speed(
     typer.echo(f"Wrote {write_speed_report(out or Path('runs/benchmark/speed'), report)}")
 
 
+@app.command()
+def calibrate(
+    choose_seeds: Annotated[
+        str, typer.Option(help="Seeds that thresholds are chosen on, with commas.")
+    ] = "10,11,12,13",
+    report_seeds: Annotated[str, typer.Option(help="Seeds that they are reported on, with commas.")] = "20,21",
+    run: Annotated[
+        list[str], typer.Option(help="source:target:shift:layout; may repeat. A mixture if not given.")
+    ] = NONE,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """How well label-free metrics rank true accuracy, and what the gate makes of good and broken models."""
+    from coda.benchmark import calibrate as module
+
+    values = read_params(params, overlay or [params.parent / DEMO_OVERLAY], changes)
+    choose, other, runs = _seeds(choose_seeds), _seeds(report_seeds), run or list(module.RUNS)
+    for line in module.plan_lines(runs, choose, other, values, work):
+        typer.echo(line)
+    with _going_on(work), showing_cells("calibrate") as report:
+        result = module.calibrate(
+            values, out or Path("runs/benchmark/calibrate"), work, choose_seeds=choose, report_seeds=other, runs=runs,
+            processes=_cores(processes), report=report,
+        )  # fmt: skip
+    if json is not None:
+        write_json(json, module.as_json(result))
+    typer.echo(f"Wrote {result.page}")
+    raise_for_failures(result.outcomes)
+
+
 def _setting(
     seeds: str,
     work: Path,

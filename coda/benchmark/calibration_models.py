@@ -1,0 +1,206 @@
+"""The models of a calibration: a source release, adaptations of it good and doubtful, and deliberately broken ones."""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from coda.adaptation.base import Base
+from coda.adaptation.hooks import new_hooks
+from coda.adaptation.ladder import Rung, choose_rung
+from coda.benchmark.arms import frozen_heads
+from coda.config.params import Params
+from coda.networks.artifact import folder_digest
+from coda.networks.extractor import Extractor, load_extractor
+from coda.networks.state import AdaptationState, load_state
+from coda.plates.fieldset import FieldSet
+from coda.training.dino import train_dino
+from coda.training.dino_objective import Hooks
+from coda.training.pairs import PairSampler
+from coda.training.randomness import derived_seed
+from coda.training.schedules import length_of
+
+LOOKS = 3
+"""Checkpoints of a CODA run that become models of their own: after a third, two thirds and all of its iterations."""
+
+TOO_FAST = 10.0
+"""Factor on the learning rate of an over-trained model, whose DINO head is not frozen either."""
+
+AS_THEY_ARE = "as they are"
+SHUFFLED_MAP = "shuffled plate map"
+WRONG_STAINS = "wrong stain order"
+BROKEN = ("over-trained", "collapsed", "shuffled pairs", WRONG_STAINS, SHUFFLED_MAP)
+"""Deliberately broken ways of adapting."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One extractor of a calibration.
+
+    Attributes:
+        name: 'unadapted', 'coda@16', 'coda', 'oda', or a name of `BROKEN`; distinct within a view.
+        extractor: What serves.
+        fields: The fields as it is served them.
+        view: What is wrong with those fields: `AS_THEY_ARE`, `WRONG_STAINS` or `SHUFFLED_MAP`.
+        adapted: Whether it was adapted at all.
+        broken: Whether it is deliberately broken.
+        alarms: Alarms of its training.
+    """
+
+    name: str
+    extractor: Extractor
+    fields: FieldSet
+    view: str = AS_THEY_ARE
+    adapted: bool = True
+    broken: bool = False
+    alarms: tuple[str, ...] = ()
+
+
+@dataclass
+class Snapshots:
+    """Keeps copies of the teacher as it learns; a watch that never ends the run (`coda.training.hooks`)."""
+
+    every: int
+    kept: dict[int, Extractor] = field(default_factory=dict)
+
+    def look(self, iteration: int, teacher: Extractor) -> dict[str, float]:
+        """Keep a copy of the teacher."""
+        self.kept[iteration] = deepcopy(teacher)
+        return {}
+
+    def done(self) -> bool:
+        """Never."""
+        return False
+
+    def best(self) -> None:
+        """Leave the last weights."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return nothing: calibrations keep no checkpoints."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Do nothing."""
+
+    def records(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def recall(self, records: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+
+def load_base(folder: Path) -> Base:
+    """Return the source release of a training cell (`coda.benchmark.arms.Training`, arm 'cb')."""
+    return Base(
+        load_extractor(folder / "extractor"),
+        folder_digest(folder / "extractor"),
+        load_state(folder / "state"),
+        frozen_heads(folder),
+    )
+
+
+def models(base: Base, fields: FieldSet, params: Params, *, seed: int) -> Iterator[Model]:
+    """Make every model of one target, one after another.
+
+    Args:
+        base: The source release; its state is copied, never changed.
+        fields: Unlabelled fields of the target.
+        params: Parameters; `adaptation` is what is calibrated for.
+        seed: Of every training and permutation.
+    """
+    yield Model("unadapted", base.extractor, fields, adapted=False)
+    yield _collapsed(base, fields)
+    rung = choose_rung(fields.table, min_pairable_share=params.adaptation.min_pairable_share)
+    iterations = _iterations(fields, params, rung)
+    snapshots = Snapshots(max(1, iterations // LOOKS))
+    trained = _adapt(base, fields, params, rung, seed, snapshots)
+    for iteration, extractor in sorted(snapshots.kept.items()):
+        if iteration < iterations:
+            yield Model(f"{rung.method}@{iteration}", extractor, fields, alarms=trained.alarms)
+    yield Model(rung.method, trained.extractor, fields, alarms=trained.alarms)
+    if rung.method == "coda":
+        single = Rung("oda", "none", rung.pairable_share, "for comparison")
+        yield _model("oda", base, fields, params, single, seed)
+    yield _model("over-trained", base, fields, _overdone(params), rung, seed)
+    shuffled = FieldSet(fields.images, shuffled_map(fields.table, seed=seed), fields.channels)
+    paired = _adapt(base, shuffled, params, rung, seed)
+    # two mistakes, one training: the map is wrong for adaptation only, or for whoever judges as well
+    yield Model("shuffled pairs", paired.extractor, fields, broken=True, alarms=paired.alarms)
+    yield Model("unadapted", base.extractor, shuffled, SHUFFLED_MAP, adapted=False)
+    yield Model(SHUFFLED_MAP, paired.extractor, shuffled, SHUFFLED_MAP, broken=True, alarms=paired.alarms)
+    permuted = FieldSet(np.roll(fields.images, 1, axis=1), fields.table, fields.channels)
+    yield Model("unadapted", base.extractor, permuted, WRONG_STAINS, adapted=False)
+    yield _model(WRONG_STAINS, base, permuted, params, rung, seed, view=WRONG_STAINS)
+
+
+def shuffled_map(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """Return the field index with the treatments of each plate permuted among its compound wells.
+
+    Fields of one well stay together; controls stay where they are.
+    """
+    names = ["Metadata_Treatment", "Metadata_Compound", "Metadata_Dose_uM"]
+    kept = [name for name in names if name in table]
+    result = table.copy()
+    rng = np.random.default_rng(derived_seed(seed, "shuffled map", 0))
+    plates = table["Metadata_Source"] + "/" + table["Metadata_Batch"] + "/" + table["Metadata_Plate"]
+    for plate in sorted(set(plates)):
+        rows = ((plates == plate) & (table["Metadata_pert_type"] == "trt")).to_numpy()
+        wells = table.loc[rows].drop_duplicates("Metadata_Well").set_index("Metadata_Well")[kept]
+        moved = wells.iloc[rng.permutation(len(wells))].set_axis(wells.index)
+        result.loc[rows, kept] = moved.loc[table.loc[rows, "Metadata_Well"]].to_numpy()
+    return result
+
+
+@dataclass(frozen=True)
+class _Trained:
+    extractor: Extractor
+    alarms: tuple[str, ...]
+
+
+def _adapt(
+    base: Base, fields: FieldSet, params: Params, rung: Rung, seed: int, snapshots: Snapshots | None = None
+) -> _Trained:
+    state: AdaptationState = deepcopy(base.state)
+    adaptation = params.adaptation
+    hooks, _ = new_hooks(state, fields, params, base.heads, seed=seed)
+    result = train_dino(
+        fields, params, adaptation.budget, state=state, seed=seed,
+        pairs=params.pairs.model_copy(update={"by": rung.by}),
+        dino_head=adaptation.dino_head, carry_centre=adaptation.carry_centre,
+        hooks=Hooks(hooks.part, hooks.terms, snapshots or hooks.watch),
+    )  # fmt: skip
+    return _Trained(state.teacher, tuple(f"While training: {alarm}." for alarm in result.alarms))
+
+
+def _model(
+    name: str, base: Base, fields: FieldSet, params: Params, rung: Rung, seed: int, *, view: str = AS_THEY_ARE
+) -> Model:
+    trained = _adapt(base, fields, params, rung, seed)
+    return Model(name, trained.extractor, fields, view, broken=name in BROKEN, alarms=trained.alarms)
+
+
+def _iterations(fields: FieldSet, params: Params, rung: Rung) -> int:
+    sampler = PairSampler(fields.table, params.pairs.model_copy(update={"by": rung.by}))
+    return length_of(params.adaptation.budget, sampler.fields_per_epoch).iterations
+
+
+def _overdone(params: Params) -> Params:
+    adaptation = params.adaptation
+    budget = adaptation.budget.model_copy(update={"learning_rate": TOO_FAST * adaptation.budget.learning_rate})
+    changed = adaptation.model_copy(update={"budget": budget, "dino_head": "trained"})
+    return params.model_copy(update={"adaptation": changed})
+
+
+def _collapsed(base: Base, fields: FieldSet) -> Model:
+    """Return an extractor to which all fields look alike: what a collapse of the training leaves at its end."""
+    extractor = deepcopy(base.extractor)
+    with torch.no_grad():
+        extractor.vit.norm.weight.zero_()
+    return Model("collapsed", extractor, fields, broken=True)

@@ -1,0 +1,173 @@
+"""Thresholds of the gate from a calibration: limits that no useful model violates, and the rule that errs least."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from coda.benchmark.calibration_gate import GateSet, gate_outcomes
+from coda.benchmark.calibration_ranks import useful
+from coda.config.policy import GatePolicy
+from coda.evaluation.definitions import BY_TREATMENT
+
+Run = Mapping[str, Any]
+
+USEFUL_SHARE = 0.5
+"""A model is useful if it has at least this share of the accuracy of the best one of its run."""
+
+STEP = 0.05
+"""Limits are rounded to this, away from the useful models."""
+
+GRID: Mapping[str, tuple[float, ...]] = {
+    "min_gain": (0.0, 0.01, 0.02), "min_lower_gain": (-0.02, 0.0, 0.01), "min_lower_step": (-0.04, -0.02, 0.0),
+}  # fmt: skip
+"""Values of the deciding rule that are tried."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A policy that follows from a calibration.
+
+    Attributes:
+        policy: The policy, with the version of the next one.
+        reasons: How each value came about, in sentences.
+        tried: Every rule that was tried: its values, releases worse than none by more than the margin, mean regret.
+        limits: Each health limit: measure, worst useful model, what the collapsed models have, the limit.
+    """
+
+    policy: GatePolicy
+    reasons: tuple[str, ...]
+    tried: pd.DataFrame
+    limits: pd.DataFrame
+
+
+def derive_policy(
+    runs: Sequence[Run], sets: Sequence[GateSet], ranks: pd.DataFrame, present: GatePolicy, *, samples: int
+) -> Derived:
+    """Derive a policy from the runs that thresholds are chosen on.
+
+    1. *Health*: each limit lies halfway between the worst useful model (at least half of the best accuracy of its run)
+       and the best collapsed one; where these overlap, just beyond the worst useful model.
+    2. *Deciding measure*: of those that have a value for each treatment, the one with the best correlation within
+       runs, broken models among them, since telling those apart is the gate's first task.
+    3. *Rule*: of all values of `GRID`, with guards as they are or as remarks, the smallest mean regret among those
+       that release no more models worse than none (by the margin) than the present policy does. Ties go to the values
+       nearest to the present ones.
+
+    Args:
+        runs: Results of the targets.
+        sets: The candidates of these runs.
+        ranks: `coda.benchmark.calibration_ranks.rank_table` of these runs.
+        present: The policy in use.
+        samples: Bootstrap samples over treatments.
+    """
+    limits = health_limits(runs)
+    health = present.health.model_copy(update=dict(zip(limits["limit_of"], limits["limit"], strict=True)))
+    measure = str(
+        ranks[ranks["metric"].isin(BY_TREATMENT)].sort_values("with_broken", ascending=False)["metric"].iloc[0]
+    )
+    guards = {name: guard for name, guard in present.guards.items() if name != measure}
+    start = present.model_copy(update={"version": present.version + 1, "health": health, "guards": guards})
+    tried, rules = [], []
+    for rule in _rules(start, measure):
+        outcomes = gate_outcomes(sets, rule, samples=samples)
+        tried.append(_row(rule, outcomes, present))
+        rules.append(rule)
+    table = pd.DataFrame(tried)
+    allowed = int(gate_outcomes(sets, present, samples=samples)["worse_margin"].sum())
+    admissible = table[table["worse_margin"] <= allowed]
+    pool = admissible if len(admissible) else table[table["worse_margin"] == table["worse_margin"].min()]
+    best = int(pool.sort_values(["regret", "distance"], kind="stable").index[0])
+    reasons = (
+        *(_told(dict(row)) for _, row in limits.iterrows()),
+        f"{measure} decides: best correlation within runs, broken models included, of those with a value a treatment.",
+        (
+            f"{len(table)} rules were tried; {len(admissible)} release no more models worse than none than "
+            f"{present.title} ({allowed} of {len(sets)}); the chosen one of them has the smallest mean regret, "
+            f"{tried[best]['regret']:.4f}."
+        ),
+    )
+    return Derived(rules[best], reasons, table, limits)
+
+
+def health_limits(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the health limits that follow from useful and collapsed models.
+
+    Returns:
+        One row a limit: ``limit_of`` (its name in the policy), ``measure``, ``useful`` (its worst), ``collapsed`` (its
+        best), ``limit``, ``separates`` (whether a limit between the two exists).
+    """
+    rows = []
+    for name, (measure, sign) in _LIMITS.items():
+        good = [value for run in runs for entry in run["models"] if _is_useful(run, entry)
+                if (value := _value(run, entry, measure)) is not None]  # fmt: skip
+        bad = [value for run in runs for entry in run["models"] if entry["model"] == "collapsed"
+               if (value := _value(run, entry, measure)) is not None]  # fmt: skip
+        worst = min(sign * value for value in good)
+        caught = max((sign * value for value in bad), default=worst - 2 * STEP)
+        separates = caught < worst
+        limit = math.floor(((worst + caught) / 2 if separates else worst) / STEP + 1e-9) * STEP
+        # rounding must not let a collapsed model through that a limit between the two would stop
+        limit = (worst + caught) / 2 if separates and limit <= caught else limit
+        rows.append({
+            "limit_of": name, "measure": measure, "useful": sign * worst, "collapsed": sign * caught,
+            "limit": min(max(round(sign * limit, 3), 0.0), 1.0), "separates": separates,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+_LIMITS = {
+    "min_marginal_entropy": ("marginal_entropy", 1), "min_feature_spread": ("feature_spread", 1),
+    "min_rank_share": ("rankme", 1), "max_top_class_share": ("top_class_share", -1),
+}  # fmt: skip
+"""Limit -> measure, and whether more (1) or less (-1) of it is better."""
+
+
+def _is_useful(run: Run, entry: Mapping[str, Any]) -> bool:
+    best = max(other["field_accuracy"] for other in run["models"] if useful(other))
+    return useful(entry) and entry["field_accuracy"] >= USEFUL_SHARE * best
+
+
+def _value(run: Run, entry: Mapping[str, Any], measure: str) -> float | None:
+    value: float | None = entry["metrics"].get(measure)
+    if value is None or measure != "rankme":
+        return value
+    first = next(other for other in run["models"] if useful(other) and not other["adapted"])
+    return float(value / first["metrics"]["rankme"])
+
+
+def _rules(start: GatePolicy, measure: str) -> list[GatePolicy]:
+    rules = []
+    for values in itertools.product(*GRID.values()):
+        for remarks_only in (False, True):
+            deciding = start.deciding.model_copy(update={"measure": measure, **dict(zip(GRID, values, strict=True))})
+            guards = {
+                name: guard.model_copy(update={"otherwise": "advice"}) if remarks_only else guard
+                for name, guard in start.guards.items()
+            }
+            rules.append(start.model_copy(update={"deciding": deciding, "guards": guards}))
+    return rules
+
+
+def _row(rule: GatePolicy, outcomes: pd.DataFrame, present: GatePolicy) -> dict[str, Any]:
+    numbers = {name: getattr(rule.deciding, name) for name in GRID}
+    changed = sum(abs(value - getattr(present.deciding, name)) for name, value in numbers.items())
+    held = any(guard.otherwise == "hold" for guard in rule.guards.values())
+    holds_now = any(guard.otherwise == "hold" for guard in present.guards.values())
+    return {
+        "measure": rule.deciding.measure, **numbers, "guards": "as they are" if held else "remarks",
+        "worse": int(outcomes["worse"].sum()), "worse_margin": int(outcomes["worse_margin"].sum()),
+        "held": int((outcomes["outcome"] == "hold").sum()), "regret": float(outcomes["regret"].mean()),
+        "distance": changed + STEP * (held != holds_now),
+    }  # fmt: skip
+
+
+def _told(row: Mapping[Any, Any]) -> str:
+    where = "halfway between" if row["separates"] else "beyond the first of (no limit lies between)"
+    return (
+        f"{row['limit_of']} {row['limit']:g}: {where} the worst useful model ({row['useful']:.3f}) and the best "
+        f"collapsed one ({row['collapsed']:.3f})."
+    )
