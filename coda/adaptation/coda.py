@@ -49,8 +49,8 @@ def adapt_extractor(
     """Continue the source release's self-supervision on a batch and its archived neighbours.
 
     Always starts from the source release, never from an extractor that was adapted before: errors of continual
-    adaptation add up (decision 0006). Student, teacher, both DINO heads and the centre are handed over; optimizer and
-    schedules start anew.
+    adaptation add up (decision 0006). Student, teacher, both DINO heads and the centre are handed over; schedules start
+    anew, and so does the optimizer unless it is carried too.
 
     Args:
         state: State of the source release; changed in place, its teacher is the adapted extractor.
@@ -74,6 +74,7 @@ def adapt_extractor(
     _refuse_labels(fields)
     adaptation, prototypes = params.adaptation, state.student_head.config["prototypes"]
     params = params.model_copy(update={"dino": params.dino.model_copy(update={"prototypes": prototypes})})
+    _require_moments(state, params)
     hooks, described = new_hooks(state, fields, params, heads or {}, seed=seed)
     result = train_dino(
         fields,
@@ -91,6 +92,15 @@ def adapt_extractor(
         should_stop=should_stop,
     )
     return Adapted(**vars(result), stopping=hooks.watch.records() if hooks.watch is not None else None)
+
+
+def _require_moments(state: AdaptationState, params: Params) -> None:
+    if not params.adaptation.carry_optimizer:
+        state.moments = {}
+    elif not state.moments:
+        remedy = "Pretrain with adaptation.carry_optimizer=true, or set it to false."
+        problem = Problem("adaptation.carry_optimizer", "a state without moments", "the optimizer's moments", remedy)
+        raise ConfigError("The source release's state holds no optimizer to go on with.", [problem])
 
 
 def _refuse_labels(fields: FieldSet) -> None:

@@ -28,6 +28,10 @@ def option_problems(params: Params) -> list[Problem]:
             remedy, expected = f"Add {head!r} to head.alignments.", f"a head trained with alignment {head!r}"
             problems.append(Problem(f"adaptation.{name}", head, expected, remedy))
     _trainable(params, problems)
+    if adaptation.carry_optimizer and (adaptation.trainable, adaptation.dino_head) != ("all", "trained"):
+        found = f"true with trainable {adaptation.trainable!r} and dino_head {adaptation.dino_head!r}"
+        expected = "the weights that pretraining trains: trainable 'all' and dino_head 'trained'"
+        problems.append(Problem("adaptation.carry_optimizer", found, expected, "Set one or the other."))
     return problems
 
 

@@ -174,6 +174,9 @@ class Adaptation(Section):
         description="What of the DINO head learns: all, all but the prototypes, or nothing."
     )
     carry_centre: bool
+    carry_optimizer: bool = Field(
+        description="Pretraining keeps the optimizer's moments with its state, and adaptation starts from them."
+    )
     trainable: Literal["all", "first_blocks", "last_blocks", "norms", "low_rank"] = Field(
         description="Which weights of the student learn."
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from coda.networks.extractor import Extractor, new_extractor, require_kind
 from coda.networks.rebuild import REMEDY, rebuild
 
 NETWORKS = ("student", "teacher", "student_head", "teacher_head")
+MOMENTS = "optimizer."
+"""Prefix of the optimizer's tensors in a kept state."""
 
 
 @dataclass
@@ -29,6 +31,7 @@ class AdaptationState:
         student_head: DINO head of the student.
         teacher_head: DINO head of the teacher.
         centre: Moving average of the teacher's logits, shape (prototypes,), float32.
+        moments: Optimizer state of student and student head by name, where it is handed over; empty otherwise.
     """
 
     student: Extractor
@@ -36,6 +39,7 @@ class AdaptationState:
     student_head: DinoHead
     teacher_head: DinoHead
     centre: Tensor
+    moments: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "AdaptationState":
         """Move everything to a device and return the state itself."""
@@ -83,7 +87,8 @@ def new_state(params: Params, *, seed: int) -> AdaptationState:
 
 def save_state(folder: Path, state: AdaptationState) -> str:
     """Write a model folder for the state and return its digest."""
-    return artifact.save(folder, state.tensors(), state.config())
+    moments = {f"{MOMENTS}{name}": tensor for name, tensor in state.moments.items()}
+    return artifact.save(folder, {**state.tensors(), **moments}, state.config())
 
 
 def load_state(folder: Path, expected_digest: str | None = None) -> AdaptationState:
@@ -93,8 +98,10 @@ def load_state(folder: Path, expected_digest: str | None = None) -> AdaptationSt
         IntegrityError: The folder's bytes are not the recorded ones.
         ConfigError: It holds another kind of network.
     """
-    tensors, config = artifact.load(folder, expected_digest)
+    loaded, config = artifact.load(folder, expected_digest)
     require_kind(config, "adaptation_state", folder)
+    moments = {name.removeprefix(MOMENTS): tensor for name, tensor in loaded.items() if name.startswith(MOMENTS)}
+    tensors = {name: tensor for name, tensor in loaded.items() if not name.startswith(MOMENTS)}
     networks: dict[str, Any] = {}
     parts = [("student", Extractor), ("teacher", Extractor), ("student_head", DinoHead), ("teacher_head", DinoHead)]
     for name, kind in parts:
@@ -106,4 +113,4 @@ def load_state(folder: Path, expected_digest: str | None = None) -> AdaptationSt
         found = f"further tensors {sorted(set(tensors) - known)[:5]}"
         problem = Problem(f"{folder}/weights.safetensors", found, f"the centre alone, of shape {shape}", REMEDY)
         raise IntegrityError(f"The weights in {folder} are not those of its config.", [problem])
-    return AdaptationState(**networks, centre=tensors["centre"])
+    return AdaptationState(**networks, centre=tensors["centre"], moments=moments)

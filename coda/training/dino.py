@@ -98,7 +98,7 @@ def train_dino(
         state.centre = torch.zeros_like(state.centre)
     options = {
         "seed": seed, "pairs": pairs.model_dump(), "dino_head": dino_head, "hooks": described,
-        "anchors": anchors.tolist() if anchors is not None else None,
+        "anchors": anchors.tolist() if anchors is not None else None, "moments": tensors_digest(state.moments),
     }  # fmt: skip
     sections = params.model_dump(mode="json", include={"crops", "dino"})
     identity = fingerprint(

@@ -79,6 +79,8 @@ class DinoObjective:
             set_attention(network, self.runtime.attention)
         learner = DinoLearner(state.student, state.student_head, params.dino.pool, self.hooks.part)
         self.optimizer = new_optimizer([learner], device)
+        if state.moments:
+            restore_optimizer(self.optimizer, state.moments)
         self.learner = self._compiled(together(learner))
         self.teacher = self._compiled(_Pooled(state.teacher, state.teacher_head, params.dino.pool))
 
@@ -160,6 +162,7 @@ class DinoObjective:
         best = self.hooks.watch.best() if self.hooks.watch is not None else None
         if best is not None:
             self.state.teacher.load_state_dict(dict(best))
+        self.state.moments = optimizer_tensors(self.optimizer) if self.params.adaptation.carry_optimizer else {}
         self.state.student.eval().requires_grad_(requires_grad=True)
         self.state.student_head.requires_grad_(requires_grad=True)
 

@@ -1,9 +1,11 @@
 """AdamW with the method's groups, one global norm for clipping, and the teacher's moving average."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from coda.errors import ConfigError, Problem
 
 
 def parameter_groups(networks: Iterable[nn.Module]) -> list[dict[str, object]]:
@@ -57,11 +59,31 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give a new optimizer the moments and step counts of `optimizer_tensors`."""
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give a new optimizer the moments and step counts of `optimizer_tensors`.
+
+    Raises:
+        ConfigError: They belong to other parameters: another number of them, or other shapes.
+    """
+    _require_fitting(optimizer, tensors)
     content = optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({**content, "state": state})
+
+
+def _require_fitting(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    wrong = [
+        f"{key} of shape {tuple(tensor.shape)}"
+        for key, tensor in tensors.items()
+        if not key.partition(".")[0].isdigit()
+        or int(key.partition(".")[0]) >= len(parameters)
+        or (tensor.ndim and tensor.shape != parameters[int(key.partition(".")[0])].shape)
+    ]
+    if wrong:
+        remedy = "Train the same weights as before, or set adaptation.carry_optimizer=false."
+        problem = Problem("optimizer", wrong[0], f"moments of {len(parameters)} parameters that learn", remedy)
+        raise ConfigError("The optimizer's moments belong to other weights.", [problem])

@@ -163,3 +163,30 @@ def test_a_loss_that_is_no_number_is_refused(fields, tiny):
         state.student.vit.cls_token.fill_(float("nan"))
     with pytest.raises(ConfigError, match="diverged"):
         train(fields, params, state=state)
+
+
+def test_the_optimizer_can_be_handed_over_too(fields, tiny, tmp_path):
+    """Moments and step counts go through the kept state, and the next run begins with them."""
+    params = tiny("adaptation.carry_optimizer=true", "adaptation.dino_head=trained")
+    state = train(fields, params).state
+    assert float(state.moments["0.step"]) == 8
+    save_state(tmp_path / "state", state)
+    handed = load_state(tmp_path / "state")
+    assert {name: tensor.tolist() for name, tensor in handed.moments.items()} == {
+        name: tensor.tolist() for name, tensor in state.moments.items()
+    }
+    fresh = load_state(tmp_path / "state")
+    fresh.moments = {}
+    one, other = train(fields, params, state=handed).state, train(fields, params, state=fresh).state
+    assert float(one.moments["0.step"]) == 16
+    assert float(other.moments["0.step"]) == 8
+    assert bits(one) != bits(other)
+    assert train(fields, tiny()).state.moments == {}
+
+
+def test_moments_of_other_weights_are_refused(fields, tiny):
+    params = tiny("adaptation.carry_optimizer=true", "adaptation.dino_head=trained")
+    state = train(fields, params).state
+    state.moments["0.exp_avg"] = state.moments["0.exp_avg"][..., :1]
+    with pytest.raises(ConfigError, match="belong to other weights"):
+        train(fields, params, state=state)
