@@ -108,14 +108,16 @@ class DinoObjective:
         terms = {term.name: term(tokens.float()) for term in self.hooks.terms}
         norm = self._learn(loss + sum(terms.values()), iteration)
         self._follow(momentum)
-        q = teacher_probabilities(teacher_logits, self.state.centre, temperature) if measure else None
+        looks = self._looks_at(iteration)
+        # what a watch looks at is measured too, so that alarms are never those of an earlier iteration
+        measured = measure or looks
+        q = teacher_probabilities(teacher_logits, self.state.centre, temperature) if measured else None
         self.state.centre = updated_centre(self.state.centre, teacher_logits, dino.centre_momentum)
-        looked = self._look(iteration)
-        if q is None and not looked:
-            return None
-        numbers = {"iteration": float(iteration), **looked}
         if q is None:
-            return Entry(numbers)
+            return None
+        watch = self.hooks.watch
+        looked = watch.look(iteration + 1, self.state.teacher) if watch is not None and looks else {}
+        numbers = {"iteration": float(iteration), **looked}
         value = self._finite(float(averaged(loss.detach())), iteration)
         health = measure_health(value, q, teacher_features)
         numbers |= {"loss": value, "learning_rate": rate, "momentum": momentum, "gradient_norm": float(norm)}
@@ -213,11 +215,9 @@ class DinoObjective:
             student.append(state.student_head if self.dino_head == "trained" else state.student_head.mlp)
         follow(teacher, student, momentum)
 
-    def _look(self, iteration: int) -> dict[str, float]:
+    def _looks_at(self, iteration: int) -> bool:
         watch, done = self.hooks.watch, iteration + 1
-        if watch is None or (done % watch.every and done != self.length.iterations):
-            return {}
-        return watch.look(done, self.state.teacher)
+        return watch is not None and (done % watch.every == 0 or done == self.length.iterations)
 
     def _drop_path_numbers(self, iteration: int) -> Any:
         if not self.state.student.config["drop_path"]:
