@@ -7,6 +7,7 @@ the extractor as it is, with all of its tokens and nothing hidden.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class MaeDecoder(nn.Module):
         batch, width = len(tokens), hidden.shape[-1]
         painted = self.mask_token.to(hidden.dtype).expand(batch, grid[0] * grid[1], -1)
         painted = painted.scatter(1, keep[..., None].expand(-1, -1, width), hidden[:, 1:])
-        positions = sine_positions(grid, width).to(hidden)
+        positions = _kept_positions(grid, width, hidden.device).to(hidden.dtype)
         full = torch.cat([hidden[:, :1], painted + positions], dim=1)
         return self.predictor(self.norm(self.blocks(full))[:, 1:])  # type: ignore[no-any-return]
 
@@ -119,6 +120,13 @@ def sine_positions(grid: tuple[int, int], width: int) -> Tensor:
     vertical = torch.cat([rows.sin(), rows.cos()], dim=1)[:, None].expand(-1, grid[1], -1)
     horizontal = torch.cat([columns.sin(), columns.cos()], dim=1)[None].expand(grid[0], -1, -1)
     return torch.cat([horizontal, vertical], dim=-1).flatten(0, 1).float()
+
+
+@lru_cache(maxsize=8)
+def _kept_positions(grid: tuple[int, int], width: int, device: torch.device) -> Tensor:
+    # computed and sent once, and never as a tensor of inference mode, which training could not use
+    with torch.inference_mode(mode=False):
+        return sine_positions(grid, width).to(device)
 
 
 def random_keep(count: int, patches: int, mask_ratio: float, source: torch.Generator) -> Tensor:

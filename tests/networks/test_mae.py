@@ -153,6 +153,14 @@ def test_decoder_puts_tokens_where_they_came_from(state):
     assert not torch.allclose(decoder(shuffled, keep, (4, 4)), found)
 
 
+def test_a_grid_first_seen_in_inference_can_be_trained_on_later(state):
+    images, keep = torch.rand((1, 3, 24, 40), generator=source()), random_keep(1, 15, 0.5, source())
+    with torch.inference_mode():
+        state.decoder(state.encoder(images, keep), keep, (3, 5))
+    mae_loss(state.decoder(state.encoder(images, keep), keep, (3, 5)), images, keep, 8, norm_pixels=False).backward()
+    assert state.decoder.embed.weight.grad.any()
+
+
 def test_gradient_reaches_every_weight_of_both_networks(state):
     images, keep = torch.rand((2, 3, 32, 32), generator=source()), random_keep(2, 16, 0.75, source())
     predicted = state.decoder(state.encoder(images, keep), keep, (4, 4))
