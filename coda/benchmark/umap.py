@@ -185,7 +185,7 @@ def umap(
             Adapting(
                 Training(spec, source, arm, setting.params, seed, setting.root), target, "adapted", setting.params
             ),
-            token,
+            whose,
         )
         for seed, spec in setting.data.items()
         for source in setting.sources

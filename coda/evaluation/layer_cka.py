@@ -36,10 +36,21 @@ def unbiased_hsic(k: Matrix, other: Matrix) -> float:
     return (trace + sums - cross) / (count * (count - 3))
 
 
+CONSTANT = 1e-12
+"""Share of the squared length below which variation is rounding of float32."""
+
+
 def gram(features: Matrix) -> NDArray[np.float64]:
-    """Return the linear Gram matrix of features (n, ...), each sample flattened, in float64."""
+    """Return the linear Gram matrix of features (n, ...), each sample flattened, in float64.
+
+    Features are centred first, which the estimator does not see but rounding does; features that do not vary give
+    zeros.
+    """
     flat = np.asarray(features, dtype=np.float64).reshape(len(features), -1)
-    product: NDArray[np.float64] = flat @ flat.T
+    centred = flat - flat.mean(axis=0)
+    if np.square(centred).sum() <= CONSTANT * np.square(flat).sum():
+        return np.zeros((len(flat), len(flat)))
+    product: NDArray[np.float64] = centred @ centred.T
     return product
 
 

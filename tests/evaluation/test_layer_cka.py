@@ -82,6 +82,8 @@ def test_minibatches_agree_with_all_fields_at_once_for_many_fields():
 def test_tokens_are_flattened_and_few_fields_or_constant_layers_are_no_numbers():
     x = np.random.default_rng(0).normal(size=(8, 3, 4))
     assert cka([x], [x.reshape(8, 12)])[0, 0] == pytest.approx(1)
-    assert np.isnan(cka([np.ones((8, 3))], [x])[0, 0])
+    rounding = np.random.default_rng(1).normal(size=(8, 3)) * 1e-8
+    for constant in (np.ones((8, 3)), np.full((8, 3), 0.1, dtype=np.float32), np.ones((8, 3)) + rounding):
+        assert np.isnan(cka([constant], [x])[0, 0])
     with pytest.raises(ValueError, match="at least 4"):
         unbiased_hsic(np.eye(3), np.eye(3))

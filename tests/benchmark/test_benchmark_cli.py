@@ -1,0 +1,116 @@
+"""`coda benchmark` on ingested plates, its messages, and what Ctrl-C leaves."""
+
+import json
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from coda.benchmark import table3 as module
+from coda.cli.benchmark import app
+from coda.errors import CodaError, ConfigError
+from coda.settings import Settings
+from coda.simulation.delivery import simulate_batch
+from coda.simulation.design import Design, plan_experiment, write_labels
+from coda.steps.ingest import ingest
+from tests.benchmark.conftest import DESIGN, SHORT
+from tests.training.conftest import TINY
+
+SETTINGS = Settings(
+    landing="s3://landing", platform="s3://platform", mlflow_uri="sqlite://", data_registry="x",
+    data_remote="s3://platform/dvc", checkpoints="x",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dataset(short, tmp_path_factory):
+    """Ingested plates of two laboratories, and the label table."""
+    folder = tmp_path_factory.mktemp("plates")
+    experiment = plan_experiment(5, Design.model_validate(DESIGN))
+    uris = []
+    for source, batch in (("lab_a", "b1"), ("lab_a", "b2"), ("lab_a", "b3"), ("lab_b", "b1"), ("lab_b", "b2")):
+        simulate_batch(experiment, source, batch, [f"{source}_{batch}"], folder / "delivered", workers=1)
+        uris.append(str(folder / "delivered" / source / batch / "manifest.json"))
+    ingest(uris, folder / "dataset", params=short, settings=SETTINGS)
+    write_labels(experiment, folder / "labels.csv")
+    return folder
+
+
+def invoke(root, dataset, out, *more):
+    arguments = ["table3", "--seeds", "0,1", "--dataset", str(dataset / "dataset"), "--labels"]
+    arguments += [str(dataset / "labels.csv"), "--work", str(dataset / "work"), "--out", str(out), "--processes", "1"]
+    arguments += ["--params", str(root / "params.yaml"), "--overlay", str(root / "params" / "demo.yaml")]
+    settings = [part for change in (*TINY, *SHORT) for part in ("--set", change)]
+    return CliRunner().invoke(app, [*arguments, *settings, *more])
+
+
+def test_a_table_on_ingested_plates_and_its_files(root, dataset, tmp_path):
+    found = invoke(root, dataset, tmp_path, "--source", "lab_a", "--json", str(tmp_path / "all.json"))
+    assert found.exit_code == 0, found.exception
+    assert f"Wrote {tmp_path / 'report.html'}" in found.output
+    content = json.loads((tmp_path / "all.json").read_text())
+    assert content["setting"]["targets"] == ["lab_b"]
+    assert content["setting"]["simulated"] is False
+    table = pd.read_csv(tmp_path / "table3_lab_a_image_accuracy.csv")
+    assert table["system"].tolist() == list(module.SYSTEMS)
+    assert table["lab_b sd"].notna().all()
+    assert "another run on the same plates" in (tmp_path / "report.html").read_text()
+
+
+def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_finished(root, dataset, tmp_path, monkeypatch):
+    from coda.benchmark import cell
+
+    done = []
+    real = cell.write_cell
+
+    def interrupted(*args):
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(real(*args))
+
+    monkeypatch.setattr(cell, "write_cell", interrupted)
+    work = ("--work", str(tmp_path / "work"), "--source", "lab_a")
+    stopped = invoke(root, dataset, tmp_path / "out", *work)
+    assert stopped.exit_code == 130
+    assert "the same command goes on" in " ".join(stopped.output.split())
+    monkeypatch.setattr(cell, "write_cell", real)
+    finished = invoke(root, dataset, tmp_path / "out", *work)
+    assert finished.exit_code == 0
+    assert "kept seed 0" in finished.output
+
+
+def test_failed_cells_are_named_the_report_is_written_and_the_command_fails(root, dataset, tmp_path, monkeypatch):
+    from coda.benchmark import arms
+
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("no more memory")
+
+    monkeypatch.setattr(arms, "train_mae", broken)
+    found = invoke(root, dataset, tmp_path / "out", "--work", str(tmp_path / "work"), "--source", "lab_a")
+    assert isinstance(found.exception, CodaError)
+    assert "Dual-model-MAE on lab_a: found RuntimeError: no more memory" in str(found.exception)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Not complete: 6 cells failed" in page
+    assert "ODA" in page
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ((), "Name one, for example --source source_3"),
+        (("--source", "lab_z"), "batches of lab_z"),
+        (("--source", "lab_a", "--target", "lab_a"), "a source other than lab_a"),
+        (("--source", "lab_a", "--seeds", "1,1"), "each once"),
+        (("--source", "lab_a", "--seeds", "one"), "whole numbers"),
+    ],
+)
+def test_messages(root, dataset, tmp_path, more, said):
+    found = invoke(root, dataset, tmp_path, *more)
+    assert isinstance(found.exception, ConfigError)
+    assert said in str(found.exception)
+
+
+def test_real_plates_need_labels(root, dataset, tmp_path):
+    found = CliRunner().invoke(app, ["table2", "--dataset", str(dataset / "dataset"), "--out", str(tmp_path)])
+    assert isinstance(found.exception, ConfigError)
+    assert "--labels" in str(found.exception)
