@@ -1,14 +1,19 @@
 """Training of the masked autoencoder: it learns without labels, goes on where it was stopped, and refuses bad input."""
 
 import dataclasses
+import json
 import math
+import os
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from coda.errors import ConfigError, TransientError
-from coda.networks.mae import mae_loss, new_mae_state, random_keep
+from coda.networks.mae import load_mae_state, mae_loss, new_mae_state, random_keep
 from coda.training.checkpoint import Checkpoints
 from coda.training.crops import Cropper
 from coda.training.mae import train_mae
@@ -19,6 +24,26 @@ SHORT = (
     "mae.decoder_width=8", "mae.decoder_depth=1", "mae.decoder_heads=2", "mae.mask_ratio=0.5",
     "mae.pretrain.iterations=8", "mae.pretrain.batch_size=6", "mae.pretrain.checkpoint_every=3",
 )  # fmt: skip
+
+
+RANK = """
+import json, sys
+from pathlib import Path
+import numpy as np, pandas as pd
+from coda.config.params import Params
+from coda.networks.mae import new_mae_state, save_mae_state
+from coda.plates.fieldset import FieldSet
+from coda.training.distributed import joined
+from coda.training.mae import train_mae
+folder = Path(sys.argv[1])
+params = Params.model_validate_json((folder / "params.json").read_bytes())
+fields = FieldSet(np.load(folder / "images.npy"), pd.read_parquet(folder / "table.parquet"), ("DNA", "AGP", "RNA"))
+with joined() as world:
+    result = train_mae(fields, params, params.mae.pretrain, state=new_mae_state(params, seed=5), seed=5)
+    if world.first:
+        save_mae_state(folder / "state", result.state)
+        (folder / "losses.json").write_text(json.dumps([entry["loss"] for entry in result.log]))
+"""
 
 
 def bits(state):
@@ -115,3 +140,24 @@ def test_features_that_are_all_alike_raise_an_alarm(fields, tiny):
         state.encoder.vit.norm.weight.zero_()
         state.encoder.vit.norm.bias.fill_(1)
     assert train(fields, params, state=state).alarms == ("the encoder's features are the same for all images",)
+
+
+def test_two_processes_learn_what_one_does(fields, tiny, tmp_path, root):
+    params = tiny(*SHORT)
+    (tmp_path / "params.json").write_text(params.model_dump_json())
+    np.save(tmp_path / "images.npy", fields.images)
+    fields.table.to_parquet(tmp_path / "table.parquet")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+              "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}  # fmt: skip
+    arguments = [sys.executable, "-c", RANK, str(tmp_path)]
+    processes = [subprocess.Popen(arguments, env={**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    alone = train(fields, params)
+    losses = json.loads((tmp_path / "losses.json").read_text())
+    assert losses == pytest.approx([entry["loss"] for entry in alone.log], rel=1e-4)
+    together = load_mae_state(tmp_path / "state").tensors()
+    for name, tensor in alone.state.tensors().items():
+        torch.testing.assert_close(together[name], tensor.detach(), atol=2e-4, rtol=1e-3, msg=name)
