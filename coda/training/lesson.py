@@ -18,6 +18,7 @@ from coda.config.params import Budget, Params
 from coda.errors import ConfigError, Problem
 from coda.networks.extractor import set_attention
 from coda.networks.runtime import resolve_runtime
+from coda.training.distributed import averaged
 from coda.training.engine import Entry
 from coda.training.health import finite_loss
 from coda.training.optimizer import clip_global_norm, new_optimizer, optimizer_tensors, restore_optimizer, set_rates
@@ -168,7 +169,7 @@ class Lesson(ABC):
         loss = float(F.nll_loss(probabilities.clamp_min(1e-12).log(), codes))
         if self.plateau.improves(accuracy, loss):
             self._best = {name: tensor.detach().clone() for name, tensor in self._weights().items()}
-        total, count = self._losses.tolist()
+        total, count = averaged(self._losses).tolist()
         self._losses = torch.zeros_like(self._losses)
         return Entry({
             "iteration": done, "learning_rate": rate, "train_loss": finite_loss(total / count, done),

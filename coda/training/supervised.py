@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from coda.config.params import Params
 from coda.networks.classifier import LinearHead, new_linear_head
@@ -14,6 +14,7 @@ from coda.networks.extractor import Extractor, new_extractor, require_channels
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
 from coda.training.crops import Cropper
+from coda.training.distributed import together, world
 from coda.training.engine import fields_digest, fingerprint, run, tensors_digest
 from coda.training.flops import supervised_step
 from coda.training.images import image_source
@@ -121,15 +122,17 @@ class _SupervisedLesson(Lesson):
         self.codes = torch.from_numpy(training[1])
         images = image_source(training[0], self.runtime.device, params.compute.images)
         self.cropper = Cropper(images, params.crops)
+        self.learner = together(nn.Sequential(extractor, head))
 
     def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
         rows = self._rows(iteration)
         source = generator(self.seed, "supervised crops", iteration)
-        crops = self.cropper.random_crops(rows, self.params.crops.global_size, source, jitter=True)
-        return crops, self.codes[rows].to(self.runtime.device)
+        own = torch.arange(len(rows))[world().share(len(rows))]
+        crops = self.cropper.random_crops(rows, self.params.crops.global_size, source, jitter=True, keep=own)
+        return crops, self.codes[rows[own]].to(self.runtime.device)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        found: Tensor = self.head(self.extractor(inputs))
+        found: Tensor = self.learner(inputs)
         return found
 
     def validate(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -13,12 +13,16 @@ import pytest
 import torch
 
 from coda.errors import ConfigError, TransientError
+from coda.networks.extractor import load_extractor
 from coda.networks.mae import load_mae_state, mae_loss, new_mae_state, random_keep
 from coda.training.checkpoint import Checkpoints
 from coda.training.crops import Cropper
+from coda.training.labels import LabelList
 from coda.training.mae import train_mae
 from coda.training.pairs import PairSampler
 from coda.training.randomness import generator
+from coda.training.split import held_out
+from coda.training.supervised import train_supervised
 
 SHORT = (
     "mae.decoder_width=8", "mae.decoder_depth=1", "mae.decoder_heads=2", "mae.mask_ratio=0.5",
@@ -31,10 +35,14 @@ import json, sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from coda.config.params import Params
+from coda.networks.extractor import save_extractor
 from coda.networks.mae import new_mae_state, save_mae_state
 from coda.plates.fieldset import FieldSet
 from coda.training.distributed import joined
+from coda.training.labels import LabelList
 from coda.training.mae import train_mae
+from coda.training.split import held_out
+from coda.training.supervised import train_supervised
 folder = Path(sys.argv[1])
 params = Params.model_validate_json((folder / "params.json").read_bytes())
 fields = FieldSet(np.load(folder / "images.npy"), pd.read_parquet(folder / "table.parquet"), ("DNA", "AGP", "RNA"))
@@ -43,6 +51,12 @@ with joined() as world:
     if world.first:
         save_mae_state(folder / "state", result.state)
         (folder / "losses.json").write_text(json.dumps([entry["loss"] for entry in result.log]))
+    mask = held_out(fields.table, 1)
+    labels = LabelList({f"compound_{n}": f"moa_{n % 2}" for n in range(3)})
+    result = train_supervised(fields.take(~mask), fields.take(mask), labels, params, seed=5)
+    if world.first:
+        save_extractor(folder / "supervised", result.extractor)
+        (folder / "log.json").write_text(json.dumps(result.log))
 """
 
 
@@ -143,7 +157,7 @@ def test_features_that_are_all_alike_raise_an_alarm(fields, tiny):
 
 
 def test_two_processes_learn_what_one_does(fields, tiny, tmp_path, root):
-    params = tiny(*SHORT)
+    params = tiny(*SHORT, "supervised.iterations=8", "supervised.batch_size=6", "crops.eval_grid=1")
     (tmp_path / "params.json").write_text(params.model_dump_json())
     np.save(tmp_path / "images.npy", fields.images)
     fields.table.to_parquet(tmp_path / "table.parquet")
@@ -161,3 +175,13 @@ def test_two_processes_learn_what_one_does(fields, tiny, tmp_path, root):
     together = load_mae_state(tmp_path / "state").tensors()
     for name, tensor in alone.state.tensors().items():
         torch.testing.assert_close(together[name], tensor.detach(), atol=2e-4, rtol=1e-3, msg=name)
+    mask = held_out(fields.table, 1)
+    labels = LabelList({f"compound_{n}": f"moa_{n % 2}" for n in range(3)})
+    single = train_supervised(fields.take(~mask), fields.take(mask), labels, params, seed=5)
+    shared_log = json.loads((tmp_path / "log.json").read_text())
+    assert len(shared_log) == len(single.log)
+    for ours, theirs in zip(shared_log, single.log, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+    trained = load_extractor(tmp_path / "supervised").state_dict()
+    for name, tensor in single.extractor.state_dict().items():
+        torch.testing.assert_close(trained[name], tensor, atol=2e-4, rtol=1e-3, msg=name)
