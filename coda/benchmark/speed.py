@@ -122,7 +122,8 @@ def measure_speed(
     if first.compute.threads:
         torch.set_num_threads(first.compute.threads)
     machine = describe_machine(device)
-    rates = tuple(measure_matrix_rate(device, dtype) for dtype in (torch.float32, torch.bfloat16))
+    spent = min(2.0, turns * seconds)
+    rates = tuple(measure_matrix_rate(device, dtype, seconds=spent) for dtype in (torch.float32, torch.bfloat16))
     reports = []
     for name, params in scales.items():
         told(f"{name}: simulating a few plates")
