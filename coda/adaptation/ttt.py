@@ -1,4 +1,4 @@
-"""Test-time training: the masked autoencoder goes on with one image, which is then predicted (paper section 4.2).
+"""Test-time training: the masked autoencoder goes on with one image, which is then predicted (paper section 4).
 
 After Gandelsman et al. (2022): for every image on its own a few steps of MAE on copies of its evaluation crop, each
 copy with its own mask; encoder and mask token learn, the decoder and the head are frozen, and everything is reset

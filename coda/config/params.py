@@ -194,7 +194,7 @@ class Adaptation(Section):
 
 
 class Mae(Section):
-    """Masked autoencoder: Dual-model-MAE on the source, ODA-MAE on a target (paper section 4.2, after He et al.)."""
+    """Masked autoencoder: Dual-model-MAE on the source, ODA-MAE on a target (paper section 4, after He et al.)."""
 
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(description="Share of patches hidden from the encoder.")
     decoder_width: Count = Field(description="Length of the decoder's tokens; a multiple of 4 and of decoder_heads.")
@@ -207,7 +207,7 @@ class Mae(Section):
 
 
 class Ttt(Section):
-    """Test-time training: a few MAE steps on copies of one image, before it alone is predicted (paper section 4.2)."""
+    """Test-time training: a few MAE steps on copies of one image, before it alone is predicted (paper section 4)."""
 
     steps: Count = Field(description="Optimizer steps an image.")
     copies: Count = Field(description="Copies of an image in a step, each with its own mask.")

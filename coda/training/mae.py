@@ -1,4 +1,4 @@
-"""Masked-autoencoder training: Dual-model-MAE on the source and ODA-MAE on a target alike (paper section 4.2)."""
+"""Masked-autoencoder training: Dual-model-MAE on the source and ODA-MAE on a target alike (paper section 4)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
