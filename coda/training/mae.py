@@ -155,7 +155,11 @@ class _MaeObjective:
         if not measure:
             return None
         spread = feature_spread(pool_tokens(tokens, self.params.dino.pool))
-        numbers = {"iteration": iteration, "loss": finite_loss(float(averaged(loss.detach())), iteration), "learning_rate": rate}
+        numbers = {
+            "iteration": iteration,
+            "loss": finite_loss(float(averaged(loss.detach())), iteration),
+            "learning_rate": rate,
+        }
         return Entry(
             {**numbers, "gradient_norm": float(norm), "feature_spread": spread}, spread_alarms(spread, "encoder")
         )
