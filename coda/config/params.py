@@ -122,6 +122,12 @@ class Budget(Section):
     checkpoint_every: Count = Field(description="Iterations between checkpoints.")
 
 
+class Supervised(Budget):
+    """The supervised system: one network from end to end (paper section 4, the baseline)."""
+
+    plateau_patience: Count = Field(description="Validations without improvement before the rate is divided.")
+
+
 class Head(Section):
     """The frozen classifier: projector and transformer over all tokens (paper section 3, figure 2)."""
 
@@ -261,7 +267,7 @@ class Params(Section):
     adaptation: Adaptation
     mae: Mae
     ttt: Ttt
-    supervised: Budget
+    supervised: Supervised
     gate: Gate
     predict: Predict
     compute: Compute

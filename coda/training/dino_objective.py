@@ -1,6 +1,5 @@
 """One DINO iteration: views, both networks, loss, optimizer, teacher, centre (paper section 4)."""
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from coda.config.params import Budget, Params
-from coda.errors import ConfigError, Problem
 from coda.networks.extractor import Extractor, pool_tokens, set_attention
 from coda.networks.runtime import Runtime, resolve_runtime
 from coda.networks.state import AdaptationState
@@ -19,7 +17,7 @@ from coda.training.crops import Cropper, Views
 from coda.training.dino_loss import dino_loss, teacher_probabilities, updated_centre
 from coda.training.distributed import averaged, together, world
 from coda.training.engine import Entry
-from coda.training.health import measure_health
+from coda.training.health import finite_loss, measure_health
 from coda.training.hooks import Part, Term, Watch
 from coda.training.images import ImageSource
 from coda.training.learner import DinoLearner
@@ -118,7 +116,7 @@ class DinoObjective:
         watch = self.hooks.watch
         looked = watch.look(iteration + 1, self.state.teacher) if watch is not None and looks else {}
         numbers = {"iteration": float(iteration), **looked}
-        value = self._finite(float(averaged(loss.detach())), iteration)
+        value = finite_loss(float(averaged(loss.detach())), iteration)
         health = measure_health(value, q, teacher_features)
         numbers |= {"loss": value, "learning_rate": rate, "momentum": momentum, "gradient_norm": float(norm)}
         numbers |= {name: float(term.detach()) for name, term in terms.items()}
@@ -224,13 +222,6 @@ class DinoObjective:
             return nullcontext()
         rank = world().rank
         return drawing(self.seed, f"drop path {rank}" if rank else "drop path", iteration, self.runtime.device)
-
-    def _finite(self, loss: float, iteration: int) -> float:
-        if math.isfinite(loss):
-            return loss
-        remedy = "Lower the learning rate, or compute.precision=float32; the checkpoints before this are sound."
-        problem = Problem(f"iteration {iteration}", f"a loss of {loss}", "a number", remedy)
-        raise ConfigError("The training diverged.", [problem])
 
 
 class _Pooled(nn.Module):

@@ -116,7 +116,8 @@ class _HeadLesson(Lesson):
         length: Length,
         seed: int,
     ) -> None:
-        super().__init__({"head": head}, params, params.head.budget, length)
+        patience = params.head.plateau_patience
+        super().__init__({"head": head}, params, params.head.budget, length, patience=patience)
         self.head, self.training, self.validation, self.seed = head, training, validation, seed
         self.count = first.tokens.shape[0] * first.tokens.shape[1]
         self._epoch, self._tokens = 0, first

@@ -65,14 +65,17 @@ class Lesson(ABC):
         plateau: Its schedule so far.
     """
 
-    def __init__(self, networks: Mapping[str, nn.Module], params: Params, budget: Budget, length: Length) -> None:
+    def __init__(
+        self, networks: Mapping[str, nn.Module], params: Params, budget: Budget, length: Length, *, patience: int
+    ) -> None:
         """Bring the networks to the device.
 
         Args:
             networks: What learns, by name.
-            params: `compute`, and the plateau of `head`.
+            params: `compute`, and the plateau's factor of `head`.
             budget: Rates.
             length: Iterations; they also set how often there is a validation.
+            patience: Validations without improvement that are waited for.
         """
         self.params, self.budget, self.length = params, budget, length
         self.runtime = resolve_runtime(params.compute)
@@ -80,7 +83,7 @@ class Lesson(ABC):
         for network in self.networks.values():
             set_attention(network.requires_grad_(requires_grad=True), self.runtime.attention)
         self.optimizer = new_optimizer(self.networks.values(), self.runtime.device)
-        self.plateau = Plateau(params.head.plateau_factor, params.head.plateau_patience)
+        self.plateau = Plateau(params.head.plateau_factor, patience)
         self.warmup = round(length.of_epochs(budget.warmup_epochs))
         self.every = max(1, min(round(length.iterations_per_epoch), length.iterations // VALIDATIONS))
         self._best: dict[str, Tensor] = {}

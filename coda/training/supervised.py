@@ -88,7 +88,7 @@ def train_supervised(
         extractor, head, (learn, codes[codes >= 0]), (check, held[held >= 0]), params, length, seed
     )
     sections = params.model_dump(mode="json", include={"crops", "supervised"})
-    options = [sections, params.head.plateau_factor, params.head.plateau_patience, params.dino.pool, seed]
+    options = [sections, params.head.plateau_factor, params.dino.pool, seed]
     data = [fields_digest(learn), fields_digest(check), labels.digest]
     identity = fingerprint("supervised", data, tensors_digest(lesson.tensors()), options)
     result = run(
@@ -117,7 +117,8 @@ class _SupervisedLesson(Lesson):
         length: Length,
         seed: int,
     ) -> None:
-        super().__init__({"extractor": extractor, "head": head}, params, params.supervised, length)
+        patience = params.supervised.plateau_patience
+        super().__init__({"extractor": extractor, "head": head}, params, params.supervised, length, patience=patience)
         self.extractor, self.head, self.validation, self.seed = extractor, head, validation, seed
         self.codes = torch.from_numpy(training[1])
         images = image_source(training[0], self.runtime.device, params.compute.images)

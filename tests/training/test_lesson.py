@@ -32,7 +32,7 @@ class Quiz(Lesson):
         self.layer = torch.nn.Linear(3, 2)
         with torch.no_grad():
             self.layer.weight.copy_(torch.randn(2, 3, generator=source))
-        super().__init__({"layer": self.layer}, params, budget, length)
+        super().__init__({"layer": self.layer}, params, budget, length, patience=budget.plateau_patience)
         self.inputs, self.codes = torch.randn(6, 5, 3, generator=source), torch.randint(0, 2, (6, 5), generator=source)
         self.held_out = held_out
 
@@ -98,7 +98,7 @@ def test_numbers_of_a_validation(tiny):
 
 
 def test_the_rate_falls_after_each_plateau_until_nothing_is_left_to_gain(tiny):
-    params = tiny("head.plateau_patience=1", "supervised.learning_rate=0.01", "supervised.learning_rate_end=0.0005",
+    params = tiny("supervised.plateau_patience=1", "supervised.learning_rate=0.01", "supervised.learning_rate_end=0.0005",
                   "supervised.warmup_epochs=0")  # fmt: skip
     sure, unsure = np.array([[0.9, 0.1]], np.float32), np.array([[0.4, 0.6]], np.float32)
     answers = iter([unsure, sure, *[unsure] * 10])
@@ -135,7 +135,7 @@ def test_a_loss_that_is_no_number_stops_the_training(tiny):
 
 def test_supervised_learns_and_keeps_the_best_validation(fields, tiny):
     params = tiny(*SHORT, "supervised.iterations=100", "supervised.batch_size=16", "supervised.learning_rate=0.01",
-                  "head.plateau_patience=50")  # fmt: skip
+                  "supervised.plateau_patience=50")  # fmt: skip
     training, validation = split(fields)
     result = train_supervised(training, validation, LABELS, params, seed=1)
     assert result.accuracy > 0.9  # two of three fields are of one mechanism
