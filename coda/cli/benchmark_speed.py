@@ -17,6 +17,8 @@ SCALES = ("demo", "deit-small")
 ON_A_CPU = ("pretrain.batch_size=8", "compute.precision=bfloat16", "compute.threads=2")
 """What the paper's network needs on a CPU, where a batch of 128 would take a minute."""
 
+LOG_WIDTH, MOST_COLUMNS = 132, 10
+
 
 def read_scales(scales: Sequence[str], params: Path, overlay: list[Path], changes: list[str]) -> dict[str, Params]:
     """Return the parameters of each scale that was asked for.
@@ -52,15 +54,24 @@ def showing_words() -> Iterator[Callable[[str], None]]:
 
 
 def print_tables(facts: dict[str, str], tables: Sequence[tuple[str, pd.DataFrame]]) -> None:
-    """Print facts and tables."""
+    """Print facts and tables; a table of many columns is turned, so that it fits a terminal."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
     for name, text in facts.items():
         console.print(f"{name}: {text}", markup=False)
     for title, frame in tables:
-        shown = Table(title=title, title_justify="left")
-        for column in frame.columns:
-            numeric = pd.api.types.is_numeric_dtype(frame[column])
-            shown.add_column(str(column).replace("_", " "), justify="right" if numeric else "left")
-        for row in frame.itertuples(index=False):
-            shown.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row))
+        turned = len(frame.columns) > MOST_COLUMNS
+        rows = [[str(name), *frame[name]] for name in frame] if turned else [list(row) for row in frame.to_numpy()]
+        shown = Table(title=title, title_justify="left", show_header=not turned)
+        for name in [""] * (len(frame) + 1) if turned else frame.columns:
+            shown.add_column(str(name).replace("_", " "))
+        for row in rows:
+            shown.add_row(*(_text(value) for value in row))
         console.print(shown)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value).replace("_", " ")
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
