@@ -82,7 +82,7 @@ def write_report(
         folder: Where everything goes; it is made.
         title: Of the page.
         tables: In the order of the page.
-        pictures: In the order of the page, after the tables.
+        pictures: In the order of the page, after the first table.
         notes: Paragraphs that say how to read the numbers and what they cannot carry.
         facts: Where the numbers come from: seeds, parameters, machine, time.
         lead: The result in a sentence or two, at the top.

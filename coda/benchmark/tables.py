@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pandas as pd
 
@@ -65,7 +66,7 @@ def score_matrix(
     breaks = [place for place, (_, alignment) in enumerate(rows) if alignment != "none"][:1]
     return ReportTable(
         name, title, pd.DataFrame(values), frame, caption,
-        best=_best(numbers), breaks=frozenset(breaks),
+        best=_best(numbers, breaks), breaks=frozenset(breaks),
         quiet=frozenset(column for column in frame.columns if column.startswith("paper")),
     )  # fmt: skip
 
@@ -116,12 +117,15 @@ def _paper(source: str, columns: Sequence[str], system: str, level: str, metric:
     }
 
 
-def _best(numbers: Sequence[Sequence[float]]) -> frozenset[tuple[int, int]]:
+def _best(numbers: Sequence[Sequence[float]], breaks: Sequence[int]) -> frozenset[tuple[int, int]]:
+    """Return the highest of every column, above and below the line each for itself."""
     marked = set()
-    for column in range(len(numbers[0]) if numbers else 0):
-        values = [row[column] for row in numbers]
-        finite = [value for value in values if math.isfinite(value)]
-        marked |= {(place, column + 1) for place, value in enumerate(values) if finite and value == max(finite)}
+    bounds = [0, *breaks, len(numbers)]
+    for start, stop in pairwise(bounds):
+        for column in range(len(numbers[0]) if numbers else 0):
+            values = {place: numbers[place][column] for place in range(start, stop)}
+            finite = [value for value in values.values() if math.isfinite(value)]
+            marked |= {(place, column + 1) for place, value in values.items() if finite and value == max(finite)}
     return frozenset(marked)
 
 
