@@ -75,9 +75,9 @@ def ordering_table(scores: pd.DataFrame, statements: Sequence[Statement], name: 
     frame = pd.DataFrame(rows)
     caption = (
         "Cells in which the statement holds, and differences of image accuracy in percentage points. A cell of the "
-        "paper is one source and target (means over its runs); a cell here is one seed, source and target, so that both "
-        "systems saw the same plates and started from the same weights. 'holds' means in every cell, 'mostly' in at "
-        "least two thirds, 'no' in at most a third."
+        "paper is one source and target (means over its runs); a cell here is one seed, source and target, so that "
+        "both systems saw the same plates and started from the same weights. 'holds' means in every cell, 'mostly' "
+        "in at least two thirds, 'no' in at most a third."
     )
     quiet = frozenset({"paper", "paper: mean"})
     return ReportTable(name, "Where the paper's ordering holds", frame, frame, caption, quiet=quiet)

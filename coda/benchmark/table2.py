@@ -25,9 +25,9 @@ LEVELS = (
 )  # fmt: skip
 
 BEYOND = (
-    "Rows with CORAL or standardised tokens are not the paper's: nothing but the statistics of the target's tokens, by "
-    "batch and without labels, is used to align them. They are shown because alignment alone explains much of what "
-    "adaptation gains, and works on top of it."
+    "Rows with CORAL or standardised tokens are not the paper's: tokens are aligned by nothing but their statistics in "
+    "each batch of the target, without labels and without training ('standardised' has a head of its own, trained on "
+    "such tokens). What adaptation adds has to be measured against them."
 )
 
 
