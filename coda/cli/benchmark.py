@@ -21,7 +21,9 @@ app = typer.Typer(no_args_is_help=True, help="The paper's tables and figures, on
 Seeds = Annotated[str, typer.Option("--seeds", help="Seeds, with commas.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the report; runs/benchmark/<name> if not given.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write all numbers here.")]
-Processes = Annotated[int, typer.Option("--processes", min=0, help="Cells at the same time; 0: one for each core.")]
+Processes = Annotated[
+    int, typer.Option("--processes", min=0, help="Cells at the same time; 0: one for each core, or one on a GPU.")
+]
 Work = Annotated[Path, typer.Option("--work", help="Where finished cells and rendered plates are kept.")]
 Source = Annotated[list[str], typer.Option("--source", help="Source to train on; may repeat. Simulated: lab_a.")]
 Target = Annotated[list[str], typer.Option("--target", help="Source to apply to; may repeat. All others if not given.")]
@@ -300,6 +302,9 @@ def _seeds(text: str) -> list[int]:
 
 
 def _cores(processes: int) -> int:
+    """Return the processes that are asked for; a GPU is one cell's, and cores are shared one each."""
     import os
 
-    return processes or os.cpu_count() or 1
+    import torch
+
+    return processes or (1 if torch.cuda.is_available() else os.cpu_count() or 1)

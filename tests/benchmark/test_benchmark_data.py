@@ -1,5 +1,7 @@
 """Data of benchmarks: the same pixels as ingest stores, labels apart, and plates that are out of balance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,6 +67,21 @@ def test_ingested_plates_and_their_label_table_give_the_same_data(labelled, data
     assert one.sources == ("lab_b",)
     assert one.digest != found.digest
     np.testing.assert_array_equal(one.fields.images, labelled.of("lab_b").images)
+
+
+def test_the_fields_of_a_source_are_its_own_wherever_they_lie(labelled):
+    fields = labelled.fields
+    order = np.random.default_rng(0).permutation(len(fields))
+    mixed = replace(labelled, fields=fields.take(order))
+    for source in labelled.sources:
+        together, apart = labelled.of(source), mixed.of(source)
+        assert set(together.table["Metadata_Source"]) == set(apart.table["Metadata_Source"]) == {source}
+        assert np.shares_memory(together.images, fields.images)
+        back = np.argsort(order[(mixed.fields.table["Metadata_Source"] == source).to_numpy()])
+        np.testing.assert_array_equal(apart.images[back], together.images)
+        pd.testing.assert_frame_equal(apart.table.iloc[back].reset_index(drop=True), together.table)
+    with pytest.raises(ConfigError, match="one of lab_a, lab_b"):
+        labelled.of("lab_c")
 
 
 def test_missing_sources_and_labels_are_told(dataset, tiny, tmp_path):
