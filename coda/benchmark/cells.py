@@ -4,14 +4,16 @@ A cell's file is named by the digest of everything its result depends on, and is
 was killed at any moment goes on with the cells that are missing, and changed parameters never meet old results.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import fcntl
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from coda.benchmark.cell import Cell, Outcome, Work, read_cell
 from coda.benchmark.processes import in_processes, in_this_process
-from coda.errors import CodaError, Problem, raise_if_any
+from coda.errors import CodaError, ConfigError, Problem, raise_if_any
 
 __all__ = ["Cell", "Event", "Outcome", "Tell", "Work", "attempt_cells", "raise_for_failures", "run_cells"]
 
@@ -69,6 +71,9 @@ def attempt_cells(
 
     Returns:
         One outcome a cell, in the order of the cells.
+
+    Raises:
+        ConfigError: Another benchmark works in this folder.
     """
     told = _Telling(report, len(cells))
     outcomes: dict[str, Outcome] = {}
@@ -79,10 +84,11 @@ def attempt_cells(
             told.tell(cell, "kept")
     waiting = [cell for cell in cells if cell.digest not in outcomes]
     run = in_this_process if processes <= 1 else in_processes
-    for outcome in run(waiting, work, folder, processes, outcomes, lambda cell: told.tell(cell, "started")):
-        outcomes[outcome.cell.digest] = outcome
-        state: State = "failed" if outcome.result is None else "finished"
-        told.tell(outcome.cell, state, outcome)
+    with _alone(folder):
+        for outcome in run(waiting, work, folder, processes, outcomes, lambda cell: told.tell(cell, "started")):
+            outcomes[outcome.cell.digest] = outcome
+            state: State = "failed" if outcome.result is None else "finished"
+            told.tell(outcome.cell, state, outcome)
     return [outcomes[cell.digest] for cell in cells]
 
 
@@ -96,6 +102,20 @@ def raise_for_failures(outcomes: Iterable[Outcome]) -> None:
     remedy = "Remove the cause and give the same command again: finished cells are kept."
     problems = [Problem(outcome.cell.name, outcome.cause, "a result", remedy) for outcome in failed]
     raise_if_any(CodaError, f"{len(failed)} cell(s) of the benchmark failed; the others are done and kept.", problems)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other benchmarks out of the folder, which would do the same cells; a process that dies lets go of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "benchmark.lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            remedy = "Wait until it has ended, or give this one another folder with --work."
+            problem = Problem(str(folder), "another benchmark at work", "nobody else", remedy)
+            raise ConfigError("Two benchmarks cannot work in one folder.", [problem]) from None
+        yield
 
 
 class _Telling:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coda.benchmark.cells import Cell, attempt_cells, raise_for_failures, run_cells
-from coda.errors import CodaError
+from coda.errors import CodaError, ConfigError
 
 HERE = Path(__file__).parent
 
@@ -105,6 +105,25 @@ def _command(process):
         return (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def test_two_benchmarks_do_not_work_in_one_folder(tmp_path):
+    cells = make(2, log=str(tmp_path / "log"))
+    second = []
+
+    def nested(cell):
+        try:
+            run_cells(make(3, log=str(tmp_path / "log")), cell_work.counted, tmp_path)
+        except ConfigError as error:
+            second.append(str(error))
+        return {}
+
+    run_cells(cells, nested, tmp_path)
+    assert len(second) == 2
+    assert "another benchmark at work" in second[0]
+    assert not (tmp_path / "log").exists()
+    run_cells(make(3, log=str(tmp_path / "log")), cell_work.counted, tmp_path)
+    assert (tmp_path / "log").read_text() == "cell 2\n"
 
 
 def test_what_a_cell_builds_upon_is_part_of_its_name(tmp_path):
