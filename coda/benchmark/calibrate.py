@@ -16,7 +16,6 @@ from coda.benchmark.cells import Cell, Outcome, Tell, attempt_cells
 from coda.benchmark.plan import DEMO_BATCHES, simulation_plan
 from coda.benchmark.specs import Simulated
 from coda.config.params import Params
-from coda.config.policy import GatePolicy
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.simulation.laboratories import STRONGEST_SHIFT, find_laboratory, shifted
 
@@ -135,15 +134,16 @@ def calibrate(
         for name, items in laid_out.items()
     }
     samples, present = params.gate.bootstrap, params.gate.policy
+    ranks = {name: rank_table(items, seed=params.seed) for name, items in results.items()}
+    sets = {name: gate_sets(items) for name, items in results.items()}
     derived = None
     if results["choose"]:
-        ranks = rank_table(results["choose"], seed=params.seed)
-        derived = derive_policy(results["choose"], gate_sets(results["choose"]), ranks, present, samples=samples)
+        derived = derive_policy(results["choose"], sets["choose"], ranks["choose"], present, samples=samples)
     policies = [present, *([derived.policy] if derived else [])]
-    parts = [
-        _part(seeds, results[name], policies, samples, params.seed)
-        for name, seeds in (("choose", choose_seeds), ("report", report_seeds))
-    ]
+    parts = []
+    for name, seeds in (("choose", choose_seeds), ("report", report_seeds)):
+        gates = {policy.title: gate_outcomes(sets[name], policy, samples=samples) for policy in policies}
+        parts.append(Part(tuple(seeds), results[name], ranks[name], gates if sets[name] else {}))
     page = write_calibration(out, parts[0], parts[1], derived, present, outcomes)
     return Calibration(parts[0], parts[1], derived, page, outcomes)
 
@@ -197,14 +197,6 @@ def adopt(calibration: Calibration) -> bool | None:
     old, new = calibration.report.gates.values()
     counts = all(new[word].sum() <= old[word].sum() for word in ("worse", "worse_margin"))
     return bool(counts and new["regret"].mean() <= old["regret"].mean() + 1e-12)
-
-
-def _part(
-    seeds: Sequence[int], runs: list[dict[str, Any]], policies: Sequence[GatePolicy], samples: int, seed: int
-) -> Part:
-    sets = gate_sets(runs)
-    gates = {policy.title: gate_outcomes(sets, policy, samples=samples) for policy in policies} if sets else {}
-    return Part(tuple(seeds), runs, rank_table(runs, seed=seed), gates)
 
 
 def _cells(items: Sequence[Target]) -> list[Cell]:

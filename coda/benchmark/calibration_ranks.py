@@ -16,7 +16,7 @@ Entry = Mapping[str, Any]
 LEAST_MODELS = 4
 """Models of a run that must have a value, for a correlation within it."""
 
-SAMPLES = 500
+SAMPLES = 300
 
 
 def useful(entry: Entry) -> bool:

@@ -1,6 +1,7 @@
 """Bootstrap over treatments: wells of one treatment are no independent witnesses, treatments are."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,13 @@ def interval(values: NDArray[np.float64], *, samples: int, seed: int) -> tuple[f
         samples: Number of bootstrap samples.
         seed: Seed of the resampling.
     """
+    return _interval(np.ascontiguousarray(values, dtype=np.float64).tobytes(), samples, seed)
+
+
+# a gate asks for the same interval several times, and a calibration of its thresholds hundreds of times
+@lru_cache(maxsize=4096)
+def _interval(content: bytes, samples: int, seed: int) -> tuple[float, float]:
+    values = np.frombuffer(content, dtype=np.float64)
     rng = np.random.default_rng(seed)
     means = values[rng.integers(0, len(values), (samples, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
