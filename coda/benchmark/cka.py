@@ -28,9 +28,9 @@ MAX_FIELDS = 4096
 """Fields that are compared at most: more change the second decimal at most."""
 
 COMPARISONS = (
-    ("before", "after", "before and after adaptation"),
-    ("before", "target", "before adaptation and trained on the target"),
-    ("after", "target", "after adaptation and trained on the target"),
+    ("before", "after", "before and after"),
+    ("before", "target", "before and the target's own"),
+    ("after", "target", "after and the target's own"),
 )
 """First and second network of each heat map, and what it compares."""
 
@@ -131,7 +131,9 @@ def cka(setting: Setting, out: Path, *, processes: int = 1, report: Tell | None 
     caption = (
         "Linear CKA by the unbiased minibatch estimator: 1 where two layers hold the same geometry up to rotation and "
         "scale, 0 where they are unrelated; slightly negative values are possible. The class token of the patch "
-        "embedding is a constant and has no value. Both networks see the same fields of the target in the same order."
+        "embedding is a constant and has no value. 'Before' and 'after' are the source's Dual-model-CB before and "
+        "after CODA, 'the target's own' is Dual-model-CB trained on the target. Both networks see the same fields of "
+        "the target in the same order."
     )
     page = write_report(
         out, "Figure 6: layers before and after adaptation", tables, pictures, [caption, *notes(setting, outcomes)],

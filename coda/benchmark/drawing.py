@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 STYLE: Any = {"font.size": 9.0, "axes.titlesize": 10.0, "axes.spines.top": False, "axes.spines.right": False}
 
-COLOURS = ("#b5bac1", "#e69f00", "#cc79a7", "#8c6d31", "#56b4e9", "#0072b2", "#009e73", "#d55e00")
+COLOURS = ("#b5bac1", "#e69f00", "#cc79a7", "#8c6d31", "#56b4e9", "#0072b2", "#009e73", "#d55e00", "#5b2a86")
 """Told apart with every common kind of colour blindness (after Okabe and Ito)."""
+
+
+UNNAMED = "no label"
+"""Name of points that have none."""
 
 
 def canvas(width_in: float, height_in: float) -> Figure:
@@ -82,7 +86,9 @@ def heat_maps(
             axis.set_yticks(range(len(names)), names)
             axis.set_ylabel(labels[0])
             axis.set_xlabel(labels[1])
-            for (row, column), value in np.ndenumerate(matrix) if len(names) <= 8 else ():
+            written = np.argwhere(np.isfinite(matrix)) if len(names) <= 8 else ()
+            for row, column in written:
+                value = matrix[row, column]
                 axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5,
                           color="white" if value < 0.6 else "#1b2330")  # fmt: skip
         if image is not None:
@@ -96,31 +102,40 @@ def clouds(
     """Draw scatter plots in a grid, points coloured by a name.
 
     Args:
-        panels: Rows of (title, coordinates of shape (points, 2), name of each point).
+        panels: Rows of (title, coordinates of shape (points, 2), name of each point); `UNNAMED` is drawn in grey.
         legend: What the names are.
         markersize: Of a point.
     """
-    names = sorted({name for row in panels for _, _, own in row for name in own})
+    names = sorted({name for row in panels for _, _, own in row for name in own} - {UNNAMED})
+    looks = {
+        name: (COLOURS[1 + k % (len(COLOURS) - 1)], "osv^D"[k // (len(COLOURS) - 1) % 5])
+        for k, name in enumerate(names)
+    }
+    looks[UNNAMED] = (COLOURS[0], "o")
     figure = canvas(3.3 * len(panels[0]) + 1.6, 3.1 * len(panels))
     with rc_context(STYLE):
         axes = figure.subplots(len(panels), len(panels[0]), squeeze=False)
         for row, line in zip(axes, panels, strict=True):
             for axis, (title, places, own) in zip(row, line, strict=True):
                 told = np.asarray(own)
-                for number, name in enumerate(names):
+                for name, (colour, marker) in looks.items():
                     held = places[told == name]
-                    colour, marker = COLOURS[(number + 1) % len(COLOURS)], "osv^D"[number // len(COLOURS) % 5]
                     axis.plot(held[:, 0], held[:, 1], marker, color=colour, markersize=markersize, markeredgewidth=0,
-                              label=name, alpha=0.8)  # fmt: skip
+                              label=name if len(held) else None, alpha=0.8)  # fmt: skip
                 axis.set_title(title, loc="left")
                 axis.set_xticks([])
                 axis.set_yticks([])
-        handles, shown = axes[0, 0].get_legend_handles_labels()
-        for row in axes:
-            for axis in row:
-                for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-                    if label not in shown:
-                        handles.append(handle)
-                        shown.append(label)
-        figure.legend(handles, shown, title=legend, loc="outside right center", frameon=False, markerscale=2)
+        found: dict[str, Any] = {}
+        for axis in axes.flat:
+            handles, shown = axis.get_legend_handles_labels()
+            found |= dict(zip(shown, handles, strict=True))
+        order = [name for name in looks if name in found]
+        figure.legend(
+            [found[name] for name in order],
+            order,
+            title=legend,
+            loc="outside right center",
+            frameon=False,
+            markerscale=2,
+        )
     return figure

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from coda.benchmark.drawing import UNNAMED
 from coda.evaluation.accuracy import accuracy, macro_f1
 from coda.evaluation.levels import compound_table, field_table, probabilities_of, well_table
 from coda.evaluation.score import Matrix
@@ -71,6 +72,6 @@ def keep_and_score(
 
 
 def mechanisms(table: pd.DataFrame, labels: LabelList) -> list[str]:
-    """Return the mechanism of every row for colouring a finished picture; empty without a label."""
-    names = (*labels.classes, "")
+    """Return the mechanism of every row for colouring a finished picture; 'no label' without one."""
+    names = (*labels.classes, UNNAMED)
     return [names[code] for code in labels.codes(table)]

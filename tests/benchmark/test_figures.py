@@ -113,7 +113,7 @@ def test_class_tokens_before_and_after(one_seed, tmp_path, monkeypatch):
         for arm in ("dino", "cb")
         for panel, count in (("source", 50), ("before", 30), ("after", 30))
     }
-    assert set(found["mechanism"]) == {*loaded(one_seed.data[3]).labels.classes, ""}
+    assert set(found["mechanism"]) == {*loaded(one_seed.data[3]).labels.classes, "no label"}
     before, after = (found[(found["arm"] == "cb") & (found["panel"] == name)] for name in ("before", "after"))
     assert before["image_id"].tolist() == after["image_id"].tolist()
     assert not np.allclose(before[["x", "y"]], after[["x", "y"]])
