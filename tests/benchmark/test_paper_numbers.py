@@ -21,7 +21,14 @@ def test_ratios_to_supervised_are_those_of_the_text(system, mean, sd):
 
 @pytest.mark.parametrize(
     ("system", "mean"),
-    [("Supervised", 11.1), ("Dual-model-DINO", 8.5), ("Dual-model-CB", 9.5), ("TTT", 6.9), ("ODA", 18.7), ("CODA", 24.5)],
+    [
+        ("Supervised", 11.1),
+        ("Dual-model-DINO", 8.5),
+        ("Dual-model-CB", 9.5),
+        ("TTT", 6.9),
+        ("ODA", 18.7),
+        ("CODA", 24.5),
+    ],
 )
 def test_means_over_all_targets(system, mean):
     assert np.mean(off_diagonal(system)) == pytest.approx(mean, abs=0.051)
