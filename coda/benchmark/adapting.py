@@ -134,7 +134,7 @@ def rung_for(arm: Arm, fields: FieldSet, params: Params) -> Rung:
     """Return the self-supervision an arm goes on with: single images for ODA; for CODA the ladder's, pairs if any."""
     if arm == "dino":
         return Rung("oda", "none", 0.0, "ODA, views of single images: the arm was trained so.")
-    return choose_rung(fields.table, min_pairable_share=params.adaptation.min_pairable_share)
+    return choose_rung(fields.table, min_pairable_share=params.adaptation.min_pairable_share, by=params.pairs.by)
 
 
 def work(cell: Cell) -> dict[str, Any]:
