@@ -27,6 +27,10 @@ LOGGED = 100
 """Iterations of a run that are measured and logged, about."""
 
 
+AGREE_EVERY = 10
+"""Iterations between questions of several processes to each other whether to stop."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """Numbers of one logged iteration, and what is wrong with them in words."""
@@ -100,7 +104,8 @@ def run(
         identity: Names the experiment (`fingerprint`); a checkpoint of another one is refused.
         checkpoints: Where to keep checkpoints; none when not given.
         report: Called after every logged iteration.
-        should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
+        should_stop: Asked before every iteration (of several processes, before every tenth); when it says yes, a
+            checkpoint is written and the run ends.
         log_every: Iterations between log entries; a hundredth of the run when not given.
         flops_per_sample: Floating-point work of one sample, for the report.
 
@@ -114,7 +119,9 @@ def run(
     every = log_every or max(1, length.iterations // LOGGED)
     iteration = start
     for iteration in range(start, length.iterations):
-        if agreed(flag=should_stop is not None and should_stop()):
+        # to agree, processes must wait for each other and for the device: not before every iteration
+        asked = world().size == 1 or iteration % AGREE_EVERY == 0
+        if asked and agreed(flag=should_stop is not None and should_stop()):
             way.interrupt(iteration)
         if objective.finished(iteration):
             break
