@@ -19,7 +19,6 @@ from coda.evaluation.levels import TREATED, well_features
 from coda.evaluation.lidar import lidar
 from coda.evaluation.measures import CandidateMeasures
 from coda.evaluation.mmd import mmd
-from coda.evaluation.mutual_information import mutual_information
 from coda.evaluation.pc_regression import pc_regression
 from coda.evaluation.replicating import percent_replicating
 from coda.evaluation.retention import source_retention
@@ -73,7 +72,6 @@ def all_metrics(
     treated = rows["Metadata_pert_type"].isin(TREATED).to_numpy()
     threshold = confidence_threshold(source.before, source.truth)
     scores |= {
-        "mutual_information": mutual_information(probabilities[treated]),
         "predicted_accuracy": predicted_accuracy(probabilities[treated], threshold),
         "alpha_req": alpha_req(features[treated]),
         "source_retention": source_retention(source.probabilities, source.before, source.truth),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from coda.benchmark.calibration_gate import GateSet, gate_outcomes
 from coda.benchmark.calibration_ranks import useful
-from coda.config.policy import GatePolicy
+from coda.config.policy import GatePolicy, Guard
 from coda.evaluation.definitions import BY_TREATMENT
 
 Run = Mapping[str, Any]
@@ -52,7 +52,7 @@ def derive_policy(
     1. *Health*: each limit lies halfway between the worst useful model (at least half of the best accuracy of its run)
        and the best collapsed one; where these overlap, just beyond the worst useful model.
     2. *Deciding measure*: of those that have a value for each treatment, the one with the best correlation within
-       runs, broken models among them, since telling those apart is the gate's first task.
+       runs, broken models among them, since telling those apart is the gate's first task. What decided before guards.
     3. *Rule*: of all values of `GRID`, with guards as they are or as remarks, the smallest mean regret among those
        that release no more models worse than none (by the margin) than the present policy does. Ties go to the values
        nearest to the present ones.
@@ -70,6 +70,9 @@ def derive_policy(
         ranks[ranks["metric"].isin(BY_TREATMENT)].sort_values("with_broken", ascending=False)["metric"].iloc[0]
     )
     guards = {name: guard for name, guard in present.guards.items() if name != measure}
+    if measure != present.deciding.measure:
+        least = present.deciding.min_treatments
+        guards[present.deciding.measure] = Guard(max_fall=0.0, min_treatments=least, otherwise="hold")
     start = present.model_copy(update={"version": present.version + 1, "health": health, "guards": guards})
     tried, rules = [], []
     for rule in _rules(start, measure):

@@ -13,7 +13,9 @@ POLICIES = Path(__file__).parent / "policies"
 STANDARD_POLICY = "gate-v3"
 """The project's own policy."""
 
-TreatmentMeasure = Literal["agreement", "replicate_map", "neighbour", "control_map", "control_accuracy"]
+TreatmentMeasure = Literal[
+    "agreement", "mutual_information", "replicate_map", "neighbour", "control_map", "control_accuracy"
+]
 """Measures with one value for each treatment: a paired bootstrap over treatments needs that."""
 
 Reference = Literal["pixels", "untrained"]

@@ -61,6 +61,10 @@ DEFINITIONS = {
     ),
     "feature_spread": Definition("spread of the features (1 is spread, 0 is collapsed)"),
     "rankme": Definition("number of directions the features use"),
+    "mutual_information": Definition(
+        "how far a compound's predictions are from the mean prediction (1: sure and varied; 0: the same for all)",
+        computed_on=PREDICTIONS, aggregated="fields to treatments, treatments to their mean", by_treatment=True,
+    ),
     "nuclear_norm": Definition("confidence and variety of the predictions in one number", computed_on=PREDICTIONS),
     "mean_confidence": Definition("mean highest probability", computed_on=PREDICTIONS),
     "batch_predictability": Definition(

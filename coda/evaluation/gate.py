@@ -37,8 +37,9 @@ def decide(
     """Choose what serves a batch, and whether a person must agree.
 
     1. *Health*, absolute: unhealthy candidates are out, whatever else they score.
-    2. *Better than chance*: the lower end of the deciding measure itself is above 0; else a plate map that does not
-       belong to the plates would look like a chance to learn.
+    2. *Better than chance*: the lower end of the deciding measure itself (of agreement, where mutual information
+       decides, which asks no plate map) is above 0; else a plate map that does not belong to the plates would look
+       like a chance to learn.
     3. *Better than doing nothing*: the paired gain of the deciding measure over the baseline, bootstrapped over
        treatments, has a mean above `min_gain` and a lower end not below `min_lower_gain`.
     4. *Better than what serves already*: the same over the incumbent, with `min_lower_incumbent`, as long as the
@@ -139,9 +140,15 @@ class _Judging:
         mine, theirs = candidate.by_treatment.get(name, {}), other.by_treatment.get(name, {})
         return paired_gain(mine, theirs, samples=self.samples, seed=self.seed)
 
+    @property
+    def chance_measure(self) -> str:
+        """The deciding measure, or agreement where the deciding one is above 0 with any plate map."""
+        measure = self.policy.deciding.measure
+        return "agreement" if measure == "mutual_information" else measure
+
     def above_chance(self, candidate: CandidateMeasures) -> bool:
-        """Return whether replicates agree at all: whether the deciding measure's interval lies above 0."""
-        values = candidate.by_treatment.get(self.policy.deciding.measure, {})
+        """Return whether replicates agree at all: whether the interval of `chance_measure` lies above 0."""
+        values = candidate.by_treatment.get(self.chance_measure, {})
         found = measured(values, samples=self.samples, seed=self.seed)
         return found is not None and found.low is not None and found.low > 0
 
@@ -220,7 +227,7 @@ def _outcome(
 
 
 def _chance_advice(candidates: Sequence[CandidateMeasures], judging: _Judging) -> list[str]:
-    judged = [candidate for candidate in candidates if candidate.by_treatment.get(judging.policy.deciding.measure)]
+    judged = [candidate for candidate in candidates if candidate.by_treatment.get(judging.chance_measure)]
     if not judged or any(judging.above_chance(candidate) for candidate in judged):
         return []
     told = "With no candidate do wells of one compound agree more than wells of different compounds"

@@ -19,6 +19,7 @@ from coda.evaluation.definitions import BY_TREATMENT
 from coda.evaluation.groups import comparison_groups
 from coda.evaluation.levels import TREATED, probabilities_of, well_features
 from coda.evaluation.marginal_entropy import marginal_entropy
+from coda.evaluation.mutual_information import mutual_information
 from coda.evaluation.neighbour import neighbour_accuracy
 from coda.evaluation.nuclear_norm import nuclear_norm
 from coda.evaluation.predictability import batch_predictability
@@ -128,6 +129,7 @@ def _scores(rows: pd.DataFrame, p: Matrix, x: Matrix, groups: list[str]) -> dict
         "top_class_share": top_class_share(p),
         "feature_spread": feature_spread(x),
         "rankme": rankme(x),
+        "mutual_information": mutual_information(p, rows["Metadata_Treatment"].tolist(), at_most=len(design.names)),
         "nuclear_norm": nuclear_norm(p),
         "mean_confidence": mean_confidence(p),
     }

@@ -18,6 +18,7 @@ WAYS = {
 
 QUANTITIES = {
     "agreement": "agreement of one compound's predictions",
+    "mutual_information": "information of the predictions about the compound",
     "replicate_map": "retrieval of a compound's replicates",
     "neighbour": "share of wells whose nearest neighbour is the same compound",
     "control_map": "retrieval of positive controls",

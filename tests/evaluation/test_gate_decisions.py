@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from gate_numbers import LADDER, NOISE, POLICY, candidate, policy, run
+from gate_numbers import LADDER, NOISE, POLICY, by_treatment, candidate, policy, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -282,3 +282,25 @@ def test_a_plate_map_that_does_not_belong_to_the_plates_is_suspected() -> None:
     shuffled = run(candidate("unadapted", 0.0, noise=SHUFFLED), candidate("coda", 0.01, noise=-SHUFFLED))
     assert any("plate map" in line for line in shuffled.advice)
     assert not any("plate map" in line for line in run(BASE, candidate("coda", 0.3)).advice)
+
+
+def informed(name: str, information: float, agreement: float) -> CandidateMeasures:
+    return candidate(name, agreement, others={"mutual_information": by_treatment(information)})
+
+
+def test_where_information_decides_agreement_must_still_be_above_chance():
+    by = policy(deciding={"measure": "mutual_information"})
+    right_map = run(informed("unadapted", 0.2, 0.3), informed("aligned", 0.5, 0.2), by=by)
+    assert (right_map.outcome, right_map.chosen) == ("release", "aligned"), "information decides, not agreement"
+    # information asks no plate map; agreement is what sees that the map is another plate's
+    wrong_map = run(informed("unadapted", 0.2, 0.0), informed("aligned", 0.5, 0.0), by=by)
+    assert (wrong_map.outcome, wrong_map.chosen) == ("keep_incumbent", "unadapted")
+    assert any("plate map" in advice for advice in wrong_map.advice)
+
+
+def test_where_information_decides_and_no_compound_was_seen_twice_nothing_is_released():
+    by = policy(deciding={"measure": "mutual_information"})
+    alone = {"agreement": {}}
+    candidates = [informed("unadapted", 0.2, 0.3), informed("coda", 0.5, 0.3)]
+    report = run(*(item.model_copy(update={"by_treatment": item.by_treatment | alone}) for item in candidates), by=by)
+    assert (report.outcome, report.chosen) == ("keep_incumbent", "unadapted")
