@@ -73,7 +73,7 @@ def _release_card(name: str, settings: Settings) -> str:
 
 def _entries(settings: Settings) -> list[PointerEntry]:
     log = ReleaseLog(settings)
-    return [entry for scope in log.scopes() for entry in log.history(scope)]
+    return list(log.entries())
 
 
 def _print(found: Comparison) -> None:

@@ -40,7 +40,7 @@ def results(records: Records) -> Iterator[Finding]:
         name, served = f"{last.source}/{last.batch}", record.release_id
         if served is not None and f"predictions/{name}/{served}/{SUMMARY}" not in keys:
             found = f"no whole tables of {name}"
-            remedy = f"Predict it: coda predict DATASET --out FOLDER (docs/registry.md), release {served}."
+            remedy = f"Predict it: coda predict {name} --release {served} (docs/predict.md)."
             yield Finding("predictions", Problem(f"predictions/{name}/{served}", found, "its tables", remedy))
         if f"{report_prefix(last.source, last.batch, last.manifest_digest)}report.html" not in reports:
             remedy = "The report can be written again from the run's outputs: coda step report."

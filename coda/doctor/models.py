@@ -79,6 +79,6 @@ def _orphans(records: Records) -> Iterator[Finding]:
             f"{item.name} version {item.ref.version}",
             f"a version of run {run_id or 'unknown'} that no release, draft or live run names",
             "a release or a draft that names it",
-            f"See `coda registry show {item.name}/{item.ref.version}`; delete it in MLflow if nobody wants it.",
+            f"See `coda registry show {item.name}/{item.ref.version}`; `coda registry gc` removes what nobody wants.",
         )
         yield Finding("orphan_version", problem)

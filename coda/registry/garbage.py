@@ -130,7 +130,7 @@ def collect(found: Iterable[Garbage], *, settings: Settings, before: datetime, h
 def _drafts(settings: Settings, before: datetime, *, held: bool) -> tuple[list[Garbage], list[ReleaseRecord]]:
     """Return the drafts that may go, and every release and draft that stays."""
     log = ReleaseLog(settings)
-    kept = {entry.release.digest(): entry.release for scope in log.scopes() for entry in log.history(scope)}
+    kept = {entry.release.digest(): entry.release for entry in log.entries()}
     released = {record.release_id for record in kept.values()}
     garbage = []
     for item, record in list_drafts(settings=settings):

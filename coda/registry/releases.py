@@ -4,6 +4,7 @@ A promotion creates ``releases/<scope>/<sequence>.json`` on the condition that n
 conditional write is the compare-and-swap: it works on every object store that knows If-None-Match (decision 0003).
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -49,6 +50,11 @@ class ReleaseLog:
                 raise IntegrityError("The release log is not whole.", [problem])
         return entries
 
+    def entries(self) -> Iterator[PointerEntry]:
+        """Yield all entries of all scopes, scope by scope, the oldest of each first."""
+        for scope in self.scopes():
+            yield from self.history(scope)
+
     def entry(self, scope: str) -> PointerEntry | None:
         """Return the newest entry of a scope, or none; only the newest is read."""
         newest = max((info.key for info in self.store.list(f"{PREFIX}/{scope}/")), default=None)
@@ -65,8 +71,7 @@ class ReleaseLog:
 
     def released(self, release_id: str) -> ReleaseRecord | None:
         """Return a release that serves or served some scope, by its id; none when it never did."""
-        entries = (entry for scope in self.scopes() for entry in self.history(scope))
-        return next((entry.release for entry in entries if entry.release.release_id == release_id), None)
+        return next((entry.release for entry in self.entries() if entry.release.release_id == release_id), None)
 
     def at(self, scope: str, time: datetime) -> PointerEntry | None:
         """Return the entry that was in force at a time (with time zone), or none before the first."""
