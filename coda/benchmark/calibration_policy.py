@@ -10,16 +10,19 @@ import pandas as pd
 
 from coda.benchmark.calibration_gate import GateSet, gate_outcomes
 from coda.benchmark.calibration_ranks import useful
-from coda.config.policy import GatePolicy, Guard
+from coda.config.policy import GatePolicy, Guard, Health
 from coda.evaluation.definitions import BY_TREATMENT
 
 Run = Mapping[str, Any]
 
-USEFUL_SHARE = 0.5
+USEFUL_SHARE = 0.8
 """A model is useful if it has at least this share of the accuracy of the best one of its run."""
 
 STEP = 0.05
 """Limits are rounded to this, away from the useful models."""
+
+TIE = 0.005
+"""Difference in mean regret that is no reason to change a rule: half a field of 96."""
 
 GRID: Mapping[str, tuple[float, ...]] = {
     "min_gain": (0.0, 0.01, 0.02), "min_lower_gain": (-0.02, 0.0, 0.01), "min_lower_step": (-0.04, -0.02, 0.0),
@@ -49,13 +52,14 @@ def derive_policy(
 ) -> Derived:
     """Derive a policy from the runs that thresholds are chosen on.
 
-    1. *Health*: each limit lies halfway between the worst useful model (at least half of the best accuracy of its run)
-       and the best collapsed one; where these overlap, just beyond the worst useful model.
+    1. *Health*: a limit stays as it is while no useful model (`USEFUL_SHARE` of the best accuracy of its run) violates
+       it and every collapsed one does. Where a useful one violates it, it goes just beyond that one; where a collapsed
+       one passes, it goes halfway between the worst useful and the best collapsed one, if they do not overlap.
     2. *Deciding measure*: of those that have a value for each treatment, the one with the best correlation within
        runs, broken models among them, since telling those apart is the gate's first task. What decided before guards.
     3. *Rule*: of all values of `GRID`, with guards as they are or as remarks, the smallest mean regret among those
-       that release no more models worse than none (by the margin) than the present policy does. Ties go to the values
-       nearest to the present ones.
+       that release no more models worse than none (by the margin) than the present policy does. What lies within
+       `TIE` of it is a tie, which goes to the values nearest to the present ones.
 
     Args:
         runs: Results of the targets.
@@ -64,7 +68,7 @@ def derive_policy(
         present: The policy in use.
         samples: Bootstrap samples over treatments.
     """
-    limits = health_limits(runs)
+    limits = health_limits(runs, present.health)
     health = present.health.model_copy(update=dict(zip(limits["limit_of"], limits["limit"], strict=True)))
     measure = str(
         ranks[ranks["metric"].isin(BY_TREATMENT)].sort_values("with_broken", ascending=False)["metric"].iloc[0]
@@ -83,25 +87,27 @@ def derive_policy(
     allowed = int(gate_outcomes(sets, present, samples=samples)["worse_margin"].sum())
     admissible = table[table["worse_margin"] <= allowed]
     pool = admissible if len(admissible) else table[table["worse_margin"] == table["worse_margin"].min()]
-    best = int(pool.sort_values(["regret", "distance"], kind="stable").index[0])
+    tied = pool[pool["regret"] <= pool["regret"].min() + TIE]
+    best = int(tied.sort_values(["distance", "regret"], kind="stable").index[0])
     reasons = (
         *(_told(dict(row)) for _, row in limits.iterrows()),
         f"{measure} decides: best correlation within runs, broken models included, of those with a value a treatment.",
         (
             f"{len(table)} rules were tried; {len(admissible)} release no more models worse than none than "
-            f"{present.title} ({allowed} of {len(sets)}); the chosen one of them has the smallest mean regret, "
+            f"{present.title} ({allowed} of {len(sets)}). The smallest mean regret of them is "
+            f"{pool['regret'].min():.4f}; of those within {TIE:g} of it the nearest to {present.title} is taken, "
             f"{tried[best]['regret']:.4f}."
         ),
     )
     return Derived(rules[best], reasons, table, limits)
 
 
-def health_limits(runs: Sequence[Run]) -> pd.DataFrame:
+def health_limits(runs: Sequence[Run], present: Health) -> pd.DataFrame:
     """Return the health limits that follow from useful and collapsed models.
 
     Returns:
         One row a limit: ``limit_of`` (its name in the policy), ``measure``, ``useful`` (its worst), ``collapsed`` (its
-        best), ``limit``, ``separates`` (whether a limit between the two exists).
+        best), ``present``, ``limit``, and ``why``.
     """
     rows = []
     for name, (measure, sign) in _LIMITS.items():
@@ -109,15 +115,21 @@ def health_limits(runs: Sequence[Run]) -> pd.DataFrame:
                 if (value := _value(run, entry, measure)) is not None]  # fmt: skip
         bad = [value for run in runs for entry in run["models"] if entry["model"] == "collapsed"
                if (value := _value(run, entry, measure)) is not None]  # fmt: skip
-        worst = min(sign * value for value in good)
-        caught = max((sign * value for value in bad), default=worst - 2 * STEP)
-        separates = caught < worst
-        limit = math.floor(((worst + caught) / 2 if separates else worst) / STEP + 1e-9) * STEP
-        # rounding must not let a collapsed model through that a limit between the two would stop
-        limit = (worst + caught) / 2 if separates and limit <= caught else limit
+        worst, caught = min(sign * value for value in good), max((sign * value for value in bad), default=-math.inf)
+        now = sign * getattr(present, name)
+        if now > worst:
+            limit, why = math.floor(worst / STEP + 1e-9) * STEP, "a useful model violated it"
+        elif caught < now:
+            limit, why = now, "no useful model violates it, and every collapsed one does"
+        elif caught < worst:
+            limit = math.floor((worst + caught) / 2 / STEP + 1e-9) * STEP
+            # rounding must not let a collapsed model through that a limit between the two would stop
+            limit, why = limit if limit > caught else (worst + caught) / 2, "a collapsed model passed it"
+        else:
+            limit, why = now, "a collapsed model passes it, and so would useful ones fall with any limit that stops it"
         rows.append({
             "limit_of": name, "measure": measure, "useful": sign * worst, "collapsed": sign * caught,
-            "limit": min(max(round(sign * limit, 3), 0.0), 1.0), "separates": separates,
+            "present": sign * now, "limit": min(max(round(sign * limit, 3), 0.0), 1.0), "why": why,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -169,8 +181,5 @@ def _row(rule: GatePolicy, outcomes: pd.DataFrame, present: GatePolicy) -> dict[
 
 
 def _told(row: Mapping[Any, Any]) -> str:
-    where = "halfway between" if row["separates"] else "beyond the first of (no limit lies between)"
-    return (
-        f"{row['limit_of']} {row['limit']:g}: {where} the worst useful model ({row['useful']:.3f}) and the best "
-        f"collapsed one ({row['collapsed']:.3f})."
-    )
+    found = f"worst useful model {row['useful']:.3f}, best collapsed one {row['collapsed']:.3f}"
+    return f"{row['limit_of']} {row['limit']:g} (so far {row['present']:g}): {row['why']} ({found})."

@@ -7,7 +7,7 @@ from coda.benchmark.calibration_gate import GateSet, gate_outcomes, gate_sets, s
 from coda.benchmark.calibration_models import AS_THEY_ARE
 from coda.benchmark.calibration_policy import GRID, derive_policy, health_limits
 from coda.benchmark.calibration_ranks import rank_table
-from coda.config.policy import GatePolicy
+from coda.config.policy import GatePolicy, Health
 from coda.contracts.gate import Measure
 from coda.evaluation.measures import CandidateMeasures
 
@@ -101,33 +101,40 @@ def run_of(entropies: dict[str, tuple[float, float]], collapsed: float) -> dict:
     return {"models": models}
 
 
-def limit(runs: list[dict], name: str = "min_marginal_entropy"):
-    return health_limits(runs).set_index("limit_of").loc[name]
+def limit(runs: list[dict], name: str = "min_marginal_entropy", **present: float):
+    values = {
+        "min_marginal_entropy": 0.5, "min_feature_spread": 0.2, "min_rank_share": 0.5, "max_top_class_share": 0.6,
+    } | present  # fmt: skip
+    return health_limits(runs, Health(**values)).set_index("limit_of").loc[name]
 
 
-def test_a_health_limit_lies_between_the_worst_useful_and_the_best_collapsed_model():
+def test_a_limit_that_does_its_work_stays():
     runs = [run_of({"unadapted": (0.90, 0.5), "coda": (0.80, 0.6)}, 0.30), run_of({"unadapted": (0.95, 0.5)}, 0.40)]
     row = limit(runs)
-    assert (row["useful"], row["collapsed"], row["limit"], row["separates"]) == (0.8, 0.4, 0.6, True)
-    share = limit(runs, "max_top_class_share")
-    assert share["useful"] < share["limit"] < share["collapsed"]
-    assert limit(runs, "min_rank_share")["limit"] == pytest.approx(0.5, abs=0.05)
+    assert (row["useful"], row["collapsed"], row["limit"]) == (0.8, 0.4, 0.5)
+    for name in ("min_feature_spread", "min_rank_share", "max_top_class_share"):
+        assert limit(runs, name)["limit"] == limit(runs, name)["present"]
+
+
+def test_a_limit_that_costs_a_useful_model_goes_just_beyond_it():
+    assert limit([run_of({"unadapted": (0.47, 0.6)}, 0.10)])["limit"] == 0.45
+    assert limit([run_of({"unadapted": (0.90, 0.6)}, 0.10)], "max_top_class_share", max_top_class_share=0.1)[
+        "limit"
+    ] == pytest.approx(0.2)
+
+
+def test_a_limit_that_lets_a_collapsed_model_pass_goes_between_it_and_the_useful_ones():
+    row = limit([run_of({"unadapted": (0.90, 0.6)}, 0.60)])
+    assert row["limit"] == 0.75
+    assert 0.61 < limit([run_of({"unadapted": (0.64, 0.6)}, 0.61)])["limit"] < 0.64, "rounding must not let it pass"
 
 
 def test_a_model_that_is_of_no_use_does_not_loosen_a_limit():
-    useless = {"unadapted": (0.90, 0.6), "coda": (0.35, 0.2)}
-    assert limit([run_of(useless, 0.30)])["limit"] == limit([run_of({"unadapted": (0.90, 0.6)}, 0.30)])["limit"]
+    assert limit([run_of({"unadapted": (0.90, 0.6), "coda": (0.35, 0.4)}, 0.30)])["limit"] == 0.5
 
 
 def test_where_useful_and_collapsed_models_overlap_no_useful_one_is_lost():
-    row = limit([run_of({"unadapted": (0.52, 0.6)}, 0.70)])
-    assert not row["separates"]
-    assert row["limit"] == 0.5
-
-
-def test_rounding_does_not_let_a_collapsed_model_through():
-    row = limit([run_of({"unadapted": (0.64, 0.6)}, 0.61)])
-    assert 0.61 < row["limit"] < 0.64
+    assert limit([run_of({"unadapted": (0.52, 0.6)}, 0.70)])["limit"] == 0.5
 
 
 def test_the_rule_with_the_least_regret_wins_among_those_that_err_no_more_often(policy):
@@ -153,6 +160,25 @@ def test_where_all_rules_do_the_same_the_present_values_stay(policy):
     derived = derive_policy(runs, sets, rank_table(runs), policy, samples=50)
     assert derived.policy.deciding == policy.deciding
     assert derived.policy.guards == policy.guards
+
+
+def test_a_rule_that_is_hardly_better_is_no_reason_to_change(policy):
+    runs = [run_of({"unadapted": (0.9, 0.4), "coda@1": (0.9, 0.5), "coda@2": (0.9, 0.6), "coda": (0.9, 0.7)}, 0.3)]
+    little = made_up("coda", {"unadapted": 0.100, "coda": 0.115}, {"unadapted": 0.500, "coda": 0.497})
+    derived = derive_policy(runs, [little], rank_table(runs), policy, samples=50)
+    assert derived.tried["regret"].min() == 0
+    assert derived.policy.deciding == policy.deciding
+
+
+def test_what_decided_before_guards_when_another_measure_ranks_better(policy):
+    runs = [run_of({"unadapted": (0.9, 0.4), "coda@1": (0.9, 0.5), "coda@2": (0.9, 0.6), "coda": (0.9, 0.7)}, 0.3)]
+    for entry in runs[0]["models"]:
+        accuracy = entry["field_accuracy"]
+        entry["metrics"] |= {"mutual_information": accuracy, "agreement": -accuracy}
+    sets = [made_up("coda", {"unadapted": 0.1, "coda": 0.5}, {"unadapted": 0.4, "coda": 0.7})]
+    derived = derive_policy(runs, sets, rank_table(runs), policy, samples=50)
+    assert derived.policy.deciding.measure == "mutual_information"
+    assert derived.policy.guards["agreement"].otherwise == "hold"
 
 
 def test_sets_are_read_back_as_the_gate_takes_them(policy):
