@@ -120,7 +120,9 @@ def test_the_rate_falls_after_each_plateau_until_nothing_is_left_to_gain(tiny):
 def test_plateau_survives_a_checkpoint_as_json(tiny, waited):
     params = tiny()
     quiz, other = (Quiz(params, params.supervised, Length(8, 2.0)) for _ in range(2))
-    quiz.plateau = Plateau(0.1, params.supervised.plateau_patience, scale=0.01, best=(0.123456789, 1.5) if waited else None, waited=waited)
+    quiz.plateau = Plateau(
+        0.1, params.supervised.plateau_patience, scale=0.01, best=(0.123456789, 1.5) if waited else None, waited=waited
+    )
     other.recall(json.loads(json.dumps(quiz.records())))
     assert other.plateau == quiz.plateau
 
