@@ -98,8 +98,8 @@ def test_numbers_of_a_validation(tiny):
 
 
 def test_the_rate_falls_after_each_plateau_until_nothing_is_left_to_gain(tiny):
-    params = tiny("supervised.plateau_patience=1", "supervised.learning_rate=0.01", "supervised.learning_rate_end=0.0005",
-                  "supervised.warmup_epochs=0")  # fmt: skip
+    params = tiny("supervised.plateau_patience=1", "supervised.warmup_epochs=0", "supervised.learning_rate=0.01",
+                  "supervised.learning_rate_end=0.0005")  # fmt: skip
     sure, unsure = np.array([[0.9, 0.1]], np.float32), np.array([[0.4, 0.6]], np.float32)
     answers = iter([unsure, sure, *[unsure] * 10])
     quiz = Quiz(params, params.supervised, Length(100, 1.0), held_out=((a, np.array([0])) for a in answers))
