@@ -192,11 +192,20 @@ def effects(scores: pd.DataFrame, chosen: Sequence[Option], way: str, setting: S
             {"option": name, "tokens": way, "accuracy": own["mean"].mean(), "gain": gain.mean() / 100,
              "lowest_gain": gain.min() / 100, "cells": len(gain), "better": int((gain > 0).sum())}
         )  # fmt: skip
-    caption = f"Accuracy over images (%) and gain over the same model without adaptation. {setting.caption}"
+    caption = f"Accuracy over images (%) and gain in points over the same model without adaptation. {setting.caption}"
     return ReportTable(
         f"options_{way}", f"Served on {WAYS[way]}", pd.DataFrame(values), pd.DataFrame(shown), caption,
-        breaks=frozenset(breaks),
+        best=_best(usual, chosen, setting.targets), breaks=frozenset(breaks),
     )  # fmt: skip
+
+
+def _best(rows: pd.DataFrame, chosen: Sequence[Option], targets: Sequence[str]) -> frozenset[tuple[int, int]]:
+    """Return the places of the highest mean of each target's column."""
+    marked = set()
+    for column, target in enumerate(targets, start=1):
+        means = [_of(rows[rows["system"] == f"{option.group}: {option.label}"], target)[0] for option in chosen]
+        marked |= {(row, column) for row, mean in enumerate(means) if mean == max(means)}
+    return frozenset(marked)
 
 
 def _of(rows: pd.DataFrame, target: str) -> tuple[float, float]:

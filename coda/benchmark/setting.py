@@ -80,7 +80,7 @@ class Setting:
         deviation = " ± sample standard deviation" if len(self.seeds) > 1 else ""
         return (
             f"Mean{deviation} over {len(self.seeds)} seed(s) ({', '.join(map(str, self.seeds))}); the best of a column "
-            f"is marked, above and below the line. Parameters {params_digest(self.params)[:12]}, {machine()}."
+            f"is marked. Parameters {params_digest(self.params)[:12]}, {machine()}."
         )
 
     def lead(self, what: str) -> str:
