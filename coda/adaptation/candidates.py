@@ -25,17 +25,20 @@ ADAPTED: dict[str, tuple[str, str]] = {"adapted": ("extractor", "state"), "adapt
 _WAYS: dict[str, tuple[Method | None, Alignment]] = {
     "unadapted": (None, "none"),
     "aligned": (None, "standardise"),
+    "rescaled": (None, "rescale"),
     "coral": (None, "coral"),
     "oda": ("oda", "none"),
     "oda+aligned": ("oda", "standardise"),
+    "oda+rescaled": ("oda", "rescale"),
     "oda+coral": ("oda", "coral"),
     "coda": ("coda", "none"),
     "coda+aligned": ("coda", "standardise"),
+    "coda+rescaled": ("coda", "rescale"),
     "coda+coral": ("coda", "coral"),
 }
 """Name -> how the extractor is adapted, and what is done to its tokens."""
 
-_ORDER: tuple[Alignment, ...] = ("none", "standardise", "coral")
+_ORDER: tuple[Alignment, ...] = ("none", "standardise", "rescale", "coral")
 
 
 class Candidate(Part):

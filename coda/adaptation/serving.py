@@ -12,7 +12,7 @@ from torch import Tensor
 from coda.config.params import Params
 from coda.contracts.release import Alignment
 from coda.errors import ConfigError, Problem
-from coda.networks.alignment import TokenStatistics, coral, fit_statistics, standardise
+from coda.networks.alignment import TokenStatistics, coral, fit_statistics, rescale, standardise
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
 from coda.plates.fieldset import FieldSet
@@ -146,9 +146,9 @@ def align(
         tokens: Shape (fields, crops, tokens, width).
         names: Group of each field.
         statistics: Statistics of each group.
-        source: Statistics of the head's training tokens; used by 'coral'.
-        alignment: 'none', 'standardise' (by the own group), or 'coral' (whitened by the own group, coloured by the
-            source).
+        source: Statistics of the head's training tokens; used by 'rescale' and 'coral'.
+        alignment: 'none', 'standardise' (by the own group), 'rescale' (standardised by the own group, then given the
+            source's mean and deviation), or 'coral' (whitened by the own group, coloured by the source).
 
     Returns:
         Float32, the shape of `tokens`.
@@ -158,9 +158,10 @@ def align(
     aligned = torch.empty_like(tokens, dtype=torch.float32)
     for name, rows in _by_group(names):
         own = statistics[name]
-        aligned[rows] = (
-            standardise(tokens[rows], own) if alignment == "standardise" else coral(tokens[rows], own, source)
-        )
+        if alignment == "standardise":
+            aligned[rows] = standardise(tokens[rows], own)
+        else:
+            aligned[rows] = (rescale if alignment == "rescale" else coral)(tokens[rows], own, source)
     return aligned
 
 

@@ -15,6 +15,7 @@ from coda.benchmark.cell import Cell
 from coda.benchmark.scoring import keep_and_score
 from coda.benchmark.specs import loaded
 from coda.config.params import Params
+from coda.contracts.release import Alignment
 from coda.evaluation.levels import TREATED
 from coda.networks.extractor import load_extractor, save_extractor
 from coda.networks.mae import load_mae_state
@@ -40,6 +41,7 @@ class Adapting:
         params: Parameters of adaptation; they may differ from those of the training in the sections `adaptation`,
             `dino` (all but the shape of its head), `mae.adaptation` and `ttt`.
         label: Name of the system in the tables, in place of the paper's.
+        raw: What is done to the tokens before the head on raw tokens; the paper does nothing.
     """
 
     trained: Training
@@ -47,6 +49,7 @@ class Adapting:
     method: Method
     params: Params
     label: str = ""
+    raw: Alignment = "none"
 
     @property
     def system(self) -> str:
@@ -71,6 +74,8 @@ class Adapting:
             "kind": "target", "program": coda.__version__, "target": self.target, "method": self.method,
             "params": values, "alignment": [adaptation["align_by"], adaptation["align_wells"]],
         }  # fmt: skip
+        if self.raw != "none":
+            key["raw"] = self.raw
         name = f"seed {self.trained.seed}: {self.system}, {self.trained.source} to {self.target}"
         return Cell(name, key, self, after=(self.trained.cell(),))
 
@@ -92,7 +97,7 @@ class Adapting:
             if self.method == "adapted":
                 told, extractor_folder = self._adapt(folder, source, fields), folder
             extractor = load_extractor(extractor_folder / "extractor")
-            found = answers(extractor, source, self.trained.arm, self.params, fields)
+            found = answers(extractor, source, self.trained.arm, self.params, fields, self.raw)
         rows = [
             {**row, "alignment": way, "target": self.target}
             for way, (classes, probabilities) in found.items()

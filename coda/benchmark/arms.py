@@ -15,6 +15,7 @@ from coda.benchmark.data import Labelled
 from coda.benchmark.scoring import keep_and_score
 from coda.benchmark.specs import DataSpec, loaded
 from coda.config.params import Params
+from coda.contracts.release import Alignment
 from coda.networks.artifact import folder_digest
 from coda.networks.classifier import load_linear_head, save_linear_head
 from coda.networks.extractor import Extractor, load_extractor, save_extractor
@@ -40,7 +41,11 @@ ARM_NAMES: dict[Arm, str] = {
 }  # fmt: skip
 """What the paper calls the model without adaptation."""
 
-WAYS: tuple[tuple[str, HeadAlignment], ...] = (("none", "none"), ("coral", "none"), ("standardise", "standardise"))
+WAYS: tuple[tuple[Alignment, HeadAlignment], ...] = (
+    ("none", "none"),
+    ("coral", "none"),
+    ("standardise", "standardise"),
+)
 """Ways of serving: what is done to the tokens, and what was done to those that the head was trained on."""
 
 
@@ -183,7 +188,9 @@ Answers = dict[str, tuple[tuple[str, ...], Any]]
 """Way of serving -> classes, and probabilities of shape (fields, classes)."""
 
 
-def answers(extractor: Extractor, trained: Path, arm: Arm, params: Params, fields: FieldSet) -> Answers:
+def answers(
+    extractor: Extractor, trained: Path, arm: Arm, params: Params, fields: FieldSet, raw: Alignment = "none"
+) -> Answers:
     """Predict fields with an extractor and the frozen heads of a training cell, in every way of serving.
 
     Args:
@@ -192,6 +199,7 @@ def answers(extractor: Extractor, trained: Path, arm: Arm, params: Params, field
         arm: What was trained there.
         params: Crops, compute and `adaptation.align_*`.
         fields: Fields to predict; alignment is fitted on them, without labels.
+        raw: What is done to the tokens where the answers are called 'none': the paper does nothing.
     """
     if arm == "supervised":
         linear = load_linear_head(trained / "head")
@@ -201,7 +209,7 @@ def answers(extractor: Extractor, trained: Path, arm: Arm, params: Params, field
         head = heads["none"].head
         return {"none": (head.classes, predict_fields(extractor, head, fields, params))}
     ways = [
-        Way(alignment, alignment, heads[needed].head, heads[needed].source)  # type: ignore[arg-type]
+        Way(alignment, raw if alignment == "none" else alignment, heads[needed].head, heads[needed].source)
         for alignment, needed in WAYS
         if needed in heads
     ]

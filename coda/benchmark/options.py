@@ -16,6 +16,7 @@ from coda.benchmark.systems import paired, score_table, summarise
 from coda.benchmark.table2 import Result, notes
 from coda.benchmark.tables import long_table, spoken
 from coda.config.load import changed
+from coda.contracts.release import Alignment
 
 BASELINE = "no adaptation"
 WAYS = {"none": "raw tokens", "coral": "CORAL", "standardise": "standardised tokens"}
@@ -31,6 +32,7 @@ class Option:
         changes: Dotted path -> value, on top of the parameters.
         arm: Source model that it starts from.
         method: 'adapted', or 'unadapted' for options of the alignment alone.
+        raw: What is done to the tokens before the head on raw tokens.
     """
 
     group: str
@@ -38,6 +40,7 @@ class Option:
     changes: Mapping[str, Any] = field(default_factory=dict)
     arm: Arm = "cb"
     method: Method = "adapted"
+    raw: Alignment = "none"
 
 
 def options(iterations: int, learning_rate: float, blocks: int) -> list[Option]:
@@ -64,6 +67,9 @@ def options(iterations: int, learning_rate: float, blocks: int) -> list[Option]:
                method="unadapted"),
         Option("Statistics of the alignment", "CODA, DMSO wells", {"adaptation.align_wells": "negcon"}),
         Option("Statistics of the alignment", "CODA, by plate", {"adaptation.align_by": "plate"}),
+        Option("Statistics of the alignment", "no adaptation, rescaled to the source", method="unadapted",
+               raw="rescale"),
+        Option("Statistics of the alignment", "CODA, rescaled to the source", raw="rescale"),
         Option("DINO head", "learns (paper)", {"adaptation.dino_head": "trained"}),
         Option("DINO head", "prototypes frozen", {"adaptation.dino_head": "prototypes_frozen"}),
         Option("DINO head", "frozen", {"adaptation.dino_head": "frozen"}),
@@ -149,7 +155,9 @@ def lay_out(setting: Setting, chosen: Sequence[Option]) -> list[Cell]:
                 trainings.setdefault(training.cell().digest, training.cell())
                 params = changed(setting.params, option.changes)
                 applied += [
-                    Adapting(training, target, option.method, params, f"{option.group}: {option.label}").cell()
+                    Adapting(
+                        training, target, option.method, params, f"{option.group}: {option.label}", option.raw
+                    ).cell()
                     for target in setting.targets
                     if target != source
                 ]

@@ -15,7 +15,8 @@ Seed = Annotated[int, typer.Option(help="Seed of plates and training.", min=0)]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder for the demo's state.")]
 RUNS = Path("runs/demo")
 ORDER = (
-    "unadapted", "aligned", "coral", "oda", "coda", "oda+aligned", "coda+aligned", "oda+coral", "coda+coral",
+    "unadapted", "aligned", "rescaled", "coral", "oda", "coda", "oda+aligned", "coda+aligned", "oda+rescaled",
+    "coda+rescaled", "oda+coral", "coda+coral",
     "incumbent", "released",
 )  # fmt: skip
 """Methods in the order of the table."""

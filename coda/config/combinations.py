@@ -5,7 +5,8 @@ from coda.config.params import Budget, Params
 from coda.errors import Problem
 
 CANDIDATES = (
-    "unadapted", "aligned", "coral", "oda", "oda+aligned", "oda+coral", "coda", "coda+aligned", "coda+coral",
+    "unadapted", "aligned", "rescaled", "coral", "oda", "oda+aligned", "oda+rescaled", "oda+coral",
+    "coda", "coda+aligned", "coda+rescaled", "coda+coral",
 )  # fmt: skip
 
 

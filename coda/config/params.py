@@ -166,7 +166,7 @@ class Stopping(Section):
 
     every: int = Field(ge=0, description="Iterations between looks; 0 never looks.")
     criterion: Literal["none", "marginal_entropy", "agreement"] = Field(description="What the best look is chosen by.")
-    alignment: Literal["none", "standardise", "coral"] = Field(
+    alignment: Literal["none", "standardise", "rescale", "coral"] = Field(
         description="What is done to the tokens; 'standardise' looks through the head trained on such tokens."
     )
     patience: Count = Field(description="Looks without a better one that are waited for.")

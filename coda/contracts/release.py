@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, Field
 
 from coda.contracts.base import Contract, Digest, Part, Slug
 
-Alignment = Literal["none", "standardise", "coral"]
+Alignment = Literal["none", "standardise", "rescale", "coral"]
 
 
 class ModelRef(Part):
@@ -47,7 +47,8 @@ class ReleaseRecord(Contract):
     gate_sentence: str
     gate_digest: Digest | None = None
     statistics_digest: Digest | None = Field(
-        default=None, description="Statistics of the head's training tokens, where the alignment ('coral') reads them."
+        default=None,
+        description="Statistics of the head's training tokens, where the alignment ('rescale', 'coral') reads them.",
     )
     approver: str = Field(description="'gate' for an automatic release, else the person who promoted it.")
 

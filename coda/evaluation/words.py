@@ -6,12 +6,15 @@ WAYS = {
     "incumbent": "the model that serves this source already",
     "unadapted": "the model as it is",
     "aligned": "the model as it is, on features standardised for this batch",
+    "rescaled": "the model as it is, on features of the source's mean and spread",
     "coral": "the model as it is, on features aligned with the source's statistics",
     "coda": "the model adapted to this batch",
     "coda+aligned": "the model adapted to this batch, on standardised features",
+    "coda+rescaled": "the model adapted to this batch, on features of the source's mean and spread",
     "coda+coral": "the model adapted to this batch, on features aligned with the source's statistics",
     "oda": "the model adapted to this batch without pairs",
     "oda+aligned": "the model adapted to this batch without pairs, on standardised features",
+    "oda+rescaled": "the model adapted to this batch without pairs, on features of the source's mean and spread",
     "oda+coral": "the model adapted to this batch without pairs, on features aligned with the source's statistics",
 }
 """Candidate -> how it is called in a sentence."""

@@ -1,4 +1,4 @@
-"""Moments of tokens and the two maps built on them: standardisation and CORAL. Pure functions; decision 0006."""
+"""Moments of tokens and the maps built on them: standardisation, rescaling, CORAL. Pure functions; decision 0006."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -78,6 +78,23 @@ def standardise(tokens: Tensor, stats: TokenStatistics, *, eps: float = 1e-6) ->
         Float32, the shape of `tokens`.
     """
     return (tokens.float() - stats.mean.to(tokens.device)) / (stats.sd.to(tokens.device) + eps)
+
+
+def rescale(tokens: Tensor, target_stats: TokenStatistics, source_stats: TokenStatistics) -> Tensor:
+    """Give every channel the source's mean and deviation, by the statistics of the tokens' own group.
+
+    CORAL without what channels have in common: for a head that was trained on raw tokens.
+
+    Args:
+        tokens: Shape (..., width), of the target group.
+        target_stats: Statistics of that group.
+        source_stats: Statistics of the tokens that the head was trained on.
+
+    Returns:
+        Float32, the shape of `tokens`.
+    """
+    standard = standardise(tokens, target_stats)
+    return standard * source_stats.sd.to(tokens.device) + source_stats.mean.to(tokens.device)
 
 
 def coral(

@@ -152,8 +152,8 @@ def _extractor(run: _Run, chosen: Candidate) -> ModelRef:
 def _record(run: _Run, chosen: Candidate, extractor: ModelRef, *, approver: str) -> ReleaseRecord:
     head = _head(run, chosen)
     statistics = None
-    if chosen.alignment == "coral":
-        # colours the batch's tokens like the head's training tokens: the statistics lie in the head's own folder
+    if chosen.alignment in {"rescale", "coral"}:
+        # brings the batch's tokens to the head's training tokens: their statistics lie in the head's own folder
         statistics = describe(head, settings=run.settings).tags.get("statistics_digest")
     return ReleaseRecord(
         release_id=release_name(run.run_id),

@@ -123,3 +123,9 @@ def test_controls_do_not_count_as_partners() -> None:
     controls = rows(("DMSO", "b1", "p1"), ("DMSO", "b1", "p2"), pert_type="negcon")
     alone = rows(("a", "b1", "p1"))
     assert choose_rung(pd.concat([controls, alone], ignore_index=True), min_pairable_share=0.1).method == "oda"
+
+
+def test_rescaled_ways_are_served_by_the_head_on_raw_tokens():
+    found = {c.name: c for c in candidates_for(("unadapted", "rescaled", "coral", "coda+rescaled"), "coda")}
+    assert list(found) == ["unadapted", "rescaled", "coral", "coda+rescaled"], "from simple to involved"
+    assert {(c.alignment, c.head) for n, c in found.items() if "rescaled" in n} == {("rescale", "none")}

@@ -80,3 +80,16 @@ def test_no_field_is_said_plainly(tiny, make_base, make_plates):
     base, fields = make_base(), make_plates()
     with pytest.raises(ConfigError, match="nothing to predict"):
         serve(base.extractor, ways(base), fields.take(np.zeros(len(fields), dtype=bool)), tiny())
+
+
+def test_rescaling_gives_each_group_the_sources_mean_and_deviation(tiny, make_base, make_plates):
+    base, fields, params = make_base(), make_plates(batches=2), tiny()
+    names = group_names(fields.table, "batch")
+    tokens = extract_tokens(base.extractor, fields, params)
+    own = fit_groups(base.extractor, fields, params, names=names, wells="all")
+    source = base.heads["none"].source
+    moved = align(tokens, names, own, source, "rescale")
+    for name in np.unique(names):
+        found = fit_statistics(moved[names == name])
+        torch.testing.assert_close(found.mean, source.mean, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(found.sd, source.sd, atol=1e-3, rtol=1e-3)

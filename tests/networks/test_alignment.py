@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from coda.networks.alignment import TokenStatistics, coral, fit_statistics, standardise
+from coda.networks.alignment import TokenStatistics, coral, fit_statistics, rescale, standardise
 
 
 def correlated(seed, count=4000, width=5, offset=3.0):
@@ -57,6 +57,25 @@ def test_standardisation_takes_away_any_change_of_gain_and_offset():
     torch.testing.assert_close(
         standardise(tokens, fit_statistics(tokens)), standardise(other, fit_statistics(other)), atol=1e-3, rtol=1e-3
     )
+
+
+def test_rescaled_tokens_have_the_sources_mean_and_deviation_and_their_own_correlations():
+    target, stats = correlated(1).view(40, 100, 5), fit_statistics(correlated(2))
+    moved = rescale(target, fit_statistics(target), stats)
+    found = fit_statistics(moved)
+    torch.testing.assert_close(found.mean, stats.mean, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.sd, stats.sd, atol=1e-4, rtol=1e-4)
+    before, after = (np.corrcoef(part.reshape(-1, 5).numpy().T) for part in (target, moved))
+    np.testing.assert_allclose(after, before, atol=1e-4)
+    torch.testing.assert_close(rescale(target, stats, stats), target, atol=1e-4, rtol=1e-4)
+
+
+def test_rescaling_is_coral_where_channels_have_nothing_in_common():
+    g = torch.Generator().manual_seed(3)
+    target, source = torch.randn(200_000, 4, generator=g) * 3 + 1, torch.randn(200_000, 4, generator=g) * 0.5 - 2
+    own, stats = fit_statistics(target), fit_statistics(source)
+    plain = [TokenStatistics(s.mean, s.sd, torch.diag(s.sd**2), s.count) for s in (own, stats)]
+    torch.testing.assert_close(rescale(target, own, stats), coral(target, *plain, shrinkage=0.0), atol=1e-3, rtol=1e-3)
 
 
 def test_coral_gives_the_targets_tokens_the_sources_moments():

@@ -11,6 +11,7 @@ CANDIDATE_WORDS = {
     "incumbent": "model that serves this laboratory now",
     "unadapted": "earlier model, unchanged",
     "aligned": "earlier model, features standardised for this batch",
+    "rescaled": "earlier model, features brought to the training laboratory's mean and spread",
     "coral": "earlier model, features matched to the training laboratory",
     "coda": "model fitted to this batch",
     "oda": "model fitted to this batch without pairs",
