@@ -88,7 +88,8 @@ def _wait(started: "subprocess.Popen[bytes]", asked: Callable[[], bool]) -> int:
 
 def _raise(failure: dict[str, Any]) -> None:
     kinds = {kind.__name__: kind for kind in (ConfigError, ContractError, IntegrityError, TransientError)}
-    raise kinds[failure["error"]](failure["message"], [Problem(**problem) for problem in failure["problems"]])
+    problems = [Problem(**problem) for problem in failure["problems"]]
+    raise kinds.get(failure["error"], CodaError)(failure["message"], problems)
 
 
 def _step(name: str) -> Callable[..., dict[str, float]]:

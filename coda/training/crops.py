@@ -69,12 +69,12 @@ class Cropper:
             part: Pairs whose views are cut; all when not given. The numbers are drawn for all pairs in any case, so
                 that several processes cut together what one would.
         """
-        k, size = self.crops.locals_per_image, self.crops
+        k, crops = self.crops.locals_per_image, self.crops
         both = torch.cat([anchors, partners])
-        globals_ = self.random_crops(both, size.global_size, source, jitter=True, keep=_keep(2, len(anchors), part))
+        globals_ = self.random_crops(both, crops.global_size, source, jitter=True, keep=_keep(2, len(anchors), part))
         rows = torch.cat([anchors.repeat(k), partners.repeat(k)])
         keep = _keep(2 * k, len(anchors), part)
-        return Views(globals_, self.random_crops(rows, size.local_size, source, jitter=False, keep=keep))
+        return Views(globals_, self.random_crops(rows, crops.local_size, source, jitter=False, keep=keep))
 
     def random_crops(
         self, rows: Tensor, size: int, source: torch.Generator, *, jitter: bool, keep: Tensor | None = None

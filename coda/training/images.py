@@ -195,12 +195,14 @@ def place_fields(
 
 
 def memory_limit() -> int:
-    """Return the bytes of memory this process may use: the machine's, or its container's where that is less."""
+    """Return the bytes of memory this process may use: its part of the machine's, or of its container's if less."""
+    # torchrun says how many processes share this machine; each holds images of its own
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        return min(machine, int(CONTAINER_LIMIT.read_text(encoding="ascii")))
+        return min(machine, int(CONTAINER_LIMIT.read_text(encoding="ascii"))) // beside
     except (OSError, ValueError):
-        return machine  # no container, or one without a limit ("max")
+        return machine // beside  # no container, or one without a limit ("max")
 
 
 def _fits(images: Tensor, device: torch.device) -> bool:

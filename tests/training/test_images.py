@@ -12,6 +12,7 @@ from coda.networks.state import new_state
 from coda.plates.store import PlateStoreWriter, encode
 from coda.plates.store import StoredField as Field
 from coda.plates.stored import Place, StoredFields
+from coda.training import images as images_module
 from coda.training.crops import Cropper
 from coda.training.dino import train_dino
 from coda.training.images import MemoryImages, StoredImages, image_source, memory_limit
@@ -119,5 +120,13 @@ def test_processes_cut_together_what_one_would(fields, tiny, processes):
         assert torch.equal(torch.cat(parts, dim=1).flatten(0, 1), getattr(whole, name))
 
 
-def test_memory_limit_is_at_most_the_machine():
-    assert 0 < memory_limit() <= 1 << 50
+def test_processes_of_one_machine_share_its_memory(monkeypatch, tmp_path):
+    """Else each of eight would load a source that fits once."""
+    monkeypatch.setattr(images_module, "CONTAINER_LIMIT", tmp_path / "memory.max")
+    whole = memory_limit()
+    (tmp_path / "memory.max").write_text(f"{whole // 2}\n")
+    assert memory_limit() == whole // 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert memory_limit() == whole // 2 // 4
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_limit() == whole // 4
