@@ -13,14 +13,13 @@ from coda.adaptation.granularity import Granularity, Subset, subsets, with_equal
 from coda.benchmark.adapting import Adapting, rung_for, work
 from coda.benchmark.arms import Training, answers, frozen_heads
 from coda.benchmark.cells import Cell, Tell, attempt_cells
-from coda.benchmark.drawing import bars
-from coda.benchmark.report import ReportPicture, ReportTable, write_report
+from coda.benchmark.report import write_report
 from coda.benchmark.scoring import keep_and_score, score_predictions
 from coda.benchmark.setting import Setting
 from coda.benchmark.specs import loaded
 from coda.benchmark.systems import score_table, summarise
-from coda.benchmark.table2 import Result, matrices, notes
-from coda.benchmark.tables import long_table, present, summary_table
+from coda.benchmark.table2 import Result, by_source, notes
+from coda.benchmark.tables import long_table, summary_table
 from coda.evaluation.levels import classes_of
 from coda.networks.state import load_state
 from coda.plates.fieldset import FieldSet
@@ -159,16 +158,10 @@ def granularity(setting: Setting, out: Path, *, processes: int = 1, report: Tell
     scores = score_table(scored)
     scores = scores[scores["alignment"] == "none"]
     summary = summarise(scores)
-    tables: list[ReportTable] = []
-    pictures: list[ReportPicture] = []
-    for source in setting.sources:
-        own = summary[summary["source"] == source]
-        if own.empty:
-            continue
-        tables += matrices(own, source, setting, present(own, SYSTEMS, ("none",)), "granularity")
-        figure = bars(scores, source, setting.targets, SYSTEMS, chance=setting.chance)
-        alt = f"Accuracy of ODA at three granularities, trained on {source}."
-        pictures.append(ReportPicture(f"granularity_{source}", f"Trained on {source}", figure, alt, CAPTION))
+    tables, pictures = by_source(
+        scores, setting, SYSTEMS, "granularity",
+        alt="Accuracy of ODA at three granularities, trained on {}.", caption=CAPTION,
+    )  # fmt: skip
     tables += [summary_table(summary, "granularity_summary", "All means")]
     tables += [long_table(scores, "granularity_scores", "All scores")]
     said = [CAPTION, *notes(setting, outcomes)]

@@ -11,7 +11,6 @@ import torch
 
 from coda.benchmark.customary import write_pngs
 from coda.benchmark.data import simulated
-from coda.benchmark.matrix_rate import MatrixRate, measure_matrix_rate
 from coda.benchmark.plan import simulation_plan
 from coda.benchmark.speed_contest import Compared, Contestant, CustomaryFeed, CustomaryStep, OurFeed, OurStep, compare
 from coda.benchmark.speed_processes import Remote, Together
@@ -20,6 +19,7 @@ from coda.networks.runtime import resolve_runtime
 from coda.networks.state import new_state
 from coda.plates.fieldset import FieldSet
 from coda.training.flops import dino_step
+from coda.training.matrix_rate import MatrixRate, measure_matrix_rate
 
 DENSE_BFLOAT16 = {"H200": 790e12, "H100": 989e12}
 """Dense bfloat16 rates that are told of these cards, in FLOP/s: for context beside the rate that is measured."""

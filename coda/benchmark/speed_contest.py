@@ -14,13 +14,13 @@ from scipy import stats
 from torch import Tensor
 
 from coda.benchmark.customary import CustomaryTraining, PairImages, customary_batches
-from coda.benchmark.matrix_rate import wait_for
 from coda.config.params import Params
 from coda.networks.runtime import resolve_runtime
 from coda.networks.state import new_state
 from coda.plates.fieldset import FieldSet
 from coda.training.dino_objective import DinoObjective
 from coda.training.images import image_source
+from coda.training.matrix_rate import wait_for
 from coda.training.pairs import PairSampler
 from coda.training.randomness import generator
 from coda.training.schedules import Length

@@ -67,18 +67,11 @@ def table2(setting: Setting, out: Path, *, processes: int = 1, report: Tell | No
     """
     outcomes, scores = run_table(setting, list(SYSTEMS), out, processes=processes, report=report)
     summary = summarise(scores)
-    tables: list[ReportTable] = []
-    pictures: list[ReportPicture] = []
-    for source in setting.sources:
-        own = summary[summary["source"] == source]
-        if own.empty:
-            continue
-        rows = present(own, list(SYSTEMS), ("none", "coral", "standardise"))
-        tables += matrices(own, source, setting, rows, "table2")
-        figure = bars(scores, source, setting.targets, list(SYSTEMS), chance=setting.chance)
-        alt = f"Accuracy of the eight systems trained on {source}, in-domain and on each target."
-        caption = "Bars are means, dots are seeds, the dashed line is chance."
-        pictures.append(ReportPicture(f"table2_{source}", f"Trained on {source}", figure, alt, caption))
+    tables, pictures = by_source(
+        scores, setting, list(SYSTEMS), "table2", ways=("none", "coral", "standardise"),
+        alt="Accuracy of the eight systems trained on {}, in-domain and on each target.",
+        caption="Bars are means, dots are seeds, the dashed line is chance.",
+    )  # fmt: skip
     tables += [ordering_table(scores, TABLE_2), ratio_table(scores)]
     tables += references(setting.sources)
     tables += [summary_table(summary, "table2_summary", "All means"), long_table(scores, "table2_scores", "All scores")]
@@ -87,6 +80,40 @@ def table2(setting: Setting, out: Path, *, processes: int = 1, report: Tell | No
         facts=setting.facts(outcomes), lead=setting.lead("Eight systems"),
     )  # fmt: skip
     return Result(scores, page, outcomes)
+
+
+def by_source(
+    scores: pd.DataFrame,
+    setting: Setting,
+    systems: Sequence[str],
+    name: str,
+    *,
+    alt: str,
+    caption: str,
+    ways: Sequence[str] = ("none",),
+) -> tuple[list[ReportTable], list[ReportPicture]]:
+    """Return the tables and the picture of every source that was trained on and has scores.
+
+    Args:
+        scores: From `coda.benchmark.systems.score_table`.
+        setting: Sources, targets and chance.
+        systems: Rows and bars, in order.
+        name: Begins the names of the files.
+        alt: What a picture shows; ``{}`` stands for the source.
+        caption: Below each picture.
+        ways: Alignments that have rows; bars are drawn without any.
+    """
+    summary = summarise(scores)
+    tables: list[ReportTable] = []
+    pictures: list[ReportPicture] = []
+    for source in setting.sources:
+        own = summary[summary["source"] == source]
+        if own.empty:
+            continue
+        tables += matrices(own, source, setting, present(own, systems, ways), name)
+        figure = bars(scores, source, setting.targets, systems, chance=setting.chance)
+        pictures.append(ReportPicture(f"{name}_{source}", f"Trained on {source}", figure, alt.format(source), caption))
+    return tables, pictures
 
 
 def matrices(

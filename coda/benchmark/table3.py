@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from coda.benchmark.cells import Tell
-from coda.benchmark.drawing import bars
 from coda.benchmark.orderings import TABLE_3, ordering_table
 from coda.benchmark.paper import SHORT, table_3
-from coda.benchmark.report import ReportPicture, ReportTable, write_report
+from coda.benchmark.report import write_report
 from coda.benchmark.setting import Setting
 from coda.benchmark.systems import summarise
-from coda.benchmark.table2 import Result, matrices, notes, run_table
-from coda.benchmark.tables import long_table, present, reference_table, summary_table
+from coda.benchmark.table2 import Result, by_source, notes, run_table
+from coda.benchmark.tables import long_table, reference_table, summary_table
 
 SYSTEMS = ("Dual-model-MAE", "Dual-model-DINO", "ODA-MAE", "ODA")
 
@@ -19,16 +18,10 @@ def table3(setting: Setting, out: Path, *, processes: int = 1, report: Tell | No
     """Train and evaluate the four systems of the table and write it; arguments as for `table2`."""
     outcomes, scores = run_table(setting, SYSTEMS, out, processes=processes, report=report)
     summary = summarise(scores)
-    tables: list[ReportTable] = []
-    pictures: list[ReportPicture] = []
-    for source in setting.sources:
-        own = summary[summary["source"] == source]
-        if own.empty:
-            continue
-        tables += matrices(own, source, setting, present(own, SYSTEMS, ("none",)), "table3")
-        figure = bars(scores, source, setting.targets, SYSTEMS, chance=setting.chance)
-        alt = f"Accuracy of DINO and MAE trained on {source}, with and without adaptation."
-        pictures.append(ReportPicture(f"table3_{source}", f"Trained on {source}", figure, alt, "Dots are seeds."))
+    tables, pictures = by_source(
+        scores, setting, SYSTEMS, "table3",
+        alt="Accuracy of DINO and MAE trained on {}, with and without adaptation.", caption="Dots are seeds.",
+    )  # fmt: skip
     tables.append(ordering_table(scores, TABLE_3))
     if not any(source in SHORT or source in SHORT.values() for source in setting.sources):
         title = "For reference: the paper's table 3, trained on S3 (JUMP plates)"

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from coda.benchmark.matrix_rate import measure_matrix_rate
 from coda.config.params import Compute
 from coda.networks.runtime import resolve_runtime
+from coda.training.matrix_rate import measure_matrix_rate
 from coda.training.progress import Progress, Report
 
 LONG_S = 30.0

@@ -89,7 +89,6 @@ def run(
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
-    log_every: int | None = None,
     flops_per_sample: float = 0.0,
 ) -> RunResult:
     """Take an objective through its iterations, from the newest checkpoint where there is one.
@@ -106,7 +105,6 @@ def run(
         report: Called after every logged iteration.
         should_stop: Asked before every iteration (of several processes, before every tenth); when it says yes, a
             checkpoint is written and the run ends.
-        log_every: Iterations between log entries; a hundredth of the run when not given.
         flops_per_sample: Floating-point work of one sample, for the report.
 
     Raises:
@@ -116,7 +114,7 @@ def run(
     way = _Run(objective, length.iterations, budget.checkpoint_every, identity, checkpoints)
     start = way.resume()
     clock = Clock(start, length.iterations, budget.batch_size, flops_per_sample)
-    every = log_every or max(1, length.iterations // LOGGED)
+    every = max(1, length.iterations // LOGGED)
     iteration = start
     for iteration in range(start, length.iterations):
         # to agree, processes must wait for each other and for the device: not before every iteration

@@ -12,7 +12,6 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from coda.benchmark.customary import write_pngs
-from coda.benchmark.matrix_rate import MatrixRate
 from coda.benchmark.speed import Machine, ScaleReport, SpeedReport
 from coda.benchmark.speed_contest import Compared, CustomaryFeed, CustomaryStep, OurFeed, OurStep, compare
 from coda.benchmark.speed_processes import Remote, Together
@@ -20,6 +19,7 @@ from coda.benchmark.speed_tables import as_json, machine_facts, speed_tables, wr
 from coda.cli.benchmark import app
 from coda.cli.benchmark_speed import read_scales
 from coda.errors import ConfigError, TransientError
+from coda.training.matrix_rate import MatrixRate
 
 
 class Fake:

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from coda.benchmark.customary import CustomaryTraining, PairImages, customary_batches, loop_loss, write_pngs
-from coda.benchmark.matrix_rate import measure_matrix_rate
 from coda.config import load_params
 from coda.networks.state import new_state
 from coda.plates.fieldset import FieldSet
@@ -17,6 +16,7 @@ from coda.training.crops import Views
 from coda.training.dino_loss import dino_loss
 from coda.training.dino_objective import DinoObjective
 from coda.training.images import MemoryImages
+from coda.training.matrix_rate import measure_matrix_rate
 from coda.training.pairs import PairSampler
 from coda.training.schedules import length_of
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from coda.benchmark.matrix_rate import MatrixRate
 from coda.steps import progress
+from coda.training.matrix_rate import MatrixRate
 from coda.training.progress import Clock, Progress
 
 
