@@ -27,8 +27,8 @@ DEVICE_SHARE, HOST_SHARE = 0.6, 0.5
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
-READERS = 4
-"""Threads that read and decode ahead; decoding releases the interpreter lock."""
+MOST_READERS = 16
+"""Threads that read and decode ahead, at most; one a core, since decoding and hashing release the interpreter lock."""
 
 
 class ImageSource(Protocol):
@@ -108,7 +108,7 @@ class StoredImages:
         self._fields, self._device = fields, device
         self._most = max(1, held_bytes // max(1, int(np.prod(fields.shape[1:]))))
         self._held: OrderedDict[int, Future[NDArray[np.uint8]]] = OrderedDict()
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="plate-reader")
+        self._readers = ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1), thread_name_prefix="plate-reader")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
