@@ -93,6 +93,10 @@ class PlateEntry(Part):
     load_data: RelativePath = Field(description="CSV with a row for each field: one FileName/PathName pair a stain.")
     sites_per_well: int = Field(ge=1, le=100)
     files: tuple[FileEntry, ...] = Field(min_length=1, max_length=MAX_FILES_OF_A_PLATE)
+    illumination: dict[Stain, RelativePath] = Field(
+        default_factory=dict,
+        description="Stain -> file (npy) with its illumination function; empty where ingest shall estimate them.",
+    )
 
     @model_validator(mode="after")
     def _tables_are_listed(self) -> Self:
@@ -101,9 +105,9 @@ class PlateEntry(Part):
         if repeated:
             message = f"files listed once each, but {repeated[:5]} appear more than once"
             raise ValueError(message)
-        for name in (self.plate_map, self.load_data):
+        for name in (self.plate_map, self.load_data, *self.illumination.values()):
             if name not in set(paths):
-                message = f"the table {name!r} among the files of plate {self.plate}"
+                message = f"{name!r} among the files of plate {self.plate}"
                 raise ValueError(message)
         return self
 
@@ -118,6 +122,18 @@ class BatchManifest(Contract):
     channels: tuple[Stain, ...] = Field(min_length=1, description="Stains present, by name.")
     plate_wells: Literal[6, 12, 24, 48, 96, 384, 1536] = Field(description="Wells of the plate format.")
     plates: tuple[PlateEntry, ...] = Field(min_length=1, max_length=MAX_PLATES)
+    images_at: str | None = Field(
+        default=None,
+        pattern=r"^(s3://[^/\s]+(/[^\x00-\x1f]*)?|/[^\x00-\x1f]*)$",
+        max_length=500,
+        description="Folder or s3:// prefix that holds every file but the tables, when they do not lie beside the "
+        "manifest; only places that the operator allows are read (docs/settings.md).",
+    )
+    preparation: Literal["raw", "deepprofiler"] = Field(
+        default="raw",
+        description="'deepprofiler' for images that its `prepare` has corrected, reduced and made 8-bit already: they "
+        "are stored as they are.",
+    )
     simulation: dict[str, object] | None = Field(
         default=None, description="Parameters of the simulation that made the batch; absent for real plates."
     )

@@ -51,7 +51,7 @@ def content_key(manifest: BatchManifest, entry: PlateEntry, params: Params) -> s
     return digest_of_json(
         {
             "version": INGEST_VERSION,
-            "batch": manifest.model_dump(mode="json", exclude={"plates", "created_at", "simulation"}),
+            "batch": manifest.model_dump(mode="json", exclude={"plates", "created_at", "simulation", "images_at"}),
             "plate": entry.model_dump(mode="json"),
             "ingest": params.ingest.model_dump(mode="json", exclude={"workers"}),
             "quorum": params.quality.plate_quorum,
