@@ -54,6 +54,9 @@ class Quality(Section):
     min_negcon_wells: int = Field(ge=0, description="Negative-control wells a plate must have.")
     history_mads: Positive = Field(description="Accepted distance from the history's median, in MADs.")
     min_history_plates: Count = Field(description="Accepted plates needed before history is compared.")
+    red_flags: str = Field(
+        description="List of plates with known faults (docs/quality.md): a CSV file or s3:// address; '' for none."
+    )
 
 
 class Extractor(Section):

@@ -87,7 +87,7 @@ def validate_batch(
         "problems": problem_table(data.ingest),
         "history": history_table(data.usable, past, data.channels, suite.history, quality.min_history_plates),
     }
-    parameters: dict[str, float] = quality.model_dump(exclude={"suite"})
+    parameters: dict[str, float] = quality.model_dump(exclude={"suite", "red_flags"})
     outcomes = run_suite(
         suite, tables, parameters,
         docs=docs, run_name=data.manifest.batch_id.replace("/", "-"), run_time=data.manifest.created_at,
