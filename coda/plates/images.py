@@ -20,7 +20,8 @@ MIN_SIDE = 16
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 50000: "Zstandard"}
+LZW = 5
+COMPRESSIONS = {1: "none", LZW: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 50000: "Zstandard"}
 """TIFF compressions that are read; all of them lossless."""
 
 KNOWN_KINDS = {
@@ -123,7 +124,7 @@ def _decode_tiff(data: bytes, max_side: int) -> Image:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = _only_page(file)
             _check_page(page, max_side, len(data))
-            pixels = page.asarray()
+            pixels = _pixels(page, data)
     except UnreadableImageError:
         raise
     except _MALFORMED as error:
@@ -131,6 +132,13 @@ def _decode_tiff(data: bytes, max_side: int) -> Image:
     if pixels.shape != (page.imagelength, page.imagewidth):
         raise UnreadableImageError(f"decodes to shape {pixels.shape}, not the shape of its header")
     return np.ascontiguousarray(pixels, dtype=np.uint16)
+
+
+def _pixels(page: tifffile.TiffPage, data: bytes) -> NDArray[np.generic]:
+    """Decode a page that was checked: LZW by libtiff, which is half as fast again as tifffile with imagecodecs."""
+    if int(page.compression) == LZW:
+        return np.asarray(imagecodecs.tiff_decode(data))
+    return page.asarray()
 
 
 def _only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
