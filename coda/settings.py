@@ -15,6 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coda.errors import ConfigError, Problem
 
+PUBLIC_IMAGES = "unsigned+s3://cellpainting-gallery@https://s3.us-east-1.amazonaws.com"
+"""The public bucket of JUMP-CP, at AWS itself wherever the platform's own object store is."""
+
+_ROOT = r"((unsigned\+)?s3://[^/\s,@]+(/[^,@]*)?(@https?://[^\s,@]+)?|/[^,]*)"
+
 
 class Settings(BaseModel):
     """Addresses of the services one run talks to."""
@@ -37,6 +42,11 @@ class Settings(BaseModel):
     image: str = Field(default="", description="Image the steps run in, with digest.")
     signing_key: str | None = Field(default=None, description="PEM file of the private key that signs new versions.")
     verify_key: str | None = Field(default=None, description="PEM file of the public key every fetched model needs.")
+    image_roots: str = Field(
+        default=PUBLIC_IMAGES,
+        pattern=rf"^(none|{_ROOT}(,{_ROOT})*)$",
+        description="Folders and s3:// prefixes that a manifest may name as the place of its images (images_at).",
+    )
 
     @property
     def environment(self) -> dict[str, str]:
@@ -62,6 +72,7 @@ VARIABLES = {
     "image": "CODA_IMAGE",
     "signing_key": "CODA_SIGNING_KEY",
     "verify_key": "CODA_VERIFY_KEY",
+    "image_roots": "CODA_IMAGE_ROOTS",
 }
 """Setting -> environment variable."""
 

@@ -10,7 +10,7 @@ import typer
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
 from coda.contracts.ingest import IngestReport
 from coda.errors import ContractError
-from coda.local.offline import offline_settings
+from coda.local.offline import offline_settings, storage_settings
 
 app = typer.Typer(no_args_is_help=True, help="Run one step of a pipeline on local paths.")
 
@@ -31,7 +31,9 @@ WORK = Path("runs/steps")
 
 @app.command()
 def ingest(
-    manifest: Annotated[list[str], typer.Option("--manifest", help="Path of a manifest.json; may repeat.")],
+    manifest: Annotated[
+        list[str], typer.Option("--manifest", help="Path or s3:// address of a manifest.json; may repeat.")
+    ],
     out: Out,
     params: ParamsFile = DEFAULT_PARAMS,
     overlay: Overlays = [],  # noqa: B006
@@ -41,7 +43,8 @@ def ingest(
     """Raw TIFFs to plate stores and a field index."""
     from coda.steps.ingest import ingest as step
 
-    reports = step(manifest, out, params=read_params(params, overlay, changes), settings=offline_settings(work))
+    # a manifest, or the images it names, may lie in object storage
+    reports = step(manifest, out, params=read_params(params, overlay, changes), settings=storage_settings(work))
     for report in reports:
         typer.echo(_account(report))
 

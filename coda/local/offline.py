@@ -1,8 +1,9 @@
 """Settings for steps that run on local paths alone: no service is configured, and none is talked to."""
 
+import os
 from pathlib import Path
 
-from coda.settings import Settings
+from coda.settings import Settings, read_settings
 
 
 def offline_settings(work: Path) -> Settings:
@@ -20,3 +21,19 @@ def offline_settings(work: Path) -> Settings:
         data_remote="s3://no-service",
         checkpoints=str(work.resolve() / "checkpoints"),
     )
+
+
+def storage_settings(work: Path = Path("runs")) -> Settings:
+    """Return settings for commands that may read object storage and talk to no other service.
+
+    `AWS_ENDPOINT_URL_S3` and `CODA_IMAGE_ROOTS` are taken from the environment; all else is as in `offline_settings`.
+
+    Args:
+        work: Folder below which checkpoints would be.
+
+    Raises:
+        ConfigError: One of the two variables cannot be understood.
+    """
+    offline = offline_settings(work)
+    taken = {name: os.environ[name] for name in ("AWS_ENDPOINT_URL_S3", "CODA_IMAGE_ROOTS") if os.environ.get(name)}
+    return read_settings({**offline.model_copy(update={"s3_endpoint": None}).environment, **taken})

@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import boto3
+from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError
 
@@ -16,30 +17,31 @@ _CLIENTS: dict[tuple[object, ...], Any] = {}
 _LOCK = threading.Lock()
 
 
-def s3_client(endpoint: str | None, *, attempts: int, timeout_s: float) -> Any:
+def s3_client(endpoint: str | None, *, attempts: int, timeout_s: float, unsigned: bool = False) -> Any:
     """Return the client of this process for a service.
 
     Args:
         endpoint: URL of the service; none for AWS itself.
         attempts: Tries of one request, the first included.
         timeout_s: Seconds without a byte after which a request counts as failed.
+        unsigned: Whether requests are sent without credentials, as public buckets take them.
 
     Returns:
         A boto3 S3 client with path-style addresses, signature version 4, standard retries, and no checksums beyond
         what a request needs. Other AWS_* variables give another client.
     """
     variables = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
-    key = (os.getpid(), endpoint, attempts, timeout_s, variables)
+    key = (os.getpid(), endpoint, attempts, timeout_s, unsigned, variables)
     with _LOCK:
         if key not in _CLIENTS:
-            _CLIENTS[key] = _connect(endpoint, attempts, timeout_s)
+            _CLIENTS[key] = _connect(endpoint, attempts, timeout_s, unsigned=unsigned)
         return _CLIENTS[key]
 
 
-def _connect(endpoint: str | None, attempts: int, timeout_s: float) -> Any:
+def _connect(endpoint: str | None, attempts: int, timeout_s: float, *, unsigned: bool) -> Any:
     session = boto3.session.Session()
     config = Config(
-        signature_version="s3v4",
+        signature_version=UNSIGNED if unsigned else "s3v4",
         s3={"addressing_style": "path"},
         retries={"mode": "standard", "max_attempts": attempts},
         connect_timeout=min(5.0, timeout_s),

@@ -5,6 +5,7 @@ that older services refuse. Nothing here compares and swaps with If-Match, which
 version; `put_if_absent` (If-None-Match: *) is what claims and the release log are built on (decision 0003).
 """
 
+import base64
 import time
 import uuid
 from collections.abc import Iterator
@@ -36,6 +37,9 @@ from coda.storage.failures import (
 WHOLE_BYTES: Final = 8 * 1024 * 1024
 """Files up to this size are sent and read with one request; larger ones in parts of this size."""
 
+BLOCK_BYTES: Final = 1024 * 1024
+"""What is in memory at once of an object that is read in blocks."""
+
 _WRITER = "coda-writer"
 
 
@@ -48,12 +52,14 @@ class ObjectInfo:
         size: Size in bytes.
         etag: Entity tag without quotation marks.
         modified: Time of the last write, with time zone.
+        has_sha256: Whether the service keeps a SHA-256 checksum of it.
     """
 
     key: str
     size: int
     etag: str
     modified: datetime
+    has_sha256: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,15 @@ class ObjectStore:
     overloaded after boto3's own retries, and ConfigError when bucket, credentials or rights must be put right.
     """
 
-    def __init__(self, uri: str, endpoint: str | None = None, *, attempts: int = 4, timeout_s: float = 30) -> None:
+    def __init__(
+        self,
+        uri: str,
+        endpoint: str | None = None,
+        *,
+        attempts: int = 4,
+        timeout_s: float = 30,
+        unsigned: bool = False,
+    ) -> None:
         """Name the place; nothing is connected yet.
 
         Args:
@@ -117,6 +131,7 @@ class ObjectStore:
             endpoint: URL of the service; none for AWS itself.
             attempts: Tries of one request, the first included.
             timeout_s: Seconds without a byte after which a request counts as failed.
+            unsigned: Whether requests are sent without credentials, as public buckets take them.
 
         Raises:
             ConfigError: The URI or the endpoint cannot be one.
@@ -125,6 +140,7 @@ class ObjectStore:
         self.endpoint = endpoint
         self.attempts = attempts
         self.timeout_s = timeout_s
+        self.unsigned = unsigned
         if endpoint is not None and urlsplit(endpoint).scheme not in {"http", "https"}:
             problem = Problem("AWS_ENDPOINT_URL_S3", endpoint, "http://host:port or https://host", "Correct it.")
             raise ConfigError("The endpoint of the object store cannot be used.", [problem])
@@ -168,6 +184,34 @@ class ObjectStore:
                     if attempt == self.attempts:
                         raise
         raise TransientError(f"Could not read {self.url(key)}.")
+
+    def blocks(self, key: str) -> Iterator[bytes]:
+        """Yield an object's bytes in blocks of at most 1 MiB, without ever holding all of them.
+
+        A body that breaks off is asked for again from where it stopped.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+            TransientError: The service is away, or the object was replaced while it was read.
+        """
+        done, etag, attempt = 0, "", 0
+        while True:
+            with explained("read", self.url(key), self.endpoint):
+                rest = {"Range": f"bytes={done}-"} if done else {}
+                answer = self.client.get_object(Bucket=self.bucket, Key=self.path(key), **rest)
+                if etag and answer["ETag"] != etag:
+                    raise TransientError(f"{self.url(key)} was replaced while it was read.")
+                etag = answer["ETag"]
+                try:
+                    for block in answer["Body"].iter_chunks(BLOCK_BYTES):
+                        done, attempt = done + len(block), 0
+                        yield block
+                except BROKEN_OFF:
+                    attempt += 1
+                    if attempt == self.attempts:
+                        raise
+                else:
+                    return
 
     def find(self, key: str) -> bytes | None:
         """Return an object's bytes, or none when there is no such object."""
@@ -228,7 +272,23 @@ class ObjectStore:
             for page in pages.paginate(Bucket=self.bucket, Prefix=self._within(prefix)):
                 for item in page.get("Contents", ()):
                     key = item["Key"][len(self.prefix) + 1 if self.prefix else 0 :]
-                    yield ObjectInfo(key, int(item["Size"]), item["ETag"].strip('"'), item["LastModified"])
+                    checked = "SHA256" in item.get("ChecksumAlgorithm", ())
+                    yield ObjectInfo(key, int(item["Size"]), item["ETag"].strip('"'), item["LastModified"], checked)
+
+    def sha256(self, key: str) -> str | None:
+        """Return the SHA-256 of a whole object, in hexadecimal, where the service itself keeps it; else none.
+
+        Objects that were sent in parts may have a checksum of the checksums of their parts, which is no SHA-256 of
+        the object.
+        """
+        with explained("look up", self.url(key), self.endpoint):
+            answer = self.client.head_object(Bucket=self.bucket, Key=self.path(key), ChecksumMode="ENABLED")
+        try:
+            digest = base64.b64decode(str(answer.get("ChecksumSHA256", "")), validate=True)
+        except ValueError:
+            return None
+        whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+        return digest.hex() if whole and len(digest) == 32 else None
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """Yield the next path segment below `prefix` ('' or ending in '/'), once each, without a slash."""
@@ -316,7 +376,7 @@ class ObjectStore:
     def client(self) -> Any:
         """The boto3 client that this process shares among its stores of the same service."""
         with explained("connect to", self.uri, self.endpoint):
-            return s3_client(self.endpoint, attempts=self.attempts, timeout_s=self.timeout_s)
+            return s3_client(self.endpoint, attempts=self.attempts, timeout_s=self.timeout_s, unsigned=self.unsigned)
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.uri!r}, {self.endpoint!r})"

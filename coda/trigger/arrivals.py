@@ -36,6 +36,7 @@ class Arrivals:
             queue: Read the queue, when one is configured.
         """
         self.landing = store_for(settings.landing, settings)
+        self._settings = settings
         self._ledger = ledger
         self._metrics = metrics
         self._ignored = ignored
@@ -80,7 +81,7 @@ class Arrivals:
         Returns:
             True: what is at the key is in the ledger, or is nothing that belongs there.
         """
-        arrival = read_arrival(self.landing, key)
+        arrival = read_arrival(self.landing, key, self._settings)
         if arrival is None or arrival.version.source in self._ignored():
             return True
         version = arrival.version
@@ -93,7 +94,7 @@ class Arrivals:
             if state is not None:
                 refused.append(state)
             return True
-        missing = missing_files(self.landing, version, arrival.manifest)
+        missing = missing_files(self.landing, version, arrival.manifest, self._settings)
         reasons = (f"waits for {missing.count} file(s)", *in_words(missing.problems)) if missing else ()
         self._ledger.append(version, "landed", after=None, reasons=reasons)
         self._metrics.events.labels(outcome="claimed").inc()

@@ -8,8 +8,14 @@ from pathlib import Path
 
 from coda.contracts import MANIFEST_NAME, BatchManifest
 from coda.contracts.manifest import MAX_MANIFEST_BYTES
-from coda.errors import ContractError, Problem
+from coda.errors import CodaError, ContractError, Problem
+from coda.plates.folders import folders_of
+from coda.plates.split_files import table_paths
+from coda.plates.tree import LocalTree
+from coda.settings import Settings
+from coda.storage.image_places import images_place
 from coda.storage.objects import ObjectStore
+from coda.storage.trees import ObjectTree
 
 SHOWN = 5
 """Files named in a reason; the rest are counted."""
@@ -64,8 +70,13 @@ def is_manifest(key: str) -> bool:
     return key == MANIFEST_NAME or key.endswith(f"/{MANIFEST_NAME}")
 
 
-def read_arrival(landing: ObjectStore, key: str) -> Arrival | None:
+def read_arrival(landing: ObjectStore, key: str, settings: Settings) -> Arrival | None:
     """Read the manifest at `key`.
+
+    Args:
+        landing: The landing prefix.
+        key: Key below it.
+        settings: Which other places than the manifest's own folder are read.
 
     Returns:
         What was found; a manifest that cannot be used comes with its problems, never as an exception. None when the
@@ -99,6 +110,12 @@ def read_arrival(landing: ObjectStore, key: str) -> Arrival | None:
             if said != lies:
                 remedy = f"Write the manifest to {manifest.source}/{manifest.batch}/{MANIFEST_NAME} or correct it."
                 problems.append(Problem(f"{where}: {name}", repr(said), f"{lies!r}, as in its key", remedy))
+    try:
+        if manifest.images_at is not None:
+            images_place(manifest.images_at, settings)
+    except ContractError as error:
+        problems += [Problem(f"{where}: {item.where}", item.found, item.expected, item.remedy)
+                     for item in error.problems]  # fmt: skip
     version = BatchVersion(source, batch, manifest.digest(), key)
     return Arrival(version, None if problems else manifest, tuple(problems))
 
@@ -120,21 +137,41 @@ class Missing:
         return self.count > 0
 
 
-def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchManifest) -> Missing:
+def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchManifest, settings: Settings) -> Missing:
     """Return which files of the manifest are not there with their size, plate by plate.
 
-    One listing of the batch's folder, whatever the number of files. Digests are checked where the bytes are read
-    anyway, in ingest.
+    Few listings, whatever the number of files: one of the batch's folder, and where the images lie elsewhere one of
+    each folder that holds them. Digests are checked where the bytes are read anyway, in ingest.
+
+    Args:
+        landing: The landing prefix.
+        version: The version that the manifest is.
+        manifest: The manifest.
+        settings: Which other places are read.
+
+    Raises:
+        TransientError: The landing prefix is away. Another place that is away, or that cannot be read, is a problem of
+            this batch alone.
     """
     folder = version.key.removesuffix(MANIFEST_NAME)
-    sizes = {item.key: item.size for item in landing.list(folder)}
+    sizes = {item.key.removeprefix(folder): item.size for item in landing.list(folder)}
+    if manifest.images_at is not None:
+        tables = table_paths(manifest)
+        paths = [file.path for plate in manifest.plates for file in plate.files if file.path not in tables]
+        try:
+            elsewhere = _sizes_at(manifest.images_at, paths, settings)
+        except CodaError as error:
+            remedy = "Nothing is to be done if it comes back; else correct images_at, or the rights to read there."
+            problem = Problem("images_at", error.message, f"images at {manifest.images_at}", remedy)
+            return Missing(len(paths), (problem, *error.problems))
+        sizes = {path: sizes[path] for path in tables & set(sizes)} | elsewhere
     count, problems = 0, []
     for plate in manifest.plates:
-        absent = [file.path for file in plate.files if folder + file.path not in sizes]
+        absent = [file.path for file in plate.files if file.path not in sizes]
         other = [
-            f"{file.path} has {sizes[folder + file.path]} bytes instead of {file.size_bytes}"
+            f"{file.path} has {sizes[file.path]} bytes instead of {file.size_bytes}"
             for file in plate.files
-            if sizes.get(folder + file.path, file.size_bytes) != file.size_bytes
+            if sizes.get(file.path, file.size_bytes) != file.size_bytes
         ]
         count += len(absent) + len(other)
         found = []
@@ -149,6 +186,14 @@ def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchMa
             remedy = "Upload these files (again); the batch then starts by itself."
             problems.append(Problem(f"plate {plate.plate}", " and ".join(found), expected, remedy))
     return Missing(count, tuple(problems))
+
+
+def _sizes_at(images_at: str, paths: Sequence[str], settings: Settings) -> dict[str, int]:
+    place = images_place(images_at, settings)
+    tree = LocalTree(place) if isinstance(place, Path) else ObjectTree(place)
+    wanted = set(paths)
+    listed = (file for folder in folders_of(paths) for file in tree.files(folder))
+    return {file.path: file.size_bytes for file in listed if file.path in wanted}
 
 
 def _first(names: Sequence[str], most: int = 3) -> str:

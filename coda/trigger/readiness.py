@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from coda.contracts import BatchManifest
+from coda.settings import Settings
 from coda.storage.objects import ObjectStore
 from coda.trigger.batches import BatchVersion, in_words, missing_files, read_arrival
 from coda.trigger.ledger import Ledger, LedgerState
@@ -31,9 +32,10 @@ class Ready:
 class Readiness:
     """Looks at landed versions, and not again at one that misses files before the time for that has come."""
 
-    def __init__(self, landing: ObjectStore, ledger: Ledger) -> None:
-        """Look below the landing prefix."""
+    def __init__(self, landing: ObjectStore, ledger: Ledger, settings: Settings) -> None:
+        """Look below the landing prefix, and at the other places that the settings allow."""
         self._landing = landing
+        self._settings = settings
         self._ledger = ledger
         self._not_before: dict[str, float] = {}
 
@@ -47,11 +49,11 @@ class Readiness:
         version = state.version
         if time.monotonic() < self._not_before.get(state.run_id, float("-inf")):
             return Ready()
-        arrival = read_arrival(self._landing, version.key)
+        arrival = read_arrival(self._landing, version.key, self._settings)
         if arrival is None or arrival.manifest is None or arrival.version.digest != version.digest:
             self._not_before.pop(state.run_id, None)
             return self._without_manifest(version)
-        missing = missing_files(self._landing, version, arrival.manifest)
+        missing = missing_files(self._landing, version, arrival.manifest, self._settings)
         waited = (datetime.now(UTC) - self._ledger.arrived(version)).total_seconds()
         if missing and waited < pace.patience_s:
             self._not_before[state.run_id] = time.monotonic() + pace.recheck_s

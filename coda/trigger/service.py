@@ -70,7 +70,7 @@ class Trigger:
         self.nudged = threading.Event()
         self.ledger = Ledger(store_for(settings.platform, settings), owner)
         self.arrivals = Arrivals(settings, self.ledger, self.metrics, ignored=self._ignored, poll=poll, queue=queue)
-        self._readiness = Readiness(self.arrivals.landing, self.ledger)
+        self._readiness = Readiness(self.arrivals.landing, self.ledger, settings)
         self._submitter = submitter
         self._releases = ReleaseLog(settings)
         self._ignore = frozenset(ignore_sources)
