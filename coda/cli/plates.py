@@ -10,9 +10,11 @@ from rich.table import Table
 from coda.contracts.ingest import IngestReport
 from coda.errors import ConfigError, Problem
 from coda.plates.adopt.deliver import Identity, adopt
+from coda.plates.adopt.layouts import LAYOUTS, Finding, detect
 from coda.plates.batch import REPORT_NAME
 from coda.plates.dataset import BatchFolder
 from coda.plates.pictures import draw_plate
+from coda.plates.tree import LocalTree
 
 app = typer.Typer(no_args_is_help=True, help="Look into plate stores; adopt plates of real instruments.")
 
@@ -82,7 +84,7 @@ def _summary(report: IngestReport, refused: set[str]) -> Table:
 def adopt_plates(
     folder: Annotated[Path, typer.Argument(help="Folder as the instrument (or the download) left it.")],
     out: Annotated[Path, typer.Argument(help="Where the delivery goes: OUT/SOURCE/BATCH/.")],
-    layout: Annotated[Literal["phenix", "load_data", "rxrx1"], typer.Option(help="How the folder is laid out.")],
+    layout: Annotated[str, typer.Option(help=f"How the folder is laid out: auto, {', '.join(LAYOUTS)}.")],
     source: Annotated[str, typer.Option(help="Laboratory.")],
     batch: Annotated[str, typer.Option(help="Name of the batch.")],
     instrument: Annotated[str, typer.Option(help="Name of the microscope.")],
@@ -105,9 +107,10 @@ def adopt_plates(
         bit_depth=bit_depth,
         plate_wells=plate_wells,
         plate_map=plate_map,
-        channels=_mapping(channel or []),
     )
-    manifest, remarks = adopt(layout, folder, out, identity)
+    tree = LocalTree(folder)
+    finding = Finding(channels=_mapping(channel or []))
+    manifest, remarks = adopt(detect(tree) if layout == "auto" else layout, tree, out, identity, finding)
     for remark in remarks:
         typer.echo(remark)
     typer.echo(f"Wrote {manifest}")

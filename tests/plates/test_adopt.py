@@ -13,14 +13,21 @@ from typer.testing import CliRunner
 from coda.cli.plates import app
 from coda.contracts import BatchManifest
 from coda.errors import ConfigError, ContractError
-from coda.plates.adopt.deliver import Identity, adopt
+from coda.plates.adopt.deliver import Identity
+from coda.plates.adopt.deliver import adopt as adopt_tree
+from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import safe_name
 from coda.plates.adopt.phenix import find_plates
 from coda.plates.adopt.xml import UnsafeXmlError, parse_xml
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
 from coda.plates.load_data import read_fields
 from coda.plates.tables import FileResolver, read_table
+from coda.plates.tree import LocalTree
 from coda.steps.ingest import ingest
+
+
+def adopt(layout, folder, out, identity, finding=None):
+    return adopt_tree(layout, LocalTree(folder), out, identity, finding)
 
 
 def who(**changes):
@@ -48,12 +55,12 @@ def test_plain_xml_loses_its_namespaces():
 def test_the_phenix_index_gives_what_the_fields_own_tool_makes_of_it(shared_data):
     """The load_data table beside the images was made from the same index by pe2loaddata: an independent parse."""
     folder = shared_data / "images/phenix_v5"
-    (plate,) = find_plates(folder / "images", {})
+    (plate,) = find_plates(LocalTree(folder / "images"), Finding())
     (golden,) = csv.DictReader((folder / "load_data_version5.csv").read_text().splitlines())
     (field,) = plate.fields
     assert plate.plate == golden["Metadata_Plate"]
     assert (field.place, field.site) == ((0, 0), int(golden["Metadata_Site"]))
-    assert {stain: path.name for stain, path in field.files.items()} == {
+    assert {stain: image.path for stain, image in field.files.items()} == {
         stain: golden[f"FileName_Orig{stain}"] for stain in ("RNA", "ER", "AGP", "Mito")
     }
     assert plate.pixel_size_um == pytest.approx(float(golden["Metadata_ImageResolutionX"]) * 1e6)
@@ -139,6 +146,8 @@ def phenix_index(tmp_path, *images):
     )
     text = f"<E><Plates><Plate><Name>P 1/x</Name></Plate></Plates><Images>{body}</Images></E>"
     (tmp_path / "Index.idx.xml").write_text(text)
+    for name in "abc":
+        (tmp_path / f"{name}.tiff").write_bytes(b"")
     return tmp_path
 
 
@@ -147,7 +156,7 @@ def test_a_phenix_index_that_leads_outside_or_repeats_a_stain_is_refused_with_al
         tmp_path, ("Ok", "../../etc/passwd", 1, "DAPI"), ("Ok", "a.tiff", 2, "DAPI"), ("Ok", "b.tiff", 2, "DAPI")
     )
     with pytest.raises(ContractError) as caught:
-        find_plates(tmp_path, {})
+        find_plates(LocalTree(tmp_path), Finding())
     told = str(caught.value)
     assert "leads out of the folder" in told
     assert "a second time" in told
@@ -155,10 +164,10 @@ def test_a_phenix_index_that_leads_outside_or_repeats_a_stain_is_refused_with_al
 
 def test_a_phenix_image_marked_faulty_is_noted_and_mapped_names_win(tmp_path):
     phenix_index(tmp_path, ("Ok", "a.tiff", 1, "Cy5"), ("Error", "b.tiff", 2, "Cy5"), ("Ok", "c.tiff", 1, "DAPI"))
-    (plate,) = find_plates(tmp_path, {"Cy5": "Mito", "DAPI": "ER"})
+    (plate,) = find_plates(LocalTree(tmp_path), Finding({"Cy5": "Mito", "DAPI": "ER"}))
     assert plate.plate == "P-1-x"
-    assert [sorted(field.files) for field in plate.fields] == [["ER", "Mito"]]
-    assert plate.notes == ("1 images the instrument itself marks as not Ok",)
+    assert [sorted(field.files) for field in plate.fields] == [["ER", "Mito"], []]
+    assert plate.notes == ("1 images the instrument itself marks as not Ok (1 Error)",)
     assert plate.fields[0].place == (1, 2)
 
 
@@ -175,7 +184,7 @@ def test_what_the_folder_does_not_say_must_be_given(tmp_path):
     (tmp_path / "in/a.tif").write_bytes(tiff(np.eye(32, dtype=np.uint16)))
     (tmp_path / "in/load_data.csv").write_text("FileName_OrigDNA,Metadata_Well,Metadata_Site\na.tif,A01,0\n")
     with pytest.raises(ContractError) as caught:
-        adopt("load_data", tmp_path / "in", tmp_path / "out", who(channels={"x": "Golgi"}))
+        adopt("load_data", tmp_path / "in", tmp_path / "out", who(), Finding({"x": "Golgi"}))
     assert len(caught.value.problems) == 3
     plate_map = tmp_path / "map.csv"
     plate_map.write_text(

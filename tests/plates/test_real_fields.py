@@ -14,11 +14,13 @@ from coda.cli.step import app as step_app
 from coda.contracts import BatchManifest
 from coda.errors import ContractError
 from coda.monitoring.report import write_report
-from coda.plates.adopt.deliver import Identity, adopt
+from coda.plates.adopt.deliver import Identity
+from coda.plates.adopt.deliver import adopt as adopt_tree
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
 from coda.plates.load_data import read_fields, stains_of
-from coda.plates.store import read_arrays
+from coda.plates.store_reading import read_arrays
 from coda.plates.tables import FileResolver, read_table
+from coda.plates.tree import LocalTree
 from coda.steps.ingest import ingest
 from coda.steps.validate import validate
 
@@ -27,6 +29,10 @@ JUMP = ("ingest.channels=[DNA, RNA, AGP]", "extractor.channels=[DNA, RNA, AGP]")
 RXRX1 = ("quality.plate_quorum=0.5",)
 CELLS = {"HEPG2": (400, 1100), "HUVEC": (80, 160), "RPE": (70, 130), "U2OS": (110, 190)}
 """Nuclei in a field of 0.33 mm, counted by eye in the pictures, with room: HEPG2 grows in clumps."""
+
+
+def adopt(layout, folder, out, identity, finding=None):
+    return adopt_tree(layout, LocalTree(folder), out, identity, finding)
 
 
 def who(**changes):

@@ -2,17 +2,30 @@
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 
 @dataclass(frozen=True)
+class ImageRef:
+    """One image of a tree.
+
+    Attributes:
+        path: File, relative to the tree; for an image of an OME-Zarr plate the path of its array.
+        plane: None where the file is the image; else the number of the plane in a file (or array) of several, which
+            only adoption, that writes it out as a file of its own, can use.
+    """
+
+    path: str
+    plane: int | None = None
+
+
+@dataclass(frozen=True)
 class FoundField:
-    """One field of view in a folder: where it is on the plate, and the file of each stain that was found."""
+    """One field of view in a tree: where it is on the plate (row, column from 0), and the image of each stain."""
 
     place: tuple[int, int]
     site: int
-    files: dict[str, Path]
+    files: dict[str, ImageRef]
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,7 @@ class FoundPlate:
         modality: Widefield or confocal, where it is written down.
         objective: Magnification and numerical aperture, where they are written down.
         bit_depth: Bits of the grey values, where they are written down.
+        illumination: Stain -> npy file with its illumination function, relative to the tree.
         left_out: Channel names that are no stain of ours, with the number of their images.
         notes: Other things worth telling.
     """
@@ -38,6 +52,7 @@ class FoundPlate:
     modality: Literal["widefield", "confocal"] | None = None
     objective: str = ""
     bit_depth: int | None = None
+    illumination: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -1,83 +1,206 @@
-"""A folder with a load_data table beside its images, of either generation."""
+"""A tree with load_data tables beside (or above) its images, of either generation."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import pandas as pd
 
 from coda.contracts.manifest import STAINS
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.plates.adopt.found import FoundField, FoundPlate, safe_name
+from coda.plates.adopt.finding import Finding, at, refusal
+from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef, safe_name
+from coda.plates.adopt.illum import illumination_of
+from coda.plates.adopt.shared_stains import one_of_two
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields, stains_of
-from coda.plates.tables import FileResolver, UnreadableTableError, read_table
+from coda.plates.tables import MAX_TABLE_BYTES, FileResolver, UnreadableTableError, read_table
+from coda.plates.tree import Tree
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
-IMAGES = {".tif", ".tiff", ".png"}
+"""Kinds of tables; where a folder holds the same table in several of them, the first kind is read."""
+
+IMAGES = (".tif", ".tiff", ".png")
 
 
-def find_plates(folder: Path, channels: Mapping[str, str]) -> list[FoundPlate]:
-    """Return the plates that the folder's load_data table (`*load_data*.csv`, `.csv.gz`, `.parquet`) names.
+def is_table(path: str) -> bool:
+    """Return whether a path is that of a load_data table, by its name."""
+    name = PurePosixPath(path).name
+    return "load_data" in name and name.endswith(ENDINGS)
+
+
+def recognised(tree: Tree) -> bool:
+    """Return whether the tree holds a load_data table."""
+    return any(is_table(file.path) for file in tree.files())
+
+
+def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+    """Return the plates that the tree's load_data tables (`*load_data*.csv`, `.csv.gz`, `.parquet`) name.
 
     Args:
-        folder: Folder with the table, and the images at any depth below it.
-        channels: Name after `Orig` in the table's columns -> stain, where it is not the stain's own.
+        tree: Folder with the tables, and the images at any depth below it.
+        finding: Names after `Orig` in the table's columns -> stain, where they are not the stain's own.
 
     Raises:
-        ContractError: There is not exactly one table, or it has problems; all of them together.
+        ContractError: There is no table, a folder has several, or they have problems; all of them together.
     """
-    path = _table_of(folder)
-    try:
-        table = read_table(path.read_bytes())
-    except UnreadableTableError as error:
-        problem = Problem(str(path), f"a table that {error}", "a load_data table", "Write load_data again.")
-        raise ContractError(f"{path} cannot be adopted.", [problem]) from error
-    table, left_out = _with_stains(table, channels)
-    images = {item.relative_to(folder).as_posix(): item for item in folder.rglob("*") if item.suffix.lower() in IMAGES}
-    if "Metadata_Plate" not in table.columns:
-        table["Metadata_Plate"] = folder.name
-    declared = [stain for stain in stains_of(list(table.columns)) if stain in STAINS]
+    paths = [file.path for file in tree.files()]
+    tables = pick_tables(tree, [path for path in paths if is_table(path)])
+    files = TreeFiles.among(paths)
     found: list[FoundPlate] = []
     problems: list[Problem] = []
-    for name, rows in table.groupby("Metadata_Plate", sort=True):
-        resolver = FileResolver(images)
-        fields, faults = read_fields(
-            rows, where=str(path), plate=str(name), declared=declared, wells=1536, resolver=resolver
-        )
+    for path in tables:
+        plates, faults = plates_of_table(tree, path, files, finding)
+        found += plates
         problems += faults
-        found.append(_plate(str(name), fields, images, left_out=left_out, settings=_settings(rows)))
-    raise_if_any(ContractError, f"{path} cannot be adopted.", problems)
+    problems += repeated(tree, [plate.plate for plate in found])
+    raise_if_any(ContractError, f"{tree.where} cannot be adopted.", problems)
     return found
 
 
-def _table_of(folder: Path) -> Path:
-    tables = sorted(item for item in folder.glob("*load_data*") if item.name.endswith(ENDINGS))
-    if len(tables) != 1:
-        found = ", ".join(item.name for item in tables) or f"no such table ({', '.join(ENDINGS)})"
-        remedy = "Leave exactly one in the folder."
-        if not tables:
-            remedy = "Write one: a row for each field with Metadata_Plate, Metadata_Well, Metadata_Site and, for each "
-            remedy += "stain, FileName_Orig<Stain> (docs/data_contracts.md)."
-        problem = Problem(str(folder), found, "one table named *load_data*", remedy)
-        raise ContractError(f"{folder} cannot be adopted.", [problem])
-    return tables[0]
+def pick_tables(tree: Tree, paths: Sequence[str]) -> list[str]:
+    """Return one table of each folder: that with the illumination functions, in the first of the kinds it comes in.
+
+    Raises:
+        ContractError: There is no table, or a folder holds several that are not the same one.
+    """
+    if not paths:
+        remedy = "Write one: a row for each field with Metadata_Plate, Metadata_Well, Metadata_Site and, for each "
+        remedy += "stain, FileName_Orig<Stain> (docs/data_contracts.md)."
+        found = f"no such table ({', '.join(ENDINGS)})"
+        raise refusal(tree.where, found, "a table named *load_data*", remedy)
+    folders: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        stem = next(name.removesuffix(ending) for ending in reversed(ENDINGS) if name.endswith(ending))
+        folders[folder][stem].append(path)
+    chosen, problems = [], []
+    for folder, stems in sorted(folders.items()):
+        illuminated = {f"{stem}_with_illum" for stem in stems} & set(stems)
+        plain = {stem for stem in stems if f"{stem}_with_illum" not in illuminated}
+        if len(plain) > 1 and not all(_names_a_plate(stem) for stem in plain):
+            found = ", ".join(sorted(path.rpartition("/")[2] for stem in plain for path in stems[stem]))
+            remedy = "Leave exactly one in the folder."
+            problems.append(Problem(at(tree, folder), found, "one table named *load_data* in a folder", remedy))
+        chosen += [min(stems[stem], key=_kind) for stem in sorted(plain)]
+    raise_if_any(ContractError, f"{tree.where} cannot be adopted.", problems)
+    return chosen
 
 
-def _with_stains(table: pd.DataFrame, channels: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, int]]:
+def _names_a_plate(stem: str) -> bool:
+    """Return whether a table's name has more than the usual words, as `BR00117010_load_data` has."""
+    return bool(stem.replace("load_data", "").replace("with_illum", "").strip("_-."))
+
+
+def _kind(path: str) -> int:
+    return next(number for number, ending in enumerate(ENDINGS) if path.endswith(ending))
+
+
+@dataclass(frozen=True)
+class TreeFiles:
+    """Files of a tree that tables may mean: images, and arrays with illumination functions."""
+
+    images: FileResolver
+    arrays: FileResolver
+
+    @classmethod
+    def among(cls, paths: Collection[str]) -> "TreeFiles":
+        """Sort the paths of a tree by what their ending says."""
+        images = [path for path in paths if path.lower().endswith(IMAGES)]
+        return cls(FileResolver(images), FileResolver(path for path in paths if path.lower().endswith(".npy")))
+
+
+def read_rows(tree: Tree, path: str) -> pd.DataFrame:
+    """Return a table of a tree as text.
+
+    Raises:
+        ContractError: It is no table, or too large for one.
+    """
+    try:
+        return read_table(tree.read(path, at_most=MAX_TABLE_BYTES))
+    except UnreadableTableError as error:
+        raise refusal(at(tree, path), f"a table that {error}", "a load_data table", "Write load_data again.") from error
+
+
+def plates_of_table(
+    tree: Tree, path: str, files: TreeFiles, finding: Finding
+) -> tuple[list[FoundPlate], list[Problem]]:
+    """Read one load_data table.
+
+    Args:
+        tree: The tree that holds it.
+        path: The table's path.
+        files: Files that its rows may mean.
+        finding: Channels of the table -> stains.
+
+    Returns:
+        The plates it is about; and all problems of the table.
+
+    Raises:
+        ContractError: It is no table.
+    """
+    where = at(tree, path)
+    table = read_rows(tree, path)
+    if "Metadata_Plate" not in table.columns:
+        table["Metadata_Plate"] = where.rpartition("/")[0].rpartition("/")[2]
+    channels, shared = one_of_two(stains_of(list(table.columns)), finding.channels)
+    table, left_out, problems = _with_stains(table, channels, where)
+    if problems:
+        return [], problems
+    declared = [stain for stain in stains_of(list(table.columns)) if stain in STAINS]
+    found = []
+    for name, rows in table.groupby("Metadata_Plate", sort=True):
+        fields, faults = read_fields(
+            rows, where=where, plate=str(name), declared=declared, wells=1536, resolver=files.images
+        )
+        problems += faults
+        plate = _plate(str(name), fields, left_out=left_out, settings=_settings(rows))
+        given, notes = illumination_of(rows, str(name), declared, files.arrays)
+        found.append(replace(plate, illumination=given, notes=(*plate.notes, *shared, *notes)))
+    return found, problems
+
+
+def repeated(tree: Tree, names: Sequence[str]) -> list[Problem]:
+    """Return a problem for each plate that more than one table is about."""
+    remedy = "Leave one table for each plate."
+    return [
+        Problem(tree.where, f"{times} tables with plate {name}", "one table for each plate", remedy)
+        for name, times in sorted(Counter(names).items())
+        if times > 1
+    ]
+
+
+def _with_stains(
+    table: pd.DataFrame, channels: dict[str, str], where: str
+) -> tuple[pd.DataFrame, dict[str, int], list[Problem]]:
     """Rename the columns of mapped channels, and drop those of channels that are no stain."""
     kept: dict[str, str] = {}
     left_out: dict[str, int] = {}
     present = stains_of(list(table.columns))
     for column in table.columns:
-        prefix, orig, channel = str(column).partition("_Orig")
-        if not orig or prefix not in {"FileName", "PathName", "URL"}:
+        prefix, kind, channel = _split(str(column))
+        if not kind:
             kept[column] = column
         elif channels.get(channel, channel) in STAINS:
-            kept[column] = f"{prefix}_Orig{channels.get(channel, channel)}"
-        elif channel in present:
+            kept[column] = f"{prefix}_{kind}{channels.get(channel, channel)}"
+        elif channel in present and kind == "Orig":
             left_out[channel] = len(table)
-    return table[list(kept)].rename(columns=kept), left_out
+    twice = sorted(name for name, times in Counter(kept.values()).items() if times > 1)
+    remedy = "Map one channel to each stain (--channel NAME=STAIN)."
+    problems = [
+        Problem(where, f"several columns that would be {name}", "one channel for each stain", remedy) for name in twice
+    ]
+    return table[list(kept)].rename(columns=kept), left_out, problems
+
+
+def _split(column: str) -> tuple[str, str, str]:
+    """Return ('URL', 'Orig', 'DNA') of 'URL_OrigDNA'; empty texts of a column that names no file."""
+    for prefix in ("FileName", "PathName", "URL"):
+        for kind in ("Orig", "Illum"):
+            if column.startswith(f"{prefix}_{kind}"):
+                return prefix, kind, column.removeprefix(f"{prefix}_{kind}")
+    return "", "", ""
 
 
 @dataclass(frozen=True)
@@ -110,14 +233,15 @@ def _number(rows: pd.DataFrame, column: str) -> float | None:
         return None
 
 
-def _plate(
-    name: str, rows: Sequence[FieldRow], images: Mapping[str, Path], *, left_out: dict[str, int], settings: _Settings
-) -> FoundPlate:
+def _plate(name: str, rows: Sequence[FieldRow], *, left_out: dict[str, int], settings: _Settings) -> FoundPlate:
     fields = []
+    missing: list[str] = []
     for row in rows:
+        missing += [reason for reason in row.missing.values() if reason.startswith("the file")]
         place = parse_well(row.well)
         if place is not None:
-            fields.append(FoundField(place, row.site, {stain: images[path] for stain, path in row.files.items()}))
+            fields.append(FoundField(place, row.site, {stain: ImageRef(path) for stain, path in row.files.items()}))
+    notes = (f"{len(missing)} image(s) of the table were not found, the first: {missing[0]}",) if missing else ()
     return FoundPlate(
         plate=safe_name(name),
         fields=tuple(fields),
@@ -125,4 +249,5 @@ def _plate(
         bit_depth=settings.bit_depth,
         objective=settings.objective,
         left_out=left_out,
+        notes=notes,
     )

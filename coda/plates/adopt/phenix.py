@@ -1,15 +1,22 @@
-"""Opera Phenix and Operetta: the index of a measurement (`Index.idx.xml` or `Index.xml`, Harmony V5 and later)."""
+"""Opera Phenix and Operetta: the index of a measurement (`Index.idx.xml` or `Index.xml`, Harmony V5 to V7).
 
+Up to V5 each image of the index carries all that is known of it. Since V6 an image has little more than its place,
+file and channel number; name, lens and pixel size of the channel stand once, among the maps.
+"""
+
+import re
+import sys
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Literal
 from xml.etree.ElementTree import Element
 
-from coda.errors import ContractError, Problem
-from coda.plates.adopt.found import FoundField, FoundPlate, safe_name
+from coda.plates.adopt.finding import Finding, at, child, refusal
+from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
+from coda.plates.adopt.gather import Gathering, check
 from coda.plates.adopt.xml import UnsafeXmlError, parse_xml
 from coda.plates.layout import FORMATS
+from coda.plates.tree import Tree
 
 INDEX_NAMES = ("Index.idx.xml", "Index.xml")
 MAX_INDEX_BYTES = 1 << 30
@@ -26,101 +33,209 @@ CHANNELS = {
 }
 """Channel names seen in JUMP's Phenix plates -> stain; a laboratory may name its filters otherwise."""
 
+_ONCE = "one plane, one time point and one channel a stain (--plane and --time choose one, --channel maps channels)"
 
-def find_plates(folder: Path, channels: Mapping[str, str]) -> list[FoundPlate]:
-    """Return the plate of a measurement folder (the one that holds the index, or whose `Images` does).
+
+def indexes_of(paths: Iterable[str]) -> list[str]:
+    """Return the paths of the indexes among those of a tree, one for each folder."""
+    chosen: dict[str, str] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if name in INDEX_NAMES and chosen.get(folder, "").rpartition("/")[2] != INDEX_NAMES[0]:
+            chosen[folder] = path
+    return [chosen[folder] for folder in sorted(chosen)]
+
+
+def recognised(tree: Tree) -> bool:
+    """Return whether the tree holds an index."""
+    return bool(indexes_of(file.path for file in tree.files()))
+
+
+def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+    """Return the plates of all measurements in a tree, each known by its index.
 
     Args:
-        folder: Measurement folder.
-        channels: Channel name -> stain; added to `CHANNELS`, and stronger.
+        tree: One measurement, or a folder with several.
+        finding: Channel names or numbers -> stain, beside `CHANNELS`; plane and time point of stacks.
 
     Raises:
-        ContractError: There is no index, it cannot be read, or it describes several planes or time points of a field.
+        ContractError: There is no index, one cannot be read, or one names several images for a stain of a field.
     """
-    index = _index_of(folder)
-    where = str(index)
-    try:
-        root = parse_xml(index.read_bytes())
-    except UnsafeXmlError as error:
-        raise _refusal(where, f"a file that {error}", "the instrument's own index") from error
-    images = [_values(image) for image in root.iterfind("./Images/Image")]
-    if not images:
-        raise _refusal(where, "no image", "an index that lists the images of a plate")
-    return [_plate(root, images, index, {**CHANNELS, **channels})]
+    paths = [file.path for file in tree.files()]
+    indexes = indexes_of(paths)
+    if not indexes:
+        expected = f"{' or '.join(INDEX_NAMES)} in the folder or its 'Images'"
+        raise refusal(tree.where, "neither of them", expected)
+    present = set(paths)
+    return [_Measurement(tree, path, present, finding).plate() for path in indexes]
 
 
-def _index_of(folder: Path) -> Path:
-    for place in (folder, folder / "Images", folder / "images"):
-        for name in INDEX_NAMES:
-            if (place / name).is_file():
-                if (place / name).stat().st_size > MAX_INDEX_BYTES:
-                    raise _refusal(str(place / name), "more than 1 GiB", "an index of one plate")
-                return place / name
-    raise _refusal(str(folder), "neither of them", f"{' or '.join(INDEX_NAMES)} in the folder or its 'Images'")
+class _Measurement:
+    """One index while it is read."""
 
-
-def _values(image: Element) -> dict[str, str]:
-    return {item.tag: (item.text or "").strip() for item in image}
-
-
-def _plate(root: Element, images: list[dict[str, str]], index: Path, channels: Mapping[str, str]) -> FoundPlate:
-    where = str(index)
-    left_out: Counter[str] = Counter()
-    faulty = 0
-    sites: dict[tuple[int, int, int], dict[str, Path]] = {}
-    problems = []
-    for image in images:
-        name = image.get("ChannelName", "")
-        if name not in channels:
-            left_out[name] += 1
-            continue
-        if image.get("State", "Ok") != "Ok":
-            faulty += 1
-            continue
+    def __init__(self, tree: Tree, path: str, present: set[str], finding: Finding) -> None:
+        self._where = at(tree, path)
+        self._folder = path.rpartition("/")[0]
+        self._present = present
+        self._finding = finding
+        self._stains = finding.stains(CHANNELS)
+        self._images: list[dict[str, str]] = []
+        data = tree.read(path, at_most=MAX_INDEX_BYTES)
         try:
-            key = (int(image["Row"]) - 1, int(image["Col"]) - 1, int(image["FieldID"]))
-            path = _inside(index.parent, image["URL"])
-        except (KeyError, ValueError) as error:
-            problems.append(
-                _problem(where, f"image {image.get('id')} with {error}", "Row, Col, FieldID and a file name")
+            self._root = parse_xml(data, {"Image": self._keep})
+        except UnsafeXmlError as error:
+            raise refusal(self._where, f"a file that {error}", "the instrument's own index") from error
+        self._channels = self._channels_of_maps()
+        self._wells = self._format()
+
+    def _keep(self, image: Element) -> None:
+        """Keep of an image what the plate needs; `Image` also stands for mere references to images, in the wells."""
+        values = {item.tag: (item.text or "").strip() for item in image}
+        if "URL" in values:
+            self._images.append({name: sys.intern(values[name]) for name in _KEPT if name in values})
+
+    def _channels_of_maps(self) -> dict[str, dict[str, str]]:
+        """Return channel number -> what the maps say of it, which V6 and later no longer repeat for each image."""
+        found: dict[str, dict[str, str]] = {}
+        for entry in self._root.iterfind("./Maps/Map/Entry"):
+            values = {item.tag: (item.text or "").strip() for item in entry}
+            found.setdefault(entry.get("ChannelID", ""), {}).update(
+                {name: values[name] for name in _KEPT if name in values}
             )
-            continue
-        files = sites.setdefault(key, {})
-        if channels[name] in files:
-            found = f"image {image.get('id')}: {channels[name]} of this field a second time"
-            problems.append(_problem(where, found, "one plane, one time point and one filter a stain"))
-            continue
-        files[channels[name]] = path
-    if problems:
-        raise ContractError(f"{where} cannot be adopted.", problems[:20])
-    first = images[0]
-    return FoundPlate(
-        plate=safe_name(root.findtext("./Plates/Plate/Name") or root.findtext("./Plates/Plate/PlateID") or "plate"),
-        fields=tuple(FoundField(key[:2], key[2], sites[key]) for key in sorted(sites)),
-        wells=_format(root),
-        pixel_size_um=float(first["ImageResolutionX"]) * 1e6 if first.get("ImageResolutionX") else None,
-        modality=_modality(first.get("AcquisitionType", "")),
-        objective=f"{first.get('ObjectiveMagnification', '?')}x/{first.get('ObjectiveNA', '?')}",
-        bit_depth=(int(float(first["MaxIntensity"])) - 1).bit_length() if first.get("MaxIntensity") else None,
-        left_out=dict(left_out),
-        notes=(f"{faulty} images the instrument itself marks as not Ok",) if faulty else (),
-    )
+        return found
 
+    def _format(self) -> int | None:
+        plates = self._root.findall("./Plates/Plate")
+        if len(plates) > 1:
+            raise refusal(self._where, f"{len(plates)} plates in one index", "one plate")
+        rows, columns = (self._root.findtext(f"./Plates/Plate/Plate{name}") or "" for name in ("Rows", "Columns"))
+        if not (re.fullmatch("[0-9]{1,4}", rows) and re.fullmatch("[0-9]{1,4}", columns)):
+            return None
+        return {size: wells for wells, size in FORMATS.items()}.get((int(rows), int(columns)))
 
-def _inside(folder: Path, name: str) -> Path:
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        message = f"the file name {name!r}, which leads out of the folder"
-        raise ValueError(message)
-    return path
+    def plate(self) -> FoundPlate:
+        """Return the plate; raises `ContractError` with all problems of the index."""
+        if not self._images:
+            raise refusal(self._where, "no image", "an index that lists the images of a plate")
+        gathering = Gathering(self._present, wells=self._wells, once=_ONCE)
+        states: Counter[str] = Counter()
+        other = 0
+        used: set[tuple[str, ...]] = set()
+        for image in self._images:
+            values = {**self._channels.get(image.get("ChannelID", ""), {}), **image}
+            stain = self._stain(values)
+            if stain is None:
+                gathering.left_out[values.get("ChannelName") or f"channel {values.get('ChannelID', '?')}"] += 1
+            elif not self._chosen(values):
+                other += 1
+            elif values.get("State", "Ok") != "Ok":
+                states[values["State"]] += 1
+                self._add(gathering, values, None)
+            else:
+                self._add(gathering, values, stain)
+                used.add(tuple(values.get(name, "") for name in _OPTICS))
+        optics = _Optics(used, gathering, self._where)
+        check(self._where, [gathering])
+        notes = [f"{sum(states.values())} images the instrument itself marks as not Ok ({_listed(states)})"] * bool(
+            states
+        )
+        notes += [f"{other} images of other planes or time points left out"] * bool(other)
+        notes += self._flatfield_note()
+        return FoundPlate(
+            plate=safe_name(self._text("Name") or self._text("PlateID") or "plate"),
+            fields=gathering.fields(),
+            wells=self._wells,
+            pixel_size_um=optics.pixel_size_um,
+            modality=optics.modality,
+            objective=optics.objective,
+            bit_depth=optics.bit_depth,
+            left_out=dict(gathering.left_out),
+            notes=(*notes, *gathering.notes()),
+        )
 
+    def _text(self, name: str) -> str:
+        return (self._root.findtext(f"./Plates/Plate/{name}") or "").strip()
 
-def _format(root: Element) -> int | None:
-    rows, columns = root.findtext("./Plates/Plate/PlateRows"), root.findtext("./Plates/Plate/PlateColumns")
-    sizes = {size: wells for wells, size in FORMATS.items()}
-    if rows is None or columns is None or not (rows.isdigit() and columns.isdigit()):
+    def _stain(self, values: dict[str, str]) -> str | None:
+        number = values.get("ChannelID", "")
+        for key in (values.get("ChannelName", ""), number, f"ch{number}"):
+            if key and key in self._stains:
+                return self._stains[key]
         return None
-    return sizes.get((int(rows), int(columns)))
+
+    def _chosen(self, values: dict[str, str]) -> bool:
+        wanted = {"PlaneID": self._finding.plane, "TimepointID": self._finding.time}
+        return all(number is None or values.get(name, "") == str(number) for name, number in wanted.items())
+
+    def _add(self, gathering: Gathering, values: dict[str, str], stain: str | None) -> None:
+        entry = f"{self._where}, image {values.get('id', '?')[:40]}"
+        numbers = [values.get(name, "") for name in ("Row", "Col", "FieldID")]
+        path = self._file(values["URL"])
+        if path is None:
+            gathering.fault(
+                entry, f"the file name {values['URL'][:200]!r}, which leads out of the folder", "a file name"
+            )
+        elif not all(re.fullmatch("[0-9]{1,6}", number) for number in numbers):
+            gathering.fault(entry, f"Row, Col, FieldID of {numbers}", "three whole numbers")
+        else:
+            row, column, site = map(int, numbers)
+            gathering.add((row - 1, column - 1), site, stain, ImageRef(path), where=entry)
+
+    def _file(self, url: str) -> str | None:
+        """Return the path of an image: as the index names it, else beside the index or in its folder `Images`."""
+        named = child(self._folder, url)
+        if named is None or named in self._present:
+            return named
+        name = named.rpartition("/")[2]
+        others = (child(self._folder, name), child(self._folder, f"Images/{name}"))
+        return next((path for path in others if path in self._present), named)
+
+    def _flatfield_note(self) -> list[str]:
+        profiles = [item.text or "" for item in self._root.iterfind("./Maps/Map/Entry/FlatfieldProfile")]
+        shaped = sum("NonFlat" in text for text in profiles)
+        if not shaped:
+            return []
+        return [f"the index has flatfield profiles of {shaped} channel(s); they are not used, ingest estimates its own"]
+
+
+_KEPT = (
+    "id", "State", "URL", "Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "ChannelName",
+    "AcquisitionType", "ImageResolutionX", "MaxIntensity", "ObjectiveMagnification", "ObjectiveNA",
+)  # fmt: skip
+
+
+_OPTICS = ("AcquisitionType", "ImageResolutionX", "MaxIntensity", "ObjectiveMagnification", "ObjectiveNA")
+
+
+class _Optics:
+    """What the used images say of the microscope; where they differ, nothing (and a problem for the pixel size)."""
+
+    def __init__(self, used: set[tuple[str, ...]], gathering: Gathering, where: str) -> None:
+        columns = [set(column) for column in zip(*used, strict=True)] or [set()] * len(_OPTICS)
+        acquisitions, sizes, largest = columns[:3]
+        self.pixel_size_um = _pixel_size(sizes - {""}, gathering, where)
+        kinds = {_modality(text) for text in acquisitions}
+        self.modality = kinds.pop() if len(kinds) == 1 else None
+        lens = {values[3:] for values in used}
+        self.objective = "{}x/{}".format(*lens.pop()) if len(lens) == 1 and all(next(iter(lens))) else ""
+        greatest = max((_number(text) or 0 for text in largest), default=0)
+        self.bit_depth = (int(greatest) - 1).bit_length() if 256 <= greatest <= 65536 else None
+
+
+def _pixel_size(sizes: set[str], gathering: Gathering, where: str) -> float | None:
+    metres = {_number(size) for size in sizes}
+    if len(metres) > 1:
+        gathering.fault(where, f"pixels of {', '.join(sorted(sizes)[:5])} m", "stains imaged with one pixel size")
+        return None
+    size = metres.pop() if metres else None
+    return size * 1e6 if size is not None and 1e-8 < size < 2e-5 else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _modality(acquisition: str) -> Literal["widefield", "confocal"] | None:
@@ -129,9 +244,5 @@ def _modality(acquisition: str) -> Literal["widefield", "confocal"] | None:
     return "widefield" if "nonconfocal" in acquisition.replace("-", "").lower() else "confocal"
 
 
-def _problem(where: str, found: str, expected: str) -> Problem:
-    return Problem(where, found, expected, "Export the measurement again, or name the files in a load_data table.")
-
-
-def _refusal(where: str, found: str, expected: str) -> ContractError:
-    return ContractError(f"{where} cannot be adopted.", [_problem(where, found, expected)])
+def _listed(states: Counter[str]) -> str:
+    return ", ".join(f"{count} {state[:30]}" for state, count in sorted(states.items())[:5])

@@ -1,0 +1,276 @@
+"""Tables and manifest of found plates, for images that a delivery brings along or that stay where they lie."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from coda.contracts.base import problems_of
+from coda.contracts.manifest import STAINS, BatchManifest, FileEntry, PlateEntry
+from coda.errors import ContractError, Problem, raise_if_any
+from coda.plates.adopt.found import FoundPlate
+from coda.plates.layout import FORMATS, fits, format_of, well_name
+from coda.plates.plate_map import COLUMNS, UNKNOWN_TREATMENT
+from coda.plates.tables import UnreadableTableError, read_table
+
+MAX_SITES = 100
+
+_PIXEL_REMEDY = (
+    "Give --pixel-size: camera pixel times binning, divided by the magnification (6.5 um binned by 2 at 20x: 0.65)."
+)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the tree itself does not say, or what shall replace what it says.
+
+    Attributes:
+        source: Laboratory.
+        batch: Batch.
+        instrument: Name of the microscope.
+        modality: Widefield or confocal; from the instrument's files when None.
+        pixel_size_um: Edge of a raw pixel; from the instrument's files when None.
+        bit_depth: Bits of the grey values; from the instrument's files when None, else 16.
+        plate_wells: Wells of the plate format; from the instrument's files when None, else the smallest that fits.
+        plate_map: CSV with the wells of all plates; without one the treatments are unknown.
+        created_at: When the batch was delivered; now when None.
+    """
+
+    source: str
+    batch: str
+    instrument: str
+    modality: Literal["widefield", "confocal"] | None = None
+    pixel_size_um: float | None = None
+    bit_depth: int | None = None
+    plate_wells: int | None = None
+    plate_map: Path | None = None
+    created_at: datetime | None = None
+
+
+def stains_of_plates(plates: Sequence[FoundPlate]) -> tuple[str, ...]:
+    """Return the stains that any field of any plate has, in the usual order."""
+    present = {stain for plate in plates for item in plate.fields for stain in item.files}
+    return tuple(stain for stain in STAINS if stain in present)
+
+
+def check_plates(plates: Sequence[FoundPlate], identity: Identity, where: str, mapped: Mapping[str, str]) -> None:
+    """Hold found plates against what a manifest needs.
+
+    Args:
+        plates: Plates as a layout found them.
+        identity: What was given beside them.
+        where: The tree, for messages.
+        mapped: Channel -> stain as the user gave it.
+
+    Raises:
+        ContractError: Something must be given that the tree does not say, or plates do not fit each other; all of it.
+    """
+    problems = [
+        Problem(f"{where}, plate {plate.plate}", "no field with a known stain", "images of Cell Painting stains",
+                f"Say which channel is which stain (--channel NAME=STAIN); found {sorted(plate.left_out)[:20]}.")
+        for plate in plates
+        if not any(item.files for item in plate.fields)
+    ]  # fmt: skip
+    if identity.pixel_size_um is None:
+        problems += _one_of("pixel size", {plate.pixel_size_um for plate in plates}, where, _PIXEL_REMEDY)
+    if identity.modality is None:
+        problems += _one_of("modality", {plate.modality for plate in plates}, where, "Give --modality.")
+    problems += _format_problems(plates, identity.plate_wells, where)
+    for plate in plates:
+        most = max(Counter(item.place for item in plate.fields).values(), default=0)
+        if most > MAX_SITES:
+            found = f"{most} fields in a well"
+            remedy = "Check which number is the field, and which the plane or time point."
+            problems.append(Problem(f"{where}, plate {plate.plate}", found, f"at most {MAX_SITES}", remedy))
+    unknown = sorted(set(mapped.values()) - set(STAINS))
+    if unknown:
+        problems.append(Problem("--channel", ", ".join(unknown), f"stains among {', '.join(STAINS)}", "Correct it."))
+    raise_if_any(ContractError, f"{where} cannot be adopted.", problems)
+
+
+def _one_of(what: str, values: set[float | None] | set[Literal["widefield", "confocal"] | None],
+            where: str, remedy: str) -> list[Problem]:  # fmt: skip
+    known = sorted({str(value) for value in values if value is not None})
+    if len(known) > 1:
+        return [Problem(where, f"plates of {what} {' and '.join(known[:5])}", "one a batch",
+                        "Adopt the plates as batches of their own (--only-plate).")]  # fmt: skip
+    return [] if known else [Problem(where, f"no {what}", f"a {what}", remedy)]
+
+
+def _format_problems(plates: Sequence[FoundPlate], wells: int | None, where: str) -> list[Problem]:
+    if wells is None:
+        said = {plate.wells for plate in plates if plate.wells is not None}
+        if len(said) > 1:
+            found = f"plates of {' and '.join(map(str, sorted(said)))} wells"
+            remedy = "Adopt the plates as batches of their own (--only-plate)."
+            return [Problem(where, found, "one format a batch", remedy)]
+        return []
+    if wells not in FORMATS:
+        formats = ", ".join(map(str, FORMATS))
+        return [Problem("--plate-wells", str(wells), f"one of {formats}", "Give the format of the plates.")]
+    outside = [item.place for plate in plates for item in plate.fields if not fits(item.place, wells)]
+    if not outside:
+        return []
+    found = f"{wells}, but images of well {well_name(*outside[0])}"
+    return [Problem("--plate-wells", found, "a format that has all imaged wells", "Give the format of the plates.")]
+
+
+def wells_of(plates: Sequence[FoundPlate], identity: Identity) -> tuple[int, bool]:
+    """Return the wells of the plate format, and whether they were only guessed from the imaged wells."""
+    said = identity.plate_wells or next((plate.wells for plate in plates if plate.wells), None)
+    return said or format_of([item.place for plate in plates for item in plate.fields]), said is None
+
+
+def plate_maps(plates: Sequence[FoundPlate], table: Path | None) -> dict[str, str]:
+    """Return the CSV text of each plate's map: its rows of the table, or wells of unknown treatments without one.
+
+    Raises:
+        ContractError: The table cannot be read, lacks columns, or lacks a plate.
+    """
+    if table is None:
+        return {plate.plate: _unknown_map(plate) for plate in plates}
+    where = str(table)
+    try:
+        rows = read_table(table.read_bytes())
+    except (UnreadableTableError, OSError) as error:
+        problem = Problem(where, str(error), "a plate map", "Give the plate map (docs/data_contracts.md).")
+        raise ContractError(f"{where} cannot be used.", [problem]) from error
+    problems = [
+        Problem(where, f"no column {name}", f"the column {name}", "Add it.")
+        for name in COLUMNS
+        if name not in rows.columns
+    ]
+    raise_if_any(ContractError, f"{where} cannot be used.", problems)
+    known = set(rows["Metadata_Plate"])
+    found = f"the plates {', '.join(sorted(known)[:5])}"
+    problems = [
+        Problem(where, found, f"rows of plate {plate.plate}", "Add the wells of this plate.")
+        for plate in plates
+        if plate.plate not in known
+    ]
+    raise_if_any(ContractError, f"{where} cannot be used.", problems)
+    groups = {str(name): group for name, group in rows[list(COLUMNS)].groupby("Metadata_Plate")}
+    return {plate.plate: _csv(COLUMNS, groups[plate.plate].to_numpy().tolist()) for plate in plates}
+
+
+def _unknown_map(plate: FoundPlate) -> str:
+    """Return a map in which each well is its own unknown treatment, so that no two wells are taken for replicates."""
+    rows = []
+    for place in sorted({item.place for item in plate.fields}):
+        well = well_name(*place)
+        name = f"{UNKNOWN_TREATMENT}{plate.plate}:{well}"
+        rows.append([plate.plate, well, name, name, "trt", ""])
+    return _csv(COLUMNS, rows)
+
+
+def tables_of(plate: FoundPlate, plate_map: str, stains: Sequence[str]) -> dict[str, str]:
+    """Return the tables of a plate as CSV text, by the names that a manifest has for them.
+
+    Args:
+        plate: The plate; its images as the manifest will name them.
+        plate_map: CSV text of its map.
+        stains: Stains of the batch.
+
+    Returns:
+        'load_data' (a row for each field, empty names where a stain lacks) and 'plate_map'.
+    """
+    rows: list[list[str]] = []
+    for item in plate.fields:
+        row = [plate.plate, well_name(*item.place), str(item.site)]
+        for stain in stains:
+            path = item.files[stain].path if stain in item.files else ""
+            folder, slash, name = path.rpartition("/")
+            row += [name, folder + slash]
+        rows.append(row)
+    header = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+    header += [f"{kind}_Orig{stain}" for stain in stains for kind in ("FileName", "PathName")]
+    return {"load_data": _csv(header, rows), "plate_map": plate_map}
+
+
+def table_path(plate: str, table: str) -> str:
+    """Return where a table of a plate stands beside the manifest."""
+    return f"{table}/{plate}.csv"
+
+
+def plate_entry(plate: FoundPlate, tables: Sequence[FileEntry], entry: Callable[[str], FileEntry]) -> PlateEntry:
+    """Return the manifest's entry of a plate.
+
+    Args:
+        plate: The plate; its images and illumination functions as the manifest shall name them.
+        tables: Entries of its tables, at `table_path`.
+        entry: Gives size and digest of an image or illumination file by its path.
+
+    Raises:
+        ContractError: What the plate says breaks the manifest's schema (a path, the number of files).
+    """
+    paths = {image.path for item in plate.fields for image in item.files.values()} | set(plate.illumination.values())
+    sites = Counter(item.place for item in plate.fields)
+    values = {
+        "plate": plate.plate,
+        **{name: table_path(plate.plate, name) for name in ("load_data", "plate_map")},
+        "sites_per_well": max(sites.values()),
+        "illumination": dict(plate.illumination),
+    }
+    try:
+        return PlateEntry.model_validate({**values, "files": (*(entry(path) for path in sorted(paths)), *tables)})
+    except ValidationError as error:
+        raise ContractError(f"Plate {plate.plate} cannot be described.", problems_of(error, plate.plate)) from error
+
+
+def manifest_of(
+    plates: Sequence[FoundPlate],
+    entries: Sequence[PlateEntry],
+    identity: Identity,
+    *,
+    images_at: str | None = None,
+    preparation: Literal["raw", "deepprofiler"] = "raw",
+) -> BatchManifest:
+    """Return the manifest of found plates.
+
+    Args:
+        plates: The plates, after `check_plates`.
+        entries: Their entries, in the same order.
+        identity: What was given beside them.
+        images_at: Where images and illumination functions lie, when not beside the manifest.
+        preparation: Whether the images are raw.
+
+    Raises:
+        ContractError: Something breaks the manifest's schema (a name given by the user, for example).
+    """
+    instrument = {
+        "name": identity.instrument,
+        "modality": identity.modality or next((plate.modality for plate in plates if plate.modality), None),
+        "objective": next((plate.objective for plate in plates if plate.objective), ""),
+        "pixel_size_um": identity.pixel_size_um or next((p.pixel_size_um for p in plates if p.pixel_size_um), None),
+        "bit_depth": identity.bit_depth or max((plate.bit_depth or 0 for plate in plates), default=0) or 16,
+    }
+    values = {
+        "source": identity.source,
+        "batch": identity.batch,
+        "created_at": identity.created_at or datetime.now(UTC),
+        "instrument": instrument,
+        "channels": stains_of_plates(plates),
+        "plate_wells": wells_of(plates, identity)[0],
+        "plates": tuple(entries),
+        "images_at": images_at,
+        "preparation": preparation,
+    }
+    try:
+        return BatchManifest.model_validate(values)
+    except ValidationError as error:
+        where = f"{identity.source}/{identity.batch}"
+        raise ContractError(f"{where} cannot be described.", problems_of(error, where)) from error
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()

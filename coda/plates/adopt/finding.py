@@ -1,0 +1,81 @@
+"""What a user says about a tree before it is read, and the words of what is wrong with it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from coda.errors import ContractError, Problem
+from coda.plates.tree import Tree
+
+EXPORT_AGAIN = "Export the measurement again, or name the files in a load_data table."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How a tree is to be read.
+
+    Attributes:
+        channels: Channel, as the instrument's files call it -> stain; stronger than what a layout knows by itself.
+        pattern: Regular expression of image paths with named groups, for the layouts that need one.
+        batch: Batch of the tree, where it holds several.
+        plates: Plates to take; all of them when empty.
+        plane: Plane to take of fields that were imaged in several (a z-stack), as the instrument numbers it.
+        time: Time point to take of fields that were imaged at several, as the instrument numbers it.
+    """
+
+    channels: Mapping[str, str] = field(default_factory=dict)
+    pattern: str | None = None
+    batch: str | None = None
+    plates: frozenset[str] = frozenset()
+    plane: int | None = None
+    time: int | None = None
+
+    def stains(self, known: Mapping[str, str]) -> dict[str, str]:
+        """Return channel -> stain: the user's, and those of the layout for stains that the user did not give away.
+
+        Args:
+            known: Channels that a layout knows by their names -> stain.
+        """
+        taken = set(self.channels.values())
+        return {name: stain for name, stain in known.items() if stain not in taken} | dict(self.channels)
+
+    def takes(self, plate: str) -> bool:
+        """Return whether a plate of this name is wanted."""
+        return not self.plates or plate in self.plates
+
+
+def at(tree: Tree, path: str) -> str:
+    """Return the name of a file of a tree, for messages."""
+    return f"{tree.where.rstrip('/')}/{path}" if path else tree.where
+
+
+def refusal(where: str, found: str, expected: str, remedy: str = EXPORT_AGAIN) -> ContractError:
+    """Return the error of a tree (or one of its files) that cannot be adopted for one reason."""
+    return ContractError(f"{where} cannot be adopted.", [Problem(where, found, expected, remedy)])
+
+
+def few(problems: list[Problem], where: str, most: int = 20) -> list[Problem]:
+    """Return the first problems, and the number of the others: a wrong column would give one for each of thousands."""
+    if len(problems) <= most:
+        return problems
+    rest = Problem(where, f"{len(problems) - most} more problems", "none", "Correct those above first.")
+    return [*problems[:most], rest]
+
+
+def child(folder: str, name: str) -> str | None:
+    """Return the path of a file that an index beside it names; None when the name leads out of the tree.
+
+    Args:
+        folder: Folder of the index in the tree, empty for its root.
+        name: Name as the index writes it, with either kind of slash.
+    """
+    text = name.replace("\\", "/")
+    if not text or text.startswith("/") or re.match(r"[A-Za-z]:", text) or re.search(r"[\x00-\x1f\x7f]", text):
+        return None
+    parts: list[str] = folder.split("/") if folder else []
+    for part in text.split("/"):
+        if part == "..":
+            return None
+        if part not in {"", "."}:
+            parts.append(part)
+    return "/".join(parts)

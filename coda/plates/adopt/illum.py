@@ -1,0 +1,55 @@
+"""Illumination functions that a load_data table names: `FileName_Illum<Stain>` or `URL_Illum<Stain>`."""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import pandas as pd
+
+from coda.plates.tables import FileResolver
+
+
+def illumination_of(
+    rows: pd.DataFrame, plate: str, stains: Sequence[str], arrays: FileResolver
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the illumination functions of one plate.
+
+    Args:
+        rows: The plate's rows, as text.
+        plate: The plate as the table calls it.
+        stains: Stains to look for.
+        arrays: The npy files of the tree.
+
+    Returns:
+        Stain -> path of its npy file; and remarks on those that are absent, change within the plate, or carry another
+        plate's name (which happens in public data and is left as it is).
+    """
+    given: dict[str, str] = {}
+    notes = []
+    for stain in stains:
+        names = _references(rows, stain)
+        if not names:
+            continue
+        if len(names) > 1:
+            notes.append(f"the table names {len(names)} illumination functions of {stain}; none of them is taken")
+            continue
+        try:
+            path = arrays.resolve(names[0])
+        except LookupError as error:
+            notes.append(f"the illumination function of {stain} was not found: {error.args[0]}")
+            continue
+        given[stain] = path
+        if plate not in path:
+            notes.append(f"the illumination function of {stain} carries another name: {PurePosixPath(path).name}")
+    return given, tuple(notes)
+
+
+def _references(rows: pd.DataFrame, stain: str) -> list[str]:
+    name, folder, address = (f"{kind}_Illum{stain}" for kind in ("FileName", "PathName", "URL"))
+    if name in rows:
+        folders = rows[folder].str.rstrip("/") + "/" if folder in rows else ""
+        found = (folders + rows[name]).where(rows[name] != "", "")
+    elif address in rows:
+        found = rows[address]
+    else:
+        return []
+    return sorted(set(found) - {""})
