@@ -79,10 +79,12 @@ def render_plate(task: PlateTask) -> tuple[NDArray[np.uint8], pd.DataFrame]:
     for field in raw:
         sums.add(list(field))
     light = estimate(sums, plan.ingest.illumination, high_percentile=plan.ingest.plate_high_percentile)
-    gains = None if light.origin != "estimated" else np.float32(1) / light.full()
+    gains = np.float32(1) / light.full() if light.corrects else None
     images = np.zeros((len(raw), len(kept), plan.centre, plan.centre), dtype=np.uint8)
     for place, field in enumerate(raw):
-        for channel, pixels in enumerate(compress_field(list(field), gains, light.high, plan.ingest)):
+        for channel, pixels in enumerate(
+            compress_field(list(field), gains, light.high, plan.ingest, plan.ingest.scaling_factor)
+        ):
             crop_centre(pixels, images[place, channel])
     rows = [_row(task, well, site) for well, _, site in sites]
     return images, index_table(rows)[["image_id", *METADATA_COLUMNS.values()]]

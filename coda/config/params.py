@@ -30,6 +30,7 @@ class Illumination(Section):
     median_filter_size: Count = Field(description="Diameter of the median filter, in down-scaled pixels.")
     floor_percentile: Annotated[float, Field(ge=0, le=50)]
     min_fields: Count = Field(description="Readable fields a plate needs; with fewer its images are not corrected.")
+    prefer_given: bool = Field(description="Use the functions that a delivery brings, where it has one for each stain.")
 
 
 class Ingest(Section):
@@ -37,12 +38,18 @@ class Ingest(Section):
 
     channels: tuple[Stain, ...] = Field(min_length=1, description="Stains that must be present and are stored.")
     scaling_factor: Annotated[float, Field(gt=0, le=1)]
+    pixel_size_um: Positive | None = Field(
+        description="Edge of a stored pixel that all batches are brought to, in place of scaling_factor."
+    )
     illumination: Illumination
     low_percentile: Annotated[float, Field(ge=0, lt=50)]
     high_percentile: Annotated[float, Field(gt=50, le=100)]
     plate_high_percentile: Annotated[float, Field(gt=50, le=100)]
     max_side_px: Count = Field(description="Largest accepted image side; anything larger is refused unread.")
     workers: Count
+    scratch_gib: Annotated[float, Field(ge=0)] = Field(
+        description="Local disk for decoded fields between the two passes; what does not fit is read and decoded twice."
+    )
 
 
 class Quality(Section):

@@ -48,6 +48,7 @@ class FieldRecord(Contract):
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     sha256: Digest = Field(description="SHA-256 of the field's uint8 pixels, channels x height x width, C order.")
+    crc32c: int = Field(ge=0, lt=2**32, description="CRC-32C of the encoded chunk: what every reading is held against.")
 
     @property
     def image_id(self) -> str:

@@ -98,6 +98,11 @@ class PlateEntry(Part):
         description="Stain -> file (npy) with its illumination function; empty where ingest shall estimate them.",
     )
 
+    @property
+    def not_images(self) -> frozenset[str]:
+        """Paths of the files that are no images: the two tables, and illumination functions."""
+        return frozenset((self.plate_map, self.load_data, *self.illumination.values()))
+
     @model_validator(mode="after")
     def _tables_are_listed(self) -> Self:
         paths = [file.path for file in self.files]

@@ -35,6 +35,34 @@ class QuarantinedField(Part):
     reason: str
 
 
+class PlateFigures(Part):
+    """What one number says of a plate; null where there are too few wells or no such stain (docs/quality.md)."""
+
+    plate: str
+    red_flag: Literal["", "gray", "red"] = Field(default="", description="What the operator's list says of it.")
+    red_flag_reason: str = ""
+    cells_median: float | None = Field(default=None, description="Nuclei a field in a typical well.")
+    wells_sparse_share: float | None = Field(default=None, description="Share of wells below a fifth of that.")
+    edge_effect: float | None = Field(default=None, description="Edge less inner wells, in robust deviations.")
+    edge_statistic: str = ""
+    row_effect: float | None = Field(default=None, description="Deviation between rows over that within rows.")
+    row_statistic: str = ""
+    column_effect: float | None = Field(default=None, description="Deviation between columns over that within.")
+    column_statistic: str = ""
+    control_statistic: str = Field(default="", description="Statistic that separates the controls best.")
+    ssmd: float | None = Field(default=None, description="Robust SSMD of positive against negative controls in it.")
+    robust_z_prime: float | None = Field(default=None, description="Robust Z' of the controls in it.")
+    ssmd_stated: dict[str, float] = Field(default_factory=dict, description="SSMD of each stated statistic.")
+    robust_z_prime_stated: dict[str, float] = Field(default_factory=dict, description="Z' of each of them.")
+    replicate_spread: float | None = Field(
+        default=None, description="Difference of wells of one treatment over that of any two; 1 is no likeness."
+    )
+    replicate_pairs: int = Field(default=0, ge=0, description="Pairs of wells of one treatment behind it.")
+    negcon_cv: float | None = Field(default=None, description="Largest robust CV of negative controls' brightness.")
+    negcon_statistic: str = ""
+    negcon_cells_cv: float | None = Field(default=None, description="Robust CV of their number of nuclei.")
+
+
 class QualityReport(Contract):
     """What was found in one batch, and whether it may be used."""
 
@@ -50,6 +78,8 @@ class QualityReport(Contract):
     plates_accepted: tuple[str, ...] = ()
     plates_refused: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    plates: tuple[PlateFigures, ...] = Field(default=(), description="Figures of every plate of the manifest.")
+    red_flags: Digest | None = Field(default=None, description="SHA-256 of the red-flag list that was applied.")
     quarantined: tuple[QuarantinedField, ...] = ()
 
     @property

@@ -11,10 +11,11 @@ import pandas as pd
 
 from coda.config.params import Params
 from coda.contracts.ingest import IngestReport, PlateOutcome
-from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
+from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, PlateEntry
 from coda.errors import ContractError
 from coda.plates.disk import writing
 from coda.plates.files import BatchFiles
+from coda.plates.given_illumination import functions_given
 from coda.plates.index import index_table, write_parquet
 from coda.plates.outputs import PlateFolders, store_name
 from coda.plates.plan import (
@@ -204,6 +205,10 @@ def _join_illumination(folders: PlateFolders, plates: list[str], channels: tuple
     draft.replace(folders.batch / "illumination.npz")
 
 
+def _partly_given(plate: PlateEntry, params: Params) -> bool:
+    return params.ingest.illumination.prefer_given and not functions_given(plate, params.ingest.channels)
+
+
 def _replace(path: Path, data: bytes) -> None:
     draft = path.with_name(path.name + ".part")
     draft.write_bytes(data)
@@ -220,6 +225,12 @@ def _notes(
         notes.append(
             f"Illumination was left as recorded on {', '.join(few)}: correcting takes {least} fields a plate or more."
         )
+    partly = [plate.plate for plate in manifest.plates if plate.illumination and _partly_given(plate, params)]
+    if partly:
+        notes.append(
+            f"Illumination functions were delivered for some stains only on {', '.join(partly)}: they were not used, "
+            "and all were estimated."
+        )
     small = sorted(size for size in sides if min(size) < params.crops.centre)
     if small:
         height, width = small[0]
@@ -228,8 +239,9 @@ def _notes(
             "training and prediction would fill the rest with black. Lower crops.centre, or raise "
             "ingest.scaling_factor if the raw pixels are large."
         )
-    tables = {name for plate in manifest.plates for name in (plate.plate_map, plate.load_data)}
-    digests = Counter(file.sha256 for plate in manifest.plates for file in plate.files if file.path not in tables)
+    digests = Counter(
+        file.sha256 for plate in manifest.plates for file in plate.files if file.path not in plate.not_images
+    )
     copies = sum(count - 1 for count in digests.values())
     if copies:
         notes.append(f"{copies} image files have exactly the content of another file of this batch.")

@@ -14,6 +14,7 @@ def compress_field(
     gains: NDArray[np.float32] | None,
     plate_high: NDArray[np.float64],
     params: Ingest,
+    factor: float,
 ) -> NDArray[np.uint8]:
     """Return one field as it is stored.
 
@@ -24,22 +25,36 @@ def compress_field(
         images: Raw images, (height, width), one a channel.
         gains: Reciprocal of the full-size illumination function, (channels, height, width); None where it is 1.
         plate_high: The plate's high percentile of raw grey values, by channel.
-        params: Scaling factor and percentiles.
+        params: Percentiles.
+        factor: Scaling factor in (0, 1]; see `coda.plates.scaling`.
 
     Returns:
         uint8, shape (channels, scaled height, scaled width).
     """
     height, width = images[0].shape
-    shape = scaled_shape((height, width), params.scaling_factor)
+    shape = scaled_shape((height, width), factor)
     result = np.empty((len(images), *shape), dtype=np.uint8)
     for channel, image in enumerate(images):
         raw = image.astype(np.float32)
         if gains is not None:
             raw *= gains[channel]
         reduced = resample(raw, shape)
-        low, high = np.percentile(reduced, (params.low_percentile, params.high_percentile))
-        result[channel] = stretch(reduced, float(low), min(float(high), float(plate_high[channel])))
+        low, high = (percentile(reduced, percent) for percent in (params.low_percentile, params.high_percentile))
+        result[channel] = stretch(reduced, low, min(high, float(plate_high[channel])))
     return result
+
+
+def percentile(image: NDArray[np.float32], percent: float) -> float:
+    """Return a percentile, interpolated linearly, as `numpy.percentile` does.
+
+    Selecting one rank and looking for its neighbour takes a quarter of the time of selecting both.
+    """
+    place = percent / 100 * (image.size - 1)
+    rank = int(place)
+    ordered = np.partition(image.ravel(), rank)
+    below = float(ordered[rank])
+    above = float(ordered[rank + 1 :].min()) if rank + 1 < image.size else below
+    return below + (above - below) * (place - rank)
 
 
 def stretch(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:

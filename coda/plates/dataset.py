@@ -85,7 +85,7 @@ def open_batches(folder: Path) -> list[BatchFolder]:
 
 
 def load_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre: int) -> FieldSet:
-    """Read the accepted fields of batches into memory, verifying each field's digest.
+    """Read the accepted fields of batches into memory, verifying each field's checksum.
 
     Args:
         batches: Batch folders; fields come in their order, and within a batch in the order of its index.
@@ -122,11 +122,11 @@ def open_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre:
 
 
 def _places(batch: BatchFolder, rows: pd.DataFrame) -> Iterator[Place]:
-    columns = ["store", "array", "channels", "height", "width", "sha256", "image_id"]
-    for store, array, stains, height, width, sha256, image_id in rows[columns].itertuples(index=False):
+    columns = ["store", "array", "channels", "height", "width", "sha256", "crc32c", "image_id"]
+    for store, array, stains, height, width, sha256, crc32c, image_id in rows[columns].itertuples(index=False):
         names = tuple(str(stains).split(","))
         shape = (len(names), int(height), int(width))
-        yield Place(batch.path / str(store), str(array), shape, names, str(sha256), str(image_id))
+        yield Place(batch.path / str(store), str(array), shape, names, str(sha256), int(crc32c), str(image_id))
 
 
 def _check_channels(batches: Sequence[BatchFolder], tables: Sequence[pd.DataFrame], channels: Sequence[str]) -> None:

@@ -11,17 +11,28 @@ class OutsideBatchError(Exception):
     """A path leads out of the folder of its batch."""
 
 
+class LargerFileError(Exception):
+    """A file has more bytes than the caller would read; `size_bytes` is what it has."""
+
+    def __init__(self, path: str, size_bytes: int) -> None:
+        """Keep path and size."""
+        super().__init__(path)
+        self.size_bytes = size_bytes
+
+
 class BatchFiles(Protocol):
     """Read access to one delivery. Implementations can be pickled: worker processes read through their own copy."""
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, at_most: int) -> bytes:
         """Return the bytes of a file.
 
         Args:
             path: Relative to the manifest, with forward slashes.
+            at_most: Largest size, in bytes, that is read into memory.
 
         Raises:
             FileNotFoundError: There is no such file.
+            LargerFileError: It has more bytes.
             OutsideBatchError: The path leads out of the delivery.
             TransientError: The storage is away; the same call may succeed later.
         """
@@ -39,10 +50,13 @@ class LocalFiles:
         """Keep the folder; nothing is read yet."""
         self._folder = folder.resolve()
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, at_most: int) -> bytes:
         """Return the bytes of a file; see `BatchFiles.read`."""
         place = self._confined(path)
         try:
+            size = place.stat().st_size
+            if place.is_file() and size > at_most:
+                raise LargerFileError(path, size)
             return place.read_bytes()
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(path) from error

@@ -17,7 +17,8 @@ from coda.config.params import Illumination
 from coda.plates.resample import resample, scaled_shape
 
 LEVELS = 2**16
-Origin = Literal["estimated", "off", "too_few_fields"]
+Origin = Literal["estimated", "given", "off", "too_few_fields", "prepared"]
+"""Where a plate's illumination function came from, or why its images were left as they are."""
 
 
 class PlateSums:
@@ -54,8 +55,8 @@ class PlateIllumination:
     """What pass 2 needs to know about a plate.
 
     Attributes:
-        function: Reduced illumination function divided by its floor, float32, shape (channels, rows, columns); before
-            flooring, so values under 1 occur.
+        function: Reduced illumination function, float32, shape (channels, rows, columns). An estimated one is divided
+            by its floor, but not yet floored, so values under 1 occur; a given one is as it was delivered.
         low: Grey value under which 0.01 % of the plate's pixels lie, by channel, float64.
         high: The plate's high percentile, by channel, float64: no image is stretched beyond it.
         shape: Height and width of the raw images.
@@ -70,13 +71,18 @@ class PlateIllumination:
     fields: int
     origin: Origin
 
+    @property
+    def corrects(self) -> bool:
+        """Whether images are divided by anything."""
+        return self.origin in {"estimated", "given"}
+
     def full(self) -> NDArray[np.float32]:
-        """Return the function at the size of the raw images, (channels, height, width), 1 or more everywhere."""
+        """Return an estimated function at the size of raw images, (channels, height, width), 1 or more everywhere."""
         return np.stack([np.maximum(resample(plane, self.shape), np.float32(1)) for plane in self.function])
 
 
 def estimate(sums: PlateSums, params: Illumination, *, high_percentile: float) -> PlateIllumination:
-    """Return the illumination of a plate from its sums.
+    """Return the illumination of a plate, estimated from its sums.
 
     Args:
         sums: All readable fields of the plate, at least one.
@@ -84,7 +90,7 @@ def estimate(sums: PlateSums, params: Illumination, *, high_percentile: float) -
         high_percentile: The plate's high percentile, in [0, 100].
     """
     shape = (int(sums.total.shape[1]), int(sums.total.shape[2]))
-    small = scaled_shape(shape, 1 / params.down_scale_factor)
+    small = _reduced_shape(shape, params)
     origin: Origin = (
         "off" if not params.enabled else "estimated" if sums.count >= params.min_fields else "too_few_fields"
     )
@@ -92,11 +98,35 @@ def estimate(sums: PlateSums, params: Illumination, *, high_percentile: float) -
     if origin == "estimated":
         for channel, total in enumerate(sums.total):
             function[channel] = _function(total, sums.count, small, params)
+    return _described(sums, function, origin, high_percentile)
+
+
+def taken(
+    sums: PlateSums, given: NDArray[np.float32], params: Illumination, *, high_percentile: float
+) -> PlateIllumination:
+    """Return the illumination of a plate whose functions were delivered, (channels, height, width), as `estimate`."""
+    small = _reduced_shape((int(given.shape[1]), int(given.shape[2])), params)
+    return _described(sums, np.stack([resample(plane, small) for plane in given]), "given", high_percentile)
+
+
+def untouched(sums: PlateSums, params: Illumination, *, high_percentile: float) -> PlateIllumination:
+    """Return the illumination of a plate whose images were corrected before they came: it changes nothing."""
+    small = _reduced_shape((int(sums.total.shape[1]), int(sums.total.shape[2])), params)
+    return _described(sums, np.ones((len(sums.total), *small), dtype=np.float32), "prepared", high_percentile)
+
+
+def _reduced_shape(shape: tuple[int, int], params: Illumination) -> tuple[int, int]:
+    return scaled_shape(shape, 1 / params.down_scale_factor)
+
+
+def _described(
+    sums: PlateSums, function: NDArray[np.float32], origin: Origin, high_percentile: float
+) -> PlateIllumination:
     return PlateIllumination(
         function=function,
         low=np.array([_percentile(row, 0.01) for row in sums.histogram]),
         high=np.array([_percentile(row, high_percentile) for row in sums.histogram]),
-        shape=shape,
+        shape=(int(sums.total.shape[1]), int(sums.total.shape[2])),
         fields=sums.count,
         origin=origin,
     )

@@ -21,7 +21,7 @@ def index_row(record: FieldRecord, statistics: dict[str, float]) -> dict[str, An
     row: dict[str, Any] = {"image_id": record.image_id}
     row |= {column: getattr(record, name) for name, column in METADATA_COLUMNS.items()}
     row |= {"channels": ",".join(record.channels)}
-    row |= {name: getattr(record, name) for name in ("store", "array", "height", "width", "sha256")}
+    row |= {name: getattr(record, name) for name in ("store", "array", "height", "width", "sha256", "crc32c")}
     return row | statistics
 
 
@@ -29,9 +29,19 @@ def index_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Return the field index; its columns have their types also when a batch has no row or no dose."""
     table = pd.DataFrame(list(rows))
     if table.empty:
-        names = ["image_id", *METADATA_COLUMNS.values(), "channels", "store", "array", "height", "width", "sha256"]
+        names = [
+            "image_id",
+            *METADATA_COLUMNS.values(),
+            "channels",
+            "store",
+            "array",
+            "height",
+            "width",
+            "sha256",
+            "crc32c",
+        ]
         table = pd.DataFrame({name: pd.Series(dtype="str") for name in names})
-        return table.astype({"Metadata_Site": "int64", "height": "int64", "width": "int64"}).astype(
+        return table.astype({"Metadata_Site": "int64", "height": "int64", "width": "int64", "crc32c": "int64"}).astype(
             {"Metadata_Dose_uM": "float64", "Metadata_PixelSize_um": "float64"}
         )
     table["Metadata_Dose_uM"] = table["Metadata_Dose_uM"].astype("float64")
@@ -43,6 +53,7 @@ def record_of(row: dict[str, Any]) -> FieldRecord:
     values = {name: row[column] for name, column in METADATA_COLUMNS.items()}
     values |= {name: row[name] for name in ("store", "array", "sha256")}
     values |= {"site": int(row["Metadata_Site"]), "height": int(row["height"]), "width": int(row["width"])}
+    values["crc32c"] = int(row["crc32c"])
     dose = row["Metadata_Dose_uM"]
     values["dose_um"] = None if dose is None or np.isnan(dose) else float(dose)
     values["pixel_size_um"] = float(row["Metadata_PixelSize_um"])

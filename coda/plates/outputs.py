@@ -11,9 +11,10 @@ from coda.config.params import Params
 from coda.contracts.fields import FieldRecord
 from coda.contracts.manifest import BatchManifest
 from coda.plates.illumination import PlateIllumination
-from coda.plates.plan import PlatePlan
+from coda.plates.plan import MACHINE, PlatePlan
 from coda.plates.plate_map import WellRow
 from coda.plates.reading import FieldJob, PlateJob
+from coda.plates.scaling import scaling_factor
 from coda.plates.store import PlateStoreWriter
 from coda.plates.work import CompressedField, Example
 
@@ -43,7 +44,7 @@ def store_writer(
 ) -> PlateStoreWriter:
     """Return the writer of a plate's store, with its provenance."""
     plate = plan.entry.plate
-    factor = _pixel_size(manifest, illumination.shape, params.ingest.scaling_factor)
+    pixel = _pixel_size(manifest, illumination.shape, scaling_factor(manifest, params.ingest))
     provenance = {
         "source": manifest.source,
         "batch": manifest.batch,
@@ -51,7 +52,7 @@ def store_writer(
         "manifest_digest": manifest.digest(),
         "content_key": plan.content_key,
         "instrument": manifest.instrument.model_dump(mode="json"),
-        "ingest": params.ingest.model_dump(mode="json", exclude={"workers"}),
+        "ingest": params.ingest.model_dump(mode="json", exclude=set(MACHINE)),
         "illumination": {
             "origin": illumination.origin,
             "fields": illumination.fields,
@@ -60,7 +61,7 @@ def store_writer(
         },
     }
     path = folders.batch / store_name(plate)
-    return PlateStoreWriter(path, plate, manifest.plate_wells, params.ingest.channels, factor, provenance)
+    return PlateStoreWriter(path, plate, manifest.plate_wells, params.ingest.channels, pixel, provenance)
 
 
 def store_name(plate: str) -> str:
@@ -96,6 +97,7 @@ def field_record(manifest: BatchManifest, job: PlateJob, item: FieldJob, well: W
             "height": height,
             "width": width,
             "sha256": stored.result.sha256,
+            "crc32c": stored.result.crc32c,
         }
     )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from coda.plates.dataset import BatchFolder
 from coda.plates.layout import FORMATS, parse_well, row_name
 from coda.plates.resample import resample
-from coda.plates.store import read_arrays
+from coda.plates.store_reading import read_arrays
 
 TINTS = {
     "DNA": (0.1, 0.2, 1.0),

@@ -15,10 +15,14 @@ from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields
 from coda.plates.plate_map import WellRow, fit_problems, read_wells, shift_problem
 from coda.plates.reading import FieldJob, SetAsideError, read_verified
+from coda.plates.scaling import scaling_problem
 from coda.plates.tables import MAX_TABLE_BYTES, FileResolver, UnreadableTableError, read_table
 
-INGEST_VERSION = 2
+INGEST_VERSION = 3
 """Raised whenever the same files and parameters would give another plate store, so that old ones are not reused."""
+
+MACHINE = ("workers", "scratch_gib")
+"""Parameters of ingest that say how it is done, not what comes of it."""
 
 
 @dataclass
@@ -53,7 +57,7 @@ def content_key(manifest: BatchManifest, entry: PlateEntry, params: Params) -> s
             "version": INGEST_VERSION,
             "batch": manifest.model_dump(mode="json", exclude={"plates", "created_at", "simulation", "images_at"}),
             "plate": entry.model_dump(mode="json"),
-            "ingest": params.ingest.model_dump(mode="json", exclude={"workers"}),
+            "ingest": params.ingest.model_dump(mode="json", exclude=set(MACHINE)),
             "quorum": params.quality.plate_quorum,
         }
     )
@@ -65,23 +69,27 @@ def fields_listed(manifest: BatchManifest) -> int:
 
 
 def plate_fields_listed(manifest: BatchManifest, entry: PlateEntry) -> int:
-    """Return how many fields one plate's files make up, its two tables apart."""
-    return max(0, len(entry.files) - 2) // len(manifest.channels)
+    """Return how many fields one plate's files make up, its tables and illumination functions apart."""
+    return max(0, len(entry.files) - len(entry.not_images)) // len(manifest.channels)
 
 
 def batch_problems(manifest: BatchManifest, params: Params) -> list[ContractProblem]:
     """Return what makes a whole batch unusable before any file is read."""
     absent = [stain for stain in params.ingest.channels if stain not in manifest.channels]
-    if not absent:
-        return []
-    problem = Problem(
+    problems = [problem] if (problem := scaling_problem(manifest, params.ingest)) is not None else []
+    if absent:
+        problems.append(_absent_stains(manifest, params, absent))
+    return [recorded(problem) for problem in problems]
+
+
+def _absent_stains(manifest: BatchManifest, params: Params, absent: Sequence[str]) -> Problem:
+    return Problem(
         MANIFEST_NAME,
         f"only the stains {', '.join(manifest.channels)}",
         f"all of {', '.join(params.ingest.channels)} (missing: {', '.join(absent)})",
         f"Image these stains; or, if no model that reads the batch needs them, leave {', '.join(absent)} out of "
         "ingest.channels and extractor.channels.",
     )
-    return [recorded(problem)]
 
 
 def recorded(problem: Problem, plate: str = "") -> ContractProblem:
@@ -128,7 +136,7 @@ def _fields_and_wells(
             plan.problems.append(recorded(problem, entry.plate))
     if len(tables) < 2:
         return None
-    images = [path for path in listed if path not in {entry.load_data, entry.plate_map}]
+    images = [path for path in listed if path not in entry.not_images]
     wells, well_problems = read_wells(
         tables[entry.plate_map],
         where=f"plate {entry.plate}, {entry.plate_map}",

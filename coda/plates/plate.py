@@ -1,46 +1,28 @@
 """Ingest of one plate: two passes over its fields, a store, an index, and a record of what became of it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coda.config.params import Params
 from coda.contracts.base import Contract
 from coda.contracts.ingest import ContractProblem, PlateOutcome
 from coda.contracts.manifest import BatchManifest
 from coda.contracts.quality import QuarantinedField
+from coda.errors import Problem
 from coda.plates.files import BatchFiles
-from coda.plates.illumination import PlateIllumination, PlateSums, estimate
-from coda.plates.index import index_row, index_table, wells_table, write_parquet
-from coda.plates.outputs import (
-    PlateFolders,
-    Stored,
-    field_record,
-    save_illumination,
-    store_name,
-    store_writer,
-    write_examples,
-)
-from coda.plates.plan import PlatePlan
-from coda.plates.reading import FieldJob, PlateJob, SetAsideError, plate_shape, quarantined
-from coda.plates.store import StoredField
-from coda.plates.work import (
-    CompressTask,
-    Example,
-    SumTask,
-    compress_fields,
-    sum_fields,
-)
+from coda.plates.given_illumination import functions_given, read_functions
+from coda.plates.illumination import PlateIllumination, PlateSums, estimate, taken, untouched
+from coda.plates.index import index_table, wells_table, write_parquet
+from coda.plates.outputs import PlateFolders, save_illumination, store_name
+from coda.plates.passes import Passes, Progressing, scratch_of
+from coda.plates.plan import PlatePlan, recorded
+from coda.plates.reading import PlateJob, plate_shape
+from coda.plates.work import SumTask, sum_fields
 from coda.plates.workers import Workers
-
-EXAMPLES = 4
-SUM_SHARE = 64
-COMPRESS_SHARE = 16
-
-Item = TypeVar("Item")
 
 
 class PlateRecord(Contract):
@@ -50,20 +32,6 @@ class PlateRecord(Contract):
     delivered: bool
     quarantined: tuple[QuarantinedField, ...] = ()
     problems: tuple[ContractProblem, ...] = ()
-
-
-@dataclass
-class _Progressing:
-    """A plate under way: what was read and what was set aside."""
-
-    plan: PlatePlan
-    jobs: list[FieldJob]
-    quarantined: list[QuarantinedField] = field(default_factory=list)
-    delivered: bool = True
-
-    def set_aside(self, job: FieldJob, fault: SetAsideError) -> None:
-        self.quarantined.append(quarantined(self.plan.entry.plate, job, fault))
-        self.delivered = self.delivered and not fault.delivery
 
 
 def ingest_plate(
@@ -91,28 +59,49 @@ def ingest_plate(
         TransientError: The storage is away; nothing of this plate remains.
         OSError: A result cannot be written; nothing half-written remains under a final name.
     """
-    state = _Progressing(plan, list(plan.jobs), list(plan.quarantined), plan.delivered)
-    reason = _refused_by_tables(plan, params.quality.plate_quorum)
-    illumination = None
-    readable = 0
-    job = _plate_job(files, plan, params) if not reason else None
+    state = Progressing(plan, list(plan.jobs), list(plan.quarantined), plan.delivered)
+    quorum = params.quality.plate_quorum
+    reason = _refused_by_tables(plan, quorum)
+    job = _plate_job(files, manifest, plan, params) if not reason else None
     if not reason and job is None:
         _explain_unreadable(files, state, params)
         reason = f"Not one image of this plate can be read{_first_of(state.quarantined)}."
-    if job is not None:
-        sums = _first_pass(job, state, workers, report)
-        readable = len(state.jobs)
-        reason = _below_quorum(readable, plan.expected, params.quality.plate_quorum, state.quarantined)
-        if not reason:
-            illumination = estimate(
-                sums, params.ingest.illumination, high_percentile=params.ingest.plate_high_percentile
-            )
+    given = None
+    if job is not None and params.ingest.illumination.prefer_given and functions_given(plan.entry, job.channels):
+        given, problems, state.delivered = _given(job, state)
+        plan.problems += [recorded(problem, job.plate) for problem in problems]
+        reason = _refused_by_tables(plan, quorum)
+    light = None
     rows: list[dict[str, Any]] = []
-    if job is not None and illumination is not None:
-        rows = _second_pass(job, illumination, state, manifest, folders, params=params, workers=workers, report=report)
-        readable = len(rows)
-        reason = _below_quorum(readable, plan.expected, params.quality.plate_quorum, state.quarantined)
-    return _finish(manifest, state, folders, rows, reason=reason, readable=readable, illumination=illumination)
+    readable = 0
+    if job is not None and not reason:
+        with scratch_of(job, folders, params.ingest.scratch_gib) as scratch:
+            passes = Passes(job, state, manifest, folders, params, workers, report, scratch)
+            sums = passes.first()
+            readable = len(state.jobs)
+            reason = _below_quorum(readable, plan.expected, quorum, state.quarantined)
+            if not reason:
+                light = _light(sums, given, manifest, params)
+                rows = passes.second(light, given)
+                readable = len(rows)
+                reason = _below_quorum(readable, plan.expected, quorum, state.quarantined)
+    return _finish(manifest, state, folders, rows, reason=reason, readable=readable, illumination=light)
+
+
+def _given(job: PlateJob, state: Progressing) -> tuple[NDArray[np.float32] | None, list[Problem], bool]:
+    functions, problems, delivered = read_functions(job.files, state.plan.entry, job.channels, job.shape)
+    return functions, problems, state.delivered and delivered
+
+
+def _light(
+    sums: PlateSums, given: NDArray[np.float32] | None, manifest: BatchManifest, params: Params
+) -> PlateIllumination:
+    rules, high = params.ingest.illumination, params.ingest.plate_high_percentile
+    if manifest.preparation != "raw":
+        return untouched(sums, rules, high_percentile=high)
+    if given is not None and rules.enabled:
+        return taken(sums, given, rules, high_percentile=high)
+    return estimate(sums, rules, high_percentile=high)
 
 
 def _refused_by_tables(plan: PlatePlan, quorum: float) -> str:
@@ -142,14 +131,17 @@ def _first_of(quarantined: Sequence[QuarantinedField]) -> str:
     return f" (well {first.well}{site}{', ' if first.channel else ''}{first.channel}: {first.reason}{more})"
 
 
-def _plate_job(files: BatchFiles, plan: PlatePlan, params: Params) -> PlateJob | None:
-    shape = plate_shape(files, plan.jobs, max_side=params.ingest.max_side_px)
+def _plate_job(files: BatchFiles, manifest: BatchManifest, plan: PlatePlan, params: Params) -> PlateJob | None:
+    most = params.ingest.max_side_px
+    shape = plate_shape(files, plan.jobs, max_side=most)
     if shape is None:
         return None
-    return PlateJob(files, plan.entry.plate, params.ingest.channels, shape, params.ingest.max_side_px)
+    return PlateJob(
+        files, plan.entry.plate, params.ingest.channels, shape, most, prepared=manifest.preparation != "raw"
+    )
 
 
-def _explain_unreadable(files: BatchFiles, state: _Progressing, params: Params) -> None:
+def _explain_unreadable(files: BatchFiles, state: Progressing, params: Params) -> None:
     """Give every field of a plate without a readable image its reason; any shape will do, for none is decoded."""
     job = PlateJob(files, state.plan.entry.plate, params.ingest.channels, (1, 1), params.ingest.max_side_px)
     for position, fault in sum_fields(SumTask(job, tuple(state.jobs))).faults:
@@ -157,80 +149,9 @@ def _explain_unreadable(files: BatchFiles, state: _Progressing, params: Params) 
     state.jobs = []
 
 
-def _first_pass(job: PlateJob, state: _Progressing, workers: Workers, report: Callable[[int], None]) -> PlateSums:
-    sums = PlateSums(len(job.channels), job.shape)
-    shares = list(_shares(state.jobs, min(SUM_SHARE, -(-len(state.jobs) // (2 * workers.count)))))
-    readable: list[FieldJob] = []
-    results = workers.map(sum_fields, (SumTask(job, tuple(share)) for share in shares))
-    for share, result in zip(shares, results, strict=True):
-        sums.merge(result.sums)
-        faults = dict(result.faults)
-        for position, fault in faults.items():
-            state.set_aside(share[position], fault)
-        readable += [item for position, item in enumerate(share) if position not in faults]
-        report(len(share))
-    state.jobs = readable
-    return sums
-
-
-def _second_pass(
-    job: PlateJob,
-    illumination: PlateIllumination,
-    state: _Progressing,
-    manifest: BatchManifest,
-    folders: PlateFolders,
-    *,
-    params: Params,
-    workers: Workers,
-    report: Callable[[int], None],
-) -> list[dict[str, Any]]:
-    shown = {round(place) for place in np.linspace(0, len(state.jobs) - 1, min(EXAMPLES, len(state.jobs)))}
-    shares = list(_shares(state.jobs, min(COMPRESS_SHARE, -(-len(state.jobs) // (2 * workers.count)))))
-    tasks = (
-        CompressTask(
-            plate=job,
-            jobs=tuple(share),
-            illumination=illumination,
-            params=params.ingest,
-            bit_depth=manifest.instrument.bit_depth,
-            shown=frozenset(place - start for place in shown),
-        )
-        for start, share in zip(_starts(shares), shares, strict=True)
-    )
-    rows: list[dict[str, Any]] = []
-    examples: list[tuple[str, Example]] = []
-    kept: list[FieldJob] = []
-    wells = {well.well: well for well in state.plan.wells}
-    with store_writer(manifest, state.plan, illumination, folders, params) as writer:
-        for share, results in zip(shares, workers.map(compress_fields, tasks), strict=True):
-            for item, result in zip(share, results, strict=True):
-                if isinstance(result, SetAsideError):
-                    state.set_aside(item, result)
-                    continue
-                stored = Stored(result, writer.add(StoredField(item.place, item.site, result.shape, result.chunk)))
-                record = field_record(manifest, job, item, wells[item.well], stored)
-                rows.append(index_row(record, result.statistics))
-                kept.append(item)
-                if result.example is not None:
-                    examples.append((record.image_id, result.example))
-            report(len(share))
-    state.jobs = kept
-    write_examples(folders.batch / "examples" / f"{job.plate}.npz", job.channels, examples)
-    return rows
-
-
-def _shares(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
-    for start in range(0, len(items), max(1, size)):
-        yield list(items[start : start + max(1, size)])
-
-
-def _starts(shares: Sequence[Sequence[Item]]) -> list[int]:
-    return [sum(len(share) for share in shares[:number]) for number in range(len(shares))]
-
-
 def _finish(
     manifest: BatchManifest,
-    state: _Progressing,
+    state: Progressing,
     folders: PlateFolders,
     rows: list[dict[str, Any]],
     *,

@@ -1,7 +1,9 @@
 """Reading one field as the manifest promises it; anything else sets the field aside with its reason."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +11,16 @@ from numpy.typing import NDArray
 
 from coda.contracts.manifest import FileEntry
 from coda.contracts.quality import QuarantinedField
-from coda.plates.files import BatchFiles, OutsideBatchError
+from coda.plates.files import BatchFiles, LargerFileError, OutsideBatchError
 from coda.plates.images import UnreadableImageError, decode_image
+
+FETCHERS = 8
+"""Files of a process under way at once."""
+
+AHEAD = 2
+"""Fields whose files are fetched before they are needed: one being decoded, one to come."""
+
+PREPARED_MAX = 255
 
 
 class SetAsideError(Exception):
@@ -37,16 +47,22 @@ class FieldJob:
     site: int
     files: tuple[FileEntry, ...]
 
+    @property
+    def name(self) -> str:
+        """Name of the field on its plate, safe in paths."""
+        return f"{self.well}-{self.site}"
+
 
 @dataclass(frozen=True)
 class PlateJob:
-    """What all fields of a plate share; sent to the worker processes."""
+    """What all fields of a plate share; sent to the worker processes. `prepared`: its images are 8-bit already."""
 
     files: BatchFiles
     plate: str
     channels: tuple[str, ...]
     shape: tuple[int, int]
     max_side: int
+    prepared: bool = False
 
 
 def read_verified(files: BatchFiles, entry: FileEntry, *, max_bytes: int) -> bytes:
@@ -59,44 +75,75 @@ def read_verified(files: BatchFiles, entry: FileEntry, *, max_bytes: int) -> byt
     if entry.size_bytes > max_bytes:
         raise SetAsideError(f"has {entry.size_bytes} bytes; at most {max_bytes} are accepted")
     try:
-        size = files.size(entry.path)
-        if size is None:
-            raise SetAsideError("is in the manifest but was not delivered", delivery=True)
-        if size != entry.size_bytes:
-            reason = f"has {size} bytes where the manifest says {entry.size_bytes} (broken or repeated upload)"
-            raise SetAsideError(reason, delivery=True)
-        data = files.read(entry.path)
+        data = files.read(entry.path, at_most=entry.size_bytes)
+    except LargerFileError as error:
+        raise _other_size(error.size_bytes, entry) from error
     except FileNotFoundError as error:
         raise SetAsideError("is in the manifest but was not delivered", delivery=True) from error
     except OutsideBatchError as error:
         raise SetAsideError("leads out of the folder of the batch") from error
     except PermissionError as error:
         raise SetAsideError("may not be read by this program", delivery=True) from error
+    if len(data) != entry.size_bytes:
+        raise _other_size(len(data), entry)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         reason = "was changed since the manifest was written (its SHA-256 is another)"
         raise SetAsideError(reason, delivery=True)
     return data
 
 
-def read_field(plate: PlateJob, job: FieldJob) -> list[NDArray[np.uint16]]:
-    """Return the raw images of a field, (height, width) for each channel.
+def _other_size(size: int, entry: FileEntry) -> SetAsideError:
+    reason = f"has {size} bytes where the manifest says {entry.size_bytes} (broken or repeated upload)"
+    return SetAsideError(reason, delivery=True)
+
+
+def read_fields(plate: PlateJob, jobs: Sequence[FieldJob]) -> Iterator[list[NDArray[np.uint16]] | SetAsideError]:
+    """Yield the raw images of fields in their order, (height, width) for each channel, or why a field is set aside.
+
+    The files of the next field are fetched while one is decoded: an object store answers in milliseconds, and asking
+    it for one file after the other would leave the core idle.
+
+    Raises:
+        TransientError: The storage is away.
+    """
+    with ThreadPoolExecutor(FETCHERS) as pool:
+        waiting = deque(_fetch(pool, plate, job) for job in jobs[:AHEAD])
+        try:
+            for number in range(len(jobs)):
+                if number + AHEAD < len(jobs):
+                    waiting.append(_fetch(pool, plate, jobs[number + AHEAD]))
+                try:
+                    yield _images(plate, jobs[number], waiting.popleft())
+                except SetAsideError as fault:
+                    yield fault
+        finally:
+            for futures in waiting:
+                for future in futures:
+                    future.cancel()
+
+
+def _fetch(pool: ThreadPoolExecutor, plate: PlateJob, job: FieldJob) -> list[Future[bytes]]:
+    most = largest_file(plate.max_side)
+    return [pool.submit(read_verified, plate.files, entry, max_bytes=most) for entry in job.files]
+
+
+def _images(plate: PlateJob, job: FieldJob, fetched: Sequence[Future[bytes]]) -> list[NDArray[np.uint16]]:
+    """Return the images of a field.
 
     Raises:
         SetAsideError: A file is not as promised, is no image, is blank, or has another shape than its plate's fields.
         TransientError: The storage is away.
     """
     images = []
-    for channel, entry in zip(plate.channels, job.files, strict=True):
+    for channel, entry, future in zip(plate.channels, job.files, fetched, strict=True):
         try:
-            image = _image(plate, entry)
+            images.append(_image(plate, future.result()))
         except SetAsideError as error:
             raise SetAsideError(error.reason, delivery=error.delivery, channel=channel, path=entry.path) from error
-        images.append(image)
     return images
 
 
-def _image(plate: PlateJob, entry: FileEntry) -> NDArray[np.uint16]:
-    data = read_verified(plate.files, entry, max_bytes=largest_file(plate.max_side))
+def _image(plate: PlateJob, data: bytes) -> NDArray[np.uint16]:
     try:
         image = decode_image(data, max_side=plate.max_side)
     except UnreadableImageError as error:
@@ -108,6 +155,8 @@ def _image(plate: PlateJob, entry: FileEntry) -> NDArray[np.uint16]:
     if low == high:
         words = "is all zero" if high == 0 else f"has the value {high} in every pixel"
         raise SetAsideError(f"{words}: no picture was recorded")
+    if plate.prepared and high > PREPARED_MAX:
+        raise SetAsideError(f"has grey values up to {high}; images that were prepared already have 8 bits")
     return image
 
 

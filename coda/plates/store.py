@@ -1,48 +1,59 @@
 """Plate store: an OME-Zarr HCS plate (NGFF 0.5, zarr v3) in one zip, one array of one chunk for each field.
 
-The zip's entries are stored, not deflated: a chunk lies in the file as the codec wrote it and is read by one seek. Any
-zarr reader opens the store; `read_arrays` is the fast way in. The bytes of a store depend on its contents alone.
+The zip's entries are stored, not deflated: a chunk lies in the file as the codecs wrote it and is read by one seek. Any
+zarr reader opens the store; `coda.plates.store_reading` is the fast way in. A chunk ends in its CRC-32C (zarr's own
+codec `crc32c`), so that any reader notices a damaged one. The bytes of a store depend on its contents alone.
 """
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import google_crc32c
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.errors import IntegrityError, Problem
 from coda.plates.layout import FORMATS, row_name
 
 CODEC = {"typesize": 1, "cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "blocksize": 0}
 COLOURS = {"DNA": "0000FF", "ER": "00FF00", "RNA": "FFFF00", "AGP": "FFA500", "Mito": "FF0000"}
+CRC_BYTES = 4
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def encode(pixels: NDArray[np.uint8]) -> bytes:
     """Return the chunk of one field, uint8 (channels, height, width), as the store keeps it."""
     data = np.ascontiguousarray(pixels).tobytes()
-    return bytes(
+    frame = bytes(
         imagecodecs.blosc_encode(data, level=5, compressor="lz4", shuffle="bitshuffle", typesize=1, numthreads=1)
     )
+    return frame + int(google_crc32c.value(frame)).to_bytes(CRC_BYTES, "little")
+
+
+def checksum(chunk: bytes) -> int:
+    """Return the CRC-32C that a chunk ends in, as the field index keeps it."""
+    return int.from_bytes(chunk[-CRC_BYTES:], "little")
 
 
 def decode(chunk: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return the pixels of a chunk; raises ValueError when the bytes are no such chunk."""
+    """Return the pixels of a chunk, read-only; raises ValueError when the bytes are no such chunk, or damaged."""
+    frame = chunk[:-CRC_BYTES]
     # a blosc frame begins with its decoded size (bytes 4 to 8) and its own length (12 to 16); the codec believes both,
     # and would allocate gigabytes or read beyond the end of a damaged one
-    decoded, length = int.from_bytes(chunk[4:8], "little"), int.from_bytes(chunk[12:16], "little")
-    if len(chunk) < 16 or length != len(chunk) or decoded != int(np.prod(shape)):
+    decoded, length = int.from_bytes(frame[4:8], "little"), int.from_bytes(frame[12:16], "little")
+    if len(frame) < 16 or length != len(frame) or decoded != int(np.prod(shape)):
         message = f"the chunk does not hold an array of {shape}"
         raise ValueError(message)
+    if google_crc32c.value(frame) != checksum(chunk):
+        message = "the chunk is damaged (its CRC-32C is another)"
+        raise ValueError(message)
     try:
-        pixels = imagecodecs.blosc_decode(chunk, numthreads=1)
+        pixels = imagecodecs.blosc_decode(frame, numthreads=1)
     except (RuntimeError, ValueError) as error:
         message = f"the chunk cannot be decoded ({error})"
         raise ValueError(message) from error
@@ -158,52 +169,6 @@ def array_group(place: tuple[int, int]) -> str:
     return f"{row_name(place[0])}/{place[1] + 1}"
 
 
-def read_arrays(
-    path: Path, arrays: Sequence[str], shapes: Sequence[tuple[int, int, int]]
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield the pixels of arrays of one store, in the order asked for, without zarr in between.
-
-    Args:
-        path: The store.
-        arrays: Paths of arrays, as the field index names them.
-        shapes: Their shapes (channels, height, width).
-
-    Raises:
-        IntegrityError: The store is no zip, lacks an array, or a chunk does not decode to its shape.
-    """
-    with damaged(path), zipfile.ZipFile(path) as store:
-        for array, shape in zip(arrays, shapes, strict=True):
-            yield read_chunk(store, array, shape)
-
-
-def read_chunk(store: zipfile.ZipFile, array: str, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return the pixels of one array of an open store; inside `damaged`, which says what its errors mean."""
-    return decode(_chunk(store, f"{array}/c/0/0/0", shape), shape)
-
-
-@contextmanager
-def damaged(path: Path) -> Iterator[None]:
-    """Turn what a damaged store makes the zip reader and the codec say into one `IntegrityError`."""
-    try:
-        yield
-    except (zipfile.BadZipFile, FileNotFoundError, KeyError, ValueError, EOFError, RuntimeError) as error:
-        remedy = "Fetch this batch again from the data registry, and find out who changed the file."
-        found, expected = " ".join(str(error).split()), "the arrays that the field index names"
-        problem = Problem(str(path), found, expected, remedy)
-        raise IntegrityError("A plate store is damaged.", [problem]) from error
-
-
-def _chunk(store: zipfile.ZipFile, name: str, shape: tuple[int, int, int]) -> bytes:
-    """Return an entry's bytes, after a look at what it would become: a deflated one could unpack to any size."""
-    entry = store.getinfo(name)
-    # what blosc cannot shrink it keeps, with a small header for each block
-    most = int(np.prod(shape, dtype=np.float64)) * 1.01 + 4096
-    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > most:
-        message = f"{name} is no stored chunk of an array of {shape}"
-        raise ValueError(message)
-    return store.read(entry)
-
-
 def _group(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
 
@@ -217,7 +182,7 @@ def _array(shape: tuple[int, int, int]) -> dict[str, Any]:
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(shape)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": 0,
-        "codecs": [{"name": "bytes"}, {"name": "blosc", "configuration": CODEC}],
+        "codecs": [{"name": "bytes"}, {"name": "blosc", "configuration": CODEC}, {"name": "crc32c"}],
         "dimension_names": ["c", "y", "x"],
         "attributes": {},
     }

@@ -1,12 +1,10 @@
 """Fields that stay in their plate stores and are read one by one, for data that no memory holds."""
 
-import hashlib
 import threading
-import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +12,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.errors import IntegrityError, Problem, raise_if_any
-from coda.plates.store import damaged, read_chunk
+from coda.plates.store_reading import StoreFile
 
-REMEDY = "Fetch this batch again from the data registry, and find out who changed the file."
 OPEN_STORES = 64
 """Plate stores held open at once; opening one reads its directory of thousands of entries."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one field is stored: its store, array, shape, stains along the first axis, SHA-256 of its pixels, name."""
+    """Where one field is stored: its store, array, shape, stains along the first axis, checksums, name."""
 
     store: Path
     array: str
     shape: tuple[int, int, int]
     stains: tuple[str, ...]
     sha256: str
+    crc32c: int
     image_id: str
 
 
@@ -38,16 +36,20 @@ class _OpenStores:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: OrderedDict[Path, zipfile.ZipFile] = OrderedDict()
+        self._open: OrderedDict[Path, StoreFile] = OrderedDict()
 
     def read(self, place: Place) -> NDArray[np.uint8]:
-        with damaged(place.store):
-            return read_chunk(self._store(place.store), place.array, place.shape)
+        store = self._store(place.store)
+        try:
+            return store.read(place.array, place.shape, place.crc32c)
+        except IntegrityError as error:
+            named = [replace(item, where=f"{item.where}, field {place.image_id}") for item in error.problems]
+            raise IntegrityError("A plate store is damaged, or not the one that was ingested.", named) from error
 
-    def _store(self, path: Path) -> zipfile.ZipFile:
+    def _store(self, path: Path) -> StoreFile:
         with self._lock:
             if path not in self._open:
-                self._open[path] = zipfile.ZipFile(path)
+                self._open[path] = StoreFile(path)
             self._open.move_to_end(path)
             while len(self._open) > OPEN_STORES:
                 # another thread may be reading from it; it is closed when that one lets go of it
@@ -90,7 +92,7 @@ class StoredFields:
         return StoredFields(places, table, self.channels, self.centre, self._stores)
 
     def read_one(self, row: int) -> NDArray[np.uint8]:
-        """Read one field, verifying its digest; safe to call from several threads.
+        """Read one field, verifying its checksum; safe to call from several threads.
 
         Returns:
             uint8, shape (channels, centre, centre).
@@ -98,9 +100,11 @@ class StoredFields:
         Raises:
             IntegrityError: The store is absent or damaged, or the pixels are not the ones that were recorded.
         """
-        image = self._verified(row)
-        if image is None:
-            raise IntegrityError("A field is not the one that was ingested.", [_other_pixels(self.places[row])])
+        place = self.places[row]
+        pixels = self._stores.read(place)
+        image = np.zeros(self.shape[1:], dtype=np.uint8)
+        for channel, stain in enumerate(self.channels):
+            crop_centre(pixels[place.stains.index(stain)], image[channel])
         return image
 
     def read(self, rows: Sequence[int], *, threads: int) -> NDArray[np.uint8]:
@@ -108,7 +112,7 @@ class StoredFields:
 
         Args:
             rows: Fields, in the order wanted.
-            threads: Threads that read; decoding and hashing release the interpreter lock.
+            threads: Threads that read; reading and decoding release the interpreter lock.
 
         Returns:
             uint8, shape (rows, channels, centre, centre).
@@ -119,33 +123,17 @@ class StoredFields:
         """
         images = np.zeros((len(rows), *self.shape[1:]), dtype=np.uint8)
 
-        def fill(number: int) -> Problem | None:
-            image = self._verified(rows[number])
-            if image is None:
-                return _other_pixels(self.places[rows[number]])
-            images[number] = image
-            return None
+        def fill(number: int) -> Sequence[Problem]:
+            try:
+                images[number] = self.read_one(rows[number])
+            except IntegrityError as error:
+                return error.problems
+            return ()
 
         with ThreadPoolExecutor(threads) as pool:
-            problems = [problem for problem in pool.map(fill, range(len(rows))) if problem is not None]
-        raise_if_any(IntegrityError, f"{len(problems)} fields are not the ones that were ingested.", problems[:20])
+            problems = dict.fromkeys(problem for found in pool.map(fill, range(len(rows))) for problem in found)
+        raise_if_any(IntegrityError, "Plate stores are damaged, or not the ones ingested.", list(problems)[:20])
         return images
-
-    def _verified(self, row: int) -> NDArray[np.uint8] | None:
-        place = self.places[row]
-        pixels = self._stores.read(place)
-        if hashlib.sha256(pixels.data).hexdigest() != place.sha256:
-            return None
-        image = np.zeros(self.shape[1:], dtype=np.uint8)
-        for channel, stain in enumerate(self.channels):
-            crop_centre(pixels[place.stains.index(stain)], image[channel])
-        return image
-
-
-def _other_pixels(place: Place) -> Problem:
-    """Return the problem of a field whose pixels are not the ones that were recorded."""
-    where = f"{place.store}, field {place.image_id}"
-    return Problem(where, "other pixels", f"pixels with the SHA-256 {place.sha256}", REMEDY)
 
 
 def crop_centre(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:

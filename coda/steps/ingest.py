@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from coda.config.params import Params
@@ -13,11 +14,13 @@ from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchMani
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.batch import Progress, ingest_batch
 from coda.plates.disk import writing
-from coda.plates.files import BatchFiles, LocalFiles
+from coda.plates.files import BatchFiles, LargerFileError, LocalFiles
 from coda.plates.plan import fields_listed
+from coda.plates.split_files import SplitFiles, table_paths
 from coda.plates.workers import Workers
 from coda.settings import Settings
 from coda.storage.failures import ObjectNotFoundError, ObjectTooLargeError
+from coda.storage.image_places import images_place
 from coda.storage.objects import ObjectStore
 
 SMALL_CALL = 128
@@ -40,12 +43,14 @@ class ObjectFiles:
         """Keep the store, whose prefix is the folder of the manifest."""
         self._store = store
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, *, at_most: int) -> bytes:
         """Return the bytes of an object; see `coda.plates.files.BatchFiles`."""
         try:
-            return self._store.get(path)
+            return self._store.get(path, at_most=at_most)
         except ObjectNotFoundError as error:
             raise FileNotFoundError(path) from error
+        except ObjectTooLargeError as error:
+            raise LargerFileError(path, self._store.size(path) or at_most + 1) from error
 
     def size(self, path: str) -> int | None:
         """Return the size in bytes, or None when there is no such object."""
@@ -89,7 +94,8 @@ def ingest(
 
     Raises:
         ConfigError: No manifest is named.
-        ContractError: A manifest cannot be read, or two describe the same batch; all such problems together.
+        ContractError: A manifest cannot be read, its images lie where nothing is read, or two describe the same batch;
+            all such problems together.
         TransientError: Object storage is away.
         ConfigError: The output cannot be written: a full disk, or no right to write there.
     """
@@ -118,6 +124,13 @@ class FetchedFiles(LocalFiles):
         super().__init__(folder)
         self._rest = rest
 
+    def read(self, path: str, *, at_most: int) -> bytes:
+        """Return the bytes of a file; see `coda.plates.files.BatchFiles`."""
+        try:
+            return super().read(path, at_most=at_most)
+        except FileNotFoundError:
+            return self._rest.read(path, at_most=at_most)
+
     def size(self, path: str) -> int | None:
         """Return the size in bytes, or None; see `coda.plates.files.BatchFiles`."""
         fetched = super().size(path)
@@ -132,6 +145,18 @@ def _at_hand(files: BatchFiles, manifest: BatchManifest, out: Path) -> Iterator[
     leaves an object store idle.
     """
     entries = [file for plate in manifest.plates for file in plate.files]
+    if isinstance(files, SplitFiles):
+        tables = [file for file in entries if file.path in files.tables]
+        images = [file for file in entries if file.path not in files.tables]
+        with _fetched(files.beside, tables, out) as beside, _fetched(files.elsewhere, images, out) as elsewhere:
+            yield SplitFiles(beside, elsewhere, files.tables)
+        return
+    with _fetched(files, entries, out) as near:
+        yield near
+
+
+@contextmanager
+def _fetched(files: BatchFiles, entries: Sequence[FileEntry], out: Path) -> Iterator[BatchFiles]:
     if not isinstance(files, ObjectFiles) or sum(file.size_bytes for file in entries) > FETCH_AT_ONCE_BYTES:
         yield files
         return
@@ -156,7 +181,7 @@ def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, 
                 found, expected = f"{size} bytes", f"at most {MAX_MANIFEST_BYTES}"
                 problems.append(Problem(uri, found, expected, "Deliver the plates as several batches."))
                 continue
-            text = files.read(name)
+            text = files.read(name, at_most=MAX_MANIFEST_BYTES)
             manifest = BatchManifest.parse(text, uri)
         except FileNotFoundError:
             remedy = "Check the address; a producer writes the manifest last, when all files are there."
@@ -170,9 +195,31 @@ def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, 
             remedy = "Give each batch once."
             problems.append(Problem(uri, f"batch {batch} again (also {seen[batch]})", "another batch", remedy))
         seen[batch] = uri
-        deliveries.append((uri, files, text, manifest))
+        try:
+            deliveries.append((uri, with_images(files, manifest, settings), text, manifest))
+        except ContractError as error:
+            problems += [replace(problem, where=f"{uri}: {problem.where}") for problem in error.problems]
     raise_if_any(ContractError, "A manifest cannot be used.", problems)
     return deliveries
+
+
+def with_images(files: BatchFiles, manifest: BatchManifest, settings: Settings) -> BatchFiles:
+    """Return a delivery's files as its manifest lays them out: all beside it, or the images elsewhere.
+
+    Args:
+        files: Files beside the manifest.
+        manifest: The manifest; its `images_at` is looked at.
+        settings: Where object storage is, and which other places are read.
+
+    Raises:
+        ContractError: The images lie at a place that is not an allowed one.
+        ConfigError: The allowed places cannot be understood.
+    """
+    if manifest.images_at is None:
+        return files
+    place = images_place(manifest.images_at, settings)
+    elsewhere = LocalFiles(place) if isinstance(place, Path) else ObjectFiles(place)
+    return SplitFiles(files, elsewhere, table_paths(manifest))
 
 
 def files_of(uri: str, settings: Settings) -> tuple[BatchFiles, str]:

@@ -15,7 +15,8 @@ from coda.contracts import manifest as manifest_module
 from coda.errors import ContractError, IntegrityError
 from coda.plates.adopt.xml import UnsafeXmlError, parse_xml
 from coda.plates.plate_map import read_wells
-from coda.plates.store import encode, read_arrays
+from coda.plates.store import encode
+from coda.plates.store_reading import read_arrays
 from coda.plates.tables import UnreadableTableError, read_table
 from coda.steps import ingest as ingest_module
 from coda.steps.ingest import ingest
@@ -140,7 +141,7 @@ def test_a_plate_store_with_packed_or_oversized_entries_is_refused_before_they_a
     assert packed.stat().st_size < 100_000
     large = store_with(tmp_path / "large.zip", b"\0" * 50_000)
     for store in (packed, large):
-        with pytest.raises(IntegrityError, match="no stored chunk"):
+        with pytest.raises(IntegrityError, match="no stored entry"):
             list(read_arrays(store, ["A/1/0/0"], [shape]))
 
 

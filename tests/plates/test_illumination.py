@@ -25,6 +25,7 @@ def parameters(**changes):
         "median_filter_size": 6,
         "floor_percentile": 2.0,
         "min_fields": 4,
+        "prefer_given": True,
     }
     return Illumination(**(values | changes))
 
@@ -97,7 +98,7 @@ def test_compression_is_the_naive_one_within_rounding(demo_params):
     gains = 1 / result.full()
     params = demo_params.ingest
     for images in FIELDS[:2]:
-        stored = compress_field(images, gains, result.high, params)
+        stored = compress_field(images, gains, result.high, params, params.scaling_factor)
         for channel, image in enumerate(images):
             oracle = naive_compress(image, result.full()[channel], result.high[channel], params.low_percentile,
                                     params.high_percentile, params.scaling_factor)  # fmt: skip

@@ -233,7 +233,7 @@ def test_a_link_that_leads_outside_is_not_followed(run, tmp_path):
     report = run(delivery, "quality.plate_quorum=0.5")
     assert "leads out of the folder" in report.quarantined[0].reason
     with pytest.raises(OutsideBatchError):
-        LocalFiles(delivery.folder).read("../secret.tiff")
+        LocalFiles(delivery.folder).read("../secret.tiff", at_most=100)
 
 
 def test_every_bad_manifest_of_a_call_is_told_at_once(small_params, tmp_path, delivered):
@@ -254,12 +254,12 @@ class Faulty(LocalFiles):
         super().__init__(folder)
         self.reads = reads
 
-    def read(self, path):
+    def read(self, path, *, at_most):
         self.reads -= 1
         if self.reads < 0:
             message = "the storage is away"
             raise TransientError(message)
-        return super().read(path)
+        return super().read(path, at_most=at_most)
 
 
 def ingest_from(files, delivery, out, params):
@@ -367,12 +367,16 @@ def test_a_fault_of_the_storage_comes_back_from_a_worker_process(delivered, smal
 
 def test_files_of_a_folder_are_read_and_measured(delivered):
     files = LocalFiles(delivered.folder)
-    assert files.size("manifest.json") == Path(delivered.uri).stat().st_size == len(files.read("manifest.json"))
+    assert (
+        files.size("manifest.json")
+        == Path(delivered.uri).stat().st_size
+        == len(files.read("manifest.json", at_most=10**6))
+    )
     assert files.size("none") is None
     assert files.size("images") is None
     for absent in ("none", "images", "manifest.json/x"):
         with pytest.raises(FileNotFoundError):
-            files.read(absent)
+            files.read(absent, at_most=100)
 
 
 def test_a_dead_worker_is_told_in_words(tmp_path):

@@ -16,7 +16,8 @@ from zarr.storage import ZipStore
 from coda.contracts import STAINS, QualityReport
 from coda.errors import ConfigError, IntegrityError
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
-from coda.plates.store import PlateStoreWriter, StoredField, decode, encode, read_arrays
+from coda.plates.store import PlateStoreWriter, StoredField, decode, encode
+from coda.plates.store_reading import read_arrays
 
 
 @pytest.fixture

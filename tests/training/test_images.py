@@ -9,7 +9,7 @@ import torch
 
 from coda.errors import IntegrityError
 from coda.networks.state import new_state
-from coda.plates.store import PlateStoreWriter, encode
+from coda.plates.store import PlateStoreWriter, checksum, encode
 from coda.plates.store import StoredField as Field
 from coda.plates.stored import Place, StoredFields
 from coda.training import images as images_module
@@ -31,9 +31,11 @@ def stored(tmp_path, fields):
                 pixels = np.zeros((5, 32, 32), np.uint8)
                 for channel, stain in enumerate(fields.channels):
                     pixels[STAINS.index(stain)] = fields.images[row, channel]
-                array = writer.add(Field((row // 12, row % 12), 1, pixels.shape, encode(pixels)))
+                chunk = encode(pixels)
+                array = writer.add(Field((row // 12, row % 12), 1, pixels.shape, chunk))
                 digest = hashlib.sha256(pixels.data).hexdigest()
-                places.append((row, Place(path, array, pixels.shape, STAINS, digest, f"field_{row}")))
+                place = Place(path, array, pixels.shape, STAINS, digest, checksum(chunk), f"field_{row}")
+                places.append((row, place))
     in_order = tuple(place for _, place in sorted(places, key=lambda item: item[0]))
     return StoredFields(in_order, fields.table, fields.channels, 32)
 
@@ -82,7 +84,7 @@ def test_a_field_is_read_once_while_it_is_held_and_no_more_are_held_than_allowed
 
 
 def test_other_pixels_and_damaged_stores_are_refused(stored):
-    wrong = replace(stored.places[3], sha256="0" * 64)
+    wrong = replace(stored.places[3], crc32c=0)
     tampered = replace(stored, places=(*stored.places[:3], wrong, *stored.places[4:]))
     with pytest.raises(IntegrityError, match="not the one that was ingested"):
         tampered.read_one(3)

@@ -1,0 +1,78 @@
+"""Illumination functions that a delivery brings with it, as numpy files; every byte of them is distrusted."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from coda.contracts.manifest import FileEntry, PlateEntry
+from coda.errors import Problem
+from coda.plates.files import BatchFiles
+from coda.plates.reading import SetAsideError, read_verified
+
+MAX_HEADER = 10_000
+REMEDY = "Deliver the function again, or leave `illumination` out of the manifest: ingest then estimates its own."
+
+
+def functions_given(entry: PlateEntry, channels: Sequence[str]) -> bool:
+    """Return whether a plate brings a function for each of the stains that are stored."""
+    return all(stain in entry.illumination for stain in channels)
+
+
+def read_functions(
+    files: BatchFiles, entry: PlateEntry, channels: Sequence[str], shape: tuple[int, int]
+) -> tuple[NDArray[np.float32] | None, list[Problem], bool]:
+    """Read the illumination functions of a plate.
+
+    Args:
+        files: The delivery.
+        entry: The plate; it has a function for each stain.
+        channels: Stains in the order wanted.
+        shape: Height and width of the plate's raw images.
+
+    Returns:
+        The functions that images are divided by, float32, (channels, height, width), or None when one cannot be used;
+        all problems; and whether the files were there as the manifest says.
+
+    Raises:
+        TransientError: The storage is away.
+    """
+    listed: Mapping[str, FileEntry] = {file.path: file for file in entry.files}
+    paths: Mapping[str, str] = {str(stain): path for stain, path in entry.illumination.items()}
+    problems: list[Problem] = []
+    functions = []
+    delivered = True
+    for stain in channels:
+        path = paths[stain]
+        try:
+            data = read_verified(files, listed[path], max_bytes=8 * math.prod(shape) + MAX_HEADER)
+            functions.append(_function(data, shape))
+        except SetAsideError as error:
+            delivered = delivered and not error.delivery
+            where = f"plate {entry.plate}, {path}"
+            expected = f"the illumination function of {stain}: {shape[0]} x {shape[1]} numbers above 0"
+            problems.append(Problem(where, f"a file that {error.reason}", expected, REMEDY))
+    return (None if problems else np.stack(functions)), problems, delivered
+
+
+def _function(data: bytes, shape: tuple[int, int]) -> NDArray[np.float32]:
+    stream = io.BytesIO(data)
+    try:
+        version = npy.read_magic(stream)
+        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+        found, _, kind = read_header(stream, max_header_size=MAX_HEADER)
+        if kind.kind == "f" and found == shape:
+            stream.seek(0)
+            values = np.asarray(npy.read_array(stream, allow_pickle=False, max_header_size=MAX_HEADER))
+    except (ValueError, KeyError, EOFError, OSError, TypeError) as error:
+        raise SetAsideError(f"is no numpy array ({' '.join(str(error).split())[:120]})") from error
+    if kind.kind != "f":
+        raise SetAsideError(f"holds values of type {kind}")
+    if found != shape:
+        raise SetAsideError(f"has the shape {' x '.join(map(str, found))}")
+    if not np.isfinite(values).all() or float(values.min()) <= 0:
+        raise SetAsideError("has values that are not finite, or not above 0")
+    return np.asarray(values, dtype=np.float32)

@@ -1,0 +1,63 @@
+"""Decoded fields on local disk between the two passes, so that each raw image is fetched, verified and decoded once.
+
+LZW, which most instruments write, is decoded at some 200 MB/s; what is kept here comes back ten times as fast, and an
+object store is asked once. It is a convenience: whatever is not here is read from the delivery again.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A folder for the fields of one plate; worker processes share it, each field has one writer and one reader.
+
+    Attributes:
+        folder: The folder; it exists.
+        shape: Images of a field, height and width.
+    """
+
+    folder: Path
+    shape: tuple[int, int, int]
+
+    def keep(self, name: str, images: Sequence[NDArray[np.uint16]]) -> None:
+        """Keep a field, unless the disk is full: it is then read again, and writing the results tells what to do."""
+        pixels: Any = np.stack(images)  # the codec takes any buffer, its stubs do not say so
+        chunk = imagecodecs.blosc_encode(
+            pixels, level=1, compressor="lz4", shuffle="bitshuffle", typesize=2, numthreads=1
+        )
+        place = self._place(name)
+        draft = place.with_suffix(".part")
+        try:
+            draft.write_bytes(chunk)
+            draft.replace(place)
+        except OSError:
+            with suppress(OSError):
+                draft.unlink()
+
+    def has(self, name: str) -> bool:
+        """Return whether a field was kept."""
+        return self._place(name).exists()
+
+    def take(self, name: str) -> list[NDArray[np.uint16]] | None:
+        """Return a field and forget it; None when it was not kept."""
+        place = self._place(name)
+        try:
+            chunk = place.read_bytes()
+        except OSError:
+            return None
+        with suppress(OSError):
+            place.unlink()
+        pixels: Any = np.empty(self.shape, dtype=np.uint16)
+        imagecodecs.blosc_decode(chunk, numthreads=1, out=pixels.reshape(-1).view(np.uint8))
+        return list(pixels)
+
+    def _place(self, name: str) -> Path:
+        return self.folder / f"{name}.raw"
