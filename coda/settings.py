@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coda.errors import ConfigError, Problem
 
-PUBLIC_IMAGES = "unsigned+s3://cellpainting-gallery@https://s3.us-east-1.amazonaws.com"
+PUBLIC_IMAGES = "unsigned+s3://cellpainting-gallery#https://s3.us-east-1.amazonaws.com"
 """The public bucket of JUMP-CP, at AWS itself wherever the platform's own object store is."""
 
-_ROOT = r"((unsigned\+)?s3://[^/\s,@]+(/[^,@]*)?(@https?://[^\s,@]+)?|/[^,]*)"
+_ROOT = r"((unsigned\+)?s3://[^/\s,#]+(/[^,#]*)?(#https?://[^\s,#]+)?|/[^,]*)"
 
 
 class Settings(BaseModel):

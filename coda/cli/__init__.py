@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "Predict a batch with the release that serves its source",
     "data": "Versions of the data: what the data registry holds",
     "step": "Run one step of a pipeline on local paths",
+    "manifest": "Describe plates where they lie, and check what is there",
     "plates": "Look into plate stores; adopt plates of real instruments",
     "quality": "Read the verdict on a batch",
     "simulate": "Make Cell Painting plates with known truth",

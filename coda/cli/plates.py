@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from coda.cli.options import channel_mapping
 from coda.contracts.ingest import IngestReport
 from coda.errors import ConfigError, Problem
 from coda.plates.adopt.deliver import Identity, adopt
@@ -109,17 +110,8 @@ def adopt_plates(
         plate_map=plate_map,
     )
     tree = LocalTree(folder)
-    finding = Finding(channels=_mapping(channel or []))
+    finding = Finding(channels=channel_mapping(channel or []))
     manifest, remarks = adopt(detect(tree) if layout == "auto" else layout, tree, out, identity, finding)
     for remark in remarks:
         typer.echo(remark)
     typer.echo(f"Wrote {manifest}")
-
-
-def _mapping(values: list[str]) -> dict[str, str]:
-    pairs = [value.rpartition("=") for value in values]
-    wrong = [value for value, pair in zip(values, pairs, strict=True) if not pair[0] or not pair[2]]
-    if wrong:
-        problem = Problem("--channel", ", ".join(wrong), "NAME=STAIN", "For example --channel 'Alexa 568=AGP'.")
-        raise ConfigError("A channel cannot be understood.", [problem])
-    return {name: stain for name, _, stain in pairs}

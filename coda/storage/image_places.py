@@ -14,7 +14,7 @@ from coda.storage.objects import ObjectStore
 
 VARIABLE = "CODA_IMAGE_ROOTS"
 
-_ADDRESS = re.compile(r"^(unsigned\+)?s3://([^/\s,@]+)(?:/([^,@]*))?(?:@(https?://[^\s,@]+))?$")
+_ADDRESS = re.compile(r"^(unsigned\+)?s3://([^/\s,#]+)(?:/([^,#]*))?(?:#(https?://[^\s,#]+))?$")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def store_at(address: str, settings: Settings) -> ObjectStore:
     An address without a mark that lies below a marked root is read as the root is: a public bucket needs no mark.
 
     Args:
-        address: ``s3://bucket/prefix``, with ``unsigned+`` before it or ``@https://host`` behind it where needed.
+        address: ``s3://bucket/prefix``, with ``unsigned+`` before it or ``#https://host`` behind it where needed.
         settings: Allowed places, and the platform's object store.
 
     Raises:
@@ -108,7 +108,7 @@ def _root(text: str) -> ImageRoot:
         return ImageRoot(text, _folder_parts(text), local=True)
     match = _ADDRESS.match(text)
     if match is None:
-        expected = "an absolute folder, or [unsigned+]s3://bucket[/prefix][@https://host]"
+        expected = "an absolute folder, or [unsigned+]s3://bucket[/prefix][#https://host]"
         problem = Problem(VARIABLE, repr(text), expected, "Correct it (docs/settings.md).")
         raise ConfigError("A place of images cannot be understood.", [problem])
     mark, bucket, prefix, endpoint = match.groups()

@@ -11,11 +11,10 @@ from coda.contracts.manifest import MAX_MANIFEST_BYTES
 from coda.errors import CodaError, ContractError, Problem
 from coda.plates.folders import folders_of
 from coda.plates.split_files import table_paths
-from coda.plates.tree import LocalTree
 from coda.settings import Settings
 from coda.storage.image_places import images_place
 from coda.storage.objects import ObjectStore
-from coda.storage.trees import ObjectTree
+from coda.storage.places import images_tree
 
 SHOWN = 5
 """Files named in a reason; the rest are counted."""
@@ -189,8 +188,7 @@ def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchMa
 
 
 def _sizes_at(images_at: str, paths: Sequence[str], settings: Settings) -> dict[str, int]:
-    place = images_place(images_at, settings)
-    tree = LocalTree(place) if isinstance(place, Path) else ObjectTree(place)
+    tree = images_tree(images_at, settings)
     wanted = set(paths)
     listed = (file for folder in folders_of(paths) for file in tree.files(folder))
     return {file.path: file.size_bytes for file in listed if file.path in wanted}

@@ -46,7 +46,7 @@ def test_a_prefix_ends_where_a_name_ends(place, allowed):
 
 
 def test_the_nearest_root_says_how_a_place_is_read():
-    roots = settings("s3://lab,unsigned+s3://lab/open,s3://far@https://s3.example.org")
+    roots = settings("s3://lab,unsigned+s3://lab/open,s3://far#https://s3.example.org")
     assert not images_place("s3://lab/x", roots).unsigned
     assert images_place("s3://lab/open/x", roots).unsigned
     assert images_place("s3://far/x", roots).endpoint == "https://s3.example.org"
@@ -84,18 +84,18 @@ def test_whatever_is_allowed_lies_below_the_root(root, tail):
     assert ".." not in store.prefix.split("/")
 
 
-@pytest.mark.parametrize("roots", ["plates", "s3://", "http://x/y", "s3://a,,s3://b", "s3://a@ftp://h", "~/x"])
+@pytest.mark.parametrize("roots", ["plates", "s3://", "http://x/y", "s3://a,,s3://b", "s3://a#ftp://h", "~/x"])
 def test_a_setting_that_is_no_list_of_places_is_refused(roots):
     with pytest.raises(ConfigError, match="CODA_IMAGE_ROOTS"):
         read_settings(settings().environment | {"CODA_IMAGE_ROOTS": roots})
 
 
 def test_a_typed_address_is_read_as_its_root_is():
-    roots = settings("unsigned+s3://open/a@https://s3.example.org")
+    roots = settings("unsigned+s3://open/a#https://s3.example.org")
     assert store_at("s3://open/a/b", roots).unsigned
     assert store_at("s3://open/a/b", roots).endpoint == "https://s3.example.org"
     assert not store_at("s3://open/b", roots).unsigned
-    typed = store_at("unsigned+s3://open/b/c@http://127.0.0.1:1", roots)
+    typed = store_at("unsigned+s3://open/b/c#http://127.0.0.1:1", roots)
     assert (typed.unsigned, typed.endpoint, typed.uri) == (True, "http://127.0.0.1:1", "s3://open/b/c")
     with pytest.raises(ConfigError):
         store_at("/folder", roots)

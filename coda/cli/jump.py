@@ -1,0 +1,76 @@
+"""What JUMP's tables say about the plates that a command line names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from coda.errors import ConfigError, Problem
+from coda.plates.adopt.assemble import Identity
+from coda.plates.adopt.finding import Finding
+from coda.plates.adopt.found import FoundPlate
+from coda.plates.jump.plate_maps import BARCODES, maps_of_tables, maps_of_workspace
+from coda.plates.jump.tables import JumpTables
+from coda.plates.manifests.build import Maps
+from coda.plates.tree import Tree
+
+
+def described(
+    tree: Tree, identity: Identity, finding: Finding, remarks: list[str], *, compounds: bytes | None, column: str
+) -> tuple[Identity, Finding, Maps]:
+    """Complete what the user said by JUMP's tables.
+
+    Args:
+        tree: The consortium's tables, or the platemaps of one batch (with `barcode_platemap.csv`).
+        identity: What the user said; what was said stays.
+        finding: The same; plates of the batch are taken where none was named.
+        remarks: Takes what is worth telling, once plate maps were made.
+        compounds: Table of samples, for the platemaps of one batch.
+        column: Its column that names a compound.
+
+    Returns:
+        Identity, finding, and what makes the plate maps.
+
+    Raises:
+        ContractError: A table is not there or cannot be read.
+        ConfigError: The tables have no such batch or plate.
+    """
+    if any(file.path == BARCODES for file in tree.files()):
+
+        def by_workspace(plates: Sequence[FoundPlate]) -> Mapping[str, str]:
+            maps, told = maps_of_workspace(tree, _imaged(plates), compounds=compounds, compound_column=column)
+            remarks.extend(told)
+            return maps
+
+        return identity, finding, by_workspace
+    tables = JumpTables(tree)
+    known = tables.plates(identity.source)
+    batches = sorted({plate.batch for plate in known.values()})
+    if finding.batch is not None and finding.batch not in batches:
+        problem = Problem("--jump-batch", finding.batch, f"one of {', '.join(batches)}", "Correct the name.")
+        raise ConfigError(f"{identity.source} has no such batch.", [problem])
+    microscope = tables.microscope(identity.source)
+    completed = replace(
+        identity,
+        instrument=identity.instrument or microscope.name,
+        modality=identity.modality or microscope.modality,
+        pixel_size_um=identity.pixel_size_um or microscope.pixel_size_um,
+    )
+
+    def by_tables(plates: Sequence[FoundPlate]) -> Mapping[str, str]:
+        maps, told = maps_of_tables(tables, identity.source, _imaged(plates))
+        remarks.extend([*told, *_sites(plates, microscope.sites_per_well)])
+        return maps
+
+    return completed, finding, by_tables
+
+
+def _imaged(plates: Sequence[FoundPlate]) -> dict[str, set[tuple[int, int]]]:
+    return {plate.plate: {item.place for item in plate.fields} for plate in plates}
+
+
+def _sites(plates: Sequence[FoundPlate], planned: int) -> list[str]:
+    remarks = []
+    for plate in plates:
+        sites = {item.site for item in plate.fields}
+        if len(sites) != planned:
+            remarks.append(f"Plate {plate.plate}: {len(sites)} sites a well; JUMP planned {planned} for this source.")
+    return remarks

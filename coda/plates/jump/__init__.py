@@ -1,0 +1,1 @@
+"""What JUMP-CP publishes about its plates: wells, controls, microscopes, plate maps."""

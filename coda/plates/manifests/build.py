@@ -1,0 +1,300 @@
+"""Building the manifest of plates that lie somewhere already; images stay where they are, and are read once."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest, FileEntry
+from coda.errors import ConfigError, ContractError, Problem, raise_if_any
+from coda.plates.adopt.assemble import (
+    Identity,
+    check_plates,
+    manifest_of,
+    plate_entry,
+    plate_maps,
+    stains_of_plates,
+    table_path,
+    tables_of,
+)
+from coda.plates.adopt.deliver import remarks_on
+from coda.plates.adopt.finding import Finding
+from coda.plates.adopt.found import FoundField, FoundPlate
+from coda.plates.adopt.layouts import detect, find_plates
+from coda.plates.folders import folders_of
+from coda.plates.layout import well_name
+from coda.plates.manifests.digests import KeptDigests, Progress, digests_of
+from coda.plates.manifests.places import Place
+from coda.plates.tree import TreeFile
+
+AUTO = "auto"
+"""Layout that is told from the names of the files."""
+
+_NO_DIGEST = "0" * 64
+
+Maps = Callable[[Sequence[FoundPlate]], Mapping[str, str]]
+"""Returns the CSV text of the plate map of each plate, by its name."""
+
+
+@dataclass(frozen=True)
+class AbsentImage:
+    """An image that the tree lacks; `path` is empty where nothing names one.
+
+    A file that is named for several images counts as absent for each of them.
+
+    Attributes:
+        plate: Plate.
+        well: Well; empty for an illumination function.
+        site: Site; None for an illumination function.
+        stain: Stain.
+        path: Where it should be.
+    """
+
+    plate: str
+    well: str
+    site: int | None
+    stain: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A manifest before any image was read.
+
+    Attributes:
+        layout: How the tree is laid out.
+        plates: Plates, with the images that are there.
+        identity: What was given beside them.
+        tables: Path of a table -> its bytes.
+        files: Image and illumination files with their sizes, in the order of their paths.
+        absent: Images that the tree lacks.
+        images_at: Where the images lie when not beside the manifest.
+        remarks: What a person should know.
+    """
+
+    layout: str
+    plates: tuple[FoundPlate, ...]
+    identity: Identity
+    tables: Mapping[str, bytes]
+    files: tuple[TreeFile, ...]
+    absent: tuple[AbsentImage, ...]
+    images_at: str | None
+    remarks: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all images and illumination functions."""
+        return sum(file.size_bytes for file in self.files)
+
+    def manifest(self, digests: Mapping[str, str] | None = None) -> BatchManifest:
+        """Return the manifest; without digests, with zeros in their place.
+
+        Raises:
+            ContractError: Something breaks the manifest's schema.
+        """
+        sizes = {file.path: file.size_bytes for file in self.files}
+
+        def entry(path: str) -> FileEntry:
+            digest = _NO_DIGEST if digests is None else digests[path]
+            return FileEntry.model_construct(path=path, size_bytes=sizes[path], sha256=digest)
+
+        entries = []
+        for plate in self.plates:
+            names = [table_path(plate.plate, name) for name in ("load_data", "plate_map")]
+            bodies = {path: self.tables[path] for path in names}
+            tables = [
+                FileEntry.model_construct(path=path, size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+                for path, body in bodies.items()
+            ]
+            entries.append(plate_entry(plate, tables, entry))
+        return manifest_of(
+            self.plates, entries, self.identity, images_at=self.images_at,
+            preparation="deepprofiler" if self.layout == "deepprofiler" else "raw",
+        )  # fmt: skip
+
+
+def draft(
+    place: Place, layout: str, finding: Finding, identity: Identity, *, maps: Maps | None = None,
+    images_at: str | None = None,
+) -> Draft:  # fmt: skip
+    """Find plates and describe them, reading only listings and tables.
+
+    Args:
+        place: Where the images lie.
+        layout: A layout of `coda.plates.adopt.layouts`, or 'auto'.
+        finding: How the tree is to be read.
+        identity: Names, and what the tree does not say.
+        maps: Gives the plate maps; the identity's table, or unknown wells, when None.
+        images_at: Address of `place` for the manifest, when the manifest goes elsewhere.
+
+    Raises:
+        ContractError: The tree, or what was given beside it, has problems; all of them together.
+        ConfigError: There is no such layout or plate, or the manifest would be larger than any that is read.
+        TransientError: The storage is away.
+    """
+    layout = detect(place) if layout == AUTO else layout
+    found = find_plates(layout, place, finding)
+    check_plates(found, identity, place.where, finding.channels)
+    _refuse_planes(found, place.where)
+    plates: list[FoundPlate] = []
+    absent: list[AbsentImage] = []
+    sizes: dict[str, int] = {}
+    claimed = Counter(image.path for plate in found for item in plate.fields for image in item.files.values())
+    for plate in found:
+        # a file that is taken for several images is none of them for sure: one may stand for one that was lost
+        there = {path: size for path, size in _sizes(place, plate).items() if claimed[path] < 2}
+        present, lacking = _present(plate, there)
+        plates.append(present)
+        absent += lacking
+        sizes |= there
+    if not sizes:
+        problem = Problem(
+            place.where, "none of the images that its files name", "images", "Name the folder above both."
+        )
+        raise ContractError(f"There are no images at {place.where}.", [problem])
+    texts = maps(plates) if maps is not None else plate_maps(plates, identity.plate_map)
+    stains = stains_of_plates(plates)
+    tables = {
+        table_path(plate.plate, name): text.encode()
+        for plate in plates
+        for name, text in tables_of(plate, texts[plate.plate], stains).items()
+    }
+    # so that nobody is told that a plate map is missing
+    given = identity if maps is None else replace(identity, plate_map=Path("jump"))
+    files = tuple(TreeFile(path, sizes[path]) for path in sorted(sizes))
+    result = Draft(
+        layout, tuple(plates), identity, tables, files, tuple(absent), images_at, tuple(remarks_on(plates, given))
+    )
+    size = len(result.manifest().to_json())
+    if size > MAX_MANIFEST_BYTES:
+        found_, expected = f"{size} bytes for {len(files)} files", f"at most {MAX_MANIFEST_BYTES} bytes"
+        remedy = "Build several batches, each with some of the plates (--plate), under names of their own (--batch)."
+        raise ConfigError("The manifest would be too large.", [Problem(place.where, found_, expected, remedy)])
+    return result
+
+
+def publish(
+    made: Draft, place: Place, out: Place, kept: KeptDigests, *, workers: int, progress: Progress, replacing: bool
+) -> tuple[BatchManifest, bool]:
+    """Write the tables, compute the digests, and write the manifest last of all.
+
+    Args:
+        made: What was found.
+        place: Where the images lie.
+        out: Where tables and manifest go.
+        kept: Digests that earlier, interrupted calls computed.
+        workers: Files under way at once.
+        progress: Told of every image.
+        replacing: Replace a different manifest (and tables) that are there.
+
+    Returns:
+        The manifest, and whether it was written: one that says the same is left as it is.
+
+    Raises:
+        ConfigError: Another manifest or table is there, or the place cannot be written.
+        ContractError: Files vanished or changed while they were read.
+        TransientError: A storage is away. The same call goes on where it stopped.
+    """
+    old = _existing(out)
+    if not replacing:
+        _refuse_others(made, old, out)
+    for path, body in made.tables.items():
+        if out.size(path) != len(body) or out.read(path, at_most=len(body)) != body:
+            out.put(path, body, "text/csv; charset=utf-8")
+    manifest = made.manifest(digests_of(place, made.files, kept, workers=workers, progress=progress))
+    if old is not None and isinstance(old, BatchManifest) and _content(old) == _content(manifest):
+        return old, False
+    body = manifest.to_json().encode()
+    if old is not None and replacing:
+        out.put(MANIFEST_NAME, body, "application/json")
+    elif old is not None or not out.create(MANIFEST_NAME, body, "application/json"):
+        raise _taken(out, "a manifest with other digests" if old is not None else "a manifest that came meanwhile")
+    return manifest, True
+
+
+def _refuse_planes(plates: Sequence[FoundPlate], where: str) -> None:
+    remedy = "Write them out as files of their own: coda plates adopt."
+    problems = []
+    for plate in plates:
+        images = [image for item in plate.fields for image in item.files.values() if image.plane is not None]
+        if images:
+            found = f"{len(images)} images that are planes of larger files ({images[0].path})"
+            problems.append(Problem(f"{where}, plate {plate.plate}", found, "one file for each image", remedy))
+    raise_if_any(ContractError, "A manifest names files, and these images are none.", problems)
+
+
+def _sizes(place: Place, plate: FoundPlate) -> dict[str, int]:
+    wanted = {image.path for item in plate.fields for image in item.files.values()} | set(plate.illumination.values())
+    listed = (file for folder in folders_of(wanted) for file in place.files(folder))
+    return {file.path: file.size_bytes for file in listed if file.path in wanted}
+
+
+def _present(plate: FoundPlate, there: Mapping[str, int]) -> tuple[FoundPlate, list[AbsentImage]]:
+    """Return a plate with the images that are there, and the others."""
+    stains = stains_of_plates([plate])
+    absent, fields = [], []
+    for item in plate.fields:
+        well = well_name(*item.place)
+        paths = {stain: item.files[stain].path if stain in item.files else "" for stain in stains}
+        absent += [
+            AbsentImage(plate.plate, well, item.site, stain, path) for stain, path in paths.items() if path not in there
+        ]
+        files = {stain: image for stain, image in item.files.items() if image.path in there}
+        fields.append(FoundField(item.place, item.site, files))
+    given = {stain: path for stain, path in plate.illumination.items() if path in there}
+    absent += [
+        AbsentImage(plate.plate, "", None, stain, path)
+        for stain, path in plate.illumination.items()
+        if stain not in given
+    ]
+    return replace(plate, fields=tuple(fields), illumination=given), absent
+
+
+def _existing(out: Place) -> BatchManifest | str | None:
+    """Return the manifest that is there; a few words where it is none that can be read; None where there is none."""
+    size = out.size(MANIFEST_NAME)
+    if size is None:
+        return None
+    if size > MAX_MANIFEST_BYTES:
+        return f"a file of {size} bytes"
+    try:
+        return BatchManifest.parse(out.read(MANIFEST_NAME, at_most=MAX_MANIFEST_BYTES), MANIFEST_NAME)
+    except ContractError:
+        return "a file that is no manifest"
+
+
+def _refuse_others(made: Draft, old: BatchManifest | str | None, out: Place) -> None:
+    """Refuse, before hours of reading, what would be replaced without having been asked to."""
+    if isinstance(old, str):
+        raise _taken(out, old)
+    if old is not None:
+        if _content(old, digests=False) != _content(made.manifest(), digests=False):
+            raise _taken(out, f"the manifest of {old.batch_id} with other contents")
+        return
+    others = [
+        path for path, body in made.tables.items()
+        if (size := out.size(path)) is not None
+        and (size != len(body) or out.read(path, at_most=len(body)) != body)
+    ]  # fmt: skip
+    remedy = "Give another place with --out; or --replace, if the file is of an earlier build."
+    problems = [Problem(f"{out.where}: {path}", "another file", "no file, or this table", remedy) for path in others]
+    raise_if_any(ConfigError, "A table would replace a file.", problems)
+
+
+def _taken(out: Place, found: str) -> ConfigError:
+    remedy = (
+        "Give another place with --out, or --replace it; a running pipeline takes a changed manifest for a new one."
+    )
+    problem = Problem(f"{out.where}: {MANIFEST_NAME}", found, "none, or the same one", remedy)
+    return ConfigError("There is another manifest.", [problem])
+
+
+def _content(manifest: BatchManifest, *, digests: bool = True) -> object:
+    """Return what a manifest says, its time apart."""
+    said = manifest.model_dump(mode="json", exclude={"created_at"})
+    if not digests:
+        for plate in said["plates"]:
+            for file in plate["files"]:
+                del file["sha256"]
+    return said
