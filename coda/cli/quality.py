@@ -1,5 +1,6 @@
 """`coda quality`: the verdict on a batch, with reasons and remedies."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from coda.contracts.quality import Check, QualityReport
+from coda.contracts.quality import Check, PlateFigures, QualityReport
 from coda.errors import ContractError, Problem
 
 app = typer.Typer(no_args_is_help=True, help="Read the verdict on a batch.")
@@ -42,9 +43,12 @@ def show(
     console.print(
         f"{report.fields_accepted} of {report.fields_expected} fields, plates accepted: "
         f"{', '.join(report.plates_accepted) or 'none'}; refused: {', '.join(report.plates_refused) or 'none'}; "
-        f"suite: {report.suite_version}",
+        f"suite: {report.suite_version}"
+        + (f"; red-flag list: SHA-256 {report.red_flags[:12]}" if report.red_flags else ""),
         markup=False,
     )
+    if report.plates:
+        console.print(figures_table(report.plates) if console.width >= WIDE else figures_list(report.plates))
     shown = [check for check in report.checks if everything or not check.passed]
     if shown:
         console.print(checks_table(shown) if console.width >= WIDE else checks_list(shown))
@@ -52,6 +56,69 @@ def show(
         console.print(f"All {len(report.checks)} checks were passed.")
     if report.quarantined:
         console.print(quarantine_table(report))
+
+
+FIGURES = {
+    "cells": "nuclei a field in a typical well",
+    "edge": "edge less inner wells, in deviations of the inner ones",
+    "rows": "deviation between rows over that within a row",
+    "columns": "the same for columns",
+    "controls": "SSMD of positive against negative controls in the statistic that separates best, and robust Z'",
+    "replicates": "difference of wells of one treatment over that of wells of different ones (pairs)",
+    "untreated CV": "robust coefficient of variation of untreated wells: brightness, and nuclei",
+}
+"""Column of the table of figures -> what it is."""
+
+
+def _figures(plate: PlateFigures) -> list[str]:
+    controls = f"{plate.ssmd:.1f} {plate.control_statistic}" if plate.ssmd is not None else "-"
+    z_prime = f", Z' {plate.robust_z_prime:.2f}" if plate.robust_z_prime is not None else ""
+    replicates = (
+        f"{plate.replicate_spread:.2f} ({plate.replicate_pairs})" if plate.replicate_spread is not None else "-"
+    )
+    return [
+        "-" if plate.cells_median is None else f"{plate.cells_median:.0f}",
+        _effect(plate.edge_effect, plate.edge_statistic),
+        _effect(plate.row_effect, plate.row_statistic),
+        _effect(plate.column_effect, plate.column_statistic),
+        controls + z_prime,
+        replicates,
+        " / ".join("-" if value is None else f"{value:.2f}" for value in (plate.negcon_cv, plate.negcon_cells_cv)),
+    ]
+
+
+def _effect(value: float | None, statistic: str) -> str:
+    return "-" if value is None else f"{value:.1f} {statistic}"
+
+
+def figures_table(plates: Sequence[PlateFigures]) -> Table:
+    """Return the figures of the plates, one row a plate; '-' where there are too few wells to say."""
+    flagged = any(plate.red_flag for plate in plates)
+    table = Table(title="Plates", caption="; ".join(f"{name}: {words}" for name, words in FIGURES.items()))
+    for name in ("plate", *(("flag",) if flagged else ()), *FIGURES):
+        table.add_column(name, overflow="fold")
+    for plate in plates:
+        flag = [_flag(plate)] if flagged else []
+        table.add_row(*(Text(cell) for cell in (plate.plate, *flag, *_figures(plate))))
+    return table
+
+
+def figures_list(plates: Sequence[PlateFigures]) -> Group:
+    """Return the figures one below the other, for terminals too narrow for a table."""
+    blocks = []
+    for plate in plates:
+        lines = Table.grid(padding=(0, 1))
+        lines.add_column(min_width=12)
+        lines.add_column(overflow="fold")
+        rows = [("flag", _flag(plate))] if plate.red_flag else []
+        for name, words in [*rows, *zip(FIGURES, _figures(plate), strict=True)]:
+            lines.add_row(Text(name, "dim"), Text(words))
+        blocks.append(Group(Text(f"\nplate {plate.plate}"), Padding(lines, (0, 0, 0, 2))))
+    return Group(*blocks)
+
+
+def _flag(plate: PlateFigures) -> str:
+    return f"{plate.red_flag}: {plate.red_flag_reason}" if plate.red_flag else ""
 
 
 def checks_table(checks: list[Check]) -> Table:

@@ -1,6 +1,7 @@
 """One batch folder: read it, judge it, keep the verdict, and leave only accepted plates in its index."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from coda.errors import ContractError, Problem
 from coda.plates.index import INGESTED_NAME, WELL_COLUMNS, index_table, write_parquet
 from coda.quality.expectations import run_suite
 from coda.quality.history import count_plates, history_table, plates_of_instrument
+from coda.quality.plate_figures import kept_figures
+from coda.quality.red_flags import RedFlags
 from coda.quality.suite import load_suite
 from coda.quality.tables import BatchData, batch_table, plate_table, problem_table, stain_table
 from coda.quality.verdict import findings_of, report_of
@@ -58,7 +61,13 @@ def read_report(folder: Path) -> QualityReport | None:
 
 
 def validate_batch(
-    folder: Path, quality: Quality, *, history: Sequence[pd.DataFrame], others: Sequence[pd.DataFrame], docs: Path
+    folder: Path,
+    quality: Quality,
+    *,
+    history: Sequence[pd.DataFrame],
+    others: Sequence[pd.DataFrame],
+    docs: Path,
+    red_flags: RedFlags | None = None,
 ) -> QualityReport:
     """Judge one batch and act on it: ``quality.json``, Data Docs, and an index of accepted plates only.
 
@@ -70,18 +79,20 @@ def validate_batch(
         history: Field indexes of earlier accepted batches of the same source, for the comparison of statistics.
         others: Field indexes of other batches of the same source, for pairs of treatments.
         docs: Folder of the Data Docs.
+        red_flags: The operator's list of plates with known faults, as `quality.red_flags` names it.
 
     Raises:
         ContractError: The folder holds no complete ingest.
         ConfigError: The suite cannot be used.
     """
-    data = read_batch(folder, others)
+    data = replace(read_batch(folder, others), red_flags=red_flags)
     suite = load_suite(quality.suite)
     past = plates_of_instrument(history, data.manifest.instrument.name)
+    plates = plate_table(data)
     tables = {
         "fields": data.index,
         "wells": data.wells,
-        "plates": plate_table(data),
+        "plates": plates,
         "stains": stain_table(data),
         "batch": batch_table(data, count_plates(past)),
         "problems": problem_table(data.ingest),
@@ -93,7 +104,8 @@ def validate_batch(
         docs=docs, run_name=data.manifest.batch_id.replace("/", "-"), run_time=data.manifest.created_at,
     )  # fmt: skip
     findings = findings_of(outcomes, parameters)
-    report = report_of(data, suite, findings, quality.batch_quorum, read_report(folder))
+    figures = [kept_figures(row) for row in plates[plates["in_manifest"]].to_dict("records")]
+    report = report_of(data, suite, findings, figures, quality.batch_quorum, earlier=read_report(folder))
     report.write(folder / REPORT)
     _keep_accepted(folder, data.index, report)
     return report

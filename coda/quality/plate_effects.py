@@ -16,6 +16,15 @@ from coda.plates.layout import parse_well, row_name
 MIN_WELLS = 8
 """Wells needed on each side before an edge effect or a control separation is stated."""
 
+MIN_CONTROLS = 4
+"""Wells of each kind of control needed before their separation or spread is stated."""
+
+MIN_OF_A_LINE = 6
+"""Wells a row or column must have to be compared with the others: the median of fewer says little."""
+
+MIN_LINES = 3
+"""Rows (or columns) needed before an effect is stated."""
+
 MAD_TO_SD = 1.4826
 """A normal distribution's standard deviation in units of its median absolute deviation."""
 
@@ -54,7 +63,8 @@ class PlateEffects:
     """How much of a statistic follows the place on the plate.
 
     Attributes:
-        row: Range of the row medians, in robust standard deviations of the wells around their row's median.
+        row: Standard deviation between the rows' medians, less what chance alone would give, in robust standard
+            deviations of the wells around their row's median: 0 is none, at 1 rows differ as much as wells of a row.
         column: The same for columns.
         edge: Median of the outermost wells less that of the inner ones, in the inner wells' robust standard
             deviations; negative when the edge is lower.
@@ -88,12 +98,16 @@ def plate_effects(table: pd.DataFrame, shape: tuple[int, int] | None = None) -> 
 
 def _line_effect(line: NDArray[np.intp], values: NDArray[np.float64]) -> float:
     groups = [values[line == place] for place in np.unique(line)]
-    groups = [group for group in groups if len(group) >= 3]
-    if len(groups) < 3:
+    groups = [group for group in groups if len(group) >= MIN_OF_A_LINE]
+    if len(groups) < MIN_LINES:
         return float("nan")
     medians = np.array([np.median(group) for group in groups])
     residuals = np.concatenate([group - middle for group, middle in zip(groups, medians, strict=True)])
-    return _ratio(float(medians.max() - medians.min()), robust_sd(residuals))
+    deviation = robust_sd(residuals)
+    # the median of n wells varies by pi / 2 / n of the wells' variance; a plain range would grow as lines get shorter
+    spread = float((residuals**2).sum()) / (len(residuals) - len(groups))
+    chance = float(np.mean([np.pi / 2 / len(group) for group in groups])) * spread
+    return _ratio(float(np.sqrt(max(0.0, medians.var(ddof=1) - chance))), deviation)
 
 
 def robust_sd(values: NDArray[np.float64]) -> float:
@@ -105,6 +119,18 @@ def _ratio(difference: float, deviation: float) -> float:
     if deviation > 0:
         return difference / deviation
     return 0.0 if difference == 0 else float("nan")
+
+
+def well_medians(fields: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a well of one plate: kind and treatment of the well, and every ``QC_`` column's median over sites.
+
+    Args:
+        fields: Field index of one plate.
+    """
+    names = [name for name in fields.columns if name.startswith("QC_")]
+    groups = fields.groupby("Metadata_Well", observed=True)
+    kinds = groups[["Metadata_pert_type", "Metadata_Treatment"]].first()
+    return pd.concat([kinds, groups[names].median()], axis=1).reset_index()
 
 
 @dataclass(frozen=True)
@@ -125,17 +151,17 @@ class ControlSeparation:
     negative_wells: int
 
 
-def control_separation(index: pd.DataFrame, statistic: str, min_wells: int = 4) -> ControlSeparation:
+def control_separation(index: pd.DataFrame, statistic: str, min_wells: int = MIN_CONTROLS) -> ControlSeparation:
     """Compare positive with negative control wells of one plate.
 
     Args:
-        index: Field index of one plate with ``Metadata_pert_type``.
+        index: Field index of one plate with ``Metadata_pert_type``, or its `well_medians`.
         statistic: Column with or without the prefix ``QC_``.
         min_wells: Wells of each kind needed; with fewer both numbers are NaN.
     """
     column = statistic if statistic in index.columns else f"QC_{statistic}"
-    positive = _well_medians(index, column, ["poscon"])
-    negative = _well_medians(index, column, ["negcon"])
+    positive = _of_kind(index, column, "poscon")
+    negative = _of_kind(index, column, "negcon")
     z_prime = ssmd = float("nan")
     if min(len(positive), len(negative)) >= min_wells:
         difference = float(np.median(positive) - np.median(negative))
@@ -146,6 +172,23 @@ def control_separation(index: pd.DataFrame, statistic: str, min_wells: int = 4) 
     return ControlSeparation(z_prime, ssmd, len(positive), len(negative))
 
 
-def _well_medians(index: pd.DataFrame, column: str, kinds: Iterable[str]) -> NDArray[np.float64]:
-    chosen = index[index["Metadata_pert_type"].isin(list(kinds))]
+def best_separation(wells: pd.DataFrame, statistics: Iterable[str]) -> tuple[str, ControlSeparation | None]:
+    """Return the statistic that separates the controls best, and how well; ('', None) when none can be stated.
+
+    The best has the largest SSMD in size.
+
+    Args:
+        wells: Table of wells, see `well_medians`.
+        statistics: Columns to choose among.
+    """
+    found = {name: control_separation(wells, name) for name in statistics}
+    stated = {name: item for name, item in found.items() if np.isfinite(item.ssmd)}
+    if not stated:
+        return "", None
+    best = max(stated, key=lambda name: abs(stated[name].ssmd))
+    return best, stated[best]
+
+
+def _of_kind(index: pd.DataFrame, column: str, kind: str) -> NDArray[np.float64]:
+    chosen = index[index["Metadata_pert_type"] == kind]
     return chosen.groupby("Metadata_Well", observed=True)[column].median().dropna().to_numpy(dtype=np.float64)

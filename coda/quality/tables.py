@@ -12,15 +12,12 @@ from coda.contracts.manifest import BatchManifest
 from coda.plates.layout import FORMATS, fits, parse_well
 from coda.plates.plate_map import UNKNOWN_TREATMENT
 from coda.quality.identity import stain_identity
-from coda.quality.plate_effects import plate_effects, well_table
+from coda.quality.plate_figures import plate_figures
+from coda.quality.red_flags import RedFlags
 from coda.quality.stats import QC_PREFIX, STATISTICS
 
-INDEX_COLUMNS = (*METADATA_COLUMNS.values(), "store", "array", "height", "width", "sha256")
+INDEX_COLUMNS = (*METADATA_COLUMNS.values(), "store", "array", "height", "width", "sha256", "crc32c")
 """Columns without which a field index cannot be used."""
-
-EDGE_STATISTICS = ("cells_DNA", "p50_DNA", "p50_RNA", "p50_Mito")
-"""Statistics whose place effects a plate's row states; the largest in size counts."""
-
 
 _PLATE_REMEDY = (
     "Upload the missing or damaged files of this plate; then write the manifest again, with a new created_at, as the "
@@ -39,6 +36,7 @@ class BatchData:
         index: Field index as ingested, QC columns included.
         wells: One row a well of the plate maps.
         others: Field indexes of other accepted batches of the same source, newest last; for pairs.
+        red_flags: The operator's list of plates with known faults, where there is one.
     """
 
     manifest: BatchManifest
@@ -46,6 +44,7 @@ class BatchData:
     index: pd.DataFrame
     wells: pd.DataFrame
     others: Sequence[pd.DataFrame] = field(default=())
+    red_flags: RedFlags | None = None
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -112,10 +111,15 @@ def _plate_row(data: BatchData, index: pd.DataFrame, plate: str, outcome: PlateO
         "poscon_wells": int((kinds == "poscon").sum()) if has_fields else np.nan,
         "map_note": _map_note(wells),
         "dna_stain": "DNA" in data.channels if has_fields else None,
-        **_cells(fields),
+        **_flag(data, plate),
         **stain_identity(fields, data.channels),
-        **_place_effects(fields, FORMATS[data.manifest.plate_wells]),
+        **plate_figures(fields, FORMATS[data.manifest.plate_wells]),
     }
+
+
+def _flag(data: BatchData, plate: str) -> dict[str, object]:
+    found = data.red_flags.of(data.manifest.source, data.manifest.batch, plate) if data.red_flags else None
+    return {"red_flag": found.flag if found else "", "red_flag_reason": found.reason if found else ""}
 
 
 def _map_note(wells: pd.DataFrame) -> str:
@@ -143,30 +147,6 @@ def _fits(well: str, plate_wells: int) -> bool:
 def _some(names: Sequence[str], most: int = 8) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _cells(fields: pd.DataFrame) -> dict[str, float]:
-    column = f"{QC_PREFIX}cells_DNA"
-    filled = fields[fields["Metadata_pert_type"] != "empty"]
-    if column not in fields or len(filled) == 0:
-        return {"cells_median": np.nan, "wells_sparse_share": np.nan}
-    wells = filled.groupby("Metadata_Well", observed=True)[column].mean()
-    usual = float(wells.median())
-    return {"cells_median": usual, "wells_sparse_share": float((wells < max(0.2 * usual, 1.0)).mean())}
-
-
-def _place_effects(fields: pd.DataFrame, shape: tuple[int, int]) -> dict[str, object]:
-    largest: dict[str, object] = {"edge_effect": np.nan, "edge_statistic": ""}
-    named = fields["Metadata_Well"].dropna().map(lambda well: _fits(str(well), shape[0] * shape[1]))
-    if len(fields) == 0 or not bool(named.all()):
-        return largest
-    for statistic in EDGE_STATISTICS:
-        if f"{QC_PREFIX}{statistic}" not in fields:
-            continue
-        edge = plate_effects(well_table(fields, statistic, shape), shape).edge
-        if np.isfinite(edge) and not abs(edge) <= abs(float(str(largest["edge_effect"]))):
-            largest = {"edge_effect": edge, "edge_statistic": statistic}
-    return largest
 
 
 def stain_table(data: BatchData) -> pd.DataFrame:

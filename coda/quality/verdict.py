@@ -7,7 +7,7 @@ from string import Template
 
 import pandas as pd
 
-from coda.contracts.quality import Check, QualityReport, Verdict
+from coda.contracts.quality import Check, PlateFigures, QualityReport, Verdict
 from coda.quality.expectations import Outcome
 from coda.quality.suite import Suite
 from coda.quality.tables import BatchData
@@ -122,7 +122,13 @@ def _word(name: str, value: object) -> str:
 
 
 def report_of(
-    data: BatchData, suite: Suite, findings: Sequence[Finding], quorum: float, earlier: QualityReport | None = None
+    data: BatchData,
+    suite: Suite,
+    findings: Sequence[Finding],
+    figures: Sequence[PlateFigures],
+    quorum: float,
+    *,
+    earlier: QualityReport | None = None,
 ) -> QualityReport:
     """Return the report on a batch.
 
@@ -130,6 +136,7 @@ def report_of(
         data: The batch.
         suite: Suite the findings come from.
         findings: What was found.
+        figures: Figures of each plate, to be kept with the verdict.
         quorum: Share of the manifest's plates that must be accepted, in [0, 1].
         earlier: Report of an earlier validation; what it refused of the same ingest stays refused.
     """
@@ -162,6 +169,8 @@ def report_of(
         plates_accepted=tuple(accepted),
         plates_refused=tuple(plate for plate in plates if plate not in accepted),
         checks=tuple(finding.check for finding in found),
+        plates=tuple(figures),
+        red_flags=data.red_flags.digest if data.red_flags else None,
         quarantined=data.ingest.quarantined,
     )
 

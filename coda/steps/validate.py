@@ -4,9 +4,15 @@ from pathlib import Path
 
 from coda.config.params import Params
 from coda.contracts.quality import QualityReport
-from coda.errors import ContractError, Problem
+from coda.errors import ConfigError, ContractError, Problem
+from coda.plates.files import LargerFileError, OutsideBatchError
 from coda.quality.batch import DOCS, accepted_indexes, batch_folders, read_report, validate_batch
+from coda.quality.red_flags import RedFlags, read_red_flags
 from coda.settings import Settings
+from coda.steps.ingest import files_of
+
+MAX_LIST_BYTES = 64 * 2**20
+"""A red-flag list above this size is refused unread."""
 
 
 def validate(dataset: Path, *, params: Params, settings: Settings, history: Path | None = None) -> list[QualityReport]:
@@ -17,7 +23,7 @@ def validate(dataset: Path, *, params: Params, settings: Settings, history: Path
 
     Args:
         dataset: Dataset folder from ingest.
-        params: Parameters; `quality` is used.
+        params: Parameters; `quality` is used, with the red-flag list that it names.
         settings: Where Data Docs are kept (`data_docs`); by default in each batch folder.
         history: Dataset folder with earlier accepted batches; may be missing or empty.
 
@@ -26,12 +32,14 @@ def validate(dataset: Path, *, params: Params, settings: Settings, history: Path
 
     Raises:
         ContractError: The dataset holds no batch, or one without a finished ingest.
-        ConfigError: The suite cannot be used.
+        ConfigError: The suite or the red-flag list cannot be used.
+        TransientError: The object storage that holds the red-flag list is away.
     """
     folders = batch_folders(dataset)
     if not folders:
         problem = Problem(str(dataset), "no batch", "<source>/<batch>/manifest.json", "Run ingest into this folder.")
         raise ContractError("There is nothing to validate.", [problem])
+    flags = _red_flags(params.quality.red_flags, settings)
     reports = []
     for folder in folders:
         source, batch = folder.parent.name, folder.name
@@ -39,9 +47,26 @@ def validate(dataset: Path, *, params: Params, settings: Settings, history: Path
         known = {str(index["Metadata_Batch"].iloc[0]) for index in earlier}
         beside = accepted_indexes(dataset, source, besides=[batch, *known])
         docs = Path(settings.data_docs) / source / batch if settings.data_docs else folder / DOCS
-        report = validate_batch(folder, params.quality, history=earlier, others=[*earlier, *beside], docs=docs)
+        report = validate_batch(
+            folder, params.quality, history=earlier, others=[*earlier, *beside], docs=docs, red_flags=flags
+        )
         reports.append(report)
     return reports
+
+
+def _red_flags(place: str, settings: Settings) -> RedFlags | None:
+    """Read the operator's list of plates with known faults, from a file or from object storage."""
+    if not place:
+        return None
+    files, name = files_of(place, settings)
+    try:
+        data = files.read(name, at_most=MAX_LIST_BYTES)
+    except (FileNotFoundError, OutsideBatchError, LargerFileError) as error:
+        found = f"{error.size_bytes} bytes" if isinstance(error, LargerFileError) else "no such file"
+        expected = f"a CSV file of at most {MAX_LIST_BYTES // 2**20} MiB"
+        problem = Problem(f"quality.red_flags: {place}", found, expected, "Correct the path, or leave it empty ('').")
+        raise ConfigError("The red-flag list cannot be read.", [problem]) from error
+    return read_red_flags(data, place)
 
 
 def verdict(dataset: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from servers import moto_server
 
 from coda.contracts import STAINS, BatchManifest
 from coda.contracts.ingest import ContractProblem, IngestReport, PlateOutcome
@@ -17,6 +18,8 @@ from coda.contracts.manifest import FileEntry, Instrument, PlateEntry
 from coda.local.offline import offline_settings
 from coda.quality.stats import statistic_names
 from coda.settings import Settings
+
+__all__ = ["moto_server"]
 
 DIGEST = "0" * 64
 TYPICAL = {

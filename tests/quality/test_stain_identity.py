@@ -81,7 +81,7 @@ def real_fields(folder: Path) -> Iterator[tuple[str, int, dict[str, np.ndarray]]
 def critical_limits_broken(fields: pd.DataFrame) -> list[str]:
     """Hold one field against the shipped suite's critical limits on stains, as if it were a plate."""
     broken = []
-    for item in load_suite("cell-painting-v1").expectations:
+    for item in load_suite("cell-painting-v2").expectations:
         if item.table == "stains" and item.severity == "critical":
             statistic = item.arguments["column"].rsplit("_", 1)[0]
             values = fields.filter(regex=f"^QC_{statistic}_").to_numpy()

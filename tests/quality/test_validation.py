@@ -305,7 +305,7 @@ def test_refused_batches_are_no_history(make_batch: Callable, judge: Callable, t
 
 def test_an_unchanged_batch_is_not_called_different(make_batch: Callable) -> None:
     earlier = pd.concat([make_batch(batch=f"a{number}", seed=number).index for number in range(4)])
-    rules = load_suite("cell-painting-v1").history
+    rules = load_suite("cell-painting-v2").history
     table = history_table(make_batch(batch="b9", seed=77).index, earlier, STAINS, rules, 4)
     assert len(table) == 2 * (5 * len(rules.statistics) + 10)
     assert table["distance_mads"].max() < 5
@@ -320,7 +320,7 @@ def test_one_plate_and_lonely_treatments_are_warnings(make_batch: Callable, judg
 
 
 def edited_suite(tmp_path: Path, **changes: object) -> str:
-    content = yaml.safe_load((SUITES / "cell-painting-v1.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((SUITES / "cell-painting-v2.yaml").read_text(encoding="utf-8"))
     item = next(item for item in content["expectations"] if item["name"] == "edge_wells_are_like_the_others")
     item.update(changes)
     path = tmp_path / "mine.yaml"
