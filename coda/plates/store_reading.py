@@ -37,9 +37,9 @@ class StoreFile:
         self.path = path
         with damaged(path):
             self._file = path.open("rb")
+            weakref.finalize(self, self._file.close)  # also where the directory cannot be read
             with zipfile.ZipFile(self._file) as store:
                 self._entries = {entry.filename: entry for entry in store.infolist()}
-        weakref.finalize(self, self._file.close)
 
     @property
     def names(self) -> Sequence[str]:
