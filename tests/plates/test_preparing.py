@@ -161,7 +161,7 @@ def prepared(folder):
     delivery.manifest["preparation"] = "deepprofiler"
     for path in delivery.images():
         well, site, stain = path.rsplit("/", 1)[1].removesuffix(".tiff").split("_")
-        image = field(10 * int(well[1:]) + int(site))[stain]
+        image = field(10 * int(well[1:]) + int(site[1:]))[stain]
         delivery.put(path, bytes(imagecodecs.png_encode((image >> 6).astype(np.uint8))))
     delivery.write()
     return delivery
