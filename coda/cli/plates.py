@@ -85,20 +85,33 @@ def _summary(report: IngestReport, refused: set[str]) -> Table:
 def adopt_plates(
     folder: Annotated[Path, typer.Argument(help="Folder as the instrument (or the download) left it.")],
     out: Annotated[Path, typer.Argument(help="Where the delivery goes: OUT/SOURCE/BATCH/.")],
-    layout: Annotated[str, typer.Option(help=f"How the folder is laid out: auto, {', '.join(LAYOUTS)}.")],
     source: Annotated[str, typer.Option(help="Laboratory.")],
     batch: Annotated[str, typer.Option(help="Name of the batch.")],
     instrument: Annotated[str, typer.Option(help="Name of the microscope.")],
+    layout: Annotated[str, typer.Option(help=f"How the folder is laid out: auto, {', '.join(LAYOUTS)}.")] = "auto",
     modality: Annotated[Literal["widefield", "confocal"] | None, typer.Option(help="If the files do not say.")] = None,
-    pixel_size: Annotated[float | None, typer.Option(help="Edge of a raw pixel in micrometres.")] = None,
+    pixel_size: Annotated[float | None, typer.Option(help="Edge of a stored pixel in micrometres.")] = None,
     bit_depth: Annotated[int | None, typer.Option(help="Bits of the grey values.")] = None,
     plate_wells: Annotated[int | None, typer.Option(help="Wells of the plate format, if the files do not say.")] = None,
     plate_map: Annotated[
         Path | None, typer.Option(help="CSV with the wells; without it each is an unknown treatment, none a control.")
     ] = None,
-    channel: Annotated[list[str] | None, typer.Option(help="NAME=STAIN, such as 'Cy5=Mito'; may repeat.")] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=STAIN, such as 'Cy5=Mito' or 'C01=DNA'; NAME=none leaves one out; may repeat."),
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Regular expression of the images' paths with groups well, channel, ...")
+    ] = None,
+    only_plate: Annotated[list[str] | None, typer.Option(help="Take this plate alone; may repeat.")] = None,
+    jump_batch: Annotated[str | None, typer.Option(help="Batch folder of a gallery source (layout jump).")] = None,
+    plane: Annotated[int | None, typer.Option(help="Plane of stacks, as the instrument numbers it.")] = None,
+    time: Annotated[int | None, typer.Option(help="Time point, as the instrument numbers it.")] = None,
 ) -> None:
-    """Make a delivery with a manifest out of a folder of real images, which stay as they are."""
+    """Make a delivery with a manifest out of a folder of real images, which stay as they are (docs/instruments.md)."""
+    if not folder.is_dir():
+        problem = Problem(str(folder), "no folder", "a folder with images", "Correct the name.")
+        raise ConfigError("There is nothing to adopt.", [problem])
     identity = Identity(
         source=source,
         batch=batch,
@@ -109,9 +122,19 @@ def adopt_plates(
         plate_wells=plate_wells,
         plate_map=plate_map,
     )
+    finding = Finding(
+        channels=channel_mapping(channel or []),
+        pattern=pattern,
+        batch=jump_batch,
+        plates=frozenset(only_plate or ()),
+        plane=plane,
+        time=time,
+    )
     tree = LocalTree(folder)
-    finding = Finding(channels=channel_mapping(channel or []))
-    manifest, remarks = adopt(detect(tree) if layout == "auto" else layout, tree, out, identity, finding)
+    if layout == "auto":
+        layout = detect(tree)
+        typer.echo(f"Layout: {layout}.")
+    manifest, remarks = adopt(layout, tree, out, identity, finding)
     for remark in remarks:
         typer.echo(remark)
     typer.echo(f"Wrote {manifest}")

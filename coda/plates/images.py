@@ -7,6 +7,7 @@ file cannot ask for a large memory; a file that ends early is refused, never fil
 import io
 import struct
 import zlib
+from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -62,6 +63,35 @@ def decode_image(data: bytes, *, max_side: int) -> Image:
     if data.startswith(TIFF_MAGICS):
         return _decode_tiff(data, max_side)
     raise UnreadableImageError(f"is neither TIFF nor PNG{_likely_kind(data)}")
+
+
+def decode_page(file: BinaryIO, page: int, *, size: int, max_side: int) -> Image:
+    """Decode one image of a TIFF of several.
+
+    Args:
+        file: The file, open for reading; only what the page needs is read.
+        page: Number of the image, from 0.
+        size: Bytes of the file.
+        max_side: Largest accepted height or width, in pixels.
+
+    Returns:
+        Grey values, as `decode_image` returns them.
+
+    Raises:
+        UnreadableImageError: There is no such page, or it is no image that can be used.
+    """
+    try:
+        with tifffile.TiffFile(file) as opened:
+            found = _full_page(opened, page)
+            _check_page(found, max_side, size)
+            pixels = found.asarray()
+    except UnreadableImageError:
+        raise
+    except _MALFORMED as error:
+        raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
+    if pixels.shape != (found.imagelength, found.imagewidth):
+        raise UnreadableImageError(f"decodes to shape {pixels.shape}, not the shape of its header")
+    return np.ascontiguousarray(pixels, dtype=np.uint16)
 
 
 def _likely_kind(data: bytes) -> str:
@@ -139,6 +169,16 @@ def _pixels(page: tifffile.TiffPage, data: bytes) -> NDArray[np.generic]:
     if int(page.compression) == LZW:
         return np.asarray(imagecodecs.tiff_decode(data))
     return page.asarray()
+
+
+def _full_page(file: tifffile.TiffFile, number: int) -> tifffile.TiffPage:
+    try:
+        page = file.pages.get(number)
+    except IndexError as error:
+        raise UnreadableImageError(f"has no image {number}") from error
+    if not isinstance(page, tifffile.TiffPage):
+        raise UnreadableImageError(f"has no image {number}")
+    return page
 
 
 def _only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:

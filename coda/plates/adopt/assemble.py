@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from coda.contracts.base import problems_of
 from coda.contracts.manifest import STAINS, BatchManifest, FileEntry, PlateEntry
 from coda.errors import ContractError, Problem, raise_if_any
+from coda.plates.adopt.channels import NONE
 from coda.plates.adopt.found import FoundPlate
 from coda.plates.layout import FORMATS, fits, format_of, well_name
 from coda.plates.plate_map import COLUMNS, UNKNOWN_TREATMENT
@@ -88,9 +89,11 @@ def check_plates(plates: Sequence[FoundPlate], identity: Identity, where: str, m
             found = f"{most} fields in a well"
             remedy = "Check which number is the field, and which the plane or time point."
             problems.append(Problem(f"{where}, plate {plate.plate}", found, f"at most {MAX_SITES}", remedy))
-    unknown = sorted(set(mapped.values()) - set(STAINS))
+    unknown = sorted(set(mapped.values()) - {*STAINS, NONE})
     if unknown:
-        problems.append(Problem("--channel", ", ".join(unknown), f"stains among {', '.join(STAINS)}", "Correct it."))
+        problems.append(
+            Problem("--channel", ", ".join(unknown), f"stains among {', '.join(STAINS)}, or {NONE}", "Correct it.")
+        )
     raise_if_any(ContractError, f"{where} cannot be adopted.", problems)
 
 

@@ -21,7 +21,9 @@ from coda.plates.adopt.assemble import (
 )
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef
-from coda.plates.adopt.layouts import find_plates
+from coda.plates.adopt.layouts import PREPARED, find_plates
+from coda.plates.adopt.planes import PLANE_ENDING, PlaneReader, encode_plane
+from coda.plates.images import UnreadableImageError
 from coda.plates.layout import well_name
 from coda.plates.tree import LocalTree, Tree
 
@@ -57,7 +59,8 @@ def adopt(
     maps = plate_maps(plates, identity.plate_map)
     stains = stains_of_plates(plates)
     target = out / identity.source / identity.batch
-    delivered = [_brought(tree, plate, target) for plate in plates]
+    bringer = _Bringer(tree, target)
+    delivered = [bringer.plate(plate) for plate in plates]
     entries = []
     for plate in delivered:
         tables = [
@@ -65,42 +68,71 @@ def adopt(
             for name, text in tables_of(plate, maps[plate.plate], stains).items()
         ]
         entries.append(plate_entry(plate, tables, lambda path: _entry(target, path)))
-    manifest = manifest_of(delivered, entries, identity)
-    return manifest.write(target / MANIFEST_NAME), remarks_on(plates, identity)
+    manifest = manifest_of(delivered, entries, identity, preparation=PREPARED.get(layout, "raw"))
+    return manifest.write(target / MANIFEST_NAME), [*remarks_on(plates, identity), *bringer.remarks()]
 
 
-def _brought(tree: Tree, plate: FoundPlate, target: Path) -> FoundPlate:
-    """Bring the images and illumination functions of a plate into the delivery; returns it with their new paths."""
-    fields = []
-    for item in plate.fields:
-        files = {stain: _bring(tree, image, target, _name(plate, item, stain)) for stain, image in item.files.items()}
-        fields.append(FoundField(item.place, item.site, files))
-    illumination = {
-        stain: _bring(tree, ImageRef(path), target, f"illum/{plate.plate}/{plate.plate}_Illum{stain}").path
-        for stain, path in plate.illumination.items()
-    }
-    return replace(plate, fields=tuple(fields), illumination=illumination)
+class _Bringer:
+    """Brings images and illumination functions into a delivery."""
 
+    def __init__(self, tree: Tree, target: Path) -> None:
+        self._tree = tree
+        self._target = target
+        self._planes = PlaneReader(tree)
+        self._unreadable: list[str] = []
 
-def _name(plate: FoundPlate, item: FoundField, stain: str) -> str:
-    return f"images/{plate.plate}/{well_name(*item.place)}_s{item.site}_{stain}"
+    def plate(self, plate: FoundPlate) -> FoundPlate:
+        """Bring all files of a plate; returns it with their paths in the delivery."""
+        fields = []
+        for item in plate.fields:
+            files = {}
+            for stain, image in item.files.items():
+                path = self._image(image, f"images/{plate.plate}/{well_name(*item.place)}_s{item.site}_{stain}")
+                if path is not None:
+                    files[stain] = ImageRef(path)
+            fields.append(FoundField(item.place, item.site, files))
+        illumination = {
+            stain: self._file(path, f"illum/{plate.plate}/{plate.plate}_Illum{stain}.npy")
+            for stain, path in plate.illumination.items()
+        }
+        return replace(plate, fields=tuple(fields), illumination=illumination)
 
+    def remarks(self) -> list[str]:
+        """Return what is worth telling: parts of files that could not be read, and are absent from the delivery."""
+        if not self._unreadable:
+            return []
+        return [f"{len(self._unreadable)} image(s) could not be read and are absent; the first: {self._unreadable[0]}."]
 
-def _bring(tree: Tree, image: ImageRef, target: Path, name: str) -> ImageRef:
-    """Link or copy one file into the delivery."""
-    path = name + PurePosixPath(image.path).suffix.lower()
-    place = target / path
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)
-    source = tree.path(image.path) if isinstance(tree, LocalTree) else None
-    if source is None:
-        place.write_bytes(tree.read(image.path, at_most=MAX_IMAGE_BYTES))
-        return ImageRef(path)
-    try:
-        os.link(source, place)
-    except OSError:  # another disk, or one without links
-        shutil.copyfile(source, place)
-    return ImageRef(path)
+    def _image(self, image: ImageRef, name: str) -> str | None:
+        if image.plane is None:
+            return self._file(image.path, name + PurePosixPath(image.path).suffix.lower())
+        try:
+            data = encode_plane(self._planes.read(image))
+        except UnreadableImageError as error:
+            self._unreadable.append(f"{image.path} (plane {image.plane}) {error}")
+            return None
+        place = self._place(name + PLANE_ENDING)
+        place.write_bytes(data)
+        return name + PLANE_ENDING
+
+    def _file(self, path: str, name: str) -> str:
+        """Link or copy one file."""
+        place = self._place(name)
+        source = self._tree.path(path) if isinstance(self._tree, LocalTree) else None
+        if source is None:
+            place.write_bytes(self._tree.read(path, at_most=MAX_IMAGE_BYTES))
+            return name
+        try:
+            os.link(source, place)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(source, place)
+        return name
+
+    def _place(self, name: str) -> Path:
+        place = self._target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        return place
 
 
 def _written(target: Path, path: str, text: str) -> FileEntry:

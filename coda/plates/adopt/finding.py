@@ -30,15 +30,6 @@ class Finding:
     plane: int | None = None
     time: int | None = None
 
-    def stains(self, known: Mapping[str, str]) -> dict[str, str]:
-        """Return channel -> stain: the user's, and those of the layout for stains that the user did not give away.
-
-        Args:
-            known: Channels that a layout knows by their names -> stain.
-        """
-        taken = set(self.channels.values())
-        return {name: stain for name, stain in known.items() if stain not in taken} | dict(self.channels)
-
     def takes(self, plate: str) -> bool:
         """Return whether a plate of this name is wanted."""
         return not self.plates or plate in self.plates

@@ -13,10 +13,13 @@ class ImageRef:
         path: File, relative to the tree; for an image of an OME-Zarr plate the path of its array.
         plane: None where the file is the image; else the number of the plane in a file (or array) of several, which
             only adoption, that writes it out as a file of its own, can use.
+        side_by_side: Number of images of equal width that lie side by side in one plane of the file; `plane` counts
+            them from the left then.
     """
 
     path: str
     plane: int | None = None
+    side_by_side: int = 1
 
 
 @dataclass(frozen=True)

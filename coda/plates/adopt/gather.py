@@ -78,6 +78,11 @@ class Gathering:
         return (f"{len(self._absent)} image(s) named by the index are not there (the first: {first})",)
 
 
+def format_of_size(rows: int, columns: int) -> int | None:
+    """Return the wells of the plate format of this size, or None when it is no usual one."""
+    return {size: wells for wells, size in FORMATS.items()}.get((rows, columns))
+
+
 def check(where: str, gatherings: Iterable[Gathering]) -> None:
     """Raise `ContractError` with the problems of all plates of a tree, if there are any."""
     problems = [problem for gathering in gatherings for problem in gathering.problems]

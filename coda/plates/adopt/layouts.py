@@ -2,36 +2,61 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
-from coda.plates.adopt import listed, phenix, rxrx1
+from coda.plates.adopt import (
+    deepprofiler,
+    imagexpress,
+    jump,
+    listed,
+    ome_tiff,
+    ome_zarr,
+    pattern,
+    phenix,
+    rxrx1,
+    yokogawa,
+)
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import FoundPlate
-from coda.plates.tree import Tree
+from coda.plates.tree import Tree, TreeFile
 
-__all__ = ["LAYOUTS", "Finding", "Layout", "detect", "find_plates"]
+__all__ = ["LAYOUTS", "PREPARED", "Finding", "Layout", "detect", "find_plates"]
 
 Layout = Callable[[Tree, Finding], list[FoundPlate]]
 
 LAYOUTS: Mapping[str, Layout] = {
     "phenix": phenix.find_plates,
+    "yokogawa": yokogawa.find_plates,
+    "imagexpress": imagexpress.find_plates,
+    "pattern": pattern.find_plates,
     "load_data": listed.find_plates,
+    "jump": jump.find_plates,
     "rxrx1": rxrx1.find_plates,
+    "deepprofiler": deepprofiler.find_plates,
+    "ome-tiff": ome_tiff.find_plates,
+    "ome-zarr": ome_zarr.find_plates,
 }
 """Name of a layout -> its finder; paths in what it returns are relative to the tree."""
 
-SIGNS: Mapping[str, Callable[[Tree], bool]] = {
-    "phenix": phenix.recognised,
-    "load_data": listed.recognised,
-    "rxrx1": rxrx1.recognised,
+SIGNS: Mapping[str, tuple[str, Callable[[Tree], bool]]] = {
+    "jump": ("workspace/load_data_csv beside images", jump.recognised),
+    "load_data": ("a table named *load_data* (csv, csv.gz, parquet)", listed.recognised),
+    "phenix": ("Index.idx.xml or Index.xml", phenix.recognised),
+    "yokogawa": ("MeasurementData.mlf", yokogawa.recognised),
+    "imagexpress": ("an HTD file", imagexpress.recognised),
+    "ome-zarr": ("zarr.json, .zattrs or *.zarr.zip", ome_zarr.recognised),
+    "ome-tiff": ("files that end in .ome.tif", ome_tiff.recognised),
+    "rxrx1": ("folders Plate1, ... with B02_s1_w1.png", rxrx1.recognised),
 }
-"""Layouts that can be told from the names of files, the surest first."""
+"""Layouts that can be told from the names of files -> by what, and how; the surest first.
 
-LOOKED_FOR: Mapping[str, str] = {
-    "phenix": "Index.idx.xml or Index.xml",
-    "load_data": "a table named *load_data* (csv, csv.gz, parquet)",
-    "rxrx1": "folders Plate1, ... with B02_s1_w1.png",
-}
+A table says more than an instrument's index does (somebody decided there which channel is which stain), so it comes
+before it.
+"""
+
+PREPARED: Mapping[str, Literal["raw", "deepprofiler"]] = {"deepprofiler": "deepprofiler"}
+"""Layout -> what was done to its images already; the others' are raw."""
 
 
 def find_plates(layout: str, tree: Tree, finding: Finding) -> list[FoundPlate]:
@@ -74,9 +99,31 @@ def detect(tree: Tree) -> str:
         ContractError: It is none of those that can be told by names; with what was looked for.
         TransientError: The storage is away.
     """
-    for name, recognised in SIGNS.items():
-        if recognised(tree):
+    seen = _Listed(tree)
+    for name, (_, recognised) in SIGNS.items():
+        if recognised(seen):
             return name
-    looked = "; ".join(f"{text} ({name})" for name, text in LOOKED_FOR.items())
-    problem = Problem(tree.where, "none of them", looked, "Name the layout, or the folder that holds the plates.")
-    raise ContractError(f"{tree.where} has no layout that can be told by its files.", [problem])
+    looked = "; ".join(f"{text} ({name})" for name, (text, _) in SIGNS.items())
+    remedy = f"Name the layout ({', '.join(LAYOUTS)}), or the folder that holds the plates."
+    raise ContractError(
+        f"{tree.where} has no layout that can be told by its files.",
+        [Problem(tree.where, "none of them", looked, remedy)],
+    )
+
+
+class _Listed:
+    """A tree whose list of files is kept, so that several questions list it once."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._files: list[TreeFile] | None = None
+        self.where = tree.where
+
+    def files(self, under: str = "") -> list[TreeFile]:
+        if self._files is None:
+            self._files = self._tree.files()
+        folder = f"{under.strip('/')}/" if under.strip("/") else ""
+        return [file for file in self._files if file.path.startswith(folder)]
+
+    def read(self, path: str, *, at_most: int) -> bytes:
+        return self._tree.read(path, at_most=at_most)

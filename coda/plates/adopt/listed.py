@@ -9,10 +9,10 @@ import pandas as pd
 
 from coda.contracts.manifest import STAINS
 from coda.errors import ContractError, Problem, raise_if_any
+from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.finding import Finding, at, refusal
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef, safe_name
 from coda.plates.adopt.illum import illumination_of
-from coda.plates.adopt.shared_stains import one_of_two
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields, stains_of
 from coda.plates.tables import MAX_TABLE_BYTES, FileResolver, UnreadableTableError, read_table
@@ -144,7 +144,7 @@ def plates_of_table(
     table = read_rows(tree, path)
     if "Metadata_Plate" not in table.columns:
         table["Metadata_Plate"] = where.rpartition("/")[0].rpartition("/")[2]
-    channels, shared = one_of_two(stains_of(list(table.columns)), finding.channels)
+    channels = Channels(finding.channels)
     table, left_out, problems = _with_stains(table, channels, where)
     if problems:
         return [], problems
@@ -157,7 +157,7 @@ def plates_of_table(
         problems += faults
         plate = _plate(str(name), fields, left_out=left_out, settings=_settings(rows))
         given, notes = illumination_of(rows, str(name), declared, files.arrays)
-        found.append(replace(plate, illumination=given, notes=(*plate.notes, *shared, *notes)))
+        found.append(replace(plate, illumination=given, notes=(*plate.notes, *channels.remarks.values(), *notes)))
     return found, problems
 
 
@@ -172,7 +172,7 @@ def repeated(tree: Tree, names: Sequence[str]) -> list[Problem]:
 
 
 def _with_stains(
-    table: pd.DataFrame, channels: dict[str, str], where: str
+    table: pd.DataFrame, channels: Channels, where: str
 ) -> tuple[pd.DataFrame, dict[str, int], list[Problem]]:
     """Rename the columns of mapped channels, and drop those of channels that are no stain."""
     kept: dict[str, str] = {}
@@ -182,8 +182,8 @@ def _with_stains(
         prefix, kind, channel = _split(str(column))
         if not kind:
             kept[column] = column
-        elif channels.get(channel, channel) in STAINS:
-            kept[column] = f"{prefix}_{kind}{channels.get(channel, channel)}"
+        elif channels.stain(channel) is not None:
+            kept[column] = f"{prefix}_{kind}{channels.stain(channel)}"
         elif channel in present and kind == "Orig":
             left_out[channel] = len(table)
     twice = sorted(name for name, times in Counter(kept.values()).items() if times > 1)

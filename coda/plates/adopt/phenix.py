@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import Literal
 from xml.etree.ElementTree import Element
 
+from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.finding import Finding, at, child, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
-from coda.plates.adopt.gather import Gathering, check
+from coda.plates.adopt.gather import Gathering, check, format_of_size
 from coda.plates.adopt.xml import UnsafeXmlError, parse_xml
-from coda.plates.layout import FORMATS
 from coda.plates.tree import Tree
 
 INDEX_NAMES = ("Index.idx.xml", "Index.xml")
@@ -78,7 +78,7 @@ class _Measurement:
         self._folder = path.rpartition("/")[0]
         self._present = present
         self._finding = finding
-        self._stains = finding.stains(CHANNELS)
+        self._stains = Channels(finding.channels, CHANNELS)
         self._images: list[dict[str, str]] = []
         data = tree.read(path, at_most=MAX_INDEX_BYTES)
         try:
@@ -111,7 +111,7 @@ class _Measurement:
         rows, columns = (self._root.findtext(f"./Plates/Plate/Plate{name}") or "" for name in ("Rows", "Columns"))
         if not (re.fullmatch("[0-9]{1,4}", rows) and re.fullmatch("[0-9]{1,4}", columns)):
             return None
-        return {size: wells for wells, size in FORMATS.items()}.get((int(rows), int(columns)))
+        return format_of_size(int(rows), int(columns))
 
     def plate(self) -> FoundPlate:
         """Return the plate; raises `ContractError` with all problems of the index."""
@@ -150,7 +150,7 @@ class _Measurement:
             objective=optics.objective,
             bit_depth=optics.bit_depth,
             left_out=dict(gathering.left_out),
-            notes=(*notes, *gathering.notes()),
+            notes=(*notes, *self._stains.remarks.values(), *gathering.notes()),
         )
 
     def _text(self, name: str) -> str:
@@ -158,10 +158,7 @@ class _Measurement:
 
     def _stain(self, values: dict[str, str]) -> str | None:
         number = values.get("ChannelID", "")
-        for key in (values.get("ChannelName", ""), number, f"ch{number}"):
-            if key and key in self._stains:
-                return self._stains[key]
-        return None
+        return self._stains.stain(values.get("ChannelName", ""), number, f"ch{number}")
 
     def _chosen(self, values: dict[str, str]) -> bool:
         wanted = {"PlaneID": self._finding.plane, "TimepointID": self._finding.time}

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 
+from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.finding import Finding, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
 from coda.plates.adopt.gather import Gathering, check
@@ -31,7 +32,7 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     Raises:
         ContractError: There is no plate folder with such files.
     """
-    stains = finding.stains(CHANNELS)
+    stains = Channels(finding.channels, CHANNELS)
     paths = [file.path for file in tree.files()]
     present = set(paths)
     once = "one file for each field and stain"
@@ -42,10 +43,11 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
         if match is None or place is None:
             continue
         plate, channel = plates[match.group(1)], match.group(4)
-        if channel not in stains:
+        stain = stains.stain(channel)
+        if stain is None:
             plate.left_out[channel] += 1
         else:
-            plate.add(place, int(match.group(3)), stains[channel], ImageRef(path), where=path)
+            plate.add(place, int(match.group(3)), stain, ImageRef(path), where=path)
     check(tree.where, plates.values())
     found = {name: plate for name, plate in sorted(plates.items()) if plate.fields()}
     if not found:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
+Takers = Mapping[str, Callable[[Element], None]]
+
 MAX_DEPTH = 64
 MAX_KEPT = 2_000_000
 """Most elements that are held at once; those that a caller takes one by one are not held."""
@@ -13,7 +15,7 @@ class UnsafeXmlError(ValueError):
     """The document is no XML, or asks for more than plain elements; the text is the reason."""
 
 
-def parse_xml(data: bytes, each: Mapping[str, Callable[[Element], None]] | None = None) -> Element:
+def parse_xml(data: bytes, each: Takers | None = None) -> Element:
     """Return the root element, with the namespaces taken off the names.
 
     Args:
@@ -46,7 +48,7 @@ def parse_xml(data: bytes, each: Mapping[str, Callable[[Element], None]] | None 
 class _Builder:
     """Elements as they open and close; texts between children are not kept, no instrument writes there."""
 
-    def __init__(self, each: Mapping[str, Callable[[Element], None]]) -> None:
+    def __init__(self, each: Takers) -> None:
         self.root = Element("nothing")
         self._each = each
         self._open: list[Element] = []

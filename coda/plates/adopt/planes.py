@@ -1,0 +1,110 @@
+"""Images that are a part of a file: one plane of several, or one of several that lie side by side."""
+
+import io
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from coda.errors import ContractError
+from coda.plates.adopt.found import ImageRef
+from coda.plates.adopt.tree_store import ZipTree, read_array_plane
+from coda.plates.images import Image, UnreadableImageError, decode_image, decode_page
+from coda.plates.tree import LocalTree, Tree, absent
+
+MAX_FILE_BYTES = 1 << 32
+MAX_SIDE = 20_000
+"""Largest accepted height or width of a plane, in pixels; ingest has a narrower limit of its own."""
+
+PLANE_ENDING = ".tif"
+
+
+def opened(tree: Tree, path: str) -> tuple[BinaryIO, int]:
+    """Return a file of a tree open for reading, and its size: of a local one, only what is asked for is read.
+
+    Raises:
+        ContractError: There is no such file, or it is larger than any image.
+    """
+    if isinstance(tree, LocalTree):
+        place = tree.path(path)
+        if place is None or not place.is_file():
+            raise absent(tree.where, path)
+        return place.open("rb"), place.stat().st_size
+    data = tree.read(path, at_most=MAX_FILE_BYTES)
+    return io.BytesIO(data), len(data)
+
+
+class PlaneReader:
+    """Reads images that are a part of a file; archives stay open between reads."""
+
+    def __init__(self, tree: Tree) -> None:
+        """Keep the tree; nothing is read yet."""
+        self._tree = tree
+        self._archives: dict[str, ZipTree] = {}
+
+    def read(self, image: ImageRef) -> Image:
+        """Return the pixels of an image.
+
+        Args:
+            image: A reference with a `plane`.
+
+        Raises:
+            UnreadableImageError: The file is damaged, has no such plane, or holds something else than grey values.
+            TransientError: The storage is away.
+        """
+        try:
+            if image.side_by_side > 1:
+                return self._part(image)
+            if PurePosixPath(image.path).suffix.lower() in {".tif", ".tiff"}:
+                file, size = opened(self._tree, image.path)
+                with file:
+                    return decode_page(file, image.plane or 0, size=size, max_side=MAX_SIDE)
+            holder, folder = self.inside(image.path)
+        except ContractError as error:
+            raise UnreadableImageError("; ".join(problem.found for problem in error.problems)) from error
+        return read_array_plane(holder, folder, image.plane or 0, max_side=MAX_SIDE)
+
+    def inside(self, path: str) -> tuple[Tree, str]:
+        """Return the tree that really holds a path: one that runs through a zip archive lies in the archive.
+
+        Raises:
+            ContractError: The archive lies in object storage (its entries cannot be read one by one there), or is none.
+        """
+        parts = path.split("/")
+        for number, part in enumerate(parts):
+            if part.lower().endswith(".zip"):
+                archive = "/".join(parts[: number + 1])
+                if archive not in self._archives:
+                    self._archives[archive] = _archive(self._tree, archive)
+                return self._archives[archive], "/".join(parts[number + 1 :])
+        return self._tree, path
+
+    def _part(self, image: ImageRef) -> Image:
+        file, _ = opened(self._tree, image.path)
+        with file:
+            whole = decode_image(file.read(), max_side=MAX_SIDE)
+        count = image.side_by_side
+        if whole.shape[1] % count:
+            raise UnreadableImageError(f"is {whole.shape[1]} pixels wide, which {count} channels do not share evenly")
+        width = whole.shape[1] // count
+        start = (image.plane or 0) * width
+        return np.ascontiguousarray(whole[:, start : start + width])
+
+
+def _archive(tree: Tree, path: str) -> ZipTree:
+    place = tree.path(path) if isinstance(tree, LocalTree) else None
+    if place is None:
+        raise absent(tree.where, f"{path} as a file of this machine; unpack the archive, or copy it")
+    return ZipTree(place, f"{tree.where}/{path}")
+
+
+def encode_plane(pixels: Image) -> bytes:
+    """Return a plane as a TIFF file of one image, in 8 bits where its values fit, compressed without loss."""
+    values: NDArray[np.uint8] | Image = pixels.astype(np.uint8) if int(pixels.max(initial=0)) < 256 else pixels
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer, values, photometric="minisblack", compression="zstd", rowsperstrip=values.shape[0], metadata=None
+    )
+    return buffer.getvalue()
