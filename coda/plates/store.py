@@ -23,6 +23,9 @@ from coda.plates.layout import FORMATS, row_name
 CODEC = {"typesize": 1, "cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "blocksize": 0}
 COLOURS = {"DNA": "0000FF", "ER": "00FF00", "RNA": "FFFF00", "AGP": "FFA500", "Mito": "FF0000"}
 CRC_BYTES = 4
+_RESIDUE = 0x48674BC7
+"""CRC-32C of any bytes followed by their own CRC-32C: what a sound chunk as a whole has."""
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -40,24 +43,35 @@ def checksum(chunk: bytes) -> int:
     return int.from_bytes(chunk[-CRC_BYTES:], "little")
 
 
-def decode(chunk: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return the pixels of a chunk, read-only; raises ValueError when the bytes are no such chunk, or damaged."""
-    frame = chunk[:-CRC_BYTES]
+def decode(chunk: bytes, shape: tuple[int, int, int], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """Return the pixels of a chunk.
+
+    Args:
+        chunk: The bytes as stored.
+        shape: Channels, height and width.
+        out: Array of this shape, C order, to decode into; a new one when None.
+
+    Raises:
+        ValueError: The bytes are no such chunk, or damaged.
+    """
     # a blosc frame begins with its decoded size (bytes 4 to 8) and its own length (12 to 16); the codec believes both,
     # and would allocate gigabytes or read beyond the end of a damaged one
-    decoded, length = int.from_bytes(frame[4:8], "little"), int.from_bytes(frame[12:16], "little")
-    if len(frame) < 16 or length != len(frame) or decoded != int(np.prod(shape)):
+    decoded, length = int.from_bytes(chunk[4:8], "little"), int.from_bytes(chunk[12:16], "little")
+    if len(chunk) < 16 + CRC_BYTES or length != len(chunk) - CRC_BYTES or decoded != int(np.prod(shape)):
         message = f"the chunk does not hold an array of {shape}"
         raise ValueError(message)
-    if google_crc32c.value(frame) != checksum(chunk):
+    if google_crc32c.value(chunk) != _RESIDUE:
         message = "the chunk is damaged (its CRC-32C is another)"
         raise ValueError(message)
+    pixels = np.empty(shape, dtype=np.uint8) if out is None else out
+    frame: Any = memoryview(chunk)[:-CRC_BYTES]  # the codec takes any buffer, its stubs do not say so
+    target: Any = pixels.reshape(-1)
     try:
-        pixels = imagecodecs.blosc_decode(frame, numthreads=1)
+        imagecodecs.blosc_decode(frame, numthreads=1, out=target)
     except (RuntimeError, ValueError) as error:
         message = f"the chunk cannot be decoded ({error})"
         raise ValueError(message) from error
-    return np.frombuffer(pixels, dtype=np.uint8).reshape(shape)
+    return pixels
 
 
 @dataclass(frozen=True)

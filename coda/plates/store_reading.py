@@ -46,13 +46,16 @@ class StoreFile:
         """Names of all entries."""
         return tuple(self._entries)
 
-    def read(self, array: str, shape: tuple[int, int, int], crc32c: int | None = None) -> NDArray[np.uint8]:
+    def read(
+        self, array: str, shape: tuple[int, int, int], crc32c: int | None = None, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """Return the pixels of an array.
 
         Args:
             array: Path of the array, as the field index names it.
             shape: Its shape (channels, height, width).
             crc32c: Checksum that the field index records; None to trust the one in the store.
+            out: Array of this shape, C order, to read into; a new one when None.
 
         Raises:
             IntegrityError: There is no such array, or its chunk is damaged or another one.
@@ -63,7 +66,7 @@ class StoreFile:
             if crc32c is not None and checksum(chunk) != crc32c:
                 message = f"{array}: the chunk is not the one that was recorded (CRC-32C {checksum(chunk):08x})"
                 raise ValueError(message)
-            return decode(chunk, shape)
+            return decode(chunk, shape, out)
 
     def document(self, name: str, *, at_most: int = 2**20) -> bytes:
         """Return the bytes of a metadata document, such as `zarr.json`; raises IntegrityError as `read` does."""

@@ -38,10 +38,10 @@ class _OpenStores:
         self._lock = threading.Lock()
         self._open: OrderedDict[Path, StoreFile] = OrderedDict()
 
-    def read(self, place: Place) -> NDArray[np.uint8]:
+    def read(self, place: Place, out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
         store = self._store(place.store)
         try:
-            return store.read(place.array, place.shape, place.crc32c)
+            return store.read(place.array, place.shape, place.crc32c, out)
         except IntegrityError as error:
             named = [replace(item, where=f"{item.where}, field {place.image_id}") for item in error.problems]
             raise IntegrityError("A plate store is damaged, or not the one that was ingested.", named) from error
@@ -100,11 +100,8 @@ class StoredFields:
         Raises:
             IntegrityError: The store is absent or damaged, or the pixels are not the ones that were recorded.
         """
-        place = self.places[row]
-        pixels = self._stores.read(place)
         image = np.zeros(self.shape[1:], dtype=np.uint8)
-        for channel, stain in enumerate(self.channels):
-            crop_centre(pixels[place.stains.index(stain)], image[channel])
+        self._fill(row, image)
         return image
 
     def read(self, rows: Sequence[int], *, threads: int) -> NDArray[np.uint8]:
@@ -125,7 +122,7 @@ class StoredFields:
 
         def fill(number: int) -> Sequence[Problem]:
             try:
-                images[number] = self.read_one(rows[number])
+                self._fill(rows[number], images[number])
             except IntegrityError as error:
                 return error.problems
             return ()
@@ -134,6 +131,16 @@ class StoredFields:
             problems = dict.fromkeys(problem for found in pool.map(fill, range(len(rows))) for problem in found)
         raise_if_any(IntegrityError, "Plate stores are damaged, or not the ones ingested.", list(problems)[:20])
         return images
+
+    def _fill(self, row: int, image: NDArray[np.uint8]) -> None:
+        """Read one field into an array of zeros."""
+        place = self.places[row]
+        if place.stains == self.channels and place.shape == image.shape:
+            self._stores.read(place, image)
+            return
+        pixels = self._stores.read(place, None)
+        for channel, stain in enumerate(self.channels):
+            crop_centre(pixels[place.stains.index(stain)], image[channel])
 
 
 def crop_centre(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
