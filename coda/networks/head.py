@@ -22,8 +22,9 @@ from coda.networks.extractor import Extractor, build_vit, require_kind
 from coda.networks.rebuild import rebuild
 from coda.networks.weights import initial_weights, initialise_xavier, seeded
 
-SOURCE_STATISTICS, LABELS = "source_statistics.safetensors", "labels.json"
-"""Files beside a head's weights: statistics of the source's raw tokens, and the frozen label list."""
+SOURCE_STATISTICS, LABELS, LABEL_REPORT = "source_statistics.safetensors", "labels.json", "label_report.json"
+"""Files beside a head's weights: statistics of the source's raw tokens, the frozen label list, and what became of the
+labels on their way there."""
 
 
 class Head(nn.Module):

@@ -24,6 +24,7 @@ _DIGESTS = {
     "weights_digest": "weights",
     "config_digest": "configuration",
     "labels_digest": "label list",
+    "label_report_digest": "label report",
     "label_table": "label table",
     "statistics_digest": "statistics of the training tokens",
     "state_digest": "adaptation state",

@@ -22,6 +22,7 @@ _FILE_TAGS = {
     "weights.safetensors": "weights_digest",
     "config.json": "config_digest",
     "labels.json": "labels_digest",
+    "label_report.json": "label_report_digest",
     "source_statistics.safetensors": "statistics_digest",
 }
 """File of a model folder -> tag that carries its SHA-256."""

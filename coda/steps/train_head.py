@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +12,17 @@ from coda.config.params import Params
 from coda.errors import ConfigError, Problem
 from coda.networks.artifact import folder_digest
 from coda.networks.extractor import load_extractor
-from coda.networks.head import LABELS, SOURCE_STATISTICS, save_head
+from coda.networks.head import LABEL_REPORT, LABELS, SOURCE_STATISTICS, save_head
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import load_fields, open_batches
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.progress import shown
+from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import locate
 from coda.training.head import HeadResult
 from coda.training.head import train_head as train
+from coda.training.label_rule import read_report, report_beside
 from coda.training.labels import JoinReport, LabelList, join, read_labels
 from coda.training.material import prepare_material
 from coda.training.split import held_out
@@ -30,13 +33,14 @@ def train_head(
 ) -> dict[str, float]:
     """Train the heads; with evaluation, the only step that reads a mechanism of action.
 
-    Writes ``out/<alignment>`` (model folder with label list and source statistics) for each of ``head.alignments``,
-    and ``out/training.json`` (validations over time, and what the label table missed).
+    Writes ``out/<alignment>`` (model folder with label list, label report and source statistics) for each of
+    ``head.alignments``, and ``out/training.json`` (validations over time, and what the label table missed).
 
     Args:
         dataset: Dataset folder, validated; the same as for `coda.steps.pretrain.pretrain`.
         pretrained: Output of pretraining.
-        labels: Label table: path or s3:// address of a CSV with Metadata_Compound and moa.
+        labels: Label table: path or s3:// address of a CSV with Metadata_Compound and moa. The report that `coda labels
+            build` wrote beside it goes with the heads.
         out: Folder for the heads.
         params: All sections but ingest, quality and gate.
         settings: Where object storage is, and where checkpoints are kept.
@@ -57,10 +61,15 @@ def train_head(
     validation = held_out(fields.table, params.head.validation_batches)
     training_fields, validation_fields = fields.take(~validation), fields.take(validation)
     table = read_labels(read_file(labels, settings), labels)
+    built = built_report(labels, table, settings)
     label_list, joined = join(table, training_fields.table, labels)
     sys.stderr.write(f"{describe_join(joined, label_list)}\n")
     material = prepare_material(extractor, training_fields, validation_fields, label_list, params, seed=params.seed)
-    extra = {LABELS: label_list.to_bytes(), SOURCE_STATISTICS: material.source.to_bytes()}
+    extra = {
+        LABELS: label_list.to_bytes(),
+        LABEL_REPORT: _written({"table": built, "join": asdict(joined)}),
+        SOURCE_STATISTICS: material.source.to_bytes(),
+    }
     provenance = {
         "extractor": folder_digest(pretrained / "extractor"),
         "labels": label_list.digest,
@@ -98,6 +107,21 @@ def read_file(uri: str, settings: Settings) -> bytes:
         raise ConfigError("The label table is not there.", [problem]) from error
 
 
+def built_report(labels: str, table: LabelList, settings: Settings) -> dict[str, object] | None:
+    """Return the report of how a label table was built, which lies beside it; None where there is none.
+
+    Raises:
+        ContractError: It is the report of another table.
+    """
+    where = report_beside(labels)
+    try:
+        content = read_file(where, settings)
+    except (ConfigError, ObjectNotFoundError):
+        # a table that was written by hand has none; who may not list a bucket is told 'forbidden' of what is not there
+        return None
+    return read_report(content, table, where)
+
+
 def describe_join(joined: JoinReport, labels: LabelList) -> str:
     """Say in a sentence or two what was joined and what was missed."""
     text = (
@@ -115,15 +139,10 @@ def describe_join(joined: JoinReport, labels: LabelList) -> str:
 def _record(out: Path, results: dict[str, HeadResult], joined: JoinReport, run_id: str) -> dict[str, float]:
     content = {
         "run_id": run_id,
-        "labels": {
-            "labelled_fields": joined.labelled_fields,
-            "unlabelled_fields": joined.unlabelled_fields,
-            "missed_compounds": joined.missed_compounds,
-            "absent_compounds": joined.absent_compounds,
-        },
+        "labels": asdict(joined),
         "heads": {name: {"accuracy": result.accuracy, "log": result.log} for name, result in results.items()},
     }
-    (out / "training.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (out / "training.json").write_bytes(_written(content))
     numbers = {
         "labelled_fields": float(joined.labelled_fields),
         "missed_compounds": float(len(joined.missed_compounds)),
@@ -131,3 +150,7 @@ def _record(out: Path, results: dict[str, HeadResult], joined: JoinReport, run_i
     for name, result in results.items():
         numbers |= {f"{name}_held_out_accuracy": result.accuracy, f"{name}_seconds": result.seconds}
     return numbers
+
+
+def _written(content: dict[str, object]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()

@@ -12,7 +12,7 @@ import pandas as pd
 
 from coda.errors import Problem
 from coda.plates.jump.tables import EMPTY, UNKNOWN
-from coda.plates.layout import parse_well, well_name
+from coda.plates.layout import parse_well
 
 COMPOUND = "Metadata_Compound"
 
@@ -28,12 +28,15 @@ class PositionJoin:
             several samples or names are one compound, they are joined by '|'.
         conflicts: Ids that would be two compounds, or compounds that would be two ids; their rows are not in the table.
         unmatched: Filled wells of the plates that the map or the metadata lack.
+        replaced: Well with the sample that the map has there -> plates on which it holds the solvent alone; some
+            plates were made so.
         wells: Wells that were joined.
     """
 
     table: pd.DataFrame
     conflicts: tuple[Problem, ...]
     unmatched: tuple[str, ...]
+    replaced: Mapping[str, int]
     wells: int
 
 
@@ -53,21 +56,24 @@ def join_by_position(
     """
     samples = _by_place(platemap)
     compounds, solvent = _compounds(metadata)
+    filled = [
+        (well, parse_well(well), jcp) for plate in plates for well, jcp in plate.items()
+        if jcp not in UNKNOWN and jcp != EMPTY
+    ]  # fmt: skip
+    alone = Counter(jcp for _, place, jcp in filled if place is not None and samples.get(place) == "")
+    solvent_id = alone.most_common(1)[0][0] if alone else ""
     pairs: dict[str, Counter[str]] = defaultdict(Counter)
     used: dict[str, set[str]] = defaultdict(set)
     unmatched: set[str] = set()
-    wells = 0
-    for plate in plates:
-        for well, jcp in plate.items():
-            place = parse_well(well)
-            if jcp in UNKNOWN or jcp == EMPTY:
-                continue
-            sample = samples.get(place) if place is not None else None
-            key = solvent if sample == "" else compounds.get(sample or "", (None, ""))[0]
-            if key is None:
-                unmatched.add(f"{well_name(*place) if place else well} ({jcp})")
-                continue
-            wells += 1
+    replaced: Counter[str] = Counter()
+    for well, place, jcp in filled:
+        sample = samples.get(place) if place is not None else None
+        key = solvent if sample == "" else compounds.get(sample or "", (None, ""))[0]
+        if sample and jcp == solvent_id:
+            replaced[f"{well} (for {sample})"] += 1
+        elif key is None:
+            unmatched.add(f"{well} ({jcp})")
+        else:
             pairs[jcp][key] += 1
             used[jcp].add(sample or "")
     conflicts = _conflicts(pairs)
@@ -80,7 +86,8 @@ def join_by_position(
         for jcp in sorted(pairs) if jcp not in bad
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=[COMPOUND, "broad_sample", "InChIKey", "pert_iname"], dtype=str)
-    return PositionJoin(table, conflicts, tuple(sorted(unmatched)), wells)
+    wells = sum(sum(keys.values()) for keys in pairs.values())
+    return PositionJoin(table, conflicts, tuple(sorted(unmatched)), dict(sorted(replaced.items())), wells)
 
 
 def _by_place(platemap: Mapping[str, str]) -> dict[tuple[int, int], str]:

@@ -1,0 +1,188 @@
+"""The single-mechanism rule: which compounds a head learns, with a report of all that were left out and why.
+
+The paper trains on the compounds of JUMP-Target-2 that have one mechanism; it does not say how the annotations were
+joined, nor which of the remaining classes were kept. The rule here is ours, stated whole (docs/labels.md):
+
+1. Rows of the annotation that are about one compound count together.
+2. A compound with exactly one mechanism can be learned; with none, or with several ('|'), it is left out.
+3. Controls are left out: negative ones always, positive ones unless they are asked for.
+4. A mechanism needs at least two compounds that are left; with one, a head would learn a compound and not a mechanism.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from coda.errors import ContractError, Problem
+from coda.training.annotations import Annotated
+from coda.training.labels import COMPOUND, MECHANISM, LabelList
+
+RULE = "single-mechanism-1"
+"""Name and version of the rule; another rule gets another name."""
+
+LEAST_COMPOUNDS = 2
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Compounds that are in the annotations and not in the label table, by the first reason that holds.
+
+    Attributes:
+        no_mechanism: The annotation has a row without a mechanism.
+        several_mechanisms: Compound -> its mechanisms.
+        controls: Compound with one mechanism -> 'negcon', 'poscon' or 'empty'.
+        too_few: Compound -> its mechanism, that no second compound has.
+    """
+
+    no_mechanism: tuple[str, ...]
+    several_mechanisms: Mapping[str, tuple[str, ...]]
+    controls: Mapping[str, str]
+    too_few: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What became of compounds and annotations.
+
+    Attributes:
+        rule: Name of the rule.
+        options: How it was applied: the join, the columns, which controls were kept, the least number of compounds.
+        inputs: Name of each file that was read -> its SHA-256.
+        counts: Numbers of compounds (and classes) at each stage.
+        classes: Mechanism -> compounds in the label table.
+        missed: Compounds that the annotations do not know.
+        by_block: Compounds that were only found by the first block of their InChIKey.
+        dropped: Compounds that were left out, and why.
+        digest: Digest of the label list, as a head records it.
+    """
+
+    rule: str
+    options: Mapping[str, object]
+    inputs: Mapping[str, str]
+    counts: Mapping[str, int]
+    classes: Mapping[str, int]
+    missed: tuple[str, ...]
+    by_block: tuple[str, ...]
+    dropped: Dropped
+    digest: str
+
+    def to_bytes(self) -> bytes:
+        """Return the report as JSON."""
+        return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def single_mechanism(
+    annotated: Annotated, controls: Mapping[str, str], *, keep_poscon: bool = False, least: int = LEAST_COMPOUNDS
+) -> tuple[LabelList, Dropped, dict[str, int]]:
+    """Apply the rule.
+
+    Args:
+        annotated: Compounds with their mechanisms.
+        controls: Compound -> 'negcon', 'poscon' or 'empty', for those that are controls.
+        keep_poscon: Whether positive controls are learned as other compounds are.
+        least: Compounds that a mechanism needs, at least 1.
+
+    Returns:
+        The labels; what was left out; and counts: 'compounds' (of the compound table); 'annotated', 'one_mechanism' and
+        'classes_of_one_mechanism' (negative controls and empty wells apart); 'labelled' and 'classes'.
+
+    Raises:
+        ContractError: Fewer than two mechanisms are left.
+    """
+    apart = {name: kind for name, kind in controls.items() if kind != "poscon" or not keep_poscon}
+    mechanisms = annotated.mechanisms
+    one = {name: found[0] for name, found in mechanisms.items() if len(found) == 1}
+    candidates = {name: mechanism for name, mechanism in one.items() if name not in apart}
+    sizes = Counter(candidates.values())
+    labels = LabelList({name: mechanism for name, mechanism in candidates.items() if sizes[mechanism] >= least})
+    dropped = Dropped(
+        no_mechanism=tuple(name for name, found in mechanisms.items() if not found),
+        several_mechanisms={name: found for name, found in mechanisms.items() if len(found) > 1},
+        controls={name: apart[name] for name in one if name in apart},
+        too_few={name: mechanism for name, mechanism in candidates.items() if name not in labels.compounds},
+    )
+    treated = {name: found for name, found in mechanisms.items() if controls.get(name) not in {"negcon", "empty"}}
+    single = {found[0] for found in treated.values() if len(found) == 1}
+    counts = {
+        "compounds": len(mechanisms) + len(annotated.missed),
+        "annotated": sum(bool(found) for found in treated.values()),
+        "one_mechanism": sum(len(found) == 1 for found in treated.values()),
+        "classes_of_one_mechanism": len(single),
+        "labelled": len(labels.compounds),
+        "classes": len(labels.classes),
+    }
+    if len(labels.classes) < 2:
+        found_ = f"{len(labels.compounds)} compound(s) of {len(labels.classes)} mechanism(s)"
+        remedy = "Look at the counts: join by another column, or annotate more compounds."
+        problem = Problem("the single-mechanism rule", f"{found_} ({counts})", "at least two mechanisms", remedy)
+        raise ContractError("No head can be trained with these labels.", [problem])
+    return labels, dropped, counts
+
+
+def report_of(
+    labels: LabelList, dropped: Dropped, counts: Mapping[str, int], annotated: Annotated, *,
+    options: Mapping[str, object], inputs: Mapping[str, bytes],
+) -> LabelReport:  # fmt: skip
+    """Return the report of a label table.
+
+    Args:
+        labels: The labels.
+        dropped: What was left out.
+        counts: Numbers, from `single_mechanism`.
+        annotated: What was joined.
+        options: How the rule was applied.
+        inputs: Files that were read, by name.
+    """
+    return LabelReport(
+        rule=RULE,
+        options=dict(options),
+        inputs={name: hashlib.sha256(content).hexdigest() for name, content in inputs.items()},
+        counts={**counts, "unused_annotations": annotated.unused, "annotation_rows": annotated.rows},
+        classes=dict(sorted(Counter(labels.compounds.values()).items())),
+        missed=annotated.missed,
+        by_block=annotated.by_block,
+        dropped=dropped,
+        digest=labels.digest,
+    )
+
+
+def table_of(labels: LabelList) -> bytes:
+    """Return a label table as CSV, as training reads it: a row for each compound, in alphabetical order."""
+    rows = sorted(labels.compounds.items())
+    return pd.DataFrame(rows, columns=[COMPOUND, MECHANISM]).to_csv(index=False, lineterminator="\n").encode()
+
+
+REPORT_ENDING = ".report.json"
+
+
+def report_beside(table: str) -> str:
+    """Return where the report of a label table stands: 'labels.csv' has 'labels.report.json' beside it."""
+    return table.removesuffix(".csv") + REPORT_ENDING
+
+
+def read_report(content: bytes, labels: LabelList, where: str) -> dict[str, object]:
+    """Read the report beside a label table, and hold it against the table.
+
+    Args:
+        content: The report as `LabelReport.to_bytes` wrote it.
+        labels: The table that it lies beside.
+        where: Its name for messages.
+
+    Raises:
+        ContractError: It is no report, or that of another table: the table was changed by hand since.
+    """
+    remedy = "Build the label table again (coda labels build), or remove the report."
+    try:
+        report = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        problem = Problem(where, f"text that is not JSON ({error})", "the report of a label table", remedy)
+        raise ContractError(f"{where} cannot be read.", [problem]) from error
+    digest = report.get("digest") if isinstance(report, dict) else None
+    if digest != labels.digest:
+        problem = Problem(where, f"labels of digest {str(digest)[:16]}", f"digest {labels.digest[:16]}", remedy)
+        raise ContractError(f"{where} is about another label table.", [problem])
+    return dict(report)
