@@ -4,81 +4,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from coda.cli.options import channel_mapping
-from coda.contracts.ingest import IngestReport
+from coda.cli.plates_show import show_plates
 from coda.errors import ConfigError, Problem
 from coda.plates.adopt.deliver import Identity, adopt
 from coda.plates.adopt.layouts import LAYOUTS, Finding, detect
-from coda.plates.batch import REPORT_NAME
-from coda.plates.dataset import BatchFolder
-from coda.plates.pictures import draw_plate
 from coda.plates.tree import LocalTree
 
 app = typer.Typer(no_args_is_help=True, help="Look into plate stores; adopt plates of real instruments.")
 
 
-@app.command("show")
-def show_plates(
-    batch: Annotated[Path, typer.Argument(help="Batch folder: DATASET/SOURCE/BATCH.")],
-    plate: Annotated[list[str] | None, typer.Option(help="Only this plate; may repeat.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
-) -> None:
-    """Print what became of each plate, and write its contact sheet, wells and heat maps (PNG)."""
-    if not (batch / REPORT_NAME).is_file():
-        problem = Problem(str(batch), f"no {REPORT_NAME}", "a batch folder that ingest has finished",
-                          "Name DATASET/SOURCE/BATCH, or run `coda step ingest` first.")  # fmt: skip
-        raise ConfigError("This is not an ingested batch.", [problem])
-    folder = BatchFolder(batch)
-    report = folder.ingest
-    known = [outcome.plate for outcome in report.plates]
-    unknown = sorted(set(plate or ()) - set(known))
-    if unknown:
-        problem = Problem("--plate", ", ".join(unknown), f"plates among {', '.join(known)}", "Correct the name.")
-        raise ConfigError("There is no such plate in this batch.", [problem])
-    console = Console()
-    _tell(console, folder)
-    for outcome in report.plates:
-        if outcome.outcome == "accepted" and (not plate or outcome.plate in plate):
-            for path in draw_plate(folder, outcome.plate, out):
-                console.print(f"Wrote {path}", soft_wrap=True)
-
-
-def _tell(console: Console, folder: BatchFolder) -> None:
-    """Print what ingest and validation found, all but the pictures."""
-    report = folder.ingest
-    refused = set(folder.quality.plates_refused) if folder.quality else set()
-    console.print(_summary(report, refused))
-    if folder.quality:
-        console.print(f"Validation: {folder.quality.sentence}", soft_wrap=True, markup=False)
-    for item in report.problems:
-        console.print("Problem", style="red", end=" ")
-        console.print(f"{item.where}: found {item.found}; expected {item.expected}. {item.remedy}",
-                      soft_wrap=True, markup=False)  # fmt: skip
-    for aside in report.quarantined[:40]:
-        site = "" if aside.site is None else f" site {aside.site}"
-        console.print(f"Set aside: {aside.plate} {aside.well}{site} {aside.channel} {aside.path} {aside.reason}",
-                      soft_wrap=True, markup=False)  # fmt: skip
-    if len(report.quarantined) > 40:
-        console.print(f"... and {len(report.quarantined) - 40} more; all of them are in {folder.path / REPORT_NAME}.")
-    for note in report.notes:
-        console.print(f"Note: {note}", soft_wrap=True, markup=False)
-
-
-def _summary(report: IngestReport, refused: set[str]) -> Table:
-    table = Table(title=f"{report.source}/{report.batch}: {', '.join(report.channels)}")
-    for name in ("plate", "outcome", "fields", "illumination", "store", "reason"):
-        table.add_column(name)
-    for item in report.plates:
-        fields = f"{item.fields_accepted} of {item.fields_expected}"
-        size = f"{item.store_bytes / 2**20:.1f} MiB" if item.store else ""
-        outcome = (
-            "read, refused by validation" if item.outcome == "accepted" and item.plate in refused else item.outcome
-        )
-        table.add_row(item.plate, outcome, fields, item.illumination.replace("_", " "), size, item.reason)
-    return table
+app.command("show")(show_plates)
 
 
 @app.command("adopt")
