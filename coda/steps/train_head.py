@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -152,5 +153,5 @@ def _record(out: Path, results: dict[str, HeadResult], joined: JoinReport, run_i
     return numbers
 
 
-def _written(content: dict[str, object]) -> bytes:
+def _written(content: Mapping[str, object]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()

@@ -97,14 +97,14 @@ class Draft:
 
         def entry(path: str) -> FileEntry:
             digest = _NO_DIGEST if digests is None else digests[path]
-            return FileEntry.model_construct(path=path, size_bytes=sizes[path], sha256=digest)
+            return FileEntry(path=path, size_bytes=sizes[path], sha256=digest)
 
         entries = []
         for plate in self.plates:
             names = [table_path(plate.plate, name) for name in ("load_data", "plate_map")]
             bodies = {path: self.tables[path] for path in names}
             tables = [
-                FileEntry.model_construct(path=path, size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+                FileEntry(path=path, size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
                 for path, body in bodies.items()
             ]
             entries.append(plate_entry(plate, tables, entry))
