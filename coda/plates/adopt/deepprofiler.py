@@ -74,7 +74,6 @@ def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str],
     stains = {name: channels.stain(name) for name in columns}
     resolver, present = FileResolver(images), set(images)
     plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, once=_ONCE))
-    lost: dict[str, list[str]] = defaultdict(list)
     problems = []
     for number, values in enumerate(table.to_dict("records"), start=2):
         row = {str(name): str(value) for name, value in values.items()}
@@ -90,20 +89,14 @@ def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str],
                 plate.left_out[name] += bool(reference)
                 continue
             image = _resolved(resolver, reference)
+            line = f"{where}, line {number}"
             if image is None:
-                lost[row["Metadata_Plate"]].append(reference)
-            plate.add(
-                place, int(site), stain if image else None, ImageRef(image or ""), where=f"{where}, line {number}"
-            )
+                plate.miss(place, int(site), reference or f"no file for {stain}", where=line)
+            else:
+                plate.add(place, int(site), stain, ImageRef(image), where=line)
     raise_if_any(ContractError, f"{where} cannot be adopted.", few(problems, where))
     check(where, plates.values())
-    found_plates = []
-    for name, plate in sorted(plates.items()):
-        notes = [f"{len(lost[name])} image(s) of the index were not found (the first: {lost[name][0]})"] * bool(
-            lost[name]
-        )
-        found_plates.append(_plate(name, plate, [*notes, *channels.remarks.values()]))
-    return found_plates
+    return [_plate(name, plate, list(channels.remarks.values())) for name, plate in sorted(plates.items())]
 
 
 def _is_image(value: str) -> bool:

@@ -61,6 +61,11 @@ class Gathering:
             files[stain] = image
         self._named.add(key)
 
+    def miss(self, place: tuple[int, int], site: int, name: str, *, where: str) -> None:
+        """Keep a field and the name of an image of it that is not there; the arguments are those of `add`."""
+        self._absent.append(name)
+        self.add(place, site, None, ImageRef(name), where=where)
+
     def fault(self, where: str, found: str, expected: str) -> None:
         """Keep a problem that forbids adoption."""
         remedy = "Correct it where it was exported, or name the files in a load_data table (docs/instruments.md)."

@@ -38,8 +38,10 @@ def illumination_of(
             notes.append(f"the illumination function of {stain} was not found: {error.args[0]}")
             continue
         given[stain] = path
-        if plate not in path:
-            notes.append(f"the illumination function of {stain} carries another name: {PurePosixPath(path).name}")
+        name = PurePosixPath(path).name
+        owner = name.partition("Illum")[0].strip("_-.")
+        if owner and plate not in owner:
+            notes.append(f"the illumination function of {stain} carries another name: {name}")
     return given, tuple(notes)
 
 
