@@ -17,8 +17,13 @@ from coda.plates.batch import REPORT_NAME
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import INGESTED_NAME
 from coda.plates.stored import Place, StoredFields
+from coda.plates.stored_tables import read_stored, require, require_places
 
 QUALITY_NAME = "quality.json"
+INDEX_NAME = "index.parquet"
+
+PLACE_COLUMNS = ["store", "array", "channels", "height", "width", "sha256", "crc32c", "image_id"]
+"""Columns of the field index that say where the pixels lie and what they must be."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +51,19 @@ class BatchFolder:
     @cached_property
     def index(self) -> pd.DataFrame:
         """The field index: one row a stored field, with `Metadata_*` and `QC_*` columns."""
-        return pd.read_parquet(self.path / "index.parquet")
+        return read_stored(self.path / INDEX_NAME, ["Metadata_Plate"])
 
     @cached_property
     def ingested(self) -> pd.DataFrame:
         """The index as ingest wrote it: with the fields of refused plates, for those who must see why."""
         kept, quality = self.path / INGESTED_NAME, self.quality
         current = quality is not None and quality.ingest_digest == self.ingest.digest()
-        return pd.read_parquet(kept) if kept.is_file() and current else self.index
+        return read_stored(kept, ["Metadata_Plate"]) if kept.is_file() and current else self.index
 
     @cached_property
     def wells(self) -> pd.DataFrame:
         """The plate maps: one row a well, delivered or not."""
-        return pd.read_parquet(self.path / "wells.parquet")
+        return read_stored(self.path / "wells.parquet")
 
     @property
     def batch_id(self) -> str:
@@ -112,8 +117,11 @@ def open_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre:
         ConfigError: A batch lacks a stain.
     """
     tables = [batch.accepted for batch in batches]
-    _check_channels(batches, tables, channels)
     columns = ["image_id", *METADATA_COLUMNS.values()]
+    for batch, index in zip(batches, tables, strict=True):
+        require(index, batch.path / INDEX_NAME, columns)
+        require_places(index, batch.path / INDEX_NAME, PLACE_COLUMNS)
+    _check_channels(batches, tables, channels)
     filled = [table[columns] for table in tables if len(table)]
     empty = [table[columns] for table in tables[:1]]
     table = pd.concat(filled or empty, ignore_index=True) if filled or empty else pd.DataFrame(columns=columns)
@@ -122,8 +130,7 @@ def open_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre:
 
 
 def _places(batch: BatchFolder, rows: pd.DataFrame) -> Iterator[Place]:
-    columns = ["store", "array", "channels", "height", "width", "sha256", "crc32c", "image_id"]
-    for store, array, stains, height, width, sha256, crc32c, image_id in rows[columns].itertuples(index=False):
+    for store, array, stains, height, width, sha256, crc32c, image_id in rows[PLACE_COLUMNS].itertuples(index=False):
         names = tuple(str(stains).split(","))
         shape = (len(names), int(height), int(width))
         yield Place(batch.path / str(store), str(array), shape, names, str(sha256), int(crc32c), str(image_id))

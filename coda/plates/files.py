@@ -8,7 +8,7 @@ from coda.errors import TransientError
 
 
 class OutsideBatchError(Exception):
-    """A path leads out of the folder of its batch."""
+    """A path leads out of the folder of its batch, or nowhere: links in a circle."""
 
 
 class LargerFileError(Exception):
@@ -75,7 +75,10 @@ class LocalFiles:
         return f"LocalFiles({str(self._folder)!r})"
 
     def _confined(self, path: str) -> Path:
-        place = (self._folder / path).resolve()
+        try:
+            place = (self._folder / path).resolve()
+        except RuntimeError as error:  # links that lead round in a circle
+            raise OutsideBatchError(path) from error
         if not place.is_relative_to(self._folder):
             raise OutsideBatchError(path)
         return place

@@ -154,14 +154,20 @@ class FileResolver:
         parts = _parts(reference)
         candidates = self._by_name.get(parts[-1], []) if parts else []
         if not candidates:
-            message = f"'{reference}' is not among the files of the manifest"
+            message = f"{shown(reference)} is not among the files of the manifest"
             raise LookupError(message)
         shared = [_common_end(parts, candidate) for candidate in candidates]
         best = max(shared)
         if shared.count(best) > 1:
-            message = f"'{reference}' may be any of {shared.count(best)} files of the manifest"
+            message = f"{shown(reference)} may be any of {shared.count(best)} files of the manifest"
             raise LookupError(message)
         return "/".join(candidates[shared.index(best)])
+
+
+def shown(name: str, most: int = 200) -> str:
+    """Return a name from a table in quotation marks for a message, on one line and not endless."""
+    plain = name if name.isprintable() else repr(name)[1:-1]
+    return f"'{plain if len(plain) <= most else plain[:most] + '...'}'"
 
 
 def _parts(reference: str) -> tuple[str, ...]:

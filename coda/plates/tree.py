@@ -75,7 +75,10 @@ class LocalTree:
 
     def path(self, path: str) -> Path | None:
         """Return the place of a file on this machine; None when the name leads out of the tree."""
-        place = (self.folder / path).resolve()
+        try:
+            place = (self.folder / path).resolve()
+        except RuntimeError:  # links that lead round in a circle
+            return None
         return place if place.is_relative_to(self.folder) else None
 
 

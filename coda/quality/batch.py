@@ -14,6 +14,7 @@ from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
 from coda.contracts.quality import QualityReport
 from coda.errors import ContractError, Problem
 from coda.plates.index import INGESTED_NAME, WELL_COLUMNS, index_table, write_parquet
+from coda.plates.stored_tables import read_stored
 from coda.quality.expectations import run_suite
 from coda.quality.history import count_plates, history_table, plates_of_instrument
 from coda.quality.plate_figures import kept_figures
@@ -49,7 +50,7 @@ def accepted_indexes(dataset: Path | None, source: str, besides: Sequence[str] =
     for folder in sorted(path.parent for path in dataset.glob(f"{source}/*/{INDEX}")):
         report = read_report(folder)
         if folder.name not in besides and not (report is not None and report.refused):
-            index = pd.read_parquet(folder / INDEX)
+            index = read_stored(folder / INDEX)
             indexes += [index] if len(index) else []
     return indexes
 
@@ -124,7 +125,7 @@ def read_batch(folder: Path, others: Sequence[pd.DataFrame] = ()) -> BatchData:
             for name in absent
         ]
         raise ContractError(f"{folder} holds no finished ingest.", problems)
-    wells = pd.read_parquet(folder / WELLS) if (folder / WELLS).is_file() else None
+    wells = read_stored(folder / WELLS) if (folder / WELLS).is_file() else None
     ingest = IngestReport.read(folder / "ingest.json")
     return BatchData(
         manifest=BatchManifest.read(folder / MANIFEST_NAME),
@@ -144,10 +145,10 @@ def _ingested_index(folder: Path, ingest: IngestReport) -> pd.DataFrame:
     kept = folder / INGESTED
     report = read_report(folder)
     if kept.is_file() and report is not None and report.ingest_digest == ingest.digest():
-        return pd.read_parquet(kept)
+        return read_stored(kept)
     kept.unlink(missing_ok=True)
     path = folder / INDEX
-    return pd.read_parquet(path) if path.is_file() else index_table([])
+    return read_stored(path) if path.is_file() else index_table([])
 
 
 def _keep_accepted(folder: Path, ingested: pd.DataFrame, report: QualityReport) -> None:
