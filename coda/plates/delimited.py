@@ -46,7 +46,10 @@ def _tabbed(data: bytes) -> pd.DataFrame:
     if len(data) > MAX_TABLE_BYTES:
         raise UnreadableTableError(f"is larger than {MAX_TABLE_BYTES // 2**20} MiB")
     text = _without_remarks(data)
-    if text.count(b"\n") > MAX_ROWS + 1 or text.partition(b"\n")[0].count(b"\t") >= MAX_COLUMNS:
+    header = [name.strip() for name in text.partition(b"\n")[0].split(b"\t")]
+    if len(set(header)) < len(header):
+        raise UnreadableTableError("has a column twice")
+    if text.count(b"\n") > MAX_ROWS + 1 or len(header) > MAX_COLUMNS:
         raise UnreadableTableError("has too many lines or columns")
     try:
         table = pd.read_csv(
@@ -57,6 +60,6 @@ def _tabbed(data: bytes) -> pd.DataFrame:
         reason = " ".join(str(error).split())[:200]
         raise UnreadableTableError(f"is not a table of values parted by tabs ({reason})") from error
     table.columns = [str(name).strip() for name in table.columns]
-    if table.columns.has_duplicates or len(table) == 0:
-        raise UnreadableTableError("has no rows, or a column twice")
+    if len(table) == 0:
+        raise UnreadableTableError("has no rows")
     return pd.DataFrame({name: table[name].str.strip() for name in table.columns})

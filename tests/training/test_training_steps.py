@@ -12,14 +12,16 @@ from servers import moto_server
 
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.errors import ConfigError, ContractError, TransientError
+from coda.networks.artifact import extra_file
 from coda.networks.extractor import load_extractor
-from coda.networks.head import load_head, load_source_statistics
+from coda.networks.head import LABEL_REPORT, load_head, load_source_statistics
 from coda.networks.state import load_state
 from coda.settings import Settings
 from coda.steps.evaluate import evaluate
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.pretrain import pretrain
-from coda.steps.train_head import train_head
+from coda.steps.train_head import built_report, train_head
+from coda.training.labels import read_labels
 
 __all__ = ["moto_server"]
 
@@ -62,6 +64,8 @@ def test_pretrain_train_head_evaluate(place, tiny, capsys):
     )
     assert not (place / "checkpoints" / "r" / "pretrain").exists()
 
+    digest = read_labels(LABELS.encode(), "labels.csv").digest
+    (place / "labels.report.json").write_text(json.dumps({"rule": "r", "digest": digest}))
     numbers = train_head(place, place / "pre", labels, place / "heads", params=params, settings=settings, run_id="r")
     assert numbers["labelled_fields"] == 24
     assert numbers["missed_compounds"] == 1
@@ -72,6 +76,10 @@ def test_pretrain_train_head_evaluate(place, tiny, capsys):
         head = load_head(place / "heads" / alignment)
         assert (head.alignment, head.classes) == (alignment, ("moa_0", "moa_1"))
         assert load_source_statistics(place / "heads" / alignment).count == 3 * 32 * 5
+        report = json.loads(extra_file(place / "heads" / alignment, LABEL_REPORT))  # covered by the folder's digest
+        assert report["table"] == {"rule": "r", "digest": digest}
+        assert report["join"]["missed_compounds"] == ["compound_3"]
+        assert report["join"]["absent_compounds"] == ["ghost"]
 
     found = evaluate(place, place / "pre", place / "heads", labels, place / "ev", params=params, settings=settings)
     assert json.loads((place / "ev" / "metrics.json").read_text()) == found
@@ -213,6 +221,19 @@ def test_bad_labels_and_missing_files_are_told(place, tiny):
             params=params,
             settings=settings,
         )
+
+
+def test_a_report_goes_with_its_own_table_alone(place, moto_server):
+    table, settings = read_labels(LABELS.encode(), "labels.csv"), settings_in(place, endpoint=moto_server.endpoint)
+    labels = str(place / "labels.csv")
+    assert built_report(labels, table, settings) is None
+    (place / "labels.report.json").write_text(json.dumps({"digest": "0" * 64}))
+    with pytest.raises(ContractError, match="another label table"):
+        built_report(labels, table, settings)
+    store = moto_server.bucket()
+    assert built_report(store.url("labels.csv"), table, settings) is None
+    store.put("labels.report.json", json.dumps({"digest": table.digest}).encode())
+    assert built_report(store.url("labels.csv"), table, settings) == {"digest": table.digest}
 
 
 def test_too_few_batches_are_told(place, tiny):
