@@ -284,7 +284,8 @@ def _pixel_size(scales: dict[str, Any], first: dict[str, Any]) -> float | None:
     size = 1.0
     said = False
     for holder in (scales, first):
-        for item in holder.get("coordinateTransformations") or []:
+        items = holder.get("coordinateTransformations")
+        for item in items if isinstance(items, list) else []:
             if isinstance(item, dict) and item.get("type") == "scale" and isinstance(item.get("scale"), list):
                 factor = item["scale"][-1] if item["scale"] else None
                 if isinstance(factor, int | float):

@@ -166,7 +166,8 @@ def read_json(tree: Tree, path: str) -> dict[str, Any]:
 
 def array_document(names: Iterable[str]) -> str | None:
     """Return the name of the document that describes an array, among the names in its folder."""
-    return next((name for name in ("zarr.json", ".zarray") if name in set(names)), None)
+    present = set(names)
+    return next((name for name in ("zarr.json", ".zarray") if name in present), None)
 
 
 def array_shape(document: dict[str, Any]) -> tuple[int, ...]:
@@ -175,13 +176,14 @@ def array_shape(document: dict[str, Any]) -> tuple[int, ...]:
     Raises:
         UnreadableImageError: It is no array of 8 or 16-bit counts, or its chunks or sides are absurd.
     """
-    grid = document.get("chunk_grid")
-    chunks = grid.get("configuration", {}).get("chunk_shape") if isinstance(grid, dict) else document.get("chunks")
+    grid = document.get("chunk_grid", {"configuration": {"chunk_shape": document.get("chunks")}})
+    settings = grid.get("configuration") if isinstance(grid, dict) else None
+    chunks = settings.get("chunk_shape") if isinstance(settings, dict) else None
     shape, kind = document.get("shape"), document.get("data_type", document.get("dtype"))
     if not (isinstance(shape, list) and isinstance(chunks, list) and _sizes(shape) and _sizes(chunks)
             and len(shape) == len(chunks) and 2 <= len(shape) <= 5):  # fmt: skip
         raise UnreadableImageError(f"has the shape {str(shape)[:60]} in chunks of {str(chunks)[:60]}")
-    if kind not in {"uint8", "uint16", "|u1", "<u2", ">u2"}:
+    if kind not in ("uint8", "uint16", "|u1", "<u2", ">u2"):
         raise UnreadableImageError(f"holds values of type {str(kind)[:40]}; expected 8 or 16-bit counts")
     if math.prod(chunks) * 2 > MAX_CHUNK_BYTES:
         raise UnreadableImageError(f"has chunks of {chunks}, more than {MAX_CHUNK_BYTES >> 20} MiB")
