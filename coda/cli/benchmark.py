@@ -200,6 +200,35 @@ def speed(
 
 
 @app.command()
+def ingest(
+    side: Annotated[int, typer.Option(min=64, max=4096, help="Edge of a raw image in pixels.")] = 1080,
+    different: Annotated[int, typer.Option(min=2, help="Fields that are simulated; stages are measured on them.")] = 12,
+    fields: Annotated[int, typer.Option(min=12, max=3456, help="Fields of the plate that is ingested whole.")] = 144,
+    turns: Annotated[int, typer.Option(min=1, help="Times everything is measured.")] = 3,
+    out: Out = None,
+    json: Json = None,
+    work: Work = DEFAULT_WORK,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """Reading, correcting, compressing and writing plates, against the codecs alone and the obvious way."""
+    from coda.benchmark.ingest import measure_ingest
+    from coda.benchmark.ingest_tables import as_json, ingest_facts, ingest_tables, write_ingest_report
+    from coda.cli.benchmark_speed import print_tables, showing_words
+
+    values = read_params(params, overlay, changes)
+    with showing_words() as told:
+        report = measure_ingest(
+            values, work / "ingest", side=side, different=different, fields=fields, turns=turns, told=told
+        )
+    print_tables(ingest_facts(report), [(table.title, table.values) for table in ingest_tables(report)])
+    if json is not None:
+        write_json(json, as_json(report))
+    typer.echo(f"Wrote {write_ingest_report(out or Path('runs/benchmark/ingest'), report)}")
+
+
+@app.command()
 def calibrate(
     choose_seeds: Annotated[
         str, typer.Option(help="Seeds that thresholds are chosen on, with commas.")
