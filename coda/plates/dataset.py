@@ -25,6 +25,9 @@ INDEX_NAME = "index.parquet"
 PLACE_COLUMNS = ["store", "array", "channels", "height", "width", "sha256", "crc32c", "image_id"]
 """Columns of the field index that say where the pixels lie and what they must be."""
 
+NAME_COLUMNS = [f"Metadata_{name}" for name in ("Source", "Batch", "Plate", "Well", "Site")]
+"""Columns that say which field it is."""
+
 
 @dataclass(frozen=True)
 class BatchFolder:
@@ -120,7 +123,7 @@ def open_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre:
     columns = ["image_id", *METADATA_COLUMNS.values()]
     for batch, index in zip(batches, tables, strict=True):
         require(index, batch.path / INDEX_NAME, columns)
-        require_places(index, batch.path / INDEX_NAME, PLACE_COLUMNS)
+        require_places(index, batch.path / INDEX_NAME, [*PLACE_COLUMNS, *NAME_COLUMNS])
     _check_channels(batches, tables, channels)
     filled = [table[columns] for table in tables if len(table)]
     empty = [table[columns] for table in tables[:1]]

@@ -91,7 +91,7 @@ def wells_table(
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write a table whole or not at all."""
+    """Write a table whole or not at all, each page with a checksum that reading holds it against."""
     draft = path.with_name(path.name + ".part")
-    table.to_parquet(draft, index=False)
+    table.to_parquet(draft, index=False, write_page_checksum=True)
     draft.replace(path)

@@ -8,6 +8,12 @@ import pyarrow as pa
 
 from coda.errors import IntegrityError, Problem, raise_if_any
 
+_MALFORMED = (
+    pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError,
+    NotImplementedError,
+)  # fmt: skip
+"""What pyarrow and pandas raise on bytes, or on descriptions of columns, that are not what they seem."""
+
 REMEDY = "Fetch this batch again from the data registry, or ingest it again; find out who changed the file."
 
 
@@ -22,8 +28,9 @@ def read_stored(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
         IntegrityError: It is absent, damaged, or lacks a column.
     """
     try:
-        table = pd.read_parquet(path)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        # pages carry a checksum (`coda.plates.index.write_parquet`): without it a flipped bit would be another value
+        table = pd.read_parquet(path, page_checksum_verification=True)
+    except _MALFORMED as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
         problem = Problem(str(path), found, "the table as it was written", REMEDY)
         raise IntegrityError("A table of a batch cannot be read.", [problem]) from error

@@ -157,7 +157,7 @@ def said(problems):
     return all(str(part).strip() and str(part).isprintable() for p in problems for part in (p.where, p.found, p.remedy))
 
 
-@pytest.mark.parametrize(("kind", "seed"), draw(DELIVERY_KINDS, 60, 1))
+@pytest.mark.parametrize(("kind", "seed"), draw(DELIVERY_KINDS, 55, 1))
 def test_a_damaged_delivery_ends_in_quarantine_or_refusal(kind, seed, clean, params, without, tmp_path):
     delivery = copied(clean, tmp_path / "in")
     fields = DELIVERY_KINDS[kind](np.random.default_rng(seed), delivery)
@@ -233,7 +233,7 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "seed"), draw(FUNCTIONS, 15, 2))
+@pytest.mark.parametrize(("kind", "seed"), draw(FUNCTIONS, 14, 2))
 def test_a_damaged_illumination_function_refuses_its_plate(kind, seed, lit, params, tmp_path):
     rng = np.random.default_rng(seed)
     delivery = copied(lit, tmp_path / "in")
@@ -339,7 +339,7 @@ def stored(clean, params, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize(("kind", "seed"), draw(STORED, 40, 3))
+@pytest.mark.parametrize(("kind", "seed"), draw(STORED, 32, 3))
 def test_a_damaged_batch_is_an_error_or_gives_the_pixels_that_were_stored(kind, seed, stored, tmp_path):
     rng = np.random.default_rng(seed)
     shutil.copytree(stored, tmp_path / "d")
@@ -357,10 +357,11 @@ def test_a_damaged_batch_is_an_error_or_gives_the_pixels_that_were_stored(kind, 
     for name, image in zip(found.table["image_id"], found.images, strict=True):
         assert name in expected
         assert np.array_equal(image, expected[name]), kind
+    assert found.table.equals(whole.table), f"{kind} changed what is said of a field"
 
 
 def test_what_was_drawn_is_a_hundred_and_every_kind() -> None:
-    drawn = [*draw(DELIVERY_KINDS, 60, 1), *draw(FUNCTIONS, 15, 2), *draw(STORED, 40, 3)]
+    drawn = [*draw(DELIVERY_KINDS, 55, 1), *draw(FUNCTIONS, 14, 2), *draw(STORED, 32, 3)]
     kinds = {item.values[0] for item in drawn}
     assert len(drawn) >= DRAWN
     assert kinds >= {*DELIVERY_KINDS, *FUNCTIONS, *STORED}
