@@ -55,7 +55,7 @@ def deliver_fields(folder: Path, *, different: int, fields: int, side: int, seed
     Args:
         folder: Where the delivery goes.
         different: Fields that are rendered.
-        fields: Fields of the plate; the rendered ones come again and again, as links.
+        fields: Fields of the plate, filled up to whole wells; the rendered ones come again and again, as links.
         side: Edge of an image in pixels.
         seed: Of the simulation.
     """
@@ -65,7 +65,7 @@ def deliver_fields(folder: Path, *, different: int, fields: int, side: int, seed
     kinds = [[describe_file(path.parent, path.name) for path in images] for images in paths]
     files: list[FileEntry] = []
     rows: list[list[str]] = []
-    for number in range(fields):
+    for number in range(-(-fields // SITES) * SITES):
         place, site = divmod(number, SITES)
         well = well_name(*divmod(place, FORMATS[WELLS][1]))
         row = [PLATE, well, str(site + 1)]
