@@ -9,7 +9,7 @@ from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import FoundPlate
 from coda.plates.jump.plate_maps import BARCODES, maps_of_tables, maps_of_workspace
 from coda.plates.jump.tables import JumpTables
-from coda.plates.manifests.build import Maps
+from coda.plates.manifests.draft import Maps
 from coda.plates.tree import Tree
 
 

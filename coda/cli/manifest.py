@@ -24,10 +24,11 @@ from coda.errors import ConfigError, ContractError, Problem
 from coda.local.offline import storage_settings
 from coda.plates.adopt.assemble import Identity
 from coda.plates.adopt.layouts import LAYOUTS, Finding
-from coda.plates.manifests.build import AUTO, AbsentImage, Draft, Maps, draft, publish
 from coda.plates.manifests.check import check
 from coda.plates.manifests.digests import KeptDigests
+from coda.plates.manifests.draft import AUTO, AbsentImage, Draft, Maps, draft
 from coda.plates.manifests.places import Place
+from coda.plates.manifests.publish import publish
 from coda.plates.tree import Tree
 from coda.settings import Settings
 from coda.storage.image_places import VARIABLE
@@ -55,9 +56,15 @@ def build(
     bit_depth: Annotated[int | None, typer.Option(help="Bits of the grey values, if the files do not say.")] = None,
     plate_wells: Annotated[int | None, typer.Option(help="Wells of the plate format, if the files do not say.")] = None,
     plate_map: Annotated[Path | None, typer.Option(help="CSV with the wells of all plates.")] = None,
-    channel: Annotated[list[str] | None, typer.Option(help="NAME=STAIN, such as 'Cy5=Mito'; may repeat.")] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option(help="NAME=STAIN, such as 'Cy5=Mito'; NAME=none leaves one out.")
+    ] = None,
     pattern: Annotated[str | None, typer.Option(help="Regular expression of paths, for --layout pattern.")] = None,
-    plate: Annotated[list[str] | None, typer.Option(help="Only this plate; may repeat.")] = None,
+    plate: Annotated[
+        list[str] | None, typer.Option("--plate", "--only-plate", help="Only this plate; may repeat.")
+    ] = None,
+    plane: Annotated[int | None, typer.Option(help="Plane of stacks, as the instrument numbers it.")] = None,
+    time: Annotated[int | None, typer.Option(help="Time point, as the instrument numbers it.")] = None,
     jump_tables: Annotated[
         str | None,
         typer.Option(help="Folder or prefix with JUMP's plate.csv.gz, well.csv.gz, ...; or a batch's platemaps."),

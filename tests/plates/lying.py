@@ -8,8 +8,9 @@ from batches import deliver
 
 from coda.plates.adopt.assemble import Identity
 from coda.plates.adopt.finding import Finding
-from coda.plates.manifests.build import draft, publish
 from coda.plates.manifests.digests import KeptDigests
+from coda.plates.manifests.draft import draft
+from coda.plates.manifests.publish import publish
 
 IDENTITY = Identity(
     source="lab_a", batch="b1", instrument="scope", modality="widefield", pixel_size_um=0.6, plate_wells=96

@@ -11,7 +11,7 @@ from lying import IDENTITY, drafted, image_entries, lay, published, rows_of
 from coda.contracts import BatchManifest
 from coda.errors import ConfigError, ContractError, TransientError
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef
-from coda.plates.manifests import build as build_module
+from coda.plates.manifests import draft as draft_module
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.places import LocalPlace
 from coda.plates.tree import TreeFile
@@ -218,16 +218,29 @@ def test_files_that_change_or_vanish_while_they_are_read_are_told_together(lying
 def test_planes_of_larger_files_are_no_files(lying, monkeypatch):
     _, folder, place = lying
     plate = FoundPlate("p1", (FoundField((0, 0), 1, {"DNA": ImageRef("all.ome.tiff", 3)}),))
-    monkeypatch.setattr(build_module, "find_plates", lambda *_: [plate])
+    monkeypatch.setattr(draft_module, "find_plates", lambda *_: [plate])
     with pytest.raises(ContractError, match=r"planes of larger files .*coda plates adopt"):
         drafted(place, folder)
 
 
 def test_a_manifest_nobody_would_read_is_refused_before_hours_of_reading(lying, monkeypatch):
     _, folder, place = lying
-    monkeypatch.setattr(build_module, "MAX_MANIFEST_BYTES", 1000)
+    monkeypatch.setattr(draft_module, "MAX_MANIFEST_BYTES", 1000)
     with pytest.raises(ConfigError, match=r"Build several batches.*--plate"):
         drafted(place, folder)
+
+
+def test_the_plate_map_tells_the_format_of_a_plate_that_was_imaged_in_part(lying):
+    _, folder, place = lying
+    table = folder.parent / "wells.csv"
+    unsaid = replace(IDENTITY, plate_wells=None)
+    assert drafted(place, folder, identity=unsaid).manifest().plate_wells == 96
+    table.write_text(table.read_text() + "\nb1_p1,P24,,,empty,\n")
+    made = drafted(place, folder, identity=unsaid)
+    assert made.manifest().plate_wells == 384
+    assert [remark for remark in made.remarks if remark.startswith("Plate format")] == [
+        "Plate format: 384 wells, the smallest that holds the wells of the plate maps; if wrong, --plate-wells."
+    ]
 
 
 def test_only_the_plates_that_are_named(lying):
@@ -239,8 +252,8 @@ def test_names_that_no_manifest_may_hold_are_refused_before_anything_is_read(lyi
     _, folder, _ = lying
     (folder / "images" / "back\\slash.tiff").write_bytes(b"x")
     plate = FoundPlate("p1", (FoundField((0, 0), 1, {"DNA": ImageRef("images/back\\slash.tiff")}),))
-    monkeypatch.setattr(build_module, "find_plates", lambda *_: [plate])
-    monkeypatch.setattr(build_module, "plate_maps", lambda *_: {"p1": "x"})
+    monkeypatch.setattr(draft_module, "find_plates", lambda *_: [plate])
+    monkeypatch.setattr(draft_module, "plate_maps", lambda *_: {"p1": "x"})
     counting = Counting(folder)
     with pytest.raises(ContractError, match=r"slash\.tiff.*expected a relative path below the batch"):
         drafted(counting, folder)

@@ -1,4 +1,4 @@
-"""Building the manifest of plates that lie somewhere already; images stay where they are, and are read once."""
+"""Finding plates that lie somewhere already, and drafting their manifest from listings and tables alone."""
 
 import hashlib
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest, FileEntry
+from coda.contracts.manifest import MAX_MANIFEST_BYTES, BatchManifest, FileEntry
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.adopt.assemble import (
     Identity,
@@ -21,11 +21,11 @@ from coda.plates.adopt.assemble import (
 from coda.plates.adopt.deliver import remarks_on
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import FoundField, FoundPlate
-from coda.plates.adopt.layouts import detect, find_plates
+from coda.plates.adopt.layouts import PREPARED, detect, find_plates
 from coda.plates.folders import folders_of
-from coda.plates.layout import well_name
-from coda.plates.manifests.digests import KeptDigests, Progress, digests_of
+from coda.plates.layout import format_of, parse_well, well_name
 from coda.plates.manifests.places import Place
+from coda.plates.tables import read_table
 from coda.plates.tree import TreeFile
 
 AUTO = "auto"
@@ -110,7 +110,7 @@ class Draft:
             entries.append(plate_entry(plate, tables, entry))
         return manifest_of(
             self.plates, entries, self.identity, images_at=self.images_at,
-            preparation="deepprofiler" if self.layout == "deepprofiler" else "raw",
+            preparation=PREPARED.get(self.layout, "raw"),
         )  # fmt: skip
 
 
@@ -133,7 +133,9 @@ def draft(
         ConfigError: There is no such layout or plate, or the manifest would be larger than any that is read.
         TransientError: The storage is away.
     """
-    layout = detect(place) if layout == AUTO else layout
+    if layout == AUTO:
+        # to tell a layout everything is listed; a source of the gallery has millions of files
+        layout = "jump" if finding.batch is not None else detect(place)
     found = find_plates(layout, place, finding)
     check_plates(found, identity, place.where, finding.channels)
     _refuse_planes(found, place.where)
@@ -154,6 +156,7 @@ def draft(
         )
         raise ContractError(f"There are no images at {place.where}.", [problem])
     texts = maps(plates) if maps is not None else plate_maps(plates, identity.plate_map)
+    identity, remarks = _with_format(plates, identity, texts)
     stains = stains_of_plates(plates)
     tables = {
         table_path(plate.plate, name): text.encode()
@@ -164,8 +167,9 @@ def draft(
     given = identity if maps is None else replace(identity, plate_map=Path("jump"))
     files = tuple(TreeFile(path, sizes[path]) for path in sorted(sizes))
     result = Draft(
-        layout, tuple(plates), identity, tables, files, tuple(absent), images_at, tuple(remarks_on(plates, given))
-    )
+        layout, tuple(plates), identity, tables, files, tuple(absent), images_at,
+        (*remarks_on(plates, given), *remarks),
+    )  # fmt: skip
     size = len(result.manifest().to_json())
     if size > MAX_MANIFEST_BYTES:
         found_, expected = f"{size} bytes for {len(files)} files", f"at most {MAX_MANIFEST_BYTES} bytes"
@@ -174,43 +178,23 @@ def draft(
     return result
 
 
-def publish(
-    made: Draft, place: Place, out: Place, kept: KeptDigests, *, workers: int, progress: Progress, replacing: bool
-) -> tuple[BatchManifest, bool]:
-    """Write the tables, compute the digests, and write the manifest last of all.
-
-    Args:
-        made: What was found.
-        place: Where the images lie.
-        out: Where tables and manifest go.
-        kept: Digests that earlier, interrupted calls computed.
-        workers: Files under way at once.
-        progress: Told of every image.
-        replacing: Replace a different manifest (and tables) that are there.
-
-    Returns:
-        The manifest, and whether it was written: one that says the same is left as it is.
-
-    Raises:
-        ConfigError: Another manifest or table is there, or the place cannot be written.
-        ContractError: Files vanished or changed while they were read.
-        TransientError: A storage is away. The same call goes on where it stopped.
-    """
-    old = _existing(out)
-    if not replacing:
-        _refuse_others(made, old, out)
-    for path, body in made.tables.items():
-        if out.size(path) != len(body) or out.read(path, at_most=len(body)) != body:
-            out.put(path, body, "text/csv; charset=utf-8")
-    manifest = made.manifest(digests_of(place, made.files, kept, workers=workers, progress=progress))
-    if old is not None and isinstance(old, BatchManifest) and _content(old) == _content(manifest):
-        return old, False
-    body = manifest.to_json().encode()
-    if old is not None and replacing:
-        out.put(MANIFEST_NAME, body, "application/json")
-    elif old is not None or not out.create(MANIFEST_NAME, body, "application/json"):
-        raise _taken(out, "a manifest with other digests" if old is not None else "a manifest that came meanwhile")
-    return manifest, True
+def _with_format(
+    plates: Sequence[FoundPlate], identity: Identity, maps: Mapping[str, str]
+) -> tuple[Identity, list[str]]:
+    """Take the plate format from the maps where nothing else says it: a map has wells that were not imaged."""
+    if identity.plate_wells is not None or any(plate.wells for plate in plates):
+        return identity, []
+    named = {well for text in maps.values() for well in read_table(text.encode())["Metadata_Well"]}
+    places = [place for place in map(parse_well, named) if place is not None]
+    imaged = [item.place for plate in plates for item in plate.fields]
+    try:
+        wells = format_of([*places, *imaged])
+    except ValueError:
+        return identity, []  # a well that no plate has is told by whoever reads the map
+    if wells == format_of(imaged):
+        return identity, []
+    said = f"Plate format: {wells} wells, the smallest that holds the wells of the plate maps; if wrong, --plate-wells."
+    return replace(identity, plate_wells=wells), [said]
 
 
 def _refuse_planes(plates: Sequence[FoundPlate], where: str) -> None:
@@ -249,52 +233,3 @@ def _present(plate: FoundPlate, there: Mapping[str, int]) -> tuple[FoundPlate, l
         if stain not in given
     ]
     return replace(plate, fields=tuple(fields), illumination=given), absent
-
-
-def _existing(out: Place) -> BatchManifest | str | None:
-    """Return the manifest that is there; a few words where it is none that can be read; None where there is none."""
-    size = out.size(MANIFEST_NAME)
-    if size is None:
-        return None
-    if size > MAX_MANIFEST_BYTES:
-        return f"a file of {size} bytes"
-    try:
-        return BatchManifest.parse(out.read(MANIFEST_NAME, at_most=MAX_MANIFEST_BYTES), MANIFEST_NAME)
-    except ContractError:
-        return "a file that is no manifest"
-
-
-def _refuse_others(made: Draft, old: BatchManifest | str | None, out: Place) -> None:
-    """Refuse, before hours of reading, what would be replaced without having been asked to."""
-    if isinstance(old, str):
-        raise _taken(out, old)
-    if old is not None:
-        if _content(old, digests=False) != _content(made.manifest(), digests=False):
-            raise _taken(out, f"the manifest of {old.batch_id} with other contents")
-        return
-    others = [
-        path for path, body in made.tables.items()
-        if (size := out.size(path)) is not None
-        and (size != len(body) or out.read(path, at_most=len(body)) != body)
-    ]  # fmt: skip
-    remedy = "Give another place with --out; or --replace, if the file is of an earlier build."
-    problems = [Problem(f"{out.where}: {path}", "another file", "no file, or this table", remedy) for path in others]
-    raise_if_any(ConfigError, "A table would replace a file.", problems)
-
-
-def _taken(out: Place, found: str) -> ConfigError:
-    remedy = (
-        "Give another place with --out, or --replace it; a running pipeline takes a changed manifest for a new one."
-    )
-    problem = Problem(f"{out.where}: {MANIFEST_NAME}", found, "none, or the same one", remedy)
-    return ConfigError("There is another manifest.", [problem])
-
-
-def _content(manifest: BatchManifest, *, digests: bool = True) -> object:
-    """Return what a manifest says, its time apart."""
-    said = manifest.model_dump(mode="json", exclude={"created_at"})
-    if not digests:
-        for plate in said["plates"]:
-            for file in plate["files"]:
-                del file["sha256"]
-    return said
