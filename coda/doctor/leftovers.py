@@ -12,7 +12,6 @@ from coda.doctor.records import Records
 from coda.errors import Problem
 from coda.monitoring.history import report_prefix
 from coda.runners.workdir import is_running
-from coda.steps.ingest import INCOMING
 from coda.steps.predict import SUMMARY
 from coda.storage.clone import WORKING
 from coda.storage.objects import ObjectStore, OpenUpload, store_for
@@ -83,7 +82,7 @@ def folders(records: Records, work: Path | None) -> Iterator[Finding]:
         records: What is known of the runs.
         work: Folder of the runs of this machine, ``<work>/<run_id>/``; looked through at any depth.
     """
-    found = () if work is None else (path for name in (WORKING, INCOMING) for path in work.glob(f"*/**/{name}*"))
+    found = () if work is None else work.glob(f"*/**/{WORKING}*")
     for path in sorted(path for path in found if path.is_dir()):
         if work is not None and not is_running(work, path.relative_to(work).parts[0]):
             remedy = "`coda doctor --repair` removes it: it holds a copy or links, never the only one."

@@ -1,19 +1,14 @@
 """Ingest: delivered batches, named by their manifests, into a dataset folder."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from coda.config.params import Params
 from coda.contracts.ingest import IngestReport
-from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest, FileEntry
+from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.batch import Progress, ingest_batch
-from coda.plates.disk import writing
 from coda.plates.files import BatchFiles, LargerFileError, LocalFiles
 from coda.plates.plan import fields_listed
 from coda.plates.split_files import SplitFiles, table_paths
@@ -25,15 +20,6 @@ from coda.storage.objects import ObjectStore
 
 SMALL_CALL = 128
 """Fields under which worker processes cost more to start (a second or two) than they save."""
-
-FETCH_AT_ONCE_BYTES = 4 * 1024**3
-"""Deliveries up to this size are fetched to disk before they are read."""
-
-FETCHERS = 8
-"""Objects under way at once."""
-
-INCOMING = ".incoming-"
-"""Beginning of the name of the folder that holds a fetched delivery while it is read."""
 
 
 class ObjectFiles:
@@ -55,15 +41,6 @@ class ObjectFiles:
     def size(self, path: str) -> int | None:
         """Return the size in bytes, or None when there is no such object."""
         return self._store.size(path)
-
-    def fetch(self, entry: FileEntry, target: Path) -> None:
-        """Copy an object to a file; one that is not there or is larger than promised leaves no file."""
-        try:
-            body = self._store.get(entry.path, at_most=entry.size_bytes)
-        except (ObjectNotFoundError, ObjectTooLargeError):
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(body)
 
     def __repr__(self) -> str:
         return f"ObjectFiles({self._store!r})"
@@ -104,68 +81,11 @@ def ingest(
         raise ConfigError("Ingest was given no batch.", [problem])
     deliveries = _read_manifests(manifest_uris, settings)
     fields = sum(fields_listed(manifest) for *_, manifest in deliveries)
-    for left in out.glob(f"{INCOMING}*"):
-        shutil.rmtree(left)  # of a call that was killed
-    reports = []
     with Workers(params.ingest.workers if fields >= SMALL_CALL else 1) as workers:
-        for uri, files, text, manifest in deliveries:
-            with _at_hand(files, manifest, out) as near:
-                reports.append(
-                    ingest_batch(text, near, out, where=uri, params=params, workers=workers, progress=progress)
-                )
-    return reports
-
-
-class FetchedFiles(LocalFiles):
-    """A delivery fetched to a folder; what was left in object storage is asked for there."""
-
-    def __init__(self, folder: Path, rest: ObjectFiles) -> None:
-        """Keep the folder, and where all of it came from."""
-        super().__init__(folder)
-        self._rest = rest
-
-    def read(self, path: str, *, at_most: int) -> bytes:
-        """Return the bytes of a file; see `coda.plates.files.BatchFiles`."""
-        try:
-            return super().read(path, at_most=at_most)
-        except FileNotFoundError:
-            return self._rest.read(path, at_most=at_most)
-
-    def size(self, path: str) -> int | None:
-        """Return the size in bytes, or None; see `coda.plates.files.BatchFiles`."""
-        fetched = super().size(path)
-        return fetched if fetched is not None else self._rest.size(path)
-
-
-@contextmanager
-def _at_hand(files: BatchFiles, manifest: BatchManifest, out: Path) -> Iterator[BatchFiles]:
-    """Fetch a small delivery once, many files at a time; a large one is streamed file by file.
-
-    Ingest reads each image twice (illumination first, then the images themselves), and one request after the other
-    leaves an object store idle.
-    """
-    entries = [file for plate in manifest.plates for file in plate.files]
-    if isinstance(files, SplitFiles):
-        tables = [file for file in entries if file.path in files.tables]
-        images = [file for file in entries if file.path not in files.tables]
-        with _fetched(files.beside, tables, out) as beside, _fetched(files.elsewhere, images, out) as elsewhere:
-            yield SplitFiles(beside, elsewhere, files.tables)
-        return
-    with _fetched(files, entries, out) as near:
-        yield near
-
-
-@contextmanager
-def _fetched(files: BatchFiles, entries: Sequence[FileEntry], out: Path) -> Iterator[BatchFiles]:
-    if not isinstance(files, ObjectFiles) or sum(file.size_bytes for file in entries) > FETCH_AT_ONCE_BYTES:
-        yield files
-        return
-    with writing(out), ExitStack() as stack:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=INCOMING, dir=out)))
-        with ThreadPoolExecutor(FETCHERS) as pool:
-            list(pool.map(lambda file: files.fetch(file, folder / file.path), entries))
-        yield FetchedFiles(folder, files)
+        return [
+            ingest_batch(text, files, out, where=uri, params=params, workers=workers, progress=progress)
+            for uri, files, text, _ in deliveries
+        ]
 
 
 def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, BatchFiles, bytes, BatchManifest]]:
