@@ -7,10 +7,10 @@ import typer
 
 from coda.cli.options import channel_mapping
 from coda.cli.plates_show import show_plates
-from coda.errors import ConfigError, Problem
+from coda.local.offline import storage_settings
 from coda.plates.adopt.deliver import Identity, adopt
 from coda.plates.adopt.layouts import LAYOUTS, Finding, detect
-from coda.plates.tree import LocalTree
+from coda.storage.places import place_at
 
 app = typer.Typer(no_args_is_help=True, help="Look into plate stores; adopt plates of real instruments.")
 
@@ -20,7 +20,9 @@ app.command("show")(show_plates)
 
 @app.command("adopt")
 def adopt_plates(
-    folder: Annotated[Path, typer.Argument(help="Folder as the instrument (or the download) left it.")],
+    folder: Annotated[
+        str, typer.Argument(help="Folder as the instrument (or the download) left it, or an s3:// prefix.")
+    ],
     out: Annotated[Path, typer.Argument(help="Where the delivery goes: OUT/SOURCE/BATCH/.")],
     source: Annotated[str, typer.Option(help="Laboratory.")],
     batch: Annotated[str, typer.Option(help="Name of the batch.")],
@@ -46,9 +48,7 @@ def adopt_plates(
     time: Annotated[int | None, typer.Option(help="Time point, as the instrument numbers it.")] = None,
 ) -> None:
     """Make a delivery with a manifest out of a folder of real images, which stay as they are (docs/instruments.md)."""
-    if not folder.is_dir():
-        problem = Problem(str(folder), "no folder", "a folder with images", "Correct the name.")
-        raise ConfigError("There is nothing to adopt.", [problem])
+    tree = place_at(folder, storage_settings())
     identity = Identity(
         source=source,
         batch=batch,
@@ -67,7 +67,6 @@ def adopt_plates(
         plane=plane,
         time=time,
     )
-    tree = LocalTree(folder)
     if layout == "auto":
         layout = detect(tree)
         typer.echo(f"Layout: {layout}.")

@@ -65,33 +65,53 @@ def decode_image(data: bytes, *, max_side: int) -> Image:
     raise UnreadableImageError(f"is neither TIFF nor PNG{_likely_kind(data)}")
 
 
-def decode_page(file: BinaryIO, page: int, *, size: int, max_side: int) -> Image:
-    """Decode one image of a TIFF of several.
+class TiffPages:
+    """The images of a TIFF of several, each decoded when it is asked for."""
 
-    Args:
-        file: The file, open for reading; only what the page needs is read.
-        page: Number of the image, from 0.
-        size: Bytes of the file.
-        max_side: Largest accepted height or width, in pixels.
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        """Read the header.
 
-    Returns:
-        Grey values, as `decode_image` returns them.
+        Args:
+            file: The file, open for reading; closed with this object.
+            size: Bytes of the file.
 
-    Raises:
-        UnreadableImageError: There is no such page, or it is no image that can be used.
-    """
-    try:
-        with tifffile.TiffFile(file) as opened:
-            found = _full_page(opened, page)
-            _check_page(found, max_side, size)
-            pixels = found.asarray()
-    except UnreadableImageError:
-        raise
-    except _MALFORMED as error:
-        raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
-    if pixels.shape != (found.imagelength, found.imagewidth):
-        raise UnreadableImageError(f"decodes to shape {pixels.shape}, not the shape of its header")
-    return np.ascontiguousarray(pixels, dtype=np.uint16)
+        Raises:
+            UnreadableImageError: It is no TIFF.
+        """
+        self._file = file
+        self._size = size
+        try:
+            self._tiff = tifffile.TiffFile(file)
+        except _MALFORMED as error:
+            file.close()
+            raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
+
+    def decode(self, number: int, *, max_side: int) -> Image:
+        """Return the grey values of an image, as `decode_image` does.
+
+        Args:
+            number: Number of the image, from 0.
+            max_side: Largest accepted height or width, in pixels.
+
+        Raises:
+            UnreadableImageError: There is no such image, or it is none that can be used.
+        """
+        try:
+            page = _full_page(self._tiff, number)
+            _check_page(page, max_side, self._size)
+            pixels = page.asarray()
+        except UnreadableImageError:
+            raise
+        except _MALFORMED as error:
+            raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
+        if pixels.shape != (page.imagelength, page.imagewidth):
+            raise UnreadableImageError(f"decodes to shape {pixels.shape}, not the shape of its header")
+        return np.ascontiguousarray(pixels, dtype=np.uint16)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._tiff.close()
+        self._file.close()
 
 
 def _likely_kind(data: bytes) -> str:

@@ -180,7 +180,8 @@ def test_a_stack_is_chosen_from(tmp_path):
     with pytest.raises(ContractError, match="--plane"):
         found("ome-tiff", tmp_path)
     (plate,) = found("ome-tiff", tmp_path, plane=2)
-    pixels = PlaneReader(LocalTree(tmp_path)).read(plate.fields[0].files["Mito"])
+    with contextlib.closing(PlaneReader(LocalTree(tmp_path))) as reader:
+        pixels = reader.read(plate.fields[0].files["Mito"])
     assert pixels[0, 0] == 22
 
 
@@ -307,7 +308,8 @@ def test_a_stack_of_planes_is_chosen_from(tmp_path):
     with pytest.raises(ContractError, match="--plane"):
         found("ome-zarr", tmp_path)
     (plate,) = found("ome-zarr", tmp_path, plane=2)
-    pixels = PlaneReader(LocalTree(tmp_path)).read(plate.fields[0].files["Mito"])
+    with contextlib.closing(PlaneReader(LocalTree(tmp_path))) as reader:
+        pixels = reader.read(plate.fields[0].files["Mito"])
     assert pixels[0, 0] == value("B02", 1, 2, 2)
 
 
@@ -391,8 +393,8 @@ def test_metadata_damaged_at_random_ends_in_a_refusal_or_a_remark(data, written,
         plates = found("ome-zarr", base)
     except ContractError:
         return
-    reader = PlaneReader(LocalTree(base))
-    for item in plates[0].fields[:1]:
-        for image in item.files.values():
-            with contextlib.suppress(UnreadableImageError):
-                assert reader.read(image).ndim == 2
+    with contextlib.closing(PlaneReader(LocalTree(base))) as reader:
+        for item in plates[0].fields[:1]:
+            for image in item.files.values():
+                with contextlib.suppress(UnreadableImageError):
+                    assert reader.read(image).ndim == 2

@@ -8,7 +8,7 @@ from batches import SETTINGS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from instrument_trees import CV, WAVES, cv_plate, cv_setting, found, harmony_plate, imagexpress_plate, put
-from test_adopt_jump import PHENIX, source
+from jump_trees import PHENIX, source
 from typer.testing import CliRunner
 
 from coda.cli.plates import app
@@ -80,6 +80,20 @@ def test_the_folder_of_an_instrument_becomes_a_stored_plate(layout, tmp_path, sm
     assert (index["Metadata_PixelSize_um"] > 1.1).all()
 
 
+def test_a_folder_in_object_storage_is_adopted_likewise(moto_server, tmp_path, monkeypatch):
+    folder = cv_plate(tmp_path / "P1", sites=(1,))
+    store = moto_server.bucket()
+    for file in LocalTree(folder).files():
+        store.put(f"runs/P1/{file.path}", (folder / file.path).read_bytes())
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_server.endpoint)
+    options = ["--source", "s", "--batch", "b", "--instrument", "CV8000", *CASES["yokogawa"][1]]
+    for name, place in (("near", str(folder)), ("far", f"{store.uri}/runs/P1")):
+        told = CliRunner().invoke(app, ["adopt", place, str(tmp_path / name), *options])
+        assert told.exit_code == 0, told.output
+    near, far = (BatchManifest.read(tmp_path / name / "s/b/manifest.json") for name in ("near", "far"))
+    assert near.plates == far.plates
+
+
 def test_only_the_asked_plates_are_delivered(tmp_path):
     for name in ("P1", "P2"):
         put(tmp_path / "in", {f"{name}/A01_s1_DNA.tif": b"x"})
@@ -89,7 +103,8 @@ def test_only_the_asked_plates_are_delivered(tmp_path):
     assert [plate.plate for plate in BatchManifest.read(tmp_path / "out/s/b/manifest.json").plates] == ["P2"]
     for wrong, error in (
         (["--only-plate", "P3"], ConfigError), (["--layout", "tiff"], ConfigError),
-        (["--channel", "a=b"], ContractError), (["--batch", "a b"], ContractError), (["--layout", "auto"], ContractError),
+        (["--channel", "a=b"], ContractError), (["--batch", "a b"], ContractError),
+        (["--layout", "auto"], ContractError),
     ):  # fmt: skip
         assert isinstance(CliRunner().invoke(app, [*base, *wrong]).exception, error), wrong
     assert isinstance(CliRunner().invoke(app, ["adopt", str(tmp_path / "no"), *base[2:]]).exception, ConfigError)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -60,7 +61,8 @@ def adopt(
     stains = stains_of_plates(plates)
     target = out / identity.source / identity.batch
     bringer = _Bringer(tree, target)
-    delivered = [bringer.plate(plate) for plate in plates]
+    with closing(bringer):
+        delivered = [bringer.plate(plate) for plate in plates]
     entries = []
     for plate in delivered:
         tables = [
@@ -96,6 +98,10 @@ class _Bringer:
             for stain, path in plate.illumination.items()
         }
         return replace(plate, fields=tuple(fields), illumination=illumination)
+
+    def close(self) -> None:
+        """Close the files that parts were read from."""
+        self._planes.close()
 
     def remarks(self) -> list[str]:
         """Return what is worth telling: parts of files that could not be read, and are absent from the delivery."""

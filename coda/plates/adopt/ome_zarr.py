@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +46,12 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
         ContractError: There is no plate, or one has problems; all of them together.
         TransientError: The storage is away.
     """
+    with closing(PlaneReader(tree)) as reader:
+        return _plates(tree, reader, finding)
+
+
+def _plates(tree: Tree, reader: PlaneReader, finding: Finding) -> list[FoundPlate]:
     paths = [file.path for file in tree.files()]
-    reader = PlaneReader(tree)
     plates: list[_Plate] = []
     problems: list[Problem] = []
     holders = [("", tree, paths)]

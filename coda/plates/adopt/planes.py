@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from coda.errors import ContractError
 from coda.plates.adopt.found import ImageRef
 from coda.plates.adopt.tree_store import ZipTree, read_array_plane
-from coda.plates.images import Image, UnreadableImageError, decode_image, decode_page
+from coda.plates.images import Image, TiffPages, UnreadableImageError, decode_image
 from coda.plates.tree import LocalTree, Tree, absent
 
 MAX_FILE_BYTES = 1 << 32
@@ -37,12 +37,18 @@ def opened(tree: Tree, path: str) -> tuple[BinaryIO, int]:
 
 
 class PlaneReader:
-    """Reads images that are a part of a file; archives stay open between reads."""
+    """Reads images that are a part of a file.
+
+    Archives, and the file that was read last, stay open: the planes of a file are asked for one after the other, and
+    each would otherwise cost the walk (or the download) of the whole file.
+    """
 
     def __init__(self, tree: Tree) -> None:
         """Keep the tree; nothing is read yet."""
         self._tree = tree
         self._archives: dict[str, ZipTree] = {}
+        self._pages: tuple[str, TiffPages] | None = None
+        self._whole: tuple[str, Image] | None = None
 
     def read(self, image: ImageRef) -> Image:
         """Return the pixels of an image.
@@ -58,13 +64,27 @@ class PlaneReader:
             if image.side_by_side > 1:
                 return self._part(image)
             if PurePosixPath(image.path).suffix.lower() in {".tif", ".tiff"}:
-                file, size = opened(self._tree, image.path)
-                with file:
-                    return decode_page(file, image.plane or 0, size=size, max_side=MAX_SIDE)
+                return self._tiff(image.path).decode(image.plane or 0, max_side=MAX_SIDE)
             holder, folder = self.inside(image.path)
         except ContractError as error:
             raise UnreadableImageError("; ".join(problem.found for problem in error.problems)) from error
         return read_array_plane(holder, folder, image.plane or 0, max_side=MAX_SIDE)
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._pages is not None:
+            self._pages[1].close()
+        for archive in self._archives.values():
+            archive.close()
+        self._pages, self._whole, self._archives = None, None, {}
+
+    def _tiff(self, path: str) -> TiffPages:
+        if self._pages is None or self._pages[0] != path:
+            if self._pages is not None:
+                self._pages[1].close()
+                self._pages = None
+            self._pages = (path, TiffPages(*opened(self._tree, path)))
+        return self._pages[1]
 
     def inside(self, path: str) -> tuple[Tree, str]:
         """Return the tree that really holds a path: one that runs through a zip archive lies in the archive.
@@ -82,10 +102,12 @@ class PlaneReader:
         return self._tree, path
 
     def _part(self, image: ImageRef) -> Image:
-        file, _ = opened(self._tree, image.path)
-        with file:
-            whole = decode_image(file.read(), max_side=MAX_SIDE)
-        count = image.side_by_side
+        if self._whole is None or self._whole[0] != image.path:
+            self._whole = None
+            file, _ = opened(self._tree, image.path)
+            with file:
+                self._whole = (image.path, decode_image(file.read(), max_side=MAX_SIDE))
+        whole, count = self._whole[1], image.side_by_side
         if whole.shape[1] % count:
             raise UnreadableImageError(f"is {whole.shape[1]} pixels wide, which {count} channels do not share evenly")
         width = whole.shape[1] // count

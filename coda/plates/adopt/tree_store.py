@@ -66,6 +66,10 @@ class ZipTree:
             raise too_large(self.where, path, info.file_size, at_most)
         return data
 
+    def close(self) -> None:
+        """Close the archive."""
+        self._zip.close()
+
 
 class TreeStore(Store):
     """A folder of a tree as a read-only store of zarr."""
