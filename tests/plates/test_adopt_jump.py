@@ -54,6 +54,9 @@ def test_only_the_folders_of_the_wanted_plates_are_listed(tmp_path):
             return super().files(under)
 
     tree = Counted(source(tmp_path, plates, generation="old"))
+    assert detect(tree) == "jump"
+    assert asked == ["workspace/load_data_csv"], "a source is told without a list of its images"
+    asked.clear()
     (plate,) = find_plates("jump", tree, Finding(batch="B1", plates=frozenset({"BR3"})))
     assert plate.plate == "BR3"
     assert len(plate.fields[0].files) == 5

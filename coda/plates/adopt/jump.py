@@ -18,7 +18,7 @@ from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.finding import Finding, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
 from coda.plates.adopt.gather import Gathering, check
-from coda.plates.adopt.listed import ENDINGS, TreeFiles, plates_of_table, read_rows, repeated
+from coda.plates.adopt.listed import ENDINGS, TreeFiles, is_table, plates_of_table, read_rows, repeated
 from coda.plates.adopt.names import GalleryKey, parse_image, parse_key
 from coda.plates.tree import Tree
 
@@ -28,8 +28,8 @@ TABLE_STEMS = ("load_data_with_illum", "load_data")
 
 
 def recognised(tree: Tree) -> bool:
-    """Return whether the tree is one source of the gallery."""
-    return bool(tree.files(TABLES)) and any(_key(tree, file.path) for file in tree.files("images"))
+    """Return whether the tree is one source of the gallery; it may hold millions of images, which are not listed."""
+    return any(is_table(file.path) for file in tree.files(TABLES))
 
 
 def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
@@ -58,7 +58,7 @@ def _only_batch(tree: Tree, tables: Sequence[str]) -> str:
     return batches[0]
 
 
-def _key(tree: Tree, path: str) -> GalleryKey | None:
+def _key(path: str) -> GalleryKey | None:
     """Return the parts of a path of the tree; a copy of a source need not carry the source's name."""
     return parse_key(f"source_0/{path}") if "/" in path else None
 
@@ -164,7 +164,7 @@ class _Batch:
             found = FoundPlate(
                 plate, gathering.fields(), left_out=dict(gathering.left_out), notes=(note, *gathering.notes())
             )
-            given = {key.stain: path for path in self._illum(plate) if (key := _key(self._tree, path)) is not None}
+            given = {key.stain: path for path in self._illum(plate) if (key := _key(path)) is not None}
             plates.append(replace(found, illumination={name: given[name] for name in STAINS if name in given}))
         check(self._tree.where, gatherings)
         return plates

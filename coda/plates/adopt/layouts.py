@@ -17,6 +17,7 @@ from coda.plates.adopt import (
     rxrx1,
     yokogawa,
 )
+from coda.plates.adopt.claims import each_image_once
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import FoundPlate
 from coda.plates.tree import Tree, TreeFile
@@ -75,7 +76,7 @@ def find_plates(layout: str, tree: Tree, finding: Finding) -> list[FoundPlate]:
     if layout not in LAYOUTS:
         problem = Problem("layout", repr(layout), f"one of {', '.join(LAYOUTS)}", "Correct the name.")
         raise ConfigError("There is no such layout.", [problem])
-    plates = LAYOUTS[layout](tree, finding)
+    plates = each_image_once(LAYOUTS[layout](tree, finding))
     names = Counter(plate.plate for plate in plates)
     remedy = "Adopt the folder of one measurement alone, or give the plates other names."
     problems = [
@@ -112,7 +113,7 @@ def detect(tree: Tree) -> str:
 
 
 class _Listed:
-    """A tree whose list of files is kept, so that several questions list it once."""
+    """A tree whose list of files is kept, so that several questions list it once; a folder alone is listed alone."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -120,6 +121,8 @@ class _Listed:
         self.where = tree.where
 
     def files(self, under: str = "") -> list[TreeFile]:
+        if self._files is None and under.strip("/"):
+            return self._tree.files(under)
         if self._files is None:
             self._files = self._tree.files()
         folder = f"{under.strip('/')}/" if under.strip("/") else ""

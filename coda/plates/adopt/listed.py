@@ -10,6 +10,7 @@ import pandas as pd
 from coda.contracts.manifest import STAINS
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.claims import NearestFiles, without_strays
 from coda.plates.adopt.finding import Finding, at, refusal
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef, safe_name
 from coda.plates.adopt.illum import illumination_of
@@ -151,11 +152,10 @@ def plates_of_table(
     declared = [stain for stain in stains_of(list(table.columns)) if stain in STAINS]
     found = []
     for name, rows in table.groupby("Metadata_Plate", sort=True):
-        fields, faults = read_fields(
-            rows, where=where, plate=str(name), declared=declared, wells=1536, resolver=files.images
-        )
+        images = NearestFiles(files.images)
+        fields, faults = read_fields(rows, where=where, plate=str(name), declared=declared, wells=1536, resolver=images)
         problems += faults
-        plate = _plate(str(name), fields, left_out=left_out, settings=_settings(rows))
+        plate = _plate(str(name), without_strays(fields, images), left_out=left_out, settings=_settings(rows))
         given, notes = illumination_of(rows, str(name), declared, files.arrays)
         found.append(replace(plate, illumination=given, notes=(*plate.notes, *channels.remarks.values(), *notes)))
     return found, problems
