@@ -150,8 +150,13 @@ def _fields_figure(plate: PlateToDraw) -> Figure:
     rows, channels = plate.rows, plate.channels
     chosen = rows.iloc[sorted({round(place) for place in np.linspace(0, len(rows) - 1, min(6, len(rows)))})]
     columns = len(channels) + 1
-    figure = Figure(figsize=(2.3 * columns, 0.6 + 2.3 * len(chosen)), layout="constrained")
+    size = (0.4 + 2.3 * columns, 0.5 + 2.45 * len(chosen))
+    figure = Figure(figsize=size)
     grid = figure.subplots(len(chosen), columns, squeeze=False)
+    figure.subplots_adjust(
+        left=0.45 / size[0], right=1 - 0.05 / size[0], bottom=0.05 / size[1], top=1 - 0.5 / size[1], wspace=0.06,
+        hspace=0.1,
+    )  # fmt: skip
     for line, pixels, (_, row) in zip(grid, _read(plate, chosen), chosen.iterrows(), strict=True):
         small = _shrunk(pixels, 300)
         for axes, stain, plane in zip(line, channels, small, strict=False):
@@ -164,7 +169,7 @@ def _fields_figure(plate: PlateToDraw) -> Figure:
         for axes in line:
             axes.set_xticks([])
             axes.set_yticks([])
-    figure.suptitle(f"{plate.title}: fields as stored", fontsize=10)
+    figure.suptitle(f"{plate.title}: fields as stored", fontsize=10, y=1 - 0.12 / size[1])
     return figure
 
 
@@ -174,8 +179,11 @@ def _heat_figure(plate: PlateToDraw) -> Figure:
     width = PANEL_INCHES[plate.wells]
     height = width * plate.shape[0] / plate.shape[1] * 0.8 + 0.35
     size = (width * max(len(channels), 2), 0.6 + height * (len(names) + 1))
-    figure = Figure(figsize=size, layout="constrained")
+    # places are given, for matplotlib takes seconds to find them for so many maps
+    figure = Figure(figsize=size)
     grid = figure.subplots(len(names) + 1, max(len(channels), 2), squeeze=False)
+    edges = {"left": 0.25 / size[0], "right": 1 - 0.65 / size[0], "bottom": 0.2 / size[1], "top": 1 - 0.6 / size[1]}
+    figure.subplots_adjust(**edges, wspace=0.34, hspace=0.28)
     places = [parse_well(well) or (0, 0) for well in rows["Metadata_Well"]]
     for line, name in zip(grid, names, strict=False):
         for axes, stain in zip(line, channels, strict=False):
@@ -190,7 +198,7 @@ def _heat_figure(plate: PlateToDraw) -> Figure:
     _heat_map(figure, last.pop(0), np.where(counts > 0, counts, np.nan), "stored fields", from_zero=True)
     for axes in [*last, *(axes for line in grid[:-1] for axes in line[len(channels) :])]:
         axes.set_axis_off()
-    figure.suptitle(f"{plate.title}: quality statistics by well (grey: no field)", fontsize=10)
+    figure.suptitle(f"{plate.title}: quality statistics by well (grey: no field)", fontsize=10, y=1 - 0.15 / size[1])
     return figure
 
 
@@ -208,7 +216,7 @@ def _heat_map(figure: Figure, axes: Axes, values: NDArray[np.float64], title: st
     axes.set_xticks(range(0, columns, step), [str(place + 1) for place in range(0, columns, step)], fontsize=5)
     axes.set_yticks(range(0, rows, lines), [row_name(place) for place in range(0, rows, lines)], fontsize=5)
     axes.tick_params(length=1.5, pad=1)
-    figure.colorbar(shown, ax=axes, shrink=0.7).ax.tick_params(labelsize=6)
+    figure.colorbar(shown, cax=axes.inset_axes((1.03, 0.1, 0.04, 0.8))).ax.tick_params(labelsize=6)
 
 
 def layout_means(

@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from coda.errors import IntegrityError, Problem, raise_if_any
+from coda.plates.tables import plain
 
 _MALFORMED = (
     pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError,
@@ -31,7 +32,7 @@ def read_stored(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
         # pages carry a checksum (`coda.plates.index.write_parquet`): without it a flipped bit would be another value
         table = pd.read_parquet(path, page_checksum_verification=True)
     except _MALFORMED as error:
-        found = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
+        found = "no such file" if isinstance(error, FileNotFoundError) else plain(str(error))
         problem = Problem(str(path), found, "the table as it was written", REMEDY)
         raise IntegrityError("A table of a batch cannot be read.", [problem]) from error
     require(table, path, needed)

@@ -72,7 +72,7 @@ def _read_csv(data: bytes) -> pd.DataFrame:
     try:
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, index_col=False)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = plain(str(error))
         raise UnreadableTableError(f"is not a table of comma-separated values ({reason})") from error
     table.columns = [str(name).strip() for name in table.columns]
     if table.columns.has_duplicates:
@@ -98,7 +98,7 @@ def _read_parquet(data: bytes) -> pd.DataFrame:
         if sum(_characters(table.column(name)) for name in _texts(schema)) > MAX_TABLE_BYTES:
             raise UnreadableTableError(f"unpacks to more than {MAX_TABLE_BYTES // 2**20} MiB")
     except (pa.ArrowException, OSError, EOFError) as error:
-        raise UnreadableTableError(f"is damaged parquet ({' '.join(str(error).split())[:200]})") from error
+        raise UnreadableTableError(f"is damaged parquet ({plain(str(error))})") from error
     columns = {name: [_text(value) for value in table.column(name).to_pylist()] for name in table.column_names}
     return pd.DataFrame(columns, dtype=str)
 
@@ -164,10 +164,16 @@ class FileResolver:
         return "/".join(candidates[shared.index(best)])
 
 
-def shown(name: str, most: int = 200) -> str:
+def shown(name: str) -> str:
     """Return a name from a table in quotation marks for a message, on one line and not endless."""
-    plain = name if name.isprintable() else repr(name)[1:-1]
-    return f"'{plain if len(plain) <= most else plain[:most] + '...'}'"
+    return f"'{plain(name)}'"
+
+
+def plain(text: str, most: int = 200) -> str:
+    """Return a text of somebody else's for a message: printable, on one line, and not endless."""
+    line = " ".join(text.split())
+    line = line if line.isprintable() else repr(line)[1:-1]
+    return line if len(line) <= most else line[:most] + "..."
 
 
 def _parts(reference: str) -> tuple[str, ...]:
