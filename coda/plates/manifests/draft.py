@@ -1,7 +1,6 @@
 """Finding plates that lie somewhere already, and drafting their manifest from listings and tables alone."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,8 +39,6 @@ Maps = Callable[[Sequence[FoundPlate]], Mapping[str, str]]
 @dataclass(frozen=True)
 class AbsentImage:
     """An image that the tree lacks; `path` is empty where nothing names one.
-
-    A file that is named for several images counts as absent for each of them.
 
     Attributes:
         plate: Plate.
@@ -142,10 +139,8 @@ def draft(
     plates: list[FoundPlate] = []
     absent: list[AbsentImage] = []
     sizes: dict[str, int] = {}
-    claimed = Counter(image.path for plate in found for item in plate.fields for image in item.files.values())
     for plate in found:
-        # a file that is taken for several images is none of them for sure: one may stand for one that was lost
-        there = {path: size for path, size in _sizes(place, plate).items() if claimed[path] < 2}
+        there = _sizes(place, plate)
         present, lacking = _present(plate, there)
         plates.append(present)
         absent += lacking
