@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from coda.cli.options import channel_mapping
 from coda.cli.plates_show import show_plates
@@ -70,7 +72,12 @@ def adopt_plates(
     if layout == "auto":
         layout = detect(tree)
         typer.echo(f"Layout: {layout}.")
-    manifest, remarks = adopt(layout, tree, out, identity, finding)
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("Files brought", total=None)
+        manifest, remarks = adopt(
+            layout, tree, out, identity, finding,
+            lambda done, total: shown.update(task, completed=done, total=total),
+        )  # fmt: skip
     for remark in remarks:
         typer.echo(remark)
     typer.echo(f"Wrote {manifest}")

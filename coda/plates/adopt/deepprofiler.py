@@ -86,7 +86,8 @@ def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str],
         for name in columns:
             stain, reference = stains[name], row[name]
             if stain is None:
-                plate.left_out[name] += bool(reference)
+                if reference:
+                    plate.leave_out(name)
                 continue
             image = _resolved(resolver, reference)
             line = f"{where}, line {number}"
@@ -132,7 +133,7 @@ def _side_by_side(tree: Tree, images: Sequence[str], finding: Finding) -> list[F
             continue
         for number, stain in enumerate(order):
             if stain == NONE:
-                plate.left_out[f"position {number + 1}"] += 1
+                plate.leave_out(f"position {number + 1}")
             else:
                 image = ImageRef(path, number, len(order))
                 plate.add(place, int(found["site"]), stain, image, where=at(tree, path))

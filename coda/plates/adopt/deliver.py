@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ from coda.plates.adopt.assemble import (
     tables_of,
     wells_of,
 )
-from coda.plates.adopt.finding import Finding
+from coda.plates.adopt.finding import Finding, plain
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef
 from coda.plates.adopt.layouts import PREPARED, find_plates
 from coda.plates.adopt.planes import PLANE_ENDING, PlaneReader, encode_plane
@@ -31,10 +31,19 @@ from coda.plates.tree import LocalTree, Tree
 __all__ = ["Identity", "adopt"]
 
 MAX_IMAGE_BYTES = 1 << 30
+MAX_REMARK = 2000
+
+Progress = Callable[[int, int], None]
+"""Called with the images and other files that were brought, and how many there are."""
 
 
 def adopt(
-    layout: str, tree: Tree, out: Path, identity: Identity, finding: Finding | None = None
+    layout: str,
+    tree: Tree,
+    out: Path,
+    identity: Identity,
+    finding: Finding | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Path, list[str]]:
     """Write ``<out>/<source>/<batch>/`` from what a real instrument left; images are linked or copied, not changed.
 
@@ -44,6 +53,7 @@ def adopt(
         out: Where deliveries go.
         identity: Names, and what the tree does not say.
         finding: How the tree is to be read.
+        progress: Told how far it is.
 
     Returns:
         The manifest's path; and remarks in plain words (channels and images that were left out).
@@ -60,7 +70,7 @@ def adopt(
     maps = plate_maps(plates, identity.plate_map)
     stains = stains_of_plates(plates)
     target = out / identity.source / identity.batch
-    bringer = _Bringer(tree, target)
+    bringer = _Bringer(tree, target, sum(map(_files, plates)), progress)
     with closing(bringer):
         delivered = [bringer.plate(plate) for plate in plates]
     entries = []
@@ -69,17 +79,25 @@ def adopt(
             _written(target, table_path(plate.plate, name), text)
             for name, text in tables_of(plate, maps[plate.plate], stains).items()
         ]
-        entries.append(plate_entry(plate, tables, lambda path: _entry(target, path)))
+        entries.append(plate_entry(plate, tables, bringer.entries.__getitem__))
     manifest = manifest_of(delivered, entries, identity, preparation=PREPARED.get(layout, "raw"))
     return manifest.write(target / MANIFEST_NAME), [*remarks_on(plates, identity), *bringer.remarks()]
 
 
-class _Bringer:
-    """Brings images and illumination functions into a delivery."""
+def _files(plate: FoundPlate) -> int:
+    return sum(len(item.files) for item in plate.fields) + len(plate.illumination)
 
-    def __init__(self, tree: Tree, target: Path) -> None:
+
+class _Bringer:
+    """Brings images and illumination functions into a delivery; `entries` describes them by their new paths."""
+
+    def __init__(self, tree: Tree, target: Path, total: int, progress: Progress | None) -> None:
+        self.entries: dict[str, FileEntry] = {}
         self._tree = tree
         self._target = target
+        self._total = total
+        self._done = 0
+        self._progress = progress
         self._planes = PlaneReader(tree)
         self._unreadable: list[str] = []
 
@@ -90,13 +108,14 @@ class _Bringer:
             files = {}
             for stain, image in item.files.items():
                 path = self._image(image, f"images/{plate.plate}/{well_name(*item.place)}_s{item.site}_{stain}")
+                self._advance()
                 if path is not None:
                     files[stain] = ImageRef(path)
             fields.append(FoundField(item.place, item.site, files))
-        illumination = {
-            stain: self._file(path, f"illum/{plate.plate}/{plate.plate}_Illum{stain}.npy")
-            for stain, path in plate.illumination.items()
-        }
+        illumination = {}
+        for stain, path in plate.illumination.items():
+            illumination[stain] = self._file(path, f"illum/{plate.plate}/{plate.plate}_Illum{stain}.npy")
+            self._advance()
         return replace(plate, fields=tuple(fields), illumination=illumination)
 
     def close(self) -> None:
@@ -107,7 +126,8 @@ class _Bringer:
         """Return what is worth telling: parts of files that could not be read, and are absent from the delivery."""
         if not self._unreadable:
             return []
-        return [f"{len(self._unreadable)} image(s) could not be read and are absent; the first: {self._unreadable[0]}."]
+        count, first = len(self._unreadable), plain(self._unreadable[0], MAX_REMARK)
+        return [f"{count} image(s) could not be read and are absent; the first: {first}."]
 
     def _image(self, image: ImageRef, name: str) -> str | None:
         if image.plane is None:
@@ -117,22 +137,31 @@ class _Bringer:
         except UnreadableImageError as error:
             self._unreadable.append(f"{image.path} (plane {image.plane}) {error}")
             return None
-        place = self._place(name + PLANE_ENDING)
-        place.write_bytes(data)
-        return name + PLANE_ENDING
+        return self._write(name + PLANE_ENDING, data)
 
     def _file(self, path: str, name: str) -> str:
         """Link or copy one file."""
-        place = self._place(name)
         source = self._tree.path(path) if isinstance(self._tree, LocalTree) else None
         if source is None:
-            place.write_bytes(self._tree.read(path, at_most=MAX_IMAGE_BYTES))
-            return name
+            return self._write(name, self._tree.read(path, at_most=MAX_IMAGE_BYTES))
+        place = self._place(name)
         try:
             os.link(source, place)
         except OSError:  # another disk, or one without links
             shutil.copyfile(source, place)
+        self.entries[name] = _entry(self._target, name)
         return name
+
+    def _write(self, name: str, data: bytes) -> str:
+        self._place(name).write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        self.entries[name] = FileEntry(path=name, size_bytes=len(data), sha256=digest)
+        return name
+
+    def _advance(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
     def _place(self, name: str) -> Path:
         place = self._target / name
@@ -177,7 +206,7 @@ def remarks_on(plates: Sequence[FoundPlate], identity: Identity) -> list[str]:
         remarks.append(
             f"Plate format: {wells} wells, the smallest that holds the imaged ones; if wrong, --plate-wells."
         )
-    return remarks
+    return [plain(remark, MAX_REMARK) for remark in remarks]
 
 
 def _remarks_on_plate(plate: FoundPlate, stains: Sequence[str]) -> list[str]:

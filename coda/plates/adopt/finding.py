@@ -45,6 +45,12 @@ def refusal(where: str, found: str, expected: str, remedy: str = EXPORT_AGAIN) -
     return ContractError(f"{where} cannot be adopted.", [Problem(where, found, expected, remedy)])
 
 
+def plain(text: str, most: int = 100) -> str:
+    """Return a text of a stranger's file as it may be shown: printable characters on one line, and not too many."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text[: most + 1]).strip()
+    return shown if len(text) <= most else f"{shown[:most]}..."
+
+
 def few(problems: list[Problem], where: str, most: int = 20) -> list[Problem]:
     """Return the first problems, and the number of the others: a wrong column would give one for each of thousands."""
     if len(problems) <= most:

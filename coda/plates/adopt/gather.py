@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.plates.adopt.finding import few
+from coda.plates.adopt.finding import few, plain
 from coda.plates.adopt.found import FoundField, ImageRef
 from coda.plates.layout import FORMATS, fits, well_name
 
@@ -60,6 +60,10 @@ class Gathering:
         else:
             files[stain] = image
         self._named.add(key)
+
+    def leave_out(self, channel: str) -> None:
+        """Count an image of a channel that is no stain of ours, under the channel's name."""
+        self.left_out[plain(channel)] += 1
 
     def miss(self, place: tuple[int, int], site: int, name: str, *, where: str) -> None:
         """Keep a field and the name of an image of it that is not there; the arguments are those of `add`."""

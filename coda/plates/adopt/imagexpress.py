@@ -166,7 +166,7 @@ class _Plate:
             wave = self._htd.wave(image.name.channel) if self._htd else ""
             stain = self._channels.stain(wave, *labels)
             if stain is None:
-                self._gathering.left_out[labels[0] + (f" ({wave})" if wave else "")] += 1
+                self._gathering.leave_out(labels[0] + (f" ({wave})" if wave else ""))
             elif (image.plane is not None) != steps or not self._chosen(image):
                 other += 1
             else:

@@ -215,7 +215,7 @@ def _by_names(paths: Sequence[str], channels: Channels, finding: Finding) -> Gat
             continue
         stain = channels.stain(*name.labels)
         if stain is None:
-            gathering.left_out[name.labels[0]] += 1
+            gathering.leave_out(name.labels[0])
         elif finding.plane in {None, name.plane} and finding.time in {None, name.time}:
             gathering.add(name.place, name.site, stain, ImageRef(path), where=path)
     return gathering

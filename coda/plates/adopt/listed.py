@@ -11,7 +11,7 @@ from coda.contracts.manifest import STAINS
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.claims import NearestFiles, without_strays
-from coda.plates.adopt.finding import Finding, at, refusal
+from coda.plates.adopt.finding import Finding, at, plain, refusal
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef, safe_name
 from coda.plates.adopt.illum import illumination_of
 from coda.plates.layout import parse_well
@@ -185,7 +185,7 @@ def _with_stains(
         elif channels.stain(channel) is not None:
             kept[column] = f"{prefix}_{kind}{channels.stain(channel)}"
         elif channel in present and kind == "Orig":
-            left_out[channel] = len(table)
+            left_out[plain(channel)] = len(table)
     twice = sorted(name for name, times in Counter(kept.values()).items() if times > 1)
     remedy = "Map one channel to each stain (--channel NAME=STAIN)."
     problems = [

@@ -159,7 +159,7 @@ class _Reader:
             label = image.channels[channel] if channel < len(image.channels) else ""
             stain = self._channels.stain(label, str(channel + 1))
             if stain is None:
-                plate.gathering.left_out[label or f"channel {channel + 1}"] += 1
+                plate.gathering.leave_out(label or f"channel {channel + 1}")
                 continue
             if any(number not in {None, value} for number, value in zip(wanted, (z, t), strict=True)):
                 plate.other += 1

@@ -234,7 +234,7 @@ class _Plate:
             label = image.labels[channel] if channel < len(image.labels) else ""
             stain = self._channels.stain(label, str(channel + 1))
             if stain is None:
-                self.gathering.left_out[label or f"channel {channel + 1}"] += 1
+                self.gathering.leave_out(label or f"channel {channel + 1}")
                 continue
             for time in range(image.count("t")):
                 for plane in range(image.count("z")):

@@ -141,7 +141,7 @@ class _Reader:
         gathering, channel = self._plates[plate], groups.get("channel") or ""
         stain = self._channels.stain(channel)
         if stain is None:
-            gathering.left_out[channel[:100]] += 1
+            gathering.leave_out(channel)
         elif not self._chosen(groups):
             self._other += 1
         else:

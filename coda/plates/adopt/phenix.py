@@ -125,7 +125,7 @@ class _Measurement:
             values = {**self._channels.get(image.get("ChannelID", ""), {}), **image}
             stain = self._stain(values)
             if stain is None:
-                gathering.left_out[values.get("ChannelName") or f"channel {values.get('ChannelID', '?')}"] += 1
+                gathering.leave_out(values.get("ChannelName") or f"channel {values.get('ChannelID', '?')}")
             elif not self._chosen(values):
                 other += 1
             elif values.get("State", "Ok") != "Ok":

@@ -45,7 +45,7 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
         plate, channel = plates[match.group(1)], match.group(4)
         stain = stains.stain(channel)
         if stain is None:
-            plate.left_out[channel] += 1
+            plate.leave_out(channel)
         else:
             plate.add(place, int(match.group(3)), stain, ImageRef(path), where=path)
     check(tree.where, plates.values())

@@ -7,6 +7,9 @@ from xml.parsers import expat
 Takers = Mapping[str, Callable[[Element], None]]
 
 MAX_DEPTH = 64
+MAX_TEXT = 1 << 20
+"""Most characters of an element's text that are kept; what instruments write between tags is far shorter."""
+
 MAX_KEPT = 2_000_000
 """Most elements that are held at once; those that a caller takes one by one are not held."""
 
@@ -52,6 +55,7 @@ class _Builder:
         self.root = Element("nothing")
         self._each = each
         self._open: list[Element] = []
+        self._texts: list[list[str]] = []
         self._taken: list[bool] = []
         self._kept = 0
 
@@ -69,19 +73,24 @@ class _Builder:
         if self._kept > MAX_KEPT:
             raise UnsafeXmlError(f"has more than {MAX_KEPT} elements besides those it should list")
         self._open.append(element)
+        self._texts.append([])
         self._taken.append(taken or inside)
 
     def end(self, _: str) -> None:
         element = self._open.pop()
         self._taken.pop()
+        parts = self._texts.pop()
+        if parts:
+            element.text = "".join(parts)[:MAX_TEXT]
         take = self._each.get(element.tag)
         if take is not None:
             take(element)
 
     def data(self, text: str) -> None:
-        element = self._open[-1]
-        if len(element) == 0:
-            element.text = (element.text or "") + text
+        parts = self._texts[-1]
+        # pieces of a text come in blocks of some thousand characters
+        if len(self._open[-1]) == 0 and len(parts) < MAX_TEXT // 1000:
+            parts.append(text)
 
 
 def _local(name: str) -> str:

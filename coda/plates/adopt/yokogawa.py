@@ -137,7 +137,7 @@ class _Measurement:
         site, channel = numbers
         stain = self._channels.stain(*self._details.names(channel))
         if stain is None:
-            self._gathering.left_out[self._details.label(channel)] += 1
+            self._gathering.leave_out(self._details.label(channel))
             return
         if not self._chosen(record):
             self._other += 1
