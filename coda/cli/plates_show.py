@@ -150,7 +150,7 @@ def _tell(console: Console, folder: BatchFolder) -> None:
 def _summary(report: IngestReport, refused: set[str]) -> Table:
     table = Table(title=f"{report.source}/{report.batch}: {', '.join(report.channels)}")
     for name in ("plate", "outcome", "fields", "illumination", "store", "reason"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for item in report.plates:
         fields = f"{item.fields_accepted} of {item.fields_expected}"
         size = f"{item.store_bytes / 2**20:.1f} MiB" if item.store else ""
