@@ -15,6 +15,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype
 
 from coda.errors import CodaError, ContractError
+from coda.plates.adopt.chunk_guard import compression_of, unpacks_within
 from coda.plates.images import MIN_SIDE, Image, UnreadableImageError
 from coda.plates.tree import Tree, TreeFile, absent, too_large
 
@@ -22,6 +23,7 @@ MAX_METADATA_BYTES = 16 << 20
 MAX_CHUNK_BYTES = 1 << 30
 MAX_CHUNKS_OF_A_PLANE = 10_000
 MAX_ENTRIES = 2_000_000
+METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 
 class ZipTree:
@@ -74,9 +76,21 @@ class ZipTree:
 class TreeStore(Store):
     """A folder of a tree as a read-only store of zarr."""
 
-    def __init__(self, tree: Tree, folder: str, present: Iterable[str]) -> None:
-        """Keep the folder, and which files are there; a chunk that is not there is one of nothing but fill values."""
+    def __init__(
+        self, tree: Tree, folder: str, present: Iterable[str], *, compression: str | None, chunk_bytes: int
+    ) -> None:
+        """Keep the folder.
+
+        Args:
+            tree: The tree that holds it.
+            folder: Folder of an array.
+            present: Files that are there; a chunk that is not there is one of nothing but fill values.
+            compression: Compression of its chunks, see `coda.plates.adopt.chunk_guard.compression_of`.
+            chunk_bytes: Bytes of an unpacked chunk.
+        """
         super().__init__(read_only=True)
+        self._compression = compression
+        self._chunk_bytes = chunk_bytes
         self._tree = tree
         self._folder = folder
         self._present = frozenset(present)
@@ -86,14 +100,27 @@ class TreeStore(Store):
         path = f"{self._folder}/{key}" if self._folder else key
         if path not in self._present:
             return None
-        data = self._tree.read(path, at_most=MAX_CHUNK_BYTES)
+        data = self._tree.read(path, at_most=max(MAX_METADATA_BYTES, self._chunk_bytes + self._chunk_bytes // 8))
         if isinstance(byte_range, RangeByteRequest):
             data = data[byte_range.start : byte_range.end]
         elif isinstance(byte_range, OffsetByteRequest):
             data = data[byte_range.offset :]
         elif isinstance(byte_range, SuffixByteRequest):
             data = data[max(0, len(data) - byte_range.suffix) :]
+        if not path.endswith(METADATA) and not self._is_index(byte_range):
+            self._check(data)
         return prototype.buffer.from_bytes(data)
+
+    @staticmethod
+    def _is_index(byte_range: ByteRequest | None) -> bool:
+        """Return whether a part of a file is the index of a shard, which lies at its end and is not packed."""
+        return isinstance(byte_range, SuffixByteRequest)
+
+    def _check(self, data: bytes) -> None:
+        if not unpacks_within(data, self._compression, self._chunk_bytes):
+            raise UnreadableImageError(
+                f"has a chunk that unpacks to more than the {self._chunk_bytes} bytes of a chunk"
+            )
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -180,9 +207,7 @@ def array_shape(document: dict[str, Any]) -> tuple[int, ...]:
     Raises:
         UnreadableImageError: It is no array of 8 or 16-bit counts, or its chunks or sides are absurd.
     """
-    grid = document.get("chunk_grid", {"configuration": {"chunk_shape": document.get("chunks")}})
-    settings = grid.get("configuration") if isinstance(grid, dict) else None
-    chunks = settings.get("chunk_shape") if isinstance(settings, dict) else None
+    chunks = _chunk_shape(document)
     shape, kind = document.get("shape"), document.get("data_type", document.get("dtype"))
     if not (isinstance(shape, list) and isinstance(chunks, list) and _sizes(shape) and _sizes(chunks)
             and len(shape) == len(chunks) and 2 <= len(shape) <= 5):  # fmt: skip
@@ -194,7 +219,23 @@ def array_shape(document: dict[str, Any]) -> tuple[int, ...]:
     pieces = math.ceil(shape[-2] / chunks[-2]) * math.ceil(shape[-1] / chunks[-1])
     if pieces > MAX_CHUNKS_OF_A_PLANE:
         raise UnreadableImageError(f"has {pieces} chunks in a plane")
+    try:
+        compression_of(document)
+    except ValueError as error:
+        raise UnreadableImageError(f"is packed by {error}, which is not read") from error
     return tuple(shape)
+
+
+def _chunk_shape(document: dict[str, Any]) -> Any:
+    grid = document.get("chunk_grid", {"configuration": {"chunk_shape": document.get("chunks")}})
+    settings = grid.get("configuration") if isinstance(grid, dict) else None
+    return settings.get("chunk_shape") if isinstance(settings, dict) else None
+
+
+def _chunk_bytes(document: dict[str, Any]) -> int:
+    """Return the bytes of an unpacked chunk, after `array_shape` has accepted the metadata."""
+    kind = str(document.get("data_type", document.get("dtype")))
+    return int(math.prod(_chunk_shape(document))) * (1 if kind in {"uint8", "|u1"} else 2)
 
 
 def _sizes(value: list[Any]) -> bool:
@@ -216,8 +257,12 @@ def read_array_plane(tree: Tree, folder: str, plane: int, *, max_side: int) -> I
     """
     try:
         present = [file.path for file in tree.files(folder)]
-        shape = _plane_shape(tree, folder, present, plane, max_side)
-        array = zarr.open_array(TreeStore(tree, folder, present), mode="r")
+        document = _document(tree, folder, present)
+        shape = _plane_shape(document, plane, max_side)
+        store = TreeStore(
+            tree, folder, present, compression=compression_of(document), chunk_bytes=_chunk_bytes(document)
+        )
+        array = zarr.open_array(store, mode="r")
         index: Any = tuple(int(number) for number in np.unravel_index(plane, shape[:-2])) if len(shape) > 2 else ()
         pixels = np.asarray(array[index])
     except UnreadableImageError:
@@ -234,11 +279,15 @@ def read_array_plane(tree: Tree, folder: str, plane: int, *, max_side: int) -> I
     return np.ascontiguousarray(pixels, dtype=np.uint16)
 
 
-def _plane_shape(tree: Tree, folder: str, present: list[str], plane: int, max_side: int) -> tuple[int, ...]:
-    document = array_document(name.rpartition("/")[2] for name in present if name.rpartition("/")[0] == folder)
-    if document is None:
+def _document(tree: Tree, folder: str, present: list[str]) -> dict[str, Any]:
+    name = array_document(path.rpartition("/")[2] for path in present if path.rpartition("/")[0] == folder)
+    if name is None:
         raise UnreadableImageError("is no array")
-    shape = array_shape(read_json(tree, f"{folder}/{document}" if folder else document))
+    return read_json(tree, f"{folder}/{name}" if folder else name)
+
+
+def _plane_shape(document: dict[str, Any], plane: int, max_side: int) -> tuple[int, ...]:
+    shape = array_shape(document)
     if not all(MIN_SIDE <= side <= max_side for side in shape[-2:]):
         raise UnreadableImageError(f"says it is {shape[-2]} x {shape[-1]} pixels")
     if plane >= math.prod(shape[:-2]):
