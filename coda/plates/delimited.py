@@ -4,7 +4,7 @@ import io
 
 import pandas as pd
 
-from coda.plates.tables import MAX_COLUMNS, MAX_ROWS, MAX_TABLE_BYTES, UnreadableTableError, read_table
+from coda.plates.tables import MAX_COLUMNS, MAX_ROWS, MAX_TABLE_BYTES, UnreadableTableError, read_table, unpacked
 
 _REMARKS = ("!", "#")
 
@@ -13,7 +13,7 @@ NOTHING = frozenset({"", "na", "nan", "null", "none"})
 
 
 def read_delimited(data: bytes) -> pd.DataFrame:
-    """Read a table as text: parted by tabs or commas, gzipped CSV, or parquet.
+    """Read a table as text: parted by tabs or commas (gzipped or not), or parquet.
 
     Lines before the header that begin with '!' or '#' are passed over. Values that say that there is none ('NA', 'nan',
     ...) become empty.
@@ -24,6 +24,8 @@ def read_delimited(data: bytes) -> pd.DataFrame:
     Raises:
         UnreadableTableError: It is none of these, is damaged, or too large.
     """
+    if data.startswith(b"\x1f\x8b"):
+        data = unpacked(data)
     table = _tabbed(data) if _has_tabs(data) else read_table(_without_remarks(data))
     return pd.DataFrame({name: table[name].where(~table[name].str.lower().isin(NOTHING), "") for name in table.columns})
 

@@ -39,7 +39,7 @@ def read_table(data: bytes) -> pd.DataFrame:
     if data.startswith(b"PAR1"):
         table = _read_parquet(data)
     else:
-        table = _read_csv(_unpacked(data) if data.startswith(b"\x1f\x8b") else data)
+        table = _read_csv(unpacked(data) if data.startswith(b"\x1f\x8b") else data)
     if table.shape[1] > MAX_COLUMNS or len(table) > MAX_ROWS:
         raise UnreadableTableError(f"has {len(table)} rows and {table.shape[1]} columns, too many for a plate")
     if len(table) == 0:
@@ -47,7 +47,12 @@ def read_table(data: bytes) -> pd.DataFrame:
     return pd.DataFrame({name: table[name].str.strip() for name in table.columns})
 
 
-def _unpacked(data: bytes) -> bytes:
+def unpacked(data: bytes) -> bytes:
+    """Return what a gzip file holds.
+
+    Raises:
+        UnreadableTableError: It is damaged, or unpacks to more than a table may have.
+    """
     try:
         with gzip.open(io.BytesIO(data)) as file:
             text = file.read(MAX_TABLE_BYTES + 1)

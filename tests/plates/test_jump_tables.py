@@ -270,13 +270,26 @@ def test_a_shifted_plate_is_a_conflict_and_gives_no_row():
         (b"\xef\xbb\xbfa\tb\n1\t 2 \n", [["1", "2"]]),
         (b"#x\na,b\n1,nan\n", [["1", ""]]),
         (gzip.compress(b"a,b\n1,2\n"), [["1", "2"]]),
+        (gzip.compress(b"!x\na\tb\n1\t2\n"), [["1", "2"]]),
+        (gzip.compress(b"a,b\n1,2\n", mtime=0x09090909), [["1", "2"]]),  # packed bytes that look like tabs
     ],
 )
 def test_tables_of_public_collections_are_read_as_they_are(data, rows):
     assert read_delimited(data).to_numpy().tolist() == rows
 
 
-@pytest.mark.parametrize("data", [b"", b"!only remarks", b"!x\n", b"a\ta\n1\t2\n", b"a\tb\n", b"\xff\xfe\t\n1\t2\n"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"!only remarks",
+        b"!x\n",
+        b"a\ta\n1\t2\n",
+        b"a\tb\n",
+        b"\xff\xfe\t\n1\t2\n",
+        gzip.compress(b"a\tb\n1\t2\n")[:-6],
+    ],
+)
 def test_what_is_no_table_is_refused(data):
     with pytest.raises(UnreadableTableError):
         read_delimited(data)
