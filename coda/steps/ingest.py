@@ -8,12 +8,13 @@ from coda.config.params import Params
 from coda.contracts.ingest import IngestReport
 from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
-from coda.plates.batch import Progress, ingest_batch
+from coda.plates.batch import ingest_batch
 from coda.plates.files import BatchFiles, LargerFileError, LocalFiles
 from coda.plates.plan import fields_listed
 from coda.plates.split_files import SplitFiles, table_paths
 from coda.plates.workers import Workers
 from coda.settings import Settings
+from coda.steps.counting import counted
 from coda.storage.failures import ObjectNotFoundError, ObjectTooLargeError
 from coda.storage.image_places import images_place
 from coda.storage.objects import ObjectStore
@@ -52,7 +53,6 @@ def ingest(
     *,
     params: Params,
     settings: Settings,
-    progress: Progress | None = None,
 ) -> list[IngestReport]:
     """Turn delivered batches into batch folders below ``out/<source>/<batch>``.
 
@@ -64,7 +64,6 @@ def ingest(
         out: Dataset folder; made when it is not there.
         params: The `ingest` and `quality` sections are used.
         settings: Where object storage is.
-        progress: Told how far each batch is.
 
     Returns:
         One report a manifest, in the order given.
@@ -81,7 +80,8 @@ def ingest(
         raise ConfigError("Ingest was given no batch.", [problem])
     deliveries = _read_manifests(manifest_uris, settings)
     fields = sum(fields_listed(manifest) for *_, manifest in deliveries)
-    with Workers(params.ingest.workers if fields >= SMALL_CALL else 1) as workers:
+    count = params.ingest.workers if fields >= SMALL_CALL else 1
+    with Workers(count) as workers, counted("Reading", unit="fields, each twice") as progress:
         return [
             ingest_batch(text, files, out, where=uri, params=params, workers=workers, progress=progress)
             for uri, files, text, _ in deliveries

@@ -350,8 +350,9 @@ def test_a_disk_that_fills_while_a_store_is_written_leaves_no_store(run, tmp_pat
 
 def test_progress_reaches_its_end(delivered, small_params, tmp_path):
     told = []
-    ingest([delivered.uri], tmp_path, params=small_params(), settings=SETTINGS,
-           progress=lambda done, total, text: told.append((done, total, text)))  # fmt: skip
+    text = Path(delivered.uri).read_bytes()
+    ingest_batch(text, LocalFiles(delivered.folder), tmp_path, where="manifest", params=small_params(),
+                 workers=Workers(1), progress=lambda done, total, text: told.append((done, total, text)))  # fmt: skip
     assert told[-1][0] == told[-1][1] == 32
     assert [done for done, *_ in told] == sorted(done for done, *_ in told)
     assert "b1_p2" in told[-1][2]
