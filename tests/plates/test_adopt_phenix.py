@@ -1,6 +1,7 @@
 """Opera Phenix and Operetta: indexes of both generations, stacks, several measurements, and broken indexes."""
 
 import csv
+import time
 
 import pytest
 from instrument_trees import HARMONY, found, harmony_image, harmony_index, harmony_settings, put
@@ -184,3 +185,14 @@ def test_thousands_of_the_same_fault_are_told_in_twenty_lines(tmp_path):
         found("phenix", measurement(tmp_path, images, present=["x.tiff"]))
     assert len(caught.value.problems) == 21
     assert "2980 more" in str(caught.value)
+
+
+def test_a_text_of_many_megabytes_is_cut_and_costs_no_time(tmp_path):
+    """Pieces of a text are joined once: joined one by one, 40 MB would take minutes."""
+    endless = harmony_image(5, "x").replace("<ChannelID>", f"<Comment>{'y' * 40_000_000}</Comment><ChannelID>")
+    named = harmony_image(9, "z" * 3_000_000, generation=5)
+    began = time.monotonic()
+    (plate,) = found("phenix", measurement(tmp_path, [endless, named], present=["r01c01f01p01-ch5sk1fk1fl1.tiff"]))
+    assert time.monotonic() - began < 10
+    assert list(plate.fields[0].files) == ["DNA"]
+    assert plate.left_out == {"z" * 100 + "...": 1}

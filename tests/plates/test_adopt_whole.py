@@ -124,6 +124,20 @@ def test_given_illumination_is_carried_into_the_delivery(tmp_path):
         assert (tmp_path / "out/source_4/B1" / path).read_bytes() == given.read_bytes()
 
 
+def test_names_of_files_cannot_write_to_the_terminal(tmp_path):
+    """A file name may hold what moves a terminal's cursor or rings its bell; it is shown without."""
+    bell = "A01_s1_\x1b[2J\x07evil.tif"
+    put(tmp_path / "in", {"P1/A01_s1_DNA.tif": b"x", f"P1/{bell}": b"x"})
+    pattern = r"(?P<well>A01)_s(?P<site>1)_(?P<channel>.+)\.tif"
+    base = ["adopt", str(tmp_path / "in"), str(tmp_path / "out"), "--source", "s", "--batch", "b", "--instrument", "x",
+            "--layout", "pattern", "--modality", "confocal", "--pixel-size", "0.65"]  # fmt: skip
+    told = CliRunner().invoke(app, [*base, "--pattern", pattern])
+    assert "1 image of channel '[2J evil' left out" in told.output
+    refused = CliRunner().invoke(app, [*base, "--pattern", r"(?P<well>[^_]+_s1)_(?P<channel>.+)\.tif"])
+    assert isinstance(refused.exception, ContractError)
+    assert not set("\x1b\x07") & set(told.output + str(refused.exception))
+
+
 def test_every_layout_is_told_apart_or_must_be_named(tmp_path):
     with pytest.raises(ContractError) as caught:
         detect(LocalTree(tmp_path))

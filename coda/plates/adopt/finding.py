@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from coda.errors import ContractError, Problem
 from coda.plates.tree import Tree
 
+MAX_SHOWN = 600
+"""Most characters of a stranger's text in a message."""
+
 EXPORT_AGAIN = "Export the measurement again, or name the files in a load_data table."
 
 
@@ -37,12 +40,12 @@ class Finding:
 
 def at(tree: Tree, path: str) -> str:
     """Return the name of a file of a tree, for messages."""
-    return f"{tree.where.rstrip('/')}/{path}" if path else tree.where
+    return f"{tree.where.rstrip('/')}/{plain(path, MAX_SHOWN)}" if path else tree.where
 
 
 def refusal(where: str, found: str, expected: str, remedy: str = EXPORT_AGAIN) -> ContractError:
     """Return the error of a tree (or one of its files) that cannot be adopted for one reason."""
-    return ContractError(f"{where} cannot be adopted.", [Problem(where, found, expected, remedy)])
+    return ContractError(f"{where} cannot be adopted.", [Problem(where, plain(found, MAX_SHOWN), expected, remedy)])
 
 
 def plain(text: str, most: int = 100) -> str:

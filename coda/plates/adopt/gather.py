@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.plates.adopt.finding import few, plain
+from coda.plates.adopt.finding import MAX_SHOWN, few, plain
 from coda.plates.adopt.found import FoundField, ImageRef
 from coda.plates.layout import FORMATS, fits, well_name
 
@@ -73,7 +73,7 @@ class Gathering:
     def fault(self, where: str, found: str, expected: str) -> None:
         """Keep a problem that forbids adoption."""
         remedy = "Correct it where it was exported, or name the files in a load_data table (docs/instruments.md)."
-        self.problems.append(Problem(where, found, expected, remedy))
+        self.problems.append(Problem(plain(where, MAX_SHOWN), plain(found, MAX_SHOWN), expected, remedy))
 
     def fields(self) -> tuple[FoundField, ...]:
         """Return the fields in the order of rows, columns and sites."""
