@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from coda.cli.plates import app
 from coda.contracts import STAINS, BatchManifest
 from coda.errors import ConfigError, ContractError
+from coda.plates.adopt import deliver
 from coda.plates.adopt.layouts import LAYOUTS, SIGNS, Finding, detect, find_plates
 from coda.plates.dataset import BatchFolder
 from coda.plates.tree import LocalTree
@@ -122,6 +123,20 @@ def test_given_illumination_is_carried_into_the_delivery(tmp_path):
     for path in plate.illumination.values():
         given = folder / "images/B1" / path
         assert (tmp_path / "out/source_4/B1" / path).read_bytes() == given.read_bytes()
+
+
+def test_a_batch_that_no_manifest_holds_is_refused_before_anything_is_copied(tmp_path, monkeypatch):
+    """The estimate is that of the manifest that would be written, within a fifth."""
+    folder = cv_plate(tmp_path / "P1")
+    options = ["--source", "s", "--batch", "b", "--instrument", "CV8000", *CASES["yokogawa"][1]]
+    assert CliRunner().invoke(app, ["adopt", str(folder), str(tmp_path / "out"), *options]).exit_code == 0
+    size = (tmp_path / "out/s/b/manifest.json").stat().st_size
+    monkeypatch.setattr(deliver, "MAX_MANIFEST_BYTES", int(size * 0.8))
+    told = CliRunner().invoke(app, ["adopt", str(folder), str(tmp_path / "no"), *options])
+    assert "too large for one batch" in str(told.exception)
+    assert not (tmp_path / "no").exists()
+    monkeypatch.setattr(deliver, "MAX_MANIFEST_BYTES", int(size * 1.2))
+    assert CliRunner().invoke(app, ["adopt", str(folder), str(tmp_path / "yes"), *options]).exit_code == 0
 
 
 def test_names_of_files_cannot_write_to_the_terminal(tmp_path):

@@ -8,7 +8,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from coda.contracts.manifest import MANIFEST_NAME, STAINS, FileEntry
+from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, STAINS, FileEntry
+from coda.errors import ContractError, Problem
 from coda.plates.adopt.assemble import (
     Identity,
     check_plates,
@@ -32,6 +33,8 @@ __all__ = ["Identity", "adopt"]
 
 MAX_IMAGE_BYTES = 1 << 30
 MAX_REMARK = 2000
+_ENTRY_BYTES = 200
+"""What an image takes in a manifest beside the name of its plate."""
 
 Progress = Callable[[int, int], None]
 """Called with the images and other files that were brought, and how many there are."""
@@ -69,6 +72,7 @@ def adopt(
     check_plates(plates, identity, tree.where, finding.channels)
     maps = plate_maps(plates, identity.plate_map)
     stains = stains_of_plates(plates)
+    _check_size(plates, tree.where)
     target = out / identity.source / identity.batch
     bringer = _Bringer(tree, target, sum(map(_files, plates)), progress)
     with closing(bringer):
@@ -82,6 +86,16 @@ def adopt(
         entries.append(plate_entry(plate, tables, bringer.entries.__getitem__))
     manifest = manifest_of(delivered, entries, identity, preparation=PREPARED.get(layout, "raw"))
     return manifest.write(target / MANIFEST_NAME), [*remarks_on(plates, identity), *bringer.remarks()]
+
+
+def _check_size(plates: Sequence[FoundPlate], where: str) -> None:
+    """Refuse, before anything is brought, what would make a manifest that nobody reads."""
+    size = sum(_files(plate) * (_ENTRY_BYTES + len(plate.plate)) for plate in plates)
+    if size > MAX_MANIFEST_BYTES:
+        found = f"{sum(map(_files, plates))} files, a manifest of {size >> 20} MiB"
+        remedy = "Adopt them as several batches (--only-plate, --batch)."
+        problem = Problem(where, found, f"a manifest of at most {MAX_MANIFEST_BYTES >> 20} MiB", remedy)
+        raise ContractError(f"{where} is too large for one batch.", [problem])
 
 
 def _files(plate: FoundPlate) -> int:
