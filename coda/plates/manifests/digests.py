@@ -137,7 +137,8 @@ def _in_parallel(
             begin(4 * max(1, workers))
             while under_way:
                 done, _ = wait(under_way, return_when=FIRST_COMPLETED, timeout=0.2)
-                for future in done:
+                # what was read is kept before an error ends it all
+                for future in sorted(done, key=lambda future: future.exception() is not None):
                     file = under_way.pop(future)
                     try:
                         yield file, future.result()
