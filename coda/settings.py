@@ -44,7 +44,7 @@ class Settings(BaseModel):
     verify_key: str | None = Field(default=None, description="PEM file of the public key every fetched model needs.")
     image_roots: str = Field(
         default=PUBLIC_IMAGES,
-        pattern=rf"^(none|{_ROOT}(,{_ROOT})*)$",
+        pattern=rf"^\s*(none|{_ROOT}(\s*,\s*{_ROOT})*)\s*$",
         description="Folders and s3:// prefixes that a manifest may name as the place of its images (images_at).",
     )
 

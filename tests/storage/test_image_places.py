@@ -90,6 +90,13 @@ def test_a_setting_that_is_no_list_of_places_is_refused(roots):
         read_settings(settings().environment | {"CODA_IMAGE_ROOTS": roots})
 
 
+def test_blanks_between_places_do_not_matter(tmp_path):
+    roots = read_settings(settings().environment | {"CODA_IMAGE_ROOTS": f" s3://a , {tmp_path} ,unsigned+s3://b "})
+    assert not images_place("s3://a/x", roots).unsigned
+    assert images_place("s3://b/x", roots).unsigned
+    assert images_place(str(tmp_path), roots) == tmp_path.resolve()
+
+
 def test_a_typed_address_is_read_as_its_root_is():
     roots = settings("unsigned+s3://open/a#https://s3.example.org")
     assert store_at("s3://open/a/b", roots).unsigned
