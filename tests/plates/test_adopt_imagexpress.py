@@ -4,6 +4,8 @@ import pytest
 from instrument_trees import GUID, WAVES, found, htd, imagexpress_plate, put
 
 from coda.errors import ContractError
+from coda.plates.adopt.layouts import detect
+from coda.plates.tree import LocalTree
 
 MAPPED = {"w1": "DNA", "w2": "ER"}
 
@@ -26,6 +28,7 @@ def test_a_plate_is_read_by_its_names_and_the_htd_names_the_wavelengths(tmp_path
 def test_the_digit_behind_the_w_is_the_channel_and_the_rest_the_guid(tmp_path):
     """`w33EFC51B3-...`: channel 3, GUID 3EFC51B3-...; `w113EFC51B3-...`: channel 11."""
     empty(tmp_path, f"HTS_A01_s1_w3{GUID}.tif", f"HTS_A01_s1_w11{GUID}.tif")
+    assert detect(LocalTree(tmp_path)) == "imagexpress"
     (plate,) = found("imagexpress", tmp_path, channels={"3": "DNA", "11": "Mito"})
     assert set(plate.fields[0].files) == {"DNA", "Mito"}
 

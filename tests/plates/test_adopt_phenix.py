@@ -143,6 +143,20 @@ def test_stains_of_different_pixel_size_are_refused_and_mixed_modality_is_asked_
         found("phenix", tmp_path)
 
 
+def test_images_without_an_index_are_read_by_their_names_with_numbers_that_the_user_explains(tmp_path):
+    put(tmp_path / "BR1__2021-Measurement1", {f"Images/r02c03f04p01-ch{n}sk1fk1fl1.tiff": b"" for n in (1, 5)})
+    (plate,) = found("phenix", tmp_path, channels={"ch5": "DNA"})
+    assert plate.plate == "BR1"
+    assert plate.left_out == {"ch1": 1}
+    (item,) = plate.fields
+    assert (item.place, item.site) == ((1, 2), 4)
+    assert item.files["DNA"].path == "BR1__2021-Measurement1/Images/r02c03f04p01-ch5sk1fk1fl1.tiff"
+    assert "no index; the images were read by their names" in plate.notes
+    put(tmp_path, {"BR1__2021-Measurement1/Images/r02c03f04p02-ch5sk1fk1fl1.tiff": b""})
+    with pytest.raises(ContractError, match="--plane"):
+        found("phenix", tmp_path, channels={"ch5": "DNA"})
+
+
 HOSTILE = {
     "an absolute name": ([harmony_image(5, "DAPI", url="/etc/passwd")], {}, "leads out"),
     "a name of a drive": ([harmony_image(5, "DAPI", url="C:\\x.tiff")], {}, "leads out"),

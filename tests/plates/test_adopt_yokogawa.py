@@ -110,6 +110,14 @@ def test_plates_in_folders_of_their_own_go_by_the_names_of_their_files(tmp_path)
     assert [plate.plate for plate in found("yokogawa", tmp_path, channels=MAPPED)] == ["CP-CC9-R1-01", "P01_ADM1"]
 
 
+def test_images_without_an_index_are_read_by_their_names(tmp_path):
+    names = [cv_name(plate, "B03", channel=n) for plate in ("P01_ADM1", "CP1-SC1-01") for n in (3, 6)]
+    one, two = found("yokogawa", put(tmp_path, {f"run/{name}": b"" for name in names}), channels={"C06": "DNA"})
+    assert (one.plate, two.plate) == ("CP1-SC1-01", "P01_ADM1")
+    assert [(item.place, list(item.files)) for item in two.fields] == [((1, 2), ["DNA"])]
+    assert two.left_out == {"C03": 1}
+
+
 def test_channels_of_different_pixel_size_are_refused(tmp_path):
     detail = cv_detail((5,), pixel="0.3").replace("</bts:MeasurementDetail>", cv_detail((6,)).split("/>", 1)[1])
     measurement(tmp_path, [shot(5), shot(6)], MeasurementDetail_mrf=detail)

@@ -25,8 +25,11 @@ _FOLDER = re.compile(r"(?P<kind>TimePoint|ZStep)_(?P<number>[0-9]{1,5})")
 
 
 def recognised(tree: Tree) -> bool:
-    """Return whether the tree holds an HTD file."""
-    return any(file.path.lower().endswith(".htd") for file in tree.files())
+    """Return whether the tree holds an HTD file, or images whose names carry a GUID."""
+    names = [file.path.rpartition("/")[2] for file in tree.files()]
+    if any(name.lower().endswith(".htd") for name in names):
+        return True
+    return any(found is not None and "guid" in found.fields for found in map(parse_image, names))
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import pandas as pd
 from coda.contracts.manifest import STAINS
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.family import gather_names
 from coda.plates.adopt.finding import Finding, refusal
-from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
-from coda.plates.adopt.gather import Gathering, check
+from coda.plates.adopt.found import FoundPlate, safe_name
+from coda.plates.adopt.gather import check
 from coda.plates.adopt.listed import ENDINGS, TreeFiles, is_table, plates_of_table, read_rows, repeated
 from coda.plates.adopt.names import GalleryKey, parse_image, parse_key
 from coda.plates.tree import Tree
@@ -157,7 +158,7 @@ class _Batch:
         plates, gatherings = [], []
         for plate, folder in folders.items():
             channels = Channels(self._finding.channels, learned)
-            gathering = _by_names(self._folder(folder), channels, self._finding)
+            gathering = gather_names(self._folder(folder), channels, self._finding)
             gatherings.append(gathering)
             note = "no load_data; its images were read by their names"
             note += f", with channels as in the batch's other tables ({_told(learned)})" if learned else ""
@@ -204,21 +205,6 @@ def _folders(table: pd.DataFrame) -> set[str]:
                 if folder not in {"", ".", ".."}:
                     found.add(folder)
     return found
-
-
-def _by_names(paths: Sequence[str], channels: Channels, finding: Finding) -> Gathering:
-    """Gather the images of one folder by what their names say."""
-    gathering = Gathering(set(paths), once="one plane and one time point a stain (--plane and --time choose one)")
-    for path in paths:
-        name = parse_image(path.rpartition("/")[2])
-        if name is None or name.thumbnail:
-            continue
-        stain = channels.stain(*name.labels)
-        if stain is None:
-            gathering.leave_out(name.labels[0])
-        elif finding.plane in {None, name.plane} and finding.time in {None, name.time}:
-            gathering.add(name.place, name.site, stain, ImageRef(path), where=path)
-    return gathering
 
 
 def _numbers(plates: Sequence[FoundPlate]) -> dict[str, str]:

@@ -45,7 +45,7 @@ SIGNS: Mapping[str, tuple[str, Callable[[Tree], bool]]] = {
     "load_data": ("a table named *load_data* (csv, csv.gz, parquet)", listed.recognised),
     "phenix": ("Index.idx.xml or Index.xml", phenix.recognised),
     "yokogawa": ("MeasurementData.mlf", yokogawa.recognised),
-    "imagexpress": ("an HTD file", imagexpress.recognised),
+    "imagexpress": ("an HTD file, or names with GUIDs", imagexpress.recognised),
     "ome-zarr": ("zarr.json, .zattrs or *.zarr.zip", ome_zarr.recognised),
     "ome-tiff": ("files that end in .ome.tif", ome_tiff.recognised),
     "rxrx1": ("folders Plate1, ... with B02_s1_w1.png", rxrx1.recognised),

@@ -12,6 +12,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.family import plates_by_names
 from coda.plates.adopt.finding import Finding, at, child, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
 from coda.plates.adopt.gather import Gathering, check, format_of_size
@@ -57,6 +58,7 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     Args:
         tree: One measurement, or a folder with several.
         finding: Channel names or numbers -> stain, beside `CHANNELS`; plane and time point of stacks.
+            Images without an index are read by their names; channels are numbers then.
 
     Raises:
         ContractError: There is no index, one cannot be read, or one names several images for a stain of a field.
@@ -64,6 +66,9 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     paths = [file.path for file in tree.files()]
     indexes = indexes_of(paths)
     if not indexes:
+        named = plates_by_names(tree, "phenix_operetta", finding)
+        if named:
+            return named
         expected = f"{' or '.join(INDEX_NAMES)} in the folder or its 'Images'"
         raise refusal(tree.where, "neither of them", expected)
     present = set(paths)

@@ -10,6 +10,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.family import plates_by_names
 from coda.plates.adopt.finding import Finding, at, child, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
 from coda.plates.adopt.gather import Gathering, check, format_of_size
@@ -43,7 +44,7 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     Args:
         tree: One measurement, or a folder with several.
         finding: Channel numbers ('C01' or '1'), or targets and light sources named by the `.mes` -> stain; plane and
-            time point of stacks.
+            time point of stacks. Images without an index are read by their names.
 
     Raises:
         ContractError: There is no index, one cannot be read, or one names several images for a stain of a field.
@@ -51,6 +52,9 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     paths = [file.path for file in tree.files()]
     indexes = indexes_of(paths)
     if not indexes:
+        named = plates_by_names(tree, "cellvoyager", finding)
+        if named:
+            return named
         raise refusal(tree.where, f"no {INDEX_NAME}", f"{INDEX_NAME} beside the images")
     present = set(paths)
     return [_Measurement(tree, path, present, finding).plate() for path in indexes]
