@@ -139,7 +139,7 @@ def test_no_contract_of_an_image_can_hold_a_mechanism():
         "store": "s",
         "array": "a",
     }
-    record = {**row, **more, "height": 4, "width": 4, "sha256": SHA}
+    record = {**row, **more, "height": 4, "width": 4, "sha256": SHA, "crc32c": 1}
     assert FieldRecord.parse(json.dumps(record), "row").image_id == "s/b/p/A01/1"
     with pytest.raises(ContractError):
         FieldRecord.parse(json.dumps({**record, "moa": "x"}), "row")
