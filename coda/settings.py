@@ -9,16 +9,24 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from coda.errors import ConfigError, Problem
 
 PUBLIC_IMAGES = "unsigned+s3://cellpainting-gallery#https://s3.us-east-1.amazonaws.com"
 """The public bucket of JUMP-CP, at AWS itself wherever the platform's own object store is."""
 
-_ROOT = r"((unsigned\+)?s3://[^/\s,#]+(/[^,#]*)?(#https?://[^\s,#]+)?|/[^,]*)"
+_ROOT = re.compile(r"((unsigned\+)?s3://[^/\s,#]+(/[^,#]*)?(#https?://[^\s,#]+)?|/[^,]*)")
+
+
+def _places(text: str) -> str:
+    if text.strip() != "none" and not all(_ROOT.fullmatch(place.strip()) for place in text.split(",")):
+        message = "'none', or absolute folders and [unsigned+]s3://bucket[/prefix][#https://host], parted by commas"
+        raise ValueError(message)
+    return text
 
 
 class Settings(BaseModel):
@@ -42,9 +50,8 @@ class Settings(BaseModel):
     image: str = Field(default="", description="Image the steps run in, with digest.")
     signing_key: str | None = Field(default=None, description="PEM file of the private key that signs new versions.")
     verify_key: str | None = Field(default=None, description="PEM file of the public key every fetched model needs.")
-    image_roots: str = Field(
+    image_roots: Annotated[str, AfterValidator(_places)] = Field(
         default=PUBLIC_IMAGES,
-        pattern=rf"^\s*(none|{_ROOT}(\s*,\s*{_ROOT})*)\s*$",
         description="Folders and s3:// prefixes that a manifest may name as the place of its images (images_at).",
     )
 
@@ -122,7 +129,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
             Problem(
                 VARIABLES[str(item["loc"][0])],
                 "nothing" if item["type"] == "missing" else without_secrets(repr(item["input"])),
-                item["msg"],
+                item["msg"].removeprefix("Value error, "),
                 "Set the variable (docs/settings.md); `make up` prints a complete set for the embedded services.",
             )
             for item in error.errors(include_url=False)

@@ -158,7 +158,7 @@ def check_(
 
 def _split(manifest: str) -> tuple[str, str]:
     folder, _, name = manifest.rpartition("/")
-    if manifest.endswith(".json"):
+    if manifest.endswith(".json") or Path(manifest).is_file():
         return folder or (manifest[:1] if manifest.startswith("/") else "."), name
     return manifest, MANIFEST_NAME
 

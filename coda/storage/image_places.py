@@ -90,7 +90,7 @@ def store_at(address: str, settings: Settings) -> ObjectStore:
     Raises:
         ConfigError: It is no such address.
     """
-    typed = _root(address)
+    typed = _root(address, "address")
     if typed.local:
         problem = Problem(address, "a folder", "an s3:// address", "Correct the address.")
         raise ConfigError(f"{address!r} is not the address of an object store.", [problem])
@@ -103,13 +103,13 @@ def store_at(address: str, settings: Settings) -> ObjectStore:
     return ObjectStore(uri, typed.endpoint or settings.s3_endpoint, unsigned=typed.unsigned)
 
 
-def _root(text: str) -> ImageRoot:
+def _root(text: str, where: str = VARIABLE) -> ImageRoot:
     if text.startswith("/"):
         return ImageRoot(text, _folder_parts(text), local=True)
     match = _ADDRESS.match(text)
     if match is None:
         expected = "an absolute folder, or [unsigned+]s3://bucket[/prefix][#https://host]"
-        problem = Problem(VARIABLE, repr(text), expected, "Correct it (docs/settings.md).")
+        problem = Problem(where, repr(text), expected, "Correct it (docs/settings.md).")
         raise ConfigError("A place of images cannot be understood.", [problem])
     mark, bucket, prefix, endpoint = match.groups()
     return ImageRoot(text, (bucket, *_names(prefix or "")), mark is not None, endpoint)
