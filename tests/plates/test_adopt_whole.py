@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from coda.cli.plates import app
 from coda.contracts import STAINS, BatchManifest
-from coda.errors import ConfigError, ContractError
+from coda.errors import ConfigError, ContractError, TransientError
 from coda.plates.adopt import deliver
 from coda.plates.adopt.layouts import LAYOUTS, SIGNS, Finding, detect, find_plates
 from coda.plates.dataset import BatchFolder
@@ -93,6 +93,36 @@ def test_a_folder_in_object_storage_is_adopted_likewise(moto_server, tmp_path, m
         assert told.exit_code == 0, told.output
     near, far = (BatchManifest.read(tmp_path / name / "s/b/manifest.json") for name in ("near", "far"))
     assert near.plates == far.plates
+
+
+class Failing:
+    """A tree in object storage whose service goes away after some reads."""
+
+    def __init__(self, folder, reads):
+        self._tree = LocalTree(folder)
+        self._left = reads
+        self.where = self._tree.where
+
+    def files(self, under=""):
+        return self._tree.files(under)
+
+    def read(self, path, *, at_most):
+        self._left -= 1
+        if self._left < 0:
+            raise TransientError("The storage is away.")
+        return self._tree.read(path, at_most=at_most)
+
+
+@pytest.mark.parametrize("reads", [0, 1, 2, 9])
+def test_a_storage_that_goes_away_leaves_no_manifest(reads, tmp_path):
+    folder = cv_plate(tmp_path / "P1", sites=(1,))
+    channels = {f"C{number:02d}": stain for stain, number in CV.items()}
+    who = deliver.Identity("s", "b", "CV8000", modality="confocal")
+    with pytest.raises(TransientError):
+        deliver.adopt("yokogawa", Failing(folder, reads), tmp_path / "out", who, Finding(channels))
+    assert not (tmp_path / "out/s/b/manifest.json").exists()
+    manifest, _ = deliver.adopt("yokogawa", Failing(folder, 99), tmp_path / "out", who, Finding(channels))
+    assert len(BatchManifest.read(manifest).plates[0].files) == 10 + 2
 
 
 def test_only_the_asked_plates_are_delivered(tmp_path):

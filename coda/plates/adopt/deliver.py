@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -33,6 +34,9 @@ __all__ = ["Identity", "adopt"]
 
 MAX_IMAGE_BYTES = 1 << 30
 MAX_REMARK = 2000
+DOWNLOADS = 16
+"""Files of object storage that are read at once."""
+
 _ENTRY_BYTES = 200
 """What an image takes in a manifest beside the name of its plate."""
 
@@ -117,20 +121,40 @@ class _Bringer:
 
     def plate(self, plate: FoundPlate) -> FoundPlate:
         """Bring all files of a plate; returns it with their paths in the delivery."""
-        fields = []
-        for item in plate.fields:
-            files = {}
-            for stain, image in item.files.items():
-                path = self._image(image, f"images/{plate.plate}/{well_name(*item.place)}_s{item.site}_{stain}")
-                self._advance()
-                if path is not None:
-                    files[stain] = ImageRef(path)
-            fields.append(FoundField(item.place, item.site, files))
+        wanted = [
+            (
+                (item.place, item.site),
+                stain,
+                image,
+                f"images/{plate.plate}/{well_name(*item.place)}_s{item.site}_{stain}",
+            )
+            for item in plate.fields
+            for stain, image in item.files.items()
+        ]
+        files: dict[tuple[tuple[int, int], int], dict[str, ImageRef]] = {}
+        with self._threads([image for _, _, image, _ in wanted]) as pool:
+            try:
+                paths = pool.map(self._image, [image for _, _, image, _ in wanted], [name for *_, name in wanted])
+                for (field, stain, _, _), path in zip(wanted, paths, strict=True):
+                    self._advance()
+                    if path is not None:
+                        files.setdefault(field, {})[stain] = ImageRef(path)
+            finally:
+                pool.shutdown(cancel_futures=True)
+        fields = tuple(
+            FoundField(item.place, item.site, files.get((item.place, item.site), {})) for item in plate.fields
+        )
         illumination = {}
         for stain, path in plate.illumination.items():
             illumination[stain] = self._file(path, f"illum/{plate.plate}/{plate.plate}_Illum{stain}.npy")
             self._advance()
-        return replace(plate, fields=tuple(fields), illumination=illumination)
+        return replace(plate, fields=fields, illumination=illumination)
+
+    def _threads(self, images: Sequence[ImageRef]) -> ThreadPoolExecutor:
+        """Return threads for downloads, or for digests; planes of larger files are read one after the other."""
+        if any(image.plane is not None for image in images):
+            return ThreadPoolExecutor(1)
+        return ThreadPoolExecutor(min(4, os.cpu_count() or 1) if isinstance(self._tree, LocalTree) else DOWNLOADS)
 
     def close(self) -> None:
         """Close the files that parts were read from."""
