@@ -12,9 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from coda.contracts import DataRevision, ModelRef, ReleaseRecord
-from coda.errors import Problem
+from coda.contracts.base import problems_of
+from coda.errors import IntegrityError, Problem
 from coda.registry.artifacts import remove, size_of, stored_models
+from coda.registry.comparison import provenance_of
 from coda.registry.drafts import WAITING, list_drafts
 from coda.registry.releases import ReleaseLog
 from coda.registry.versions import EXTRACTOR, HEAD, Version, list_versions
@@ -63,11 +67,12 @@ def find_garbage(*, settings: Settings, before: datetime, held: bool = False) ->
         held: Also drafts that wait for a person, with their versions.
 
     Raises:
-        IntegrityError: The release log or a kept version of the data is not whole: nothing can be said to be garbage.
+        IntegrityError: The release log, a kept version of the data, or the record of a kept model is not whole:
+            nothing can be said to be garbage.
         TransientError: A service does not answer.
     """
     drafts, kept = _drafts(settings, before, held=held)
-    roots = _roots(kept, list_versions(settings), before)
+    roots = _roots(kept, list_versions(settings), settings, before)
     return [
         *drafts,
         *_candidates(settings, roots, before),
@@ -119,7 +124,7 @@ def collect(found: Iterable[Garbage], *, settings: Settings, before: datetime, h
     deleted = [item.name for item in doomed if item.kind == "data"]
     if not deleted:
         return []
-    kept = _roots(_drafts(settings, before, held=held)[1], list_versions(settings), before).data
+    kept = _roots(_drafts(settings, before, held=held)[1], list_versions(settings), settings, before).data
     remedy = "Run its version step again, or deliver the batch again: it pushes what is missing."
     return [
         Problem(data.url(key), "deleted", "an object that a batch names since a moment ago", remedy)
@@ -143,7 +148,7 @@ def _drafts(settings: Settings, before: datetime, *, held: bool) -> tuple[list[G
     return garbage, list(kept.values())
 
 
-def _roots(kept: Iterable[ReleaseRecord], versions: Iterable[Version], before: datetime) -> _Roots:
+def _roots(kept: Iterable[ReleaseRecord], versions: Iterable[Version], settings: Settings, before: datetime) -> _Roots:
     known = {(item.name, item.ref.version): item for item in versions}
     refs = [ref for record in kept for ref in (record.extractor, record.head, *record.heads)]
     waiting = [_place(ref) for ref in refs]
@@ -158,9 +163,23 @@ def _roots(kept: Iterable[ReleaseRecord], versions: Iterable[Version], before: d
         for tag, name in (("parent_version", EXTRACTOR), ("extractor_version", EXTRACTOR), ("head_version", HEAD)):
             if tags.get(tag, "").isdigit():
                 waiting.append((name, int(tags[tag])))
-    data = frozenset(revision for record in kept for revision in record.data)
+    # a release names the data of its own run; what its ancestors were trained on is in their own records
+    data = {revision for record in kept for revision in record.data}
+    data |= {item for place in sorted(reached & known.keys()) for item in _trained_on(known[place], settings)}
     digests = frozenset(ref.digest for ref in refs)
-    return _Roots(frozenset(reached), digests, data, frozenset(record.run_id for record in kept))
+    return _Roots(frozenset(reached), digests, frozenset(data), frozenset(record.run_id for record in kept))
+
+
+def _trained_on(version: Version, settings: Settings) -> list[DataRevision]:
+    """Return the data of a registered version; raises IntegrityError where its record of it cannot be read."""
+    if not version.tags.get("data"):
+        return []
+    recorded = provenance_of(version, settings=settings).get("data", ())
+    try:
+        return [DataRevision.model_validate(item) for item in recorded]
+    except ValidationError as error:
+        where = f"{version.name} version {version.ref.version}: data"
+        raise IntegrityError("The origin of a registered version cannot be read.", problems_of(error, where)) from error
 
 
 def _models(settings: Settings, roots: _Roots, before: datetime) -> Iterator[Garbage]:

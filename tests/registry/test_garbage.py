@@ -225,6 +225,40 @@ def test_data_that_a_batch_or_a_release_names_stays(
         fetch_batch(third, tmp_path / "fetched", settings=settings)
 
 
+def withdraw(settings: Settings, folder: Path, *batches: str) -> None:
+    """Take batches out of the registry's newest commit, as a person does."""
+    git(folder, "clone", "--quiet", settings.data_registry, "withdrawing")
+    clone = folder / "withdrawing"
+    git(clone, "rm", "--quiet", *(f"data/lab_a/{name}.dvc" for name in batches))
+    git(clone, "-c", "user.name=Ada", "-c", "user.email=a@b", "commit", "--quiet", "-m", "Consent withdrawn")
+    git(clone, "push", "--quiet", "origin", "HEAD")
+
+
+def test_data_that_only_a_registered_ancestor_was_trained_on_stays(
+    settings: Settings, release_of: Make, trained: Trained, adapted: Path, later: datetime, tmp_path: Path
+) -> None:
+    """A release names the data of its own run; the extractor it was adapted from was trained on others."""
+    kept, lost = (
+        commit_batch(batch(tmp_path / name, name.encode()), "lab_a", name, settings=settings, run_id="r")
+        for name in ("b1", "b2")
+    )
+    base = release_of(trained)
+    facts = replace(provenance("trained-on-b1"), data=(kept,))
+    parent = register_extractor(
+        trained.pretrained / "extractor", trained.pretrained / "state", facts, settings=settings
+    )
+    record = adapt(settings, base.model_copy(update={"extractor": parent}), adapted, "served")
+    promote(record.model_copy(update={"heads": (base.head,)}), "lab_b", by="gate", reason="good", settings=settings)
+    withdraw(settings, tmp_path, "b1", "b2")
+    young = datetime.now(UTC) - timedelta(hours=1)
+    assert [item for item in find_garbage(settings=settings, before=young) if item.kind == "data"] == []
+    collect(find_garbage(settings=settings, before=later), settings=settings, before=later)
+    content = fetch_batch(kept, tmp_path / "fetched", settings=settings) / "index.parquet"
+    assert content.read_bytes() == b"b1"
+    with pytest.raises(IntegrityError, match="b2"):
+        fetch_batch(lost, tmp_path / "fetched", settings=settings)
+
+
 def test_an_object_that_is_named_again_while_it_is_deleted_is_reported(
     settings: Settings, later: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
