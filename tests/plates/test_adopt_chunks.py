@@ -6,7 +6,7 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from instrument_trees import grey
 
@@ -84,6 +84,7 @@ def test_a_codec_without_a_limit_is_refused(codec, tmp_path):
         read(tmp_path, 0)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=200), st.sampled_from([None, "zstd", "blosc", "gzip", "zlib", "lz4"]), st.integers(0, 1000))
 def test_any_bytes_are_judged(data, compression, limit):
     assert unpacks_within(data, compression, limit) in {True, False}
@@ -95,6 +96,7 @@ def test_gzip_of_several_parts_is_counted_whole():
     assert not unpacks_within(part * 3, "gzip", 2999)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 200_000), st.integers(0, 200_000), st.sampled_from(["zstd", "blosc", "gzip", "zlib", "lz4"]))
 def test_the_size_that_is_told_is_the_size_that_comes_out(size, limit, name):
     """The oracle is the codec itself."""
@@ -108,6 +110,7 @@ leaves = st.none() | st.integers() | st.text("zstdblocgip", max_size=6)
 documents = st.recursive(leaves, lambda part: st.lists(part, max_size=3) | st.dictionaries(keys, part, max_size=4))
 
 
+@settings(deadline=None, max_examples=60)
 @given(documents)
 def test_any_metadata_names_a_codec_or_is_refused(value):
     document = value if isinstance(value, dict) else {"codecs": value}

@@ -5,7 +5,7 @@ import json
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coda.plates.adopt.channels import Channels, named
@@ -59,6 +59,7 @@ places = st.tuples(st.integers(0, 31), st.integers(0, 47))
 prefixes = st.text(string.ascii_letters + string.digits + "-_ ", min_size=1, max_size=30)
 
 
+@settings(deadline=None, max_examples=60)
 @given(places, st.integers(1, 99), st.integers(1, 9), st.integers(1, 20))
 def test_a_phenix_name_says_what_it_was_made_of(place, site, channel, plane):
     row, column = place
@@ -67,6 +68,7 @@ def test_a_phenix_name_says_what_it_was_made_of(place, site, channel, plane):
     assert f"ch{channel}" in name.labels
 
 
+@settings(deadline=None, max_examples=60)
 @given(prefixes, places, st.integers(0, 999), st.integers(1, 99))
 def test_a_cellvoyager_name_says_what_it_was_made_of(prefix, place, site, channel):
     name = parse_image(f"{prefix}_{well_name(*place)}_T0003F{site:03d}L01A02Z04C{channel:02d}.tif")
@@ -74,6 +76,7 @@ def test_a_cellvoyager_name_says_what_it_was_made_of(prefix, place, site, channe
     assert (name.plane, name.time, name.family) == (4, 3, "cellvoyager")
 
 
+@settings(deadline=None, max_examples=60)
 @given(prefixes, places, st.integers(0, 99), st.integers(1, 9), st.uuids(), st.booleans())
 def test_an_imagexpress_name_says_what_it_was_made_of(prefix, place, site, channel, guid, thumb):
     mark = "_thumb" if thumb else ""
@@ -83,6 +86,7 @@ def test_an_imagexpress_name_says_what_it_was_made_of(prefix, place, site, chann
     assert name.thumbnail == thumb
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.text(max_size=300))
 def test_any_text_is_a_name_or_none(text):
     name = parse_image(text)
@@ -90,6 +94,7 @@ def test_any_text_is_a_name_or_none(text):
     assert parse_key(text) is None or "source_" in text
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.sampled_from(["a", "..", ".", "", "b c", "é"]), max_size=6).map("/".join), st.sampled_from(["", "x/y"])
 )

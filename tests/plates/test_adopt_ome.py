@@ -161,6 +161,7 @@ def test_files_without_a_plate_are_placed_by_their_names(tmp_path):
         found("ome-tiff", tmp_path / "in", pattern=pattern)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.permutations("CZT"), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
 def test_planes_are_counted_in_any_order_of_dimensions(order, c, z, t):
     """The oracle is numpy: planes in a row are an array whose fastest axis is the first of the order."""

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from instrument_trees import found, put
 
@@ -96,6 +96,7 @@ def test_a_pattern_that_fits_nothing_shows_a_name(tmp_path):
         found("pattern", plain(tmp_path / "none", "a.txt"), pattern=NAMED)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.text("ab/_1", min_size=1, max_size=8), max_size=4))
 def test_matching_begins_at_a_folder_and_goes_to_the_end(parts):
     path = "/".join([*parts, "A01_x.tif"])
