@@ -51,14 +51,14 @@ def scratch_of(job: PlateJob, folders: PlateFolders, gib: float) -> Iterator["Ro
     """Give a plate its scratch folder, as large as parameters and disk allow, and remove it afterwards."""
     folder = folders.part(job.plate, ".scratch")
     shutil.rmtree(folder, ignore_errors=True)  # of an ingest that was killed
-    one = len(job.channels) * job.shape[0] * job.shape[1] * 2
-    fields = int(min(gib * 2**30, shutil.disk_usage(folders.work).free / 2) // one)
+    fields = int(gib * 2**30 // (len(job.channels) * job.shape[0] * job.shape[1] * 2))
     if fields == 0:
         yield None
         return
     folder.mkdir()
     try:
-        yield Room(Scratch(folder, (len(job.channels), *job.shape)), fields)
+        least_free = shutil.disk_usage(folder).free // 2
+        yield Room(Scratch(folder, (len(job.channels), *job.shape), least_free), fields)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

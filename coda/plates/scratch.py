@@ -4,6 +4,7 @@ LZW, which most instruments write, is decoded at some 200 MB/s; what is kept her
 object store is asked once. It is a convenience: whatever is not here is read from the delivery again.
 """
 
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,14 +22,18 @@ class Scratch:
 
     Attributes:
         folder: The folder; it exists.
-        shape: Images of a field, height and width.
+        shape: Channels, height and width of a field.
+        least_free: Bytes of the disk that stay free whatever comes.
     """
 
     folder: Path
     shape: tuple[int, int, int]
+    least_free: int = 0
 
     def keep(self, name: str, images: Sequence[NDArray[np.uint16]]) -> None:
         """Keep a field, unless the disk is full: it is then read again, and writing the results tells what to do."""
+        if self.least_free and shutil.disk_usage(self.folder).free < self.least_free:
+            return
         pixels: Any = np.stack(images)  # the codec takes any buffer, its stubs do not say so
         chunk = imagecodecs.blosc_encode(
             pixels, level=1, compressor="lz4", shuffle="bitshuffle", typesize=2, numthreads=1

@@ -1,10 +1,12 @@
 """Worker processes with results in order and a bounded number of tasks under way."""
 
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -46,7 +48,7 @@ class Workers:
             yield from map(function, tasks)
             return
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.count, get_context("spawn"), _single_threaded)
+            self._pool = ProcessPoolExecutor(self.count, get_context("spawn"), _begin)
         waiting: deque[Future[Result]] = deque()
         try:
             for task in tasks:
@@ -64,6 +66,18 @@ class Workers:
                 future.cancel()
 
 
-def _single_threaded() -> None:
-    """Leave the cores to the processes: threads of BLAS inside each would only be in each other's way."""
+def _begin() -> None:
+    """Make a new process ready for work.
+
+    The cores are left to the processes: threads of BLAS inside each would only be in each other's way. And a process
+    ends with the one that started it: when that is killed, nobody else would tell it, and it would wait for ever.
+    """
     threadpool_limits(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

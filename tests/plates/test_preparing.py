@@ -1,6 +1,7 @@
 """Ways of preparing images: given functions, a common pixel, images that come prepared, the scratch disk."""
 
 import io
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
@@ -244,3 +245,12 @@ def test_a_chunk_that_is_not_the_indexed_one_is_named(tmp_path, run, delivered):
     (problem,) = caught.value.problems
     assert isinstance(problem, Problem)
     assert index.loc[3, "image_id"] in problem.where
+
+
+def test_the_scratch_disk_leaves_half_of_the_free_space(tmp_path, monkeypatch):
+    free = [100, 60, 49, 80]
+    monkeypatch.setattr("coda.plates.scratch.shutil.disk_usage", lambda _: SimpleNamespace(free=free.pop(0)))
+    scratch = Scratch(tmp_path, (5, *SHAPE), least_free=50)
+    for name in "abcd":
+        scratch.keep(name, list(field(0).values()))
+    assert [scratch.has(name) for name in "abcd"] == [True, True, False, True]
