@@ -127,6 +127,15 @@ def test_images_that_the_index_names_elsewhere_are_not_found(tmp_path):
     assert "1 image(s) named by the index are not there (the first: ../../secret.png)" in plate.notes
 
 
+def test_other_tables_do_not_disturb_and_a_broken_index_is_told(tmp_path):
+    indexed(tmp_path)
+    put(tmp_path, {"notes.csv": "", "wells.csv": "a,b\n1,2\n"})
+    assert len(found("deepprofiler", tmp_path)[0].fields) == 8
+    put(tmp_path, {"inputs/metadata/index.csv": ""})
+    with pytest.raises(ContractError, match=r"index\.csv"):
+        found("deepprofiler", tmp_path)
+
+
 def test_two_indexes_or_no_images_are_refused(tmp_path):
     text = "Metadata_Plate,Metadata_Well,Metadata_Site,DNA\nP1,B02,1,a.png\n"
     put(tmp_path, {"a.png": b"", "index.csv": text, "x/metadata.csv": text})

@@ -22,6 +22,9 @@ from coda.plates.tables import FileResolver
 from coda.plates.tree import Tree
 
 COLUMNS = ("Metadata_Plate", "Metadata_Well", "Metadata_Site")
+INDEXES = ("index.csv", "metadata.csv")
+"""Names of an index, at any depth; at the top of the folder any CSV with the columns is one."""
+
 MAX_CHANNELS = 16
 
 _SIDE_BY_SIDE = re.compile(r"(?:.*/)?(?P<plate>[^/]+)/(?P<well>[A-Za-z]{1,2}[0-9]{1,2})_s?(?P<site>[0-9]{1,4})\.png")
@@ -54,12 +57,17 @@ def _index_of(tree: Tree, paths: Sequence[str]) -> tuple[str, pd.DataFrame] | No
     """Return the one CSV of the tree that has the columns of an index."""
     found = []
     for path in paths:
-        if PurePosixPath(path).name.lower() in {"index.csv", "metadata.csv"} or path.count("/") == 0:
-            if not path.lower().endswith(".csv"):
-                continue
+        name = PurePosixPath(path).name.lower()
+        if not name.endswith(".csv") or (name not in INDEXES and "/" in path):
+            continue
+        try:
             table = read_rows(tree, path)
-            if set(COLUMNS) <= set(table.columns):
-                found.append((path, table))
+        except ContractError:
+            if name in INDEXES:
+                raise
+            continue  # somebody's notes
+        if set(COLUMNS) <= set(table.columns):
+            found.append((path, table))
     if len(found) > 1:
         names = ", ".join(path for path, _ in found)
         raise refusal(tree.where, names, "one index", "Leave exactly one in the folder.")
