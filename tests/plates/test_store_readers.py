@@ -9,11 +9,13 @@ import ome_zarr_models
 import pandas as pd
 import pytest
 import zarr
-from ome_zarr.io import parse_url
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from fsspec.implementations.zip import ZipFileSystem
+from ome_zarr.io import ZarrLocation, parse_url
 from ome_zarr.reader import OMERO, Multiscales, Plate, Reader, Well
 from ome_zarr_models.v05 import HCS, Image
 from typer.testing import CliRunner
-from zarr.storage import ZipStore
+from zarr.storage import FsspecStore, ZipStore
 
 from coda.cli.plates import app
 from coda.contracts import STAINS
@@ -116,6 +118,16 @@ def test_the_reader_of_ome_zarr_shows_fields_wells_and_the_plate(unpacked, index
     assert digest(np.asarray(field.data[0])) == first["sha256"]
     well = next(iter(Reader(parse_url(unpacked / "B" / "2"))()))
     assert any(isinstance(spec, Well) for spec in well.specs)
+
+
+def test_the_reader_of_ome_zarr_opens_a_field_inside_the_zip(folder, index):
+    """A plate it only opens unpacked: its reader builds the paths of wells from the name of a folder."""
+    files = AsyncFileSystemWrapper(ZipFileSystem(folder / STORE), asynchronous=True)
+    for row in index.itertuples():
+        store = FsspecStore(files, path=row.array.rsplit("/", 1)[0], read_only=True)
+        (field,) = Reader(ZarrLocation(store))()
+        assert field.metadata["channel_names"] == list(STAINS)
+        assert digest(np.asarray(field.data[0])) == row.sha256
 
 
 def test_a_zarr_reader_notices_a_damaged_chunk(folder, index, tmp_path):
