@@ -3,11 +3,13 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from coda.config.params import Illumination
 from coda.contracts.manifest import FileEntry, PlateEntry
 from coda.errors import Problem
 from coda.plates.files import BatchFiles
@@ -22,20 +24,35 @@ def functions_given(entry: PlateEntry, channels: Sequence[str]) -> bool:
     return all(stain in entry.illumination for stain in channels)
 
 
+@dataclass(frozen=True)
+class GivenFunctions:
+    """What reading them gave.
+
+    Attributes:
+        functions: What images are divided by, float32, (channels, height, width); None when one cannot be used.
+        problems: All that is wrong.
+        delivered: Whether the files were there as the manifest says.
+    """
+
+    functions: NDArray[np.float32] | None
+    problems: tuple[Problem, ...]
+    delivered: bool
+
+
 def read_functions(
-    files: BatchFiles, entry: PlateEntry, channels: Sequence[str], shape: tuple[int, int]
-) -> tuple[NDArray[np.float32] | None, list[Problem], bool]:
+    files: BatchFiles, entry: PlateEntry, channels: Sequence[str], shape: tuple[int, int], rules: Illumination
+) -> GivenFunctions:
     """Read the illumination functions of a plate.
+
+    Each is divided by its own low percentile, as an estimated one is, but not cut at 1: the height of a function means
+    nothing (an image is stretched afterwards), except beside the plate's percentile of raw grey values.
 
     Args:
         files: The delivery.
         entry: The plate; it has a function for each stain.
         channels: Stains in the order wanted.
         shape: Height and width of the plate's raw images.
-
-    Returns:
-        The functions that images are divided by, float32, (channels, height, width), or None when one cannot be used;
-        all problems; and whether the files were there as the manifest says.
+        rules: Its floor percentile is used.
 
     Raises:
         TransientError: The storage is away.
@@ -49,13 +66,14 @@ def read_functions(
         path = paths[stain]
         try:
             data = read_verified(files, listed[path], max_bytes=8 * math.prod(shape) + MAX_HEADER)
-            functions.append(_function(data, shape))
+            function = _function(data, shape)
+            functions.append(function / np.float32(np.percentile(function, rules.floor_percentile)))
         except SetAsideError as error:
             delivered = delivered and not error.delivery
             where = f"plate {entry.plate}, {path}"
             expected = f"the illumination function of {stain}: {shape[0]} x {shape[1]} numbers above 0"
             problems.append(Problem(where, f"a file that {error.reason}", expected, REMEDY))
-    return (None if problems else np.stack(functions)), problems, delivered
+    return GivenFunctions(None if problems else np.stack(functions), tuple(problems), delivered)
 
 
 def _function(data: bytes, shape: tuple[int, int]) -> NDArray[np.float32]:

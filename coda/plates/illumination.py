@@ -55,8 +55,8 @@ class PlateIllumination:
     """What pass 2 needs to know about a plate.
 
     Attributes:
-        function: Reduced illumination function, float32, shape (channels, rows, columns). An estimated one is divided
-            by its floor, but not yet floored, so values under 1 occur; a given one is as it was delivered.
+        function: Reduced illumination function divided by its floor, float32, shape (channels, rows, columns). Values
+            under 1 occur; an estimated one is cut at 1 when it is used.
         low: Grey value under which 0.01 % of the plate's pixels lie, by channel, float64.
         high: The plate's high percentile, by channel, float64: no image is stretched beyond it.
         shape: Height and width of the raw images.

@@ -12,7 +12,6 @@ from coda.contracts.base import Contract
 from coda.contracts.ingest import ContractProblem, PlateOutcome
 from coda.contracts.manifest import BatchManifest
 from coda.contracts.quality import QuarantinedField
-from coda.errors import Problem
 from coda.plates.files import BatchFiles
 from coda.plates.given_illumination import functions_given, read_functions
 from coda.plates.illumination import PlateIllumination, PlateSums, estimate, taken, untouched
@@ -67,9 +66,10 @@ def ingest_plate(
         _explain_unreadable(files, state, params)
         reason = f"Not one image of this plate can be read{_first_of(state.quarantined)}."
     given = None
-    if job is not None and params.ingest.illumination.prefer_given and functions_given(plan.entry, job.channels):
-        given, problems, state.delivered = _given(job, state)
-        plan.problems += [recorded(problem, job.plate) for problem in problems]
+    if job is not None and _functions_wanted(manifest, plan, params):
+        found = read_functions(files, plan.entry, job.channels, job.shape, params.ingest.illumination)
+        given, state.delivered = found.functions, state.delivered and found.delivered
+        plan.problems += [recorded(problem, job.plate) for problem in found.problems]
         reason = _refused_by_tables(plan, quorum)
     light = None
     rows: list[dict[str, Any]] = []
@@ -88,9 +88,10 @@ def ingest_plate(
     return _finish(manifest, state, folders, rows, reason=reason, readable=readable, illumination=light)
 
 
-def _given(job: PlateJob, state: Progressing) -> tuple[NDArray[np.float32] | None, list[Problem], bool]:
-    functions, problems, delivered = read_functions(job.files, state.plan.entry, job.channels, job.shape)
-    return functions, problems, state.delivered and delivered
+def _functions_wanted(manifest: BatchManifest, plan: PlatePlan, params: Params) -> bool:
+    rules = params.ingest.illumination
+    given = functions_given(plan.entry, params.ingest.channels)
+    return manifest.preparation == "raw" and rules.enabled and rules.prefer_given and given
 
 
 def _light(
@@ -99,7 +100,7 @@ def _light(
     rules, high = params.ingest.illumination, params.ingest.plate_high_percentile
     if manifest.preparation != "raw":
         return untouched(sums, rules, high_percentile=high)
-    if given is not None and rules.enabled:
+    if given is not None:
         return taken(sums, given, rules, high_percentile=high)
     return estimate(sums, rules, high_percentile=high)
 

@@ -254,3 +254,14 @@ def test_the_scratch_disk_leaves_half_of_the_free_space(tmp_path, monkeypatch):
     for name in "abcd":
         scratch.keep(name, list(field(0).values()))
     assert [scratch.has(name) for name in "abcd"] == [True, True, False, True]
+
+
+def test_the_height_of_a_given_function_means_nothing(tmp_path, run):
+    indexes = []
+    for name, height in (("a", 1.0), ("b", 0.25)):
+        run(
+            with_functions(deliver(tmp_path / name), lambda stain, h=height: npy(light(stain) * h)),
+            out=tmp_path / "o" / name,
+        )
+        indexes.append(BatchFolder(tmp_path / "o" / name / "lab_a" / "b1").index)
+    assert indexes[0]["sha256"].tolist() == indexes[1]["sha256"].tolist()
