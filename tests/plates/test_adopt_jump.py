@@ -76,6 +76,14 @@ def test_a_folder_whose_name_holds_more_than_the_plate_is_found_by_the_table(tmp
     assert plate.fields[0].files["AGP"].path.endswith("/P01_ADMJUM001_A01_T0001F000L01A01Z01C02.tif")
 
 
+def test_a_plate_without_a_table_is_found_in_a_folder_that_holds_more_than_its_name(tmp_path):
+    name = "P01_ADMJUM002_B03_T0001F001L01A01Z01C06.tif"
+    put(tmp_path, {f"images/B1/images/P01_ADMJUM002/{name}": b"", "images/B1/images/XADMJUM002/x.tif": b""})
+    (plate,) = found("jump", tmp_path, batch="B1", plates=["ADMJUM002"], channels={"C06": "DNA"})
+    assert plate.plate == "ADMJUM002"
+    assert plate.fields[0].files["DNA"].path == f"images/B1/images/P01_ADMJUM002/{name}"
+
+
 def test_the_batch_must_be_named_where_there_are_several(tmp_path):
     source(tmp_path, PHENIX, batch="B1")
     source(tmp_path, {"BR2": "BR2"}, batch="B2")
