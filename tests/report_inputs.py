@@ -23,6 +23,7 @@ from coda.contracts import (
     ReleaseRecord,
 )
 from coda.contracts.manifest import FileEntry, Instrument, PlateEntry
+from coda.contracts.quality import PlateFigures
 from coda.evaluation.levels import compound_table, field_table, well_table
 from coda.plates.layout import well_name
 
@@ -149,6 +150,14 @@ def quality(document: BatchManifest, verdict: str = "accepted_with_warnings") ->
         plates_accepted=() if refused else names,
         plates_refused=names if refused else (),
         checks=tuple(checks),
+        plates=(
+            PlateFigures(
+                plate=names[0], red_flag="gray", red_flag_reason="late <fixation>", cells_median=61.5,
+                edge_effect=-1.25, edge_statistic="p50_ER", ssmd=-11.7, robust_z_prime=0.67,
+                control_statistic="p50_AGP", replicate_spread=0.42, replicate_pairs=24, negcon_cv=0.09, negcon_statistic="mean_ER",
+            ),
+            *(PlateFigures(plate=name) for name in names[1:]),
+        ),
         quarantined=(
             QuarantinedField(
                 plate=names[0], well="B02", site=0, channel="RNA", path="p1/B02_0_RNA.tiff",

@@ -128,6 +128,12 @@ def test_everything_a_reader_needs_is_there(read, run):
         assert word in read.text, word
 
 
+def test_the_figures_of_each_plate_stand_in_a_table(read):
+    row = re.search(r"p1 \(gray flag: late <fixation>\) (.*?) p2 ", read.text)
+    assert row is not None
+    assert row.group(1).split() == ["61.5", "-1.25", "-11.7", "0.67", "p50_AGP", "0.42", "0.09"]
+
+
 def test_control_wells_are_not_counted_as_a_class(read):
     # 10 compounds on 5 classes: 60 treated wells of 3 plates, controls not among them
     rows = re.findall(r"\d (actin|dna damage|er stress|kinase|tubulin) (\d+) \d+%", read.text)

@@ -161,6 +161,7 @@ def test_every_plate_quality_rule_warns_in_plain_words(
     assert "times the variation within a row in p50_" in found["rows_are_alike"].observed
     assert "in mean_ER" in found["untreated_wells_are_equally_bright"].observed
     assert not [check for check in report.checks if not check.passed and check.where == "plate p2"]
+    assert report.red_flags is None
     (figures, other) = report.plates
     assert (figures.plate, other.plate) == ("p1", "p2")
     assert figures.row_effect > 1.25

@@ -90,12 +90,6 @@ def test_a_red_plate_is_refused_a_gray_one_used_with_the_lists_own_reason(judge:
     assert [plate.red_flag for plate in report.plates] == ["red", "", "gray"]
 
 
-def test_without_a_list_nothing_is_flagged(judge: Callable) -> None:
-    report = judge("")
-    assert report.red_flags is None
-    assert report.plates_accepted == ("p1", "p2", "p3")
-
-
 def test_a_list_in_object_storage_is_read_and_shown(judge: Callable, moto_server: Moto, tmp_path: Path) -> None:
     store = moto_server.bucket()
     store.put("lists/flags.csv", (HEAD + "lab_x,b1,p2,red,wrong cell line\n").encode())
