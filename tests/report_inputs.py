@@ -154,7 +154,8 @@ def quality(document: BatchManifest, verdict: str = "accepted_with_warnings") ->
             PlateFigures(
                 plate=names[0], red_flag="gray", red_flag_reason="late <fixation>", cells_median=61.5,
                 edge_effect=-1.25, edge_statistic="p50_ER", ssmd=-11.7, robust_z_prime=0.67,
-                control_statistic="p50_AGP", replicate_spread=0.42, replicate_pairs=24, negcon_cv=0.09, negcon_statistic="mean_ER",
+                control_statistic="p50_AGP", replicate_spread=0.42, replicate_pairs=24,
+                negcon_cv=0.09, negcon_statistic="mean_ER",
             ),
             *(PlateFigures(plate=name) for name in names[1:]),
         ),
