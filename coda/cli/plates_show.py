@@ -39,8 +39,7 @@ def show_plates(
         problems = []
         for name in chosen:
             problems += _show(console, folder.path / name, folder, folder.batch_id, out)
-    raise_if_any(IntegrityError, f"{len(problems)} fields cannot be read as they were stored.",
-                 problems[:MOST_PROBLEMS])  # fmt: skip
+    raise_if_any(IntegrityError, f"{_count(len(problems))} cannot be read as stored.", problems[:MOST_PROBLEMS])
 
 
 def _batch(place: Path) -> BatchFolder:
@@ -107,10 +106,14 @@ def _describe(console: Console, store: PlateStore, checked: Checked, index: pd.D
 
 def _checks(checked: Checked, fields: pd.DataFrame, index: pd.DataFrame | None) -> str:
     if checked.problems:
-        return f"{len(checked.problems)} fields are damaged or not the recorded ones"
+        return f"{_count(len(checked.problems))} damaged, or not as recorded"
     if index is None:
-        return f"all {len(fields)} fields read, each with its CRC-32C; no field index beside the store to compare with"
-    return f"all {checked.recorded} fields read, each with the SHA-256 of the field index"
+        return f"{_count(len(fields))} read, each with its CRC-32C; no field index beside the store to compare with"
+    return f"{_count(checked.recorded)} read, each with the SHA-256 of the field index"
+
+
+def _count(fields: int) -> str:
+    return f"{fields} field{'' if fields == 1 else 's'}"
 
 
 def _provenance(provenance: Mapping[str, object]) -> list[tuple[str, str]]:
