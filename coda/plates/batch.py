@@ -101,7 +101,9 @@ def _ingest(
                 progress(done, total, f"{manifest.batch_id}: plate {plate}")
 
         record = _kept(folders, entry.plate, content_key(manifest, entry, params))
-        if record is None:
+        if record is not None:
+            advance(2 * plate_fields_listed(manifest, entry))
+        else:
             if problems:
                 key, expected = content_key(manifest, entry, params), plate_fields_listed(manifest, entry)
                 plan = PlatePlan(entry, key, expected=expected, problems=list(problems))
