@@ -155,7 +155,7 @@ def test_a_writer_that_dies_before_its_commit_leaves_no_version_and_only_collect
     services: Settings, tmp_path: Path
 ) -> None:
     folder = batch(tmp_path / "d" / "b1", 5)
-    environment = {**os.environ, **services.environment}
+    environment = {**os.environ, **services.environment, "TMPDIR": str(tmp_path)}  # what it leaves behind, too
     done = subprocess.run([sys.executable, "-c", DYING, str(folder)], env=environment, check=False)
     assert done.returncode == 9
     assert list_batches("lab", settings=services) == []
