@@ -6,6 +6,7 @@ codec `crc32c`), so that any reader notices a damaged one. The bytes of a store 
 """
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,16 +39,18 @@ def encode(pixels: NDArray[np.uint8]) -> bytes:
     return frame + int(google_crc32c.value(frame)).to_bytes(CRC_BYTES, "little")
 
 
-def checksum(chunk: bytes) -> int:
+def checksum(chunk: bytes | NDArray[np.uint8]) -> int:
     """Return the CRC-32C that a chunk ends in, as the field index keeps it."""
-    return int.from_bytes(chunk[-CRC_BYTES:], "little")
+    return int.from_bytes(bytes(chunk[-CRC_BYTES:]), "little")
 
 
-def decode(chunk: bytes, shape: tuple[int, int, int], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def decode(
+    chunk: bytes | NDArray[np.uint8], shape: tuple[int, int, int], out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """Return the pixels of a chunk.
 
     Args:
-        chunk: The bytes as stored.
+        chunk: The bytes as stored, possibly in an array.
         shape: Channels, height and width.
         out: Array of this shape, C order, to decode into; a new one when None.
 
@@ -56,18 +59,18 @@ def decode(chunk: bytes, shape: tuple[int, int, int], out: NDArray[np.uint8] | N
     """
     # a blosc frame begins with its decoded size (bytes 4 to 8) and its own length (12 to 16); the codec believes both,
     # and would allocate gigabytes or read beyond the end of a damaged one
-    decoded, length = int.from_bytes(chunk[4:8], "little"), int.from_bytes(chunk[12:16], "little")
-    if len(chunk) < 16 + CRC_BYTES or length != len(chunk) - CRC_BYTES or decoded != int(np.prod(shape)):
+    data: Any = np.frombuffer(chunk, dtype=np.uint8)  # the codecs take any buffer, their stubs do not say so
+    decoded, length = (int.from_bytes(data[start : start + 4].tobytes(), "little") for start in (4, 12))
+    if len(data) < 16 + CRC_BYTES or length != len(data) - CRC_BYTES or decoded != math.prod(shape):
         message = f"the chunk does not hold an array of {shape}"
         raise ValueError(message)
-    if google_crc32c.value(chunk) != _RESIDUE:
+    if google_crc32c.value(data) != _RESIDUE:
         message = "the chunk is damaged (its CRC-32C is another)"
         raise ValueError(message)
     pixels = np.empty(shape, dtype=np.uint8) if out is None else out
-    frame: Any = memoryview(chunk)[:-CRC_BYTES]  # the codec takes any buffer, its stubs do not say so
     target: Any = pixels.reshape(-1)
     try:
-        imagecodecs.blosc_decode(frame, numthreads=1, out=target)
+        imagecodecs.blosc_decode(data[:-CRC_BYTES], numthreads=1, out=target)
     except (RuntimeError, ValueError) as error:
         message = f"the chunk cannot be decoded ({error})"
         raise ValueError(message) from error

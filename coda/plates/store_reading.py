@@ -4,8 +4,10 @@ Measured against the codec alone (docs/plates.md): opening arrays through zarr t
 module's own reading with its second checksum a third more.
 """
 
+import math
 import os
 import struct
+import threading
 import weakref
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -62,7 +64,7 @@ class StoreFile:
         """
         with damaged(self.path):
             # what blosc cannot shrink it keeps, with a small header for each block
-            chunk = self._bytes(f"{array}/c/0/0/0", int(np.prod(shape, dtype=np.float64) * 1.01) + 4096)
+            chunk = self._entry(f"{array}/c/0/0/0", int(math.prod(shape) * 1.01) + 4096)
             if crc32c is not None and checksum(chunk) != crc32c:
                 message = f"{array}: the chunk is not the one that was recorded (CRC-32C {checksum(chunk):08x})"
                 raise ValueError(message)
@@ -71,21 +73,42 @@ class StoreFile:
     def document(self, name: str, *, at_most: int = 2**20) -> bytes:
         """Return the bytes of a metadata document, such as `zarr.json`; raises IntegrityError as `read` does."""
         with damaged(self.path):
-            return self._bytes(name, at_most)
+            return self._entry(name, at_most).tobytes()
 
-    def _bytes(self, name: str, at_most: int) -> bytes:
-        """Return an entry's bytes after a look at what it would become: a deflated one could unpack to any size."""
+    def _entry(self, name: str, at_most: int) -> NDArray[np.uint8]:
+        """Return an entry's bytes, valid until this thread reads the next one.
+
+        They lie in one buffer a thread: a new one for each chunk would cost more in page faults than its reading. What
+        an entry would become is looked at first: a deflated one could unpack to any size.
+        """
         entry = self._entries[name]
         start = entry.header_offset
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED or entry.file_size > at_most:
             message = f"{name} is no stored entry of at most {at_most} bytes"
             raise ValueError(message)
         signature, name_length, extra_length = _LOCAL.unpack(os.pread(self._file.fileno(), _LOCAL.size, start))
-        data = os.pread(self._file.fileno(), entry.file_size, start + _LOCAL.size + name_length + extra_length)
-        if signature != b"PK\x03\x04" or len(data) != entry.file_size:
+        data = _buffer(entry.file_size)
+        read = os.preadv(self._file.fileno(), [data.data], start + _LOCAL.size + name_length + extra_length)
+        if signature != b"PK\x03\x04" or read != entry.file_size:
             message = f"{name} does not lie where the directory says"
             raise ValueError(message)
         return data
+
+
+class _Buffers(threading.local):
+    """A buffer of each thread, as large as the largest entry it has read."""
+
+    def __init__(self) -> None:
+        self.data: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
+
+
+_BUFFERS = _Buffers()
+
+
+def _buffer(size: int) -> NDArray[np.uint8]:
+    if len(_BUFFERS.data) < size:
+        _BUFFERS.data = np.empty(size, dtype=np.uint8)
+    return _BUFFERS.data[:size]
 
 
 def read_arrays(

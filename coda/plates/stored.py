@@ -127,8 +127,11 @@ class StoredFields:
                 return error.problems
             return ()
 
-        with ThreadPoolExecutor(threads) as pool:
-            problems = dict.fromkeys(problem for found in pool.map(fill, range(len(rows))) for problem in found)
+        if threads == 1:
+            problems = dict.fromkeys(problem for number in range(len(rows)) for problem in fill(number))
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                problems = dict.fromkeys(problem for found in pool.map(fill, range(len(rows))) for problem in found)
         raise_if_any(IntegrityError, "Plate stores are damaged, or not the ones ingested.", list(problems)[:20])
         return images
 
