@@ -126,6 +126,7 @@ def _plates(report: IngestReport) -> pd.DataFrame:
                 "seconds": min(values),
                 "fields_a_second": fields / min(values),
                 "gain": report.plates.gain(count),
+                "gain_of_LZW_alone": report.plates.machine_gain(count),
             }
             for count, values in report.plates.seconds.items()
         ]
