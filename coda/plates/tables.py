@@ -102,9 +102,10 @@ def _read_parquet(data: bytes) -> pd.DataFrame:
         table = file.read()
         if sum(_characters(table.column(name)) for name in _texts(schema)) > MAX_TABLE_BYTES:
             raise UnreadableTableError(f"unpacks to more than {MAX_TABLE_BYTES // 2**20} MiB")
-    except (pa.ArrowException, OSError, EOFError) as error:
+        columns = {name: [_text(value) for value in table.column(name).to_pylist()] for name in table.column_names}
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+        # text that is not UTF-8 is found only when a value is asked for
         raise UnreadableTableError(f"is damaged parquet ({plain(str(error))})") from error
-    columns = {name: [_text(value) for value in table.column(name).to_pylist()] for name in table.column_names}
     return pd.DataFrame(columns, dtype=str)
 
 

@@ -28,6 +28,13 @@ def parquet(table):
     return buffer.getvalue()
 
 
+def test_a_parquet_whose_text_is_not_utf8_is_told():
+    array = pa.array(["well", "plate"]).cast(pa.binary())
+    raw = pa.Array.from_buffers(pa.string(), 2, [None, array.buffers()[1], pa.py_buffer(b"we\xffl" + b"plate")])
+    with pytest.raises(UnreadableTableError, match="damaged parquet"):
+        read_table(parquet(pa.table({"a": raw})))
+
+
 def test_a_parquet_of_some_hundred_bytes_does_not_become_gigabytes():
     # built as what it is: one text, and 200,000 rows that repeat it
     rows = pa.DictionaryArray.from_arrays(pa.array(np.zeros(200_000, np.int32)), ["x" * 100_000])
