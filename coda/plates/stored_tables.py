@@ -29,8 +29,9 @@ def read_stored(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
         IntegrityError: It is absent, damaged, or lacks a column.
     """
     try:
-        # pages carry a checksum (`coda.plates.index.write_parquet`): without it a flipped bit would be another value
-        table = pd.read_parquet(path, page_checksum_verification=True)
+        # pages carry a checksum (`coda.plates.index.write_parquet`): without it a flipped bit would be another value;
+        # and no thread of the reader is left at work on a file that was given up as damaged
+        table = pd.read_parquet(path, page_checksum_verification=True, use_threads=False, pre_buffer=False)
     except _MALFORMED as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else plain(str(error))
         problem = Problem(str(path), found, "the table as it was written", REMEDY)

@@ -99,7 +99,7 @@ def _read_parquet(data: bytes) -> pd.DataFrame:
         unpacked = sum(meta.row_group(k).total_byte_size for k in range(meta.num_row_groups))
         if meta.num_rows > MAX_ROWS or meta.num_columns > MAX_COLUMNS or unpacked > MAX_TABLE_BYTES:
             raise UnreadableTableError(f"has {meta.num_rows} rows and {meta.num_columns} columns, too many for a plate")
-        table = file.read()
+        table = file.read(use_threads=False)  # no thread is left at work on bytes that were given up as damaged
         if sum(_characters(table.column(name)) for name in _texts(schema)) > MAX_TABLE_BYTES:
             raise UnreadableTableError(f"unpacks to more than {MAX_TABLE_BYTES // 2**20} MiB")
         columns = {name: [_text(value) for value in table.column(name).to_pylist()] for name in table.column_names}
