@@ -1,5 +1,6 @@
 """The two passes over a plate, shared among worker processes, and what became of each field on the way."""
 
+import io
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -127,7 +128,9 @@ class Passes:
         shares = self._shares(COMPRESS_SHARE)
         gains = self.folders.part(self.job.plate, ".gains.npy") if light.corrects else None
         if gains is not None:
-            np.save(gains, np.float32(1) / (light.full() if given is None else given), allow_pickle=False)
+            buffer = io.BytesIO()  # numpy's own writing to a file does not say that a disk is full
+            np.save(buffer, np.float32(1) / (light.full() if given is None else given), allow_pickle=False)
+            gains.write_bytes(buffer.getbuffer())
         tasks = (
             CompressTask(
                 plate=self.job,
