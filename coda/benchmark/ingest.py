@@ -162,7 +162,7 @@ def measure_ingest(
     place = work / "measured"
     stages, obvious = [], []
     try:
-        with threadpool_limits(1):
+        with threadpool_limits(1, user_api="blas"):  # torch keeps the threads it has
             for turn in range(turns):
                 told(f"turn {turn + 1} of {turns}: our stages")
                 stages.append(time_stages(delivered, place / "ours", params.ingest))
