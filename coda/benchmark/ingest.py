@@ -67,7 +67,6 @@ class IngestReport:
         side: Edge of a raw image in pixels.
         raw_bytes: Bytes of a field's raw pixels.
         file_bytes: Bytes of a field's files.
-        written_bytes: Bytes of a field in the obvious way's PNG files.
         stages: One measurement a turn.
         obvious: CPU seconds of a field by stage, one a turn.
         largest_difference: Largest difference of a stored pixel between the two ways, in grey values of 255.
@@ -81,7 +80,6 @@ class IngestReport:
     side: int
     raw_bytes: int
     file_bytes: float
-    written_bytes: float
     stages: tuple[StageTimes, ...]
     obvious: tuple[dict[str, float], ...]
     largest_difference: int
@@ -184,7 +182,6 @@ def measure_ingest(
         side=side,
         raw_bytes=delivered.raw_bytes,
         file_bytes=delivered.file_bytes,
-        written_bytes=obvious[0].written_bytes,
         stages=tuple(stages),
         obvious=tuple(turn.seconds for turn in obvious),
         largest_difference=int(differences.max()),
