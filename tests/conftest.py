@@ -1,12 +1,22 @@
 """Fixtures every test may use."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from coda.config import Params, load_params
 
 ROOT = Path(__file__).resolve().parent.parent
+THREADS = torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def threads_of_torch() -> Iterator[None]:
+    """Give torch back its threads: steps set them for the whole process, and with their number sums are rounded."""
+    yield
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,8 @@ def test_adaptation_gives_the_same_whatever_the_target_labels_are(setting, tmp_p
     spec = setting.data[3]
     training = Training(spec, "lab_a", "cb", setting.params, 3, setting.root)
     coda = Adapting(training, "lab_b", "adapted", setting.params)
-    run_cells([training.cell(), coda.cell()], work, setting.root)
+    run_cells([training.cell()], work, setting.root)
+    first = coda.do(tmp_path / "true")  # not a kept cell: with another number of threads, sums are added differently
     data = loaded(spec)
     names = sorted(data.labels.compounds)
     classes = [data.labels.compounds[name] for name in names]
@@ -113,11 +114,14 @@ def test_adaptation_gives_the_same_whatever_the_target_labels_are(setting, tmp_p
         again = coda.do(tmp_path / "shuffled")
     finally:
         specs._LOADED.clear()
-    first = coda.cell().folder(setting.root)
-    assert folder_digest(tmp_path / "shuffled" / "extractor") == folder_digest(first / "extractor")
-    for path in first.glob("*.parquet"):
-        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "shuffled" / path.name), pd.read_parquet(path))
-    assert again["scores"] != run_cells([coda.cell()], work, setting.root)[0]["scores"]
+    assert folder_digest(tmp_path / "shuffled" / "extractor") == folder_digest(tmp_path / "true" / "extractor")
+    predictions = sorted(path.name for path in (tmp_path / "true").glob("*.parquet"))
+    assert predictions
+    for name in predictions:
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(tmp_path / "shuffled" / name), pd.read_parquet(tmp_path / "true" / name)
+        )
+    assert again["scores"] != first["scores"]
 
 
 def test_cells_depend_on_what_they_read_and_on_nothing_else(setting, tiny):

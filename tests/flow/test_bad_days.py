@@ -174,6 +174,7 @@ def test_a_full_disk_while_plates_are_written_is_for_the_operator_and_leaves_no_
         with pytest.raises(ConfigError) as caught:
             ingest([address], tmp_path / "dataset", **given)
     assert "Ingest cannot write to" in str(caught.value)
+    assert "found No space left on device" in str(caught.value)
     assert "Free space on this disk, or choose another output folder" in str(caught.value)
     assert not [path for path in (tmp_path / "dataset").rglob("*") if path.is_file()]
     (report,) = ingest([address], tmp_path / "dataset", **given)
