@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
 SEEDS ?= 1
+WORKERS ?= 2
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
@@ -38,8 +39,8 @@ up: $(READY) ## Keep the demo's stack up: object store, MLflow UI, metrics, trig
 clean: ## Forget what demo and tests made (not the environment)
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-test: $(READY_DEV) ## The tests: no Docker, no cluster, no network beyond loopback
-	$(BIN)/python -m pytest -q -m "not services and not soak and not faults"
+test: $(READY_DEV) ## The tests, in WORKERS=2 processes: no Docker, no cluster, no network beyond loopback
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not services and not soak and not faults"
 
 test-services: $(READY_DEV) ## The tests against real servers from Debian packages (installs and starts what it needs)
 	PYTHON=$(BIN)/python bash tests/services/run.sh

@@ -1,20 +1,45 @@
-"""Fixtures every test may use."""
+"""Fixtures every test may use, and how tests are shared between processes."""
 
+import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 from coda.config import Params, load_params
 
 ROOT = Path(__file__).resolve().parent.parent
-THREADS = torch.get_num_threads()
+THREADS = max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+class WholeFiles(LoadFileScheduling):
+    """A file's tests run in one process, for they share what is slow to make; those of the whole loop as well."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/flow" if nodeid.startswith("tests/flow/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log) -> WholeFiles:
+    return WholeFiles(config, log)
+
+
+def pytest_collection_finish() -> None:
+    # what is loaded by now stays: without this, every collection of garbage searches through all of it
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries complain of what is still there at the very end
 
 
 @pytest.fixture(autouse=True)
 def threads_of_torch() -> Iterator[None]:
-    """Give torch back its threads: steps set them for the whole process, and with their number sums are rounded."""
+    """Give torch its threads again: steps set them for the whole process, and with their number sums are rounded."""
+    torch.set_num_threads(THREADS)
     yield
     torch.set_num_threads(THREADS)
 
