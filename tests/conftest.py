@@ -1,5 +1,6 @@
 """Fixtures every test may use, and how tests are shared between processes."""
 
+import atexit
 import gc
 import os
 from collections.abc import Iterator
@@ -33,7 +34,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_unconfigure() -> None:
-    gc.unfreeze()  # libraries complain of what is still there at the very end
+    # copairs brings a library that complains of what is still there at the very end; a step freezes all of it
+    atexit.unregister(gc.freeze)
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

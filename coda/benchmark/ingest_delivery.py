@@ -1,13 +1,12 @@
 """A delivery of full-size fields to measure ingest on: a few simulated fields, under as many names as a plate has."""
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from coda.contracts.manifest import MANIFEST_NAME, STAINS, BatchManifest, FileEntry
@@ -79,8 +78,12 @@ def deliver_fields(folder: Path, *, different: int, fields: int, side: int, seed
     header += [f"{kind}_Orig{stain}" for stain in STAINS for kind in ("FileName", "PathName")]
     wells = list(dict.fromkeys(row[1] for row in rows))
     plate_map = [[PLATE, well, f"c{number}", f"c{number}", "trt", "1"] for number, well in enumerate(wells)]
-    for name, table in (("load_data.csv", [header, *rows]), ("plate_map.csv", [list(COLUMNS), *plate_map])):
-        (folder / name).write_text(_csv(table), encoding="utf-8")
+    tables = {
+        "load_data.csv": pd.DataFrame(rows, columns=header),
+        "plate_map.csv": pd.DataFrame(plate_map, columns=list(COLUMNS)),
+    }
+    for name, table in tables.items():
+        table.to_csv(folder / name, index=False)
         files.append(describe_file(folder, name))
     manifest = BatchManifest.model_validate(
         {
@@ -127,9 +130,3 @@ def _link(path: Path, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     os.link(path, place)
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()

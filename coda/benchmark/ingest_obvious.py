@@ -29,12 +29,10 @@ class ObviousResult:
         seconds: CPU time of one core for a field, by stage: 'read', 'illumination' (the sums), 'correct', 'compress'
             (PNG, written).
         pixels: uint8, one (channels, height, width) a field.
-        written_bytes: Bytes of a field's PNG files, on average.
     """
 
     seconds: dict[str, float]
     pixels: list[NDArray[np.uint8]]
-    written_bytes: float
 
 
 def prepare_plate(fields: Sequence[Sequence[Path]], out: Path, params: Ingest) -> ObviousResult:
@@ -82,7 +80,7 @@ def prepare_plate(fields: Sequence[Sequence[Path]], out: Path, params: Ingest) -
         highest.append(float(np.searchsorted(shares, params.plate_high_percentile / 100, side="right")))
     once = time.process_time() - mark  # for the plate, not for a field
     mark = time.process_time()
-    pixels, written = [], 0
+    pixels = []
     for number, field in enumerate(fields):
         planes = []
         for channel, path in enumerate(field):
@@ -95,11 +93,9 @@ def prepare_plate(fields: Sequence[Sequence[Path]], out: Path, params: Ingest) -
             high = min(high, highest[channel])
             plane = np.rint(np.clip((reduced - low) / (high - low), 0, 1) * 255).astype(np.uint8)
             lap("correct")
-            place = out / f"{number}_{channel}.png"
-            _sk.io.imsave(place, plane, check_contrast=False)
-            written += place.stat().st_size
+            _sk.io.imsave(out / f"{number}_{channel}.png", plane, check_contrast=False)
             planes.append(plane)
             lap("compress")
         pixels.append(np.stack(planes))
     seconds = {stage: value / len(fields) for stage, value in spent.items()}
-    return ObviousResult(seconds | {"plate_once": once}, pixels, written / len(fields))
+    return ObviousResult(seconds | {"plate_once": once}, pixels)
