@@ -16,13 +16,22 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 ACCOUNT = "123456789012"
 """The one account that moto's server serves."""
 
 PIECE = 200
 """Longest part of a file name, in characters."""
+
+LARGEST = 2 * 2**30
+"""Bytes of the largest object that is taken: moto needs about six times as much memory to put one together."""
+
+REFUSAL = (
+    "<?xml version='1.0' encoding='UTF-8'?><Error><Code>EntityTooLarge</Code><Message>The embedded object store holds "
+    f"objects in memory and takes none of more than {LARGEST // 2**30} GiB. Use a real S3 server: "
+    "AWS_ENDPOINT_URL_S3 in docs/settings.md.</Message></Error>"
+)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -40,6 +49,13 @@ class WriteThrough:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request and mirror what it changed before the answer leaves."""
+        if environ["REQUEST_METHOD"] in ("PUT", "POST") and self._size(environ) > LARGEST:
+            # a client that is not heard to the end takes it for a broken line; nothing comes after the body
+            left = int(environ.get("CONTENT_LENGTH") or 0)
+            while left > 0 and (piece := environ["wsgi.input"].read(min(left, 2**20))):
+                left -= len(piece)
+            start_response("400 Bad Request", [("Content-Type", "application/xml")])
+            return [REFUSAL.encode()]
         answer: list[str] = []
 
         def note_status(status: str, *rest: Any) -> Any:
@@ -53,6 +69,20 @@ class WriteThrough:
             if service == "s3":
                 self._mirror(environ["PATH_INFO"])
         return body
+
+    @staticmethod
+    def _size(environ: Environ) -> int:
+        """Return the bytes that an object would have after this request: with the parts that came before.
+
+        Parts that are on their way at the same time are not seen by each other, but by the request that joins them.
+        """
+        from moto.s3.models import s3_backends
+
+        length = int(environ.get("CONTENT_LENGTH") or 0) if environ["REQUEST_METHOD"] == "PUT" else 0
+        upload = parse_qs(environ.get("QUERY_STRING", "")).get("uploadId", [""])[0]
+        bucket = s3_backends[ACCOUNT]["aws"].buckets.get(environ["PATH_INFO"].lstrip("/").partition("/")[0])
+        begun = bucket.multiparts.get(upload) if bucket is not None and upload else None
+        return length + sum(part.contentsize for part in list(begun.parts.values())) if begun else length
 
     @staticmethod
     def _credential(environ: Environ) -> str:

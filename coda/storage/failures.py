@@ -33,6 +33,8 @@ _BUSY = frozenset(
         "InternalError", "InternalServerError", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite",
         "RequestTimeout", "RequestTimeoutException", "Throttling", "ThrottlingException", "TooManyRequests",
         "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "500", "502", "503", "504", "429",
+        # of an upload that ended when its last answer was lost, or that the store's clean-up took: begin it again
+        "NoSuchUpload",
     }
 )  # fmt: skip
 

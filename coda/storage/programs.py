@@ -17,7 +17,9 @@ from coda.settings import without_secrets
 _AWAY = re.compile(
     r"could not connect|connect timeout|read timeout|timed out|connection (was )?(reset|refused|closed)|unreachable"
     r"|could not resolve host|temporary failure in name resolution|slowdown|service ?unavailable|internal ?error"
-    r"|bad gateway|http 5\d\d|error: 5\d\d|early eof|unexpected disconnect|hung up|broken pipe|too many requests",
+    r"|bad gateway|http 5\d\d|error: 5\d\d|early eof|unexpected disconnect|hung up|broken pipe|too many requests"
+    # an upload whose last answer was lost, or which the store's clean-up took; what has arrived is not sent again
+    r"|nosuchupload",
     re.IGNORECASE,
 )
 _REFUSED = re.compile(

@@ -1,15 +1,18 @@
 """The embedded object store keeps its objects, whatever their keys, and ends with its parent."""
 
+import io
 import subprocess
 import sys
 import time
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
+from moto.s3.models import s3_backends
 
-from coda.local.object_store import file_of_key, key_of_file
+from coda.local.object_store import ACCOUNT, LARGEST, WriteThrough, file_of_key, key_of_file
 from coda.local.services import free_port
 
 
@@ -17,8 +20,8 @@ class Server:
     def __init__(self, root, port):
         self.root, self.port, self.process = root, port, None
 
-    def start(self):
-        command = [sys.executable, "-m", "coda.local.object_store", "--root", str(self.root), "--port", str(self.port)]
+    def start(self, program=("-m", "coda.local.object_store")):
+        command = [sys.executable, *program, "--root", str(self.root), "--port", str(self.port)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -74,6 +77,50 @@ def test_objects_survive_a_kill(server):
     assert before == {**{key: key.encode() for key in keys}, "parts": b"whole", "copy": b"plain"}
     server.kill()
     assert contents(server.start()) == before
+
+
+def asked(length, query="", method="PUT"):
+    """A request that announces so many bytes."""
+    return {
+        "REQUEST_METHOD": method, "PATH_INFO": "/bucket/key", "QUERY_STRING": query, "CONTENT_LENGTH": str(length),
+        "wsgi.input": io.BytesIO(b"x" * 3_000_000),
+    }  # fmt: skip
+
+
+def test_what_would_not_fit_into_memory_is_refused_before_it_is_kept(tmp_path):
+    served, statuses = [], []
+    store = WriteThrough(lambda environ, start: served.append(environ) or [b""], tmp_path)
+    backend = s3_backends[ACCOUNT]["aws"]
+    backend.create_bucket("bucket", "us-east-1")
+    try:
+        upload = backend.create_multipart_upload("bucket", "key", {}, "STANDARD", {}, None, "", "").id
+        backend.upload_part("bucket", upload, 1, b"x" * 1000)
+        for length, query in ((LARGEST + 1, ""), (LARGEST - 999, f"partNumber=2&uploadId={upload}")):
+            environ = asked(length, query)
+            (body,) = store(environ, lambda status, headers: statuses.append(status))
+            assert b"<Code>EntityTooLarge</Code>" in body
+            assert b"more than 2 GiB" in body
+            assert environ["wsgi.input"].read() == b""
+        assert (served, statuses) == ([], ["400 Bad Request"] * 2)
+        store(asked(LARGEST + 1, f"uploadId={upload}", "POST"), None)  # the list of the parts, not an object
+        for length, query in ((LARGEST, ""), (LARGEST - 1000, f"partNumber=2&uploadId={upload}"), (1, "uploadId=none")):
+            store(asked(length, query), None)
+        assert len(served) == 4
+    finally:
+        del backend.buckets["bucket"]
+
+
+def test_a_refused_upload_is_told_in_the_stores_own_words(server):
+    """Through boto3, whose requests are chunked and wait for a word before the body."""
+    smaller = "from coda.local import object_store; object_store.LARGEST = 12_000_000; object_store.main()"
+    client = server.start(("-c", smaller))
+    client.create_bucket(Bucket="bucket")
+    client.upload_fileobj(io.BytesIO(b"1" * 11_000_000), "bucket", "fits")
+    with pytest.raises(ClientError, match=r"EntityTooLarge.*real S3 server"):
+        client.upload_fileobj(io.BytesIO(b"1" * 21_000_000), "bucket", "parts")
+    with pytest.raises(ClientError, match=r"EntityTooLarge.*real S3 server"):
+        client.put_object(Bucket="bucket", Key="whole", Body=b"1" * 13_000_000)
+    assert [item["Key"] for item in client.list_objects_v2(Bucket="bucket")["Contents"]] == ["fits"]
 
 
 def test_it_ends_when_its_parent_lets_go(server):

@@ -83,6 +83,12 @@ def test_an_overloaded_store_is_transient(faulty: Callable[[Answer], ObjectStore
         store.put("k", b"v")
 
 
+def test_an_upload_that_the_store_has_forgotten_is_begun_again_later(faulty: Callable[[Answer], ObjectStore]) -> None:
+    store = faulty(lambda handler, _: send(handler, 404, error_body("NoSuchUpload")))
+    with pytest.raises(TransientError, match="NoSuchUpload"):
+        store.put("k", b"v")
+
+
 def test_a_silent_store_is_transient(faulty: Callable[[Answer], ObjectStore]) -> None:
     store = faulty(lambda *_: time.sleep(3))
     store.attempts = 1
