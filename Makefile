@@ -40,7 +40,7 @@ clean: ## Forget what demo and tests made (not the environment)
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
 test: $(READY_DEV) ## The tests, in WORKERS=2 processes: no Docker, no cluster, no network beyond loopback
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not services and not soak and not faults"
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not services and not soak and not faults"
 
 test-services: $(READY_DEV) ## The tests against real servers from Debian packages (installs and starts what it needs)
 	PYTHON=$(BIN)/python bash tests/services/run.sh

@@ -73,7 +73,7 @@ def running(step: str, run_id: str, settings: Settings) -> Iterator[Running]:
     store = ObjectStore(settings.platform, settings.s3_endpoint)
     started = time.time()
     end_with_runner()
-    # Python searches all that is loaded for garbage as it ends: 1 to 2.5 s of a step that holds torch and MLflow
+    # Python searches all that is loaded for garbage as it ends: 1 to 2 s of a step that holds torch and MLflow
     atexit.register(gc.freeze)
     try:
         yield Running(run_id, store)
