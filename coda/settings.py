@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from coda.errors import ConfigError, Problem
+from coda.errors import ConfigError, Problem, raise_if_any
 
 PUBLIC_IMAGES = "unsigned+s3://cellpainting-gallery#https://s3.us-east-1.amazonaws.com"
 """The public bucket of JUMP-CP, at AWS itself wherever the platform's own object store is."""
@@ -27,6 +27,16 @@ def _places(text: str) -> str:
         message = "'none', or absolute folders and [unsigned+]s3://bucket[/prefix][#https://host], parted by commas"
         raise ValueError(message)
     return text
+
+
+def is_address(text: str) -> bool:
+    """Return whether text is an address that a client can be pointed to: ``http(s)://host`` with a port or without."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port  # a port that is none raises when it is read
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(host) and port != 0 and not re.search(r"[\s\x00-\x1f]", text)
 
 
 class Settings(BaseModel):
@@ -84,6 +94,7 @@ VARIABLES = {
 """Setting -> environment variable."""
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SECRET_NAMES = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN(?!_PATH)|CREDENTIAL", re.IGNORECASE)
 _IN_ADDRESS = re.compile(r"(\w://)[^/\s@'\"]+@")
 _SHORTEST_SECRET = 6
@@ -122,6 +133,20 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """
     variables = os.environ if environment is None else environment
     values = {name: variables[key] for name, key in VARIABLES.items() if variables.get(key)}
+    raise_if_any(
+        ConfigError,
+        "The services are not configured.",
+        [
+            Problem(
+                VARIABLES[name],
+                without_secrets(repr(value)),
+                "a value without blanks or line breaks at its ends, and without control characters",
+                "Set the variable again; a file that it comes from may end in a line break.",
+            )
+            for name, value in values.items()
+            if value != value.strip() or _CONTROL.search(value)
+        ],
+    )
     try:
         return Settings.model_validate(values)
     except ValidationError as error:

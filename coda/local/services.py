@@ -3,7 +3,6 @@
 Everything lies below one folder and listens on loopback alone, on ports the system chose.
 """
 
-import os
 import secrets
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from coda.errors import CodaError, Problem
+from coda.local.environment import choose
 from coda.settings import Settings
 
 LANDING_BUCKET = "coda-landing"
@@ -41,7 +41,7 @@ class EmbeddedServices:
         port = free_port()
         self.settings = self._settings(port)
         self.environment = {**self.settings.environment, **self._credentials()}
-        os.environ.update(self.environment)
+        choose(self.environment)
         self._stack.callback(self.stop_object_store)
         try:
             self._start_object_store(port)
@@ -76,7 +76,7 @@ class EmbeddedServices:
             landing=f"s3://{LANDING_BUCKET}",
             platform=f"s3://{PLATFORM_BUCKET}",
             s3_endpoint=endpoint,
-            mlflow_uri=f"sqlite:///{self.root / 'mlflow.db'}",
+            mlflow_uri=sqlite_address(self.root / "mlflow.db"),
             mlflow_artifacts=(self.root / "mlflow-artifacts").as_uri(),
             data_registry=str(self.root / "data-registry.git"),
             data_remote=f"s3://{PLATFORM_BUCKET}/dvc",
@@ -87,8 +87,7 @@ class EmbeddedServices:
         )
 
     def _credentials(self) -> dict[str, str]:
-        # the embedded store accepts any key; a user's own AWS profile must not leak into it. An empty file and not
-        # /dev/null: DVC's client opens only regular files
+        # the embedded store accepts any key. An empty file and not /dev/null: DVC's client opens only regular files
         nothing = self.root / "aws-empty"
         nothing.touch()
         return {
@@ -142,6 +141,11 @@ class EmbeddedServices:
         )
         if not Path(self.settings.data_registry).exists():
             create_registry(Path(self.settings.data_registry), self.settings.data_remote)
+
+
+def sqlite_address(path: Path) -> str:
+    """Return SQLAlchemy's address of a database file, whose path may hold what means something in an address."""
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def free_port() -> int:

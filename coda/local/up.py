@@ -1,6 +1,7 @@
 """The demo's stack kept up for a look around: object store, MLflow UI, metrics endpoint, trigger."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from coda.config import Params
 from coda.errors import CodaError, Problem
+from coda.local.environment import script
 from coda.local.services import EmbeddedServices, free_port
 
 
@@ -98,10 +100,9 @@ def _print_addresses(
     console.print(f"Logs                     {folder}/*.log")
     path = folder / "environment.sh"
     # the keys open nothing but the embedded store on loopback, which accepts any
-    lines = [f"export {name}='{value}'" for name, value in sorted(services.environment.items())]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text(script(services.environment), encoding="utf-8")
     path.chmod(0o600)
-    console.print(f"\nIn another terminal:     source {path}", soft_wrap=True)
+    console.print(f"\nIn another terminal:     source {shlex.quote(str(path))}", soft_wrap=True)
     console.print("                         coda registry list; coda ledger list")
     console.print("Drop a batch:            coda simulate batch /tmp/new --lab lab_c --first 9")
     console.print("                         coda data deliver /tmp/new/lab_c/batch_09", soft_wrap=True)

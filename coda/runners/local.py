@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from kfp import components, local
 
@@ -14,6 +16,9 @@ from coda.runners.port import Job
 from coda.runners.spec import for_one_machine
 from coda.runners.workdir import RunFolder, environment, opened, python_path
 from coda.steps.orphan import RUNNER_PID
+
+PYTHON = "CODA_PYTHON"
+"""Variable of the steps with the interpreter that runs them."""
 
 IMAGE = "this-machine-python"
 """Image name in the compiled pipeline here: nothing is pulled, the steps run in this environment."""
@@ -39,13 +44,14 @@ def run_local(job: Job) -> Path:
             # threads that spin while they wait take the cores from each other: measured 17 against 143 samples a second
             "OMP_WAIT_POLICY": "PASSIVE",
             RUNNER_PID: str(os.getpid()),
+            PYTHON: sys.executable,
         }
         with environment(values):
-            execute(job, folder, local.SubprocessRunner(use_venv=False), IMAGE)
+            execute(job, folder, local.SubprocessRunner(use_venv=False), IMAGE, PYTHON)
         return folder.log
 
 
-def execute(job: Job, folder: RunFolder, runner: Any, image: str) -> None:
+def execute(job: Job, folder: RunFolder, runner: Any, image: str, python: str | None = None) -> None:
     """Run a job with one of KFP's local runners, capturing what it prints.
 
     Args:
@@ -53,11 +59,13 @@ def execute(job: Job, folder: RunFolder, runner: Any, image: str) -> None:
         folder: Folder of the run.
         runner: KFP's runner.
         image: Image of the steps.
+        python: Variable of the steps with the interpreter, where it is not the image's own.
 
     Raises:
         CodaError: A step failed; the error is its own.
     """
-    pipeline = components.load_component_from_text(for_one_machine(job.compiled.read_text(encoding="utf-8"), image))
+    text = for_one_machine(job.compiled.read_text(encoding="utf-8"), image, python)
+    pipeline = components.load_component_from_text(text)
     local.init(
         runner,
         pipeline_root=str(folder.outputs),
@@ -89,8 +97,9 @@ def local_paths(settings: Mapping[str, str]) -> list[Path]:
     """
     found = set()
     for value in settings.values():
-        text = value.removeprefix("file://").removeprefix("sqlite:///")
-        path = Path(text)
+        scheme, marker, rest = value.partition("://")
+        # in an address, a path is quoted, and SQLite's has one slash more
+        path = Path(unquote(rest.removeprefix("/") if scheme == "sqlite" else rest) if marker else value)
         if not path.is_absolute():
             continue
         existing = path if path.is_dir() else path.parent

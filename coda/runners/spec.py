@@ -70,18 +70,29 @@ def with_gpus(text: str, step: str, count: int) -> str:
     return dump_documents(documents)
 
 
-def for_one_machine(text: str, image: str) -> str:
+def for_one_machine(text: str, image: str, python: str | None = None) -> str:
     """Return a compiled pipeline as the runners of one machine take it.
 
     Requests to a cluster are dropped (they would only be warned about), and so are retries: these runners cannot tell
     a service that is away from a batch that is bad, so `coda.runners` repeats a run itself, for transient failures
     alone. Remembered results are switched on: their store is the folder of the one run, so a run that was broken off
     and is started again does not repeat finished steps.
+
+    Args:
+        text: The compiled pipeline.
+        image: Image of the steps.
+        python: Variable of the steps with the path of the interpreter. KFP writes that path into a shell's text as it
+            is, where a blank or a quote ends it; a variable in quotation marks holds any path.
     """
     spec = read_documents(text)[0]
     _set_image(spec, image)
     for executor in spec["deploymentSpec"]["executors"].values():
         executor["container"].pop("resources", None)
+        if python is not None:
+            # the shell's text alone: the program of the step comes after it
+            shell = executor["container"]["command"].index("-ec") + 1
+            command = executor["container"]["command"][shell]
+            executor["container"]["command"][shell] = command.replace("python3 -m", f'"${python}" -m')
     for component in [spec["root"], *spec["components"].values()]:
         for task in component.get("dag", {}).get("tasks", {}).values():
             task.pop("retryPolicy", None)

@@ -13,6 +13,8 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError
 
+from coda.storage.aws_settings import connecting, require_usable
+
 _CLIENTS: dict[tuple[object, ...], Any] = {}
 _LOCK = threading.Lock()
 
@@ -29,6 +31,9 @@ def s3_client(endpoint: str | None, *, attempts: int, timeout_s: float, unsigned
     Returns:
         A boto3 S3 client with path-style addresses, signature version 4, standard retries, and no checksums beyond
         what a request needs. Other AWS_* variables give another client.
+
+    Raises:
+        ConfigError: A setting or a credential of the environment cannot be used.
     """
     variables = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     key = (os.getpid(), endpoint, attempts, timeout_s, unsigned, variables)
@@ -38,8 +43,27 @@ def s3_client(endpoint: str | None, *, attempts: int, timeout_s: float, unsigned
         return _CLIENTS[key]
 
 
+def sqs_client(endpoint: str) -> Any:
+    """Return a new client of a queue's service.
+
+    Raises:
+        ConfigError: A setting or a credential of the environment cannot be used.
+    """
+    config = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=5, read_timeout=30)
+    return _client("sqs", endpoint, config)
+
+
+def _client(service: str, endpoint: str | None, config: Config) -> Any:
+    require_usable()
+    with connecting(f"the client of {endpoint or 'AWS'}"):
+        session = boto3.session.Session()
+        if config.signature_version is not UNSIGNED and (credentials := session.get_credentials()) is not None:
+            credentials.get_frozen_credentials()  # some are fetched when they are first needed: it is now
+        region = session.region_name or "us-east-1"
+        return session.client(service, endpoint_url=endpoint, region_name=region, config=config)
+
+
 def _connect(endpoint: str | None, attempts: int, timeout_s: float, *, unsigned: bool) -> Any:
-    session = boto3.session.Session()
     config = Config(
         signature_version=UNSIGNED if unsigned else "s3v4",
         s3={"addressing_style": "path"},
@@ -50,8 +74,7 @@ def _connect(endpoint: str | None, attempts: int, timeout_s: float, *, unsigned:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    region = session.region_name or "us-east-1"
-    client = session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+    client = _client("s3", endpoint, config)
     client.meta.events.register_last("before-call.s3", _send_at_once)
     client.meta.events.register("before-parse.s3", _require_whole)
     return client

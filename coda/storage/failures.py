@@ -1,6 +1,7 @@
 """What an S3 client raises, in the words of this library: who must act, and on what."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 
 from coda.errors import CodaError, ConfigError, Problem, TransientError
 from coda.settings import without_secrets
+from coda.storage.aws_settings import OUTAGES, wrong_setting
 
 
 class ObjectNotFoundError(CodaError):
@@ -32,7 +34,9 @@ _BUSY = frozenset(
     {
         "InternalError", "InternalServerError", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite",
         "RequestTimeout", "RequestTimeoutException", "Throttling", "ThrottlingException", "TooManyRequests",
-        "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "500", "502", "503", "504", "429",
+        "TooManyRequestsException", "RequestLimitExceeded", "RequestThrottled",
+        "BandwidthLimitExceeded", "InternalFailure",
+        "500", "502", "503", "504", "429",
         # of an upload that ended when its last answer was lost, or that the store's clean-up took: begin it again
         "NoSuchUpload",
     }
@@ -47,31 +51,29 @@ _REMEDIES = {
     "RequestTimeTooSkewed": "Set this machine's clock; it differs too much from the service's.",
     "PermanentRedirect": "Set AWS_DEFAULT_REGION to the region of the bucket.",
     "301": "Set AWS_DEFAULT_REGION to the region of the bucket.",
-    "ExpiredToken": "Renew the credentials.",
+    "AuthorizationHeaderMalformed": "Set AWS_DEFAULT_REGION to the region of the bucket.",
+    "IllegalLocationConstraintException": "Set AWS_DEFAULT_REGION to the region of the bucket.",
     "NotImplemented": "Use an object store that supports this request (docs/decisions/0003-release-log.md).",
+    "QueueDoesNotExist": "Create the queue, or correct CODA_QUEUE_URL.",
+    "NonExistentQueue": "Create the queue, or correct CODA_QUEUE_URL.",
 }
+
+_OF_CREDENTIALS = re.compile(r"token|expired|credential|signature|auth|security|accesskey", re.IGNORECASE)
+"""Names that services give to a refused identity: there are many, and each service has its own."""
+
+_RENEW = "Renew the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or `aws sso login`)."
 
 BROKEN_OFF = (aws.ReadTimeoutError, aws.ResponseStreamingError, aws.IncompleteReadError, Urllib3Error)
 """What reading a body raises when the connection breaks off."""
 
 _AWAY = (
-    aws.HTTPClientError,
-    aws.ConnectionError,
-    aws.ConnectTimeoutError,
-    aws.EndpointConnectionError,
-    aws.ConnectionClosedError,
+    *OUTAGES,
     *BROKEN_OFF,
     RetriesExceededError,
     ResponseParserError,  # half an answer
     ConnectionError,
 )
-
-_UNUSABLE = (
-    aws.NoCredentialsError,
-    aws.PartialCredentialsError,
-    aws.CredentialRetrievalError,
-    aws.ParamValidationError,
-)
+"""Roots of what a service that is away makes a client raise; whatever else botocore raises, its settings made it."""
 
 
 def code_of(error: aws.ClientError) -> str:
@@ -82,38 +84,43 @@ def code_of(error: aws.ClientError) -> str:
 
 
 @contextmanager
-def explained(action: str, uri: str, endpoint: str | None) -> Iterator[None]:
+def explained(action: str, uri: str, endpoint: str | None, what: str = "the object store") -> Iterator[None]:
     """Turn what boto3 raises inside the block into the errors of this library.
 
     Args:
         action: What is being done, as a verb: "read", "write", "list".
         uri: Full URI of the object or prefix, for the message.
         endpoint: Endpoint URL, for the message; none for AWS itself.
+        what: What the service is, in words.
 
     Raises:
         TransientError: The service is away, overloaded or answered 5xx after boto3's own retries.
         ConfigError: The bucket, the credentials, the rights, the clock or the local disk must be put right.
         ObjectNotFoundError: There is no such object.
     """
-    service = endpoint or "AWS S3"
+    service = endpoint or "AWS"
     try:
         yield
     except aws.ClientError as error:
-        raise _answered(error, action, uri, service) from error
+        raise _answered(error, action, uri, service, what) from error
     except S3UploadFailedError as error:
-        raise TransientError(f"Could not {action} {uri}: {error}") from error
-    except _AWAY as error:
+        # boto3 keeps the service's words, but not its error code, in this one
+        answer = error.__context__
+        if isinstance(answer, aws.ClientError):
+            raise _answered(answer, action, uri, service, what) from error
+        raise TransientError(f"Could not {action} {uri}: {_one_line(error)}") from error
+    except (aws.BotoCoreError, *_AWAY, OSError) as error:
+        if problem := wrong_setting(error):
+            raise ConfigError(f"Could not {action} {uri}.", [problem]) from error
+        if isinstance(error, OSError) and not isinstance(error, _AWAY):
+            raise
         problem = Problem(
             service,
             f"{type(error).__name__}: {_one_line(error)}",
-            "an object store that answers",
+            f"{what}, with an answer",
             "Check that the service is up and reachable from here; the step can be repeated safely.",
         )
-        raise TransientError(f"Could not {action} {uri}: the object store does not answer.", [problem]) from error
-    except _UNUSABLE as error:
-        remedy = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or an AWS profile or role (docs/settings.md)."
-        problem = Problem(service, _one_line(error), "usable credentials and names", remedy)
-        raise ConfigError(f"Could not {action} {uri}.", [problem]) from error
+        raise TransientError(f"Could not {action} {uri}: {what} does not answer.", [problem]) from error
 
 
 @contextmanager
@@ -129,23 +136,29 @@ def disk_explained(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path} cannot be written.", [problem]) from error
 
 
-def _answered(error: aws.ClientError, action: str, uri: str, service: str) -> CodaError:
-    code = code_of(error)
+def _answered(error: aws.ClientError, action: str, uri: str, service: str, what: str) -> CodaError:
+    code = code_of(error).rpartition(".")[2]  # SQS: AWS.SimpleQueueService.NonExistentQueue
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) or 0)
     words = _one_line(error.response.get("Error", {}).get("Message") or error)
     if code in MISSING:
         remedy = "Check the name; if it was there before, look who deleted it."
         problem = Problem(uri, "no object", "an object of this name", remedy)
         return ObjectNotFoundError(f"Could not {action} {uri}: there is no such object.", [problem])
-    if code in _REMEDIES:
-        problem = Problem(uri, f"{code} ({words}) from {service}", "an accepted request", _REMEDIES[code])
-        return ConfigError(f"Could not {action} {uri}.", [problem])
-    if code in _BUSY or status >= 500 or status == 429:
+    if code in _BUSY or (status >= 500 and code not in _REMEDIES) or status == 429:
         remedy = "Repeat the step later; if it lasts, look at the service's own log."
         problem = Problem(service, f"{code} ({words})", "an answer", remedy)
-        return TransientError(f"Could not {action} {uri}: the object store is overloaded or failing.", [problem])
-    problem = Problem(uri, f"{code} ({words}) from {service}", "an accepted request", "Look at the service's log.")
-    return CodaError(f"Could not {action} {uri}.", [problem])
+        return TransientError(f"Could not {action} {uri}: {what} is overloaded or failing.", [problem])
+    problem = Problem(uri, f"{code} ({words}) from {service}", "an accepted request", _remedy(code, status))
+    refused = code in _REMEDIES or status in {401, 403} or _OF_CREDENTIALS.search(code)
+    return (ConfigError if refused else CodaError)(f"Could not {action} {uri}.", [problem])
+
+
+def _remedy(code: str, status: int) -> str:
+    if code in _REMEDIES:
+        return _REMEDIES[code]
+    if _OF_CREDENTIALS.search(code) or status == 401:
+        return _RENEW
+    return _REMEDIES["403"] if status == 403 else "Look at the service's log."
 
 
 def _one_line(value: object) -> str:

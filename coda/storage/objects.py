@@ -9,17 +9,17 @@ import base64
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from coda.errors import ConfigError, Problem, TransientError
-from coda.settings import Settings
+from coda.settings import Settings, is_address, without_secrets
 from coda.storage import bulk
 from coda.storage.clients import s3_client
 from coda.storage.failures import (
@@ -141,8 +141,9 @@ class ObjectStore:
         self.attempts = attempts
         self.timeout_s = timeout_s
         self.unsigned = unsigned
-        if endpoint is not None and urlsplit(endpoint).scheme not in {"http", "https"}:
-            problem = Problem("AWS_ENDPOINT_URL_S3", endpoint, "http://host:port or https://host", "Correct it.")
+        if endpoint is not None and not is_address(endpoint):
+            found = without_secrets(repr(endpoint))
+            problem = Problem("AWS_ENDPOINT_URL_S3", found, "http://host:port or https://host", "Correct it.")
             raise ConfigError("The endpoint of the object store cannot be used.", [problem])
 
     @property
@@ -233,7 +234,7 @@ class ObjectStore:
         """
         writer = uuid.uuid4().hex
         for attempt in range(1, self.attempts + 1):
-            with explained("create", self.url(key), self.endpoint):
+            with self._explained("create", key):
                 try:
                     self.client.put_object(
                         Bucket=self.bucket,
@@ -261,7 +262,7 @@ class ObjectStore:
 
     def size(self, key: str) -> int | None:
         """Return the size in bytes, or none when there is no such object."""
-        with explained("look up", self.url(key), self.endpoint):
+        with self._explained("look up", key):
             answer = self._head(key)
         return int(answer["ContentLength"]) if answer else None
 
@@ -281,7 +282,7 @@ class ObjectStore:
         Objects that were sent in parts may have a checksum of the checksums of their parts, which is no SHA-256 of
         the object.
         """
-        with explained("look up", self.url(key), self.endpoint):
+        with self._explained("look up", key):
             answer = self.client.head_object(Bucket=self.bucket, Key=self.path(key), ChecksumMode="ENABLED")
         try:
             digest = base64.b64decode(str(answer.get("ChecksumSHA256", "")), validate=True)
@@ -305,7 +306,7 @@ class ObjectStore:
             ObjectNotFoundError: There is no such object.
             ConfigError: The file cannot be written (full disk, no right).
         """
-        with explained("download", self.url(key), self.endpoint), disk_explained(path):
+        with self._explained("download", key), disk_explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.client.download_file(self.bucket, self.path(key), str(path), Config=self._transfer)
         return path
@@ -380,6 +381,19 @@ class ObjectStore:
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.uri!r}, {self.endpoint!r})"
+
+    @contextmanager
+    def _explained(self, action: str, key: str) -> Iterator[None]:
+        """Do as `explained`, and learn why the service refused a HEAD: its answer has no body that could say so."""
+        with explained(action, self.url(key), self.endpoint):
+            try:
+                yield
+            except ClientError as error:
+                if error.operation_name == "HeadObject" and code_of(error) in {"400", "401", "403"}:
+                    # the same right, and an answer that has its reason in it
+                    answer = self.client.get_object(Bucket=self.bucket, Key=self.path(key), Range="bytes=0-0")
+                    answer["Body"].close()
+                raise
 
     @property
     def _transfer(self) -> TransferConfig:

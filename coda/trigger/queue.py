@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
-from coda.errors import CodaError, ConfigError, Problem, TransientError
+from coda.errors import CodaError, ConfigError, TransientError
+from coda.storage.clients import sqs_client
+from coda.storage.failures import explained
 from coda.storage.objects import ObjectStore
 from coda.trigger.events import fingerprint, manifest_keys, read_message
 from coda.trigger.visibility import KeptInvisible
@@ -23,8 +22,6 @@ BATCH = 10
 
 DEFAULT_HIDDEN_S = 30
 """SQS's own default of a queue's visibility timeout."""
-
-AWAY = ("ServiceUnavailable", "Throttling", "RequestThrottled", "InternalError", "InternalFailure", "SlowDown")
 
 STALE = ("ReceiptHandleIsInvalid", "AWS.SimpleQueueService.ReceiptHandleIsInvalid", "InvalidParameterValue")
 """Answers to an acknowledgement that came after the message was handed out again."""
@@ -109,14 +106,14 @@ class Queue:
         return self._hidden_s
 
     def _receive(self, wait_s: int) -> list[dict[str, Any]]:
-        with _Explained(self.url):
+        with explained("read", self.url, None, "the queue"):
             answer = self._connected().receive_message(
                 QueueUrl=self.url, MaxNumberOfMessages=BATCH, WaitTimeSeconds=min(wait_s, 20)
             )
         return list(answer.get("Messages", ()))
 
     def _delete(self, receipt: str) -> None:
-        with _Explained(self.url):
+        with explained("acknowledge a message of", self.url, None, "the queue"):
             try:
                 self._connected().delete_message(QueueUrl=self.url, ReceiptHandle=receipt)
             except ClientError as error:
@@ -126,35 +123,6 @@ class Queue:
 
     def _connected(self) -> Any:
         if self._client is None:
-            session = boto3.session.Session()
             parts = urlsplit(self.url)
-            self._client = session.client(
-                "sqs",
-                endpoint_url=f"{parts.scheme}://{parts.netloc}",
-                region_name=session.region_name or "us-east-1",
-                config=Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=5, read_timeout=30),
-            )
+            self._client = sqs_client(f"{parts.scheme}://{parts.netloc}")
         return self._client
-
-
-class _Explained:
-    """Turns boto3's errors into ours."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ClientError):
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-            if status >= 500 or code in AWAY:
-                raise TransientError(f"The queue {self.url} is overloaded ({code}).") from error
-            problem = Problem(
-                "CODA_QUEUE_URL", f"{self.url}: {code}", "a queue that may be read", "Check name and rights."
-            )
-            raise ConfigError("The queue cannot be read.", [problem]) from error
-        if isinstance(error, (BotoCoreError, ResponseParserError)):
-            raise TransientError(f"The queue {self.url} cannot be reached: {error}") from error
