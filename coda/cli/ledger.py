@@ -1,6 +1,5 @@
 """`coda ledger`: what became of every batch that landed."""
 
-import getpass
 import json
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coda.errors import ConfigError, Problem
+from coda.login import login_name
 
 if TYPE_CHECKING:
     from coda.trigger.ledger import Ledger, LedgerState
@@ -73,7 +73,7 @@ def retry(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002
         problem = Problem(name, "no version that failed", "one", "See `coda ledger show`.")
         raise ConfigError("There is nothing to try again.", [problem])
     newest = max(failed, key=lambda item: item.at)
-    _tell(reopen(ledger, newest, getpass.getuser()), newest, "is open again", as_json)
+    _tell(reopen(ledger, newest, login_name()), newest, "is open again", as_json)
 
 
 @app.command("release-claim")
@@ -93,7 +93,7 @@ def release_claim(
         remedy = "See `coda ledger show`." if not taken else "Give --reason."
         raise ConfigError("There is no claim to release.", [Problem(name, found, "a taken version and why", remedy)])
     newest = max(taken, key=lambda item: item.at)
-    _tell(release(ledger, newest, getpass.getuser(), reason.strip()), newest, "is free again", as_json)
+    _tell(release(ledger, newest, login_name(), reason.strip()), newest, "is free again", as_json)
 
 
 def _tell(new: "LedgerState | None", old: "LedgerState", done: str, as_json: bool) -> None:  # noqa: FBT001

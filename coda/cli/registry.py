@@ -1,6 +1,5 @@
 """`coda registry`: which models there are, what serves which source, and moving the pointer."""
 
-import getpass
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from coda.cli.registry_compare import card, diff
 from coda.cli.registry_upkeep import gc, verify
 from coda.contracts import ModelRef, PointerEntry
 from coda.errors import ConfigError, Problem
+from coda.login import login_name
 from coda.registry import DEFAULT_SCOPE, ReleaseLog, Version, list_versions
 from coda.registry import promote as promote_release
 from coda.registry import rollback as roll_back
@@ -120,7 +120,7 @@ def promote(
 ) -> None:
     """Let a release serve a source. Both models are verified first, and must belong together."""
     settings = read_settings()
-    who = by or getpass.getuser()
+    who = by or login_name()
     found = named_release(release, settings=settings)
     require_approver(found, who, settings=settings)
     record = found.model_copy(update={"approver": who})
@@ -140,7 +140,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Let the release serve again that served before."""
-    entry = roll_back(scope, by=by or getpass.getuser(), reason=reason, steps=steps, settings=read_settings())
+    entry = roll_back(scope, by=by or login_name(), reason=reason, steps=steps, settings=read_settings())
     _moved(entry, as_json=as_json)
 
 

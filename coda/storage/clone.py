@@ -1,5 +1,6 @@
 """A short-lived clone of the data registry: where batches are added, and where they are fetched."""
 
+import os
 import secrets
 import shutil
 import tempfile
@@ -37,11 +38,13 @@ class Clone:
         folder: The working copy.
         remote: DVC remote, ``s3://bucket/prefix``.
         endpoint: S3 endpoint URL; none for AWS itself.
+        branch: Branch that holds the registry, for writers and readers alike.
     """
 
     folder: Path
     remote: str
     endpoint: str | None
+    branch: str = BRANCH
 
     def configure(self) -> None:
         """Write the local DVC configuration: the address of the remote, no analytics, no secrets."""
@@ -98,17 +101,17 @@ class Clone:
             if not self._ahead() or self._pushed():
                 return
             time.sleep(min(2.0, 0.05 * attempt) * (0.5 + secrets.randbelow(1000) / 1000))
-            git(self.folder, "fetch", "--quiet", "origin", BRANCH)
+            git(self.folder, "fetch", "--quiet", "origin", self.branch)
             git(self.folder, "reset", "--quiet", "--hard", "FETCH_HEAD")
         raise TransientError(f"The data registry took no commit in {PUSHES} tries: too many writers at once.")
 
     def _ahead(self) -> bool:
-        known = git(self.folder, "for-each-ref", "--format=%(objectname)", f"refs/remotes/origin/{BRANCH}").strip()
+        known = git(self.folder, "for-each-ref", "--format=%(objectname)", f"refs/remotes/origin/{self.branch}").strip()
         return git(self.folder, "rev-parse", "HEAD").strip() != known
 
     def _pushed(self) -> bool:
         try:
-            git(self.folder, "push", "--quiet", "origin", f"HEAD:refs/heads/{BRANCH}")
+            git(self.folder, "push", "--quiet", "origin", f"HEAD:refs/heads/{self.branch}")
         except CodaError as error:
             text = str(error)
             lost = (
@@ -148,15 +151,36 @@ def cloned(url: str, remote: str, endpoint: str | None, near: Path | None = None
             remedy = "Create it with `coda data init`, or correct CODA_DATA_REGISTRY."
             problem = Problem(url, "no such repository", "a Git repository", remedy)
             raise ConfigError("There is no data registry.", [problem])
-        git(root, "clone", "--quiet", "--no-tags", "--single-branch", "--", url, "registry")
-        clone = Clone(root / "registry", remote, endpoint)
+        branch = _branch(root, url)
+        chosen = ["--branch", branch, "--single-branch"] if branch else []
+        # said in the clone itself, for DVC reads the user's list of ignored files by ways of its own
+        own = [f"--config=core.{name}={os.devnull}" for name in ("excludesFile", "attributesFile")]
+        git(root, "clone", "--quiet", "--no-tags", "--template=", *own, *chosen, "--", url, "registry")
+        clone = Clone(root / "registry", remote, endpoint, branch or BRANCH)
         if not (clone.folder / ".dvc").is_dir():
-            git(clone.folder, "checkout", "--quiet", "-B", BRANCH)
+            git(clone.folder, "checkout", "--quiet", "-B", clone.branch)
             clone.initialise()
         clone.configure()
         yield clone
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+def _branch(folder: Path, url: str) -> str:
+    """Return the branch of the server that holds the registry; nothing while the server has none.
+
+    'main' if it is there, whatever the server's HEAD names: a server that calls its default branch otherwise takes our
+    first push to 'main' and leaves its HEAD at a branch that never comes to be. Else the branch that HEAD names, where
+    somebody set the registry up by hand.
+    """
+    heads, head = [], ""
+    for line in git(folder, "ls-remote", "--symref", "--", url, "HEAD", "refs/heads/*").splitlines():
+        first, _, name = line.partition("\t")
+        if name == "HEAD" and first.startswith("ref: "):
+            head = first.removeprefix("ref: refs/heads/")
+        elif name.startswith("refs/heads/"):
+            heads.append(name.removeprefix("refs/heads/"))
+    return next((name for name in (BRANCH, head) if name in heads), "")
 
 
 def object_key(digest: str) -> str:

@@ -47,7 +47,7 @@ def create_registry(path: Path, remote: str) -> None:
     """
     with disk_explained(path):
         path.mkdir(parents=True, exist_ok=True)
-    git(path, "init", "--quiet", "--bare", f"--initial-branch={BRANCH}")
+    git(path, "init", "--quiet", "--bare", "--template=", f"--initial-branch={BRANCH}")
     with cloned(str(path), remote, endpoint=None) as clone:
         clone.publish({}, "")
 

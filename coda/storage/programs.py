@@ -1,10 +1,9 @@
 """git and DVC as other processes, with their failures in the words of this library.
 
-Both are run through their command lines, which are their stable interface. Neither sees the user's hooks, asks for a
-password, writes analytics or looks for updates.
+Both are run through their command lines, which are their stable interface. Neither sees the user's hooks, ignored files
+or ways of working (`coda.storage.git_environment`), asks for a password, writes analytics or looks for updates.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from coda.errors import CodaError, ConfigError, Problem, TransientError
 from coda.settings import without_secrets
+from coda.storage.git_environment import chosen_environment
 
 _AWAY = re.compile(
     r"could not connect|connect timeout|read timeout|timed out|connection (was )?(reset|refused|closed)|unreachable"
@@ -25,20 +25,11 @@ _AWAY = re.compile(
 _REFUSED = re.compile(
     r"permission denied|access ?denied|forbidden|authentication failed|could not read username|credential"
     r"|does not appear to be a git repository|repository .* (not found|does not exist)|no such remote|dubious ownership"
-    r"|nosuchbucket|invalidaccesskeyid|signaturedoesnotmatch|bucket .* does not exist",
+    r"|config profile|(expired|invalid) ?token|nosuchbucket|invalidaccesskeyid|signaturedoesnotmatch"
+    r"|bucket .* does not exist",
     re.IGNORECASE,
 )
 _FULL = re.compile(r"no space left|disk quota exceeded|disk is full|read-only file system", re.IGNORECASE)
-
-_OF_ANOTHER_REPOSITORY = frozenset(
-    {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}
-)
-"""Variables that git sets inside a hook; they would turn every command to the hook's repository."""
-
-GIT_IDENTITY = {
-    "GIT_AUTHOR_NAME": "coda", "GIT_AUTHOR_EMAIL": "coda@localhost",
-    "GIT_COMMITTER_NAME": "coda", "GIT_COMMITTER_EMAIL": "coda@localhost",
-}  # fmt: skip
 
 
 def git(folder: Path, *arguments: str, timeout_s: float = 300) -> str:
@@ -49,8 +40,8 @@ def git(folder: Path, *arguments: str, timeout_s: float = 300) -> str:
         ConfigError: The repository is not there, or access is refused, or the disk is full.
         CodaError: Anything else that git refuses, with its own last lines.
     """
-    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "commit.gpgsign=false", "-c", "gc.auto=0", *arguments]
-    return _run(command, folder, {"GIT_TERMINAL_PROMPT": "0", **GIT_IDENTITY}, timeout_s)
+    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", *arguments]
+    return _run(command, folder, {}, timeout_s)
 
 
 def dvc(folder: Path, *arguments: str, timeout_s: float = 4 * 3600) -> str:
@@ -66,20 +57,20 @@ def dvc(folder: Path, *arguments: str, timeout_s: float = 4 * 3600) -> str:
 
 
 def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str], timeout_s: float) -> str:
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_REPOSITORY}
     name = "dvc" if "dvc" in command else "git"
     try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env={**environment, **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-        )
+        with chosen_environment(home=folder.parent) as environment:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env={**environment, **variables},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout_s,
+                check=False,
+            )
     except FileNotFoundError as error:
         problem = Problem(name, "no such program", f"{name} on the PATH", f"Install {name}.")
         raise ConfigError(f"{name} cannot be run.", [problem]) from error
@@ -103,6 +94,9 @@ def _failure(name: str, verb: str, code: int, output: str) -> CodaError:
     found = words or f"exit code {code}"
     if _FULL.search(output):
         return ConfigError(message, [Problem(name, found, "free disk space", "Free some space and repeat the step.")])
+    if trusted := re.search(r"git config --global --add safe\.directory .*", output):
+        remedy = f"Run `{trusted[0].strip()}` as the user this runs as, or give that user the repository."
+        return ConfigError(message, [Problem(name, found, "a repository of this user, or one it trusts", remedy)])
     if _REFUSED.search(output):
         remedy = "Check CODA_DATA_REGISTRY, CODA_DATA_REMOTE and the credentials (docs/settings.md)."
         return ConfigError(message, [Problem(name, found, "a data registry this process may use", remedy)])

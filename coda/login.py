@@ -1,0 +1,12 @@
+"""Who runs this, in a word."""
+
+import getpass
+import os
+
+
+def login_name() -> str:
+    """Return the login's name, or 'uid-<number>' where the system knows none, as in a container of any user number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid-{os.getuid()}"
