@@ -12,6 +12,7 @@ from coda.errors import ConfigError, Problem
 from coda.settings import read_settings
 from coda.storage.data_registry import create_registry, fetch_batch, find_batch, list_batches
 from coda.storage.objects import store_for
+from coda.storage.probe import require_conditional_writes
 
 app = typer.Typer(no_args_is_help=True, help="The data registry: versioned batches in Git and DVC.")
 
@@ -24,6 +25,7 @@ def init() -> None:
     settings = read_settings()
     for uri in (settings.landing, settings.platform, settings.data_remote):
         store_for(uri, settings).ensure_bucket()
+    require_conditional_writes(store_for(settings.platform, settings))
     if "://" in settings.data_registry:
         remedy = "Create an empty repository at the Git server; the first run sets it up."
         problem = Problem("CODA_DATA_REGISTRY", settings.data_registry, "a path of this machine", remedy)

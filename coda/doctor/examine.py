@@ -12,6 +12,8 @@ from coda.doctor.models import aliases, data, models
 from coda.doctor.records import ABANDONED, Records, read_records
 from coda.errors import CodaError, IntegrityError
 from coda.settings import Settings
+from coda.storage.objects import store_for
+from coda.storage.probe import require_conditional_writes
 from coda.trigger.service import Pace
 
 
@@ -51,7 +53,9 @@ def examine(
     lease_s: float = Pace.lease_s,
     abandoned_s: float = ABANDONED.total_seconds(),
 ) -> Examination:
-    """Compare ledger, runs, release log, MLflow, data registry and results; nothing is changed.
+    """Compare ledger, runs, release log, MLflow, data registry and results; nothing of them is changed.
+
+    First the store is asked whether it creates an object once: nothing could agree for long where it does not.
 
     A run that is under way is no finding: what its batch version has open in the ledger, or what wrote lately, may
     still come to its end.
@@ -63,10 +67,12 @@ def examine(
         abandoned_s: The same for runs outside the ledger, uploads in parts and temporary folders.
 
     Raises:
+        ConfigError: The object store ignores If-None-Match.
         IntegrityError: The release log is not whole, or MLflow holds a version without a digest.
         ContractError: A document cannot be read.
         TransientError: A service is away.
     """
+    require_conditional_writes(store_for(settings.platform, settings))
     records = read_records(settings, lease=timedelta(seconds=lease_s), abandoned=timedelta(seconds=abandoned_s))
     return Examination(
         batches=len(records.entries),

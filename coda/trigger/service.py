@@ -19,6 +19,7 @@ from coda.settings import Settings
 from coda.steps.context import read_failure
 from coda.steps.record import read_run
 from coda.storage.objects import store_for
+from coda.storage.probe import require_conditional_writes
 from coda.trigger.arrivals import Arrivals
 from coda.trigger.endings import ending_of
 from coda.trigger.ledger import TAKEN, Ledger, LedgerState, State
@@ -97,7 +98,12 @@ class Trigger:
         return self.taken()
 
     def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0) -> None:
-        """Look for arrivals in queue and landing prefix."""
+        """Look for arrivals in queue and landing prefix.
+
+        Raises:
+            ConfigError: The object store would let several triggers have one claim.
+        """
+        require_conditional_writes(self.ledger.store)
         for state in self.arrivals.look(wait_s=wait_s, poll_every_s=poll_every_s):
             self._ended(state)
 
