@@ -56,6 +56,10 @@ class ConfigError(CodaError):
     exit_code = 2
 
 
+class ServiceRefusedError(ConfigError):
+    """A service lets nobody in, or something else answers in its place: nothing that was asked of it was judged."""
+
+
 class ContractError(CodaError):
     """The producer of the data must deliver something else."""
 

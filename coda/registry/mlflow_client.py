@@ -3,17 +3,22 @@
 No process-wide tracking URI is set: two connections of one process may point to different servers.
 """
 
+import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from coda.errors import CodaError, ConfigError, Problem, TransientError
+from coda.errors import CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
 from coda.settings import Settings, without_secrets
+from coda.storage.answers import judged
+from coda.storage.failures import explained as store_explained
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "coda"
 
@@ -30,7 +35,12 @@ _QUIET = {
 """Settings of MLflow that it reads from the environment alone; what is set there already wins."""
 
 _TRANSIENT = frozenset({"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERROR", "DEADLINE_EXCEEDED"})
-_CONFIG = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "ENDPOINT_NOT_FOUND", "INVALID_PARAMETER_VALUE"})
+_REFUSED = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "ENDPOINT_NOT_FOUND"})
+_CONFIG = frozenset({"INVALID_PARAMETER_VALUE"})
+_STATUS = re.compile(r"failed with error code (\d{3})")
+_LOOP = re.compile(r"Exceeded \d+ redirects")
+_NO_JSON = "the response body was not in a valid JSON format"
+"""What MLflow's client says of answers that are not MLflow's."""
 
 
 def connect(settings: Settings) -> "MlflowClient":
@@ -77,30 +87,83 @@ def explained(action: str, settings: Settings) -> Iterator[None]:
 
     Raises:
         TransientError: MLflow or its database does not answer, or is locked.
-        ConfigError: Address, credentials or rights must be put right.
+        ConfigError: Something that was asked cannot be.
+        ServiceRefusedError: Address, credentials, rights or versions must be put right.
     """
     import requests
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import ArgumentError, OperationalError
 
     where = f"MLflow at {without_secrets(settings.mlflow_uri)}"
     try:
-        yield
+        # MLflow reads and writes model files in the object store with boto3
+        with store_explained(action, settings.mlflow_artifacts or settings.mlflow_uri, settings.s3_endpoint):
+            yield
     except MlflowException as error:
-        words = without_secrets(" ".join(str(error).split()))[:400]
-        problem = Problem(where, words, "an accepted request", "Look at MLflow's own log; the step can be repeated.")
-        kind = ConfigError if error.error_code in _CONFIG else CodaError
-        if error.error_code in _TRANSIENT or "database is locked" in words:
-            kind = TransientError
-        raise kind(f"Could not {action}.", [problem]) from error
+        raise _judged(error, action, where) from error
     except (requests.RequestException, OperationalError, ConnectionError) as error:
         words = without_secrets(" ".join(str(error).split()))[:400]
         problem = Problem(where, words, "an answer", "Check that MLflow is up; the step can be repeated safely.")
         raise TransientError(f"Could not {action}: MLflow does not answer.", [problem]) from error
+    except (ArgumentError, json.JSONDecodeError) as error:
+        words = without_secrets(" ".join(str(error).split()))[:400]
+        problem = Problem(where, words, "an address of MLflow", "Correct MLFLOW_TRACKING_URI (docs/settings.md).")
+        raise ServiceRefusedError(f"Could not {action}.", [problem]) from error
+
+
+def _judged(error: "MlflowException", action: str, where: str) -> CodaError:
+    """Return what MLflow, its client or something before it said, by who must act."""
+    words = without_secrets(" ".join(str(error).split()))[:400]
+    message = f"Could not {action}."
+    if "database schema" in words:
+        remedy = "Back the database up and run `mlflow db upgrade` with its address, or use the MLflow that made it."
+        return ServiceRefusedError(message, [Problem(where, words, "the schema of this MLflow", remedy)])
+    if "CERTIFICATE_VERIFY_FAILED" in words or _LOOP.search(words) or type(error).__name__ == "InvalidUrlException":
+        remedy = "Correct MLFLOW_TRACKING_URI, or let MLFLOW_TRACKING_SERVER_CERT_PATH name the issuer's certificate."
+        return ServiceRefusedError(message, [Problem(where, words, "an address that can be trusted", remedy)])
+    status = _STATUS.search(str(error))
+    if status or _NO_JSON in str(error):
+        body = str(error).partition("Response body: '")[2]
+        found = judged("MLflow", "MLFLOW_TRACKING_URI", where, int(status[1]) if status else 200, "", body)
+        if found is not None:
+            return found
+    if "error_code" not in getattr(error, "json", {"error_code": ""}):
+        remedy = "Let MLFLOW_TRACKING_URI name MLflow itself; check its credentials (docs/settings.md)."
+        problem = Problem(where, words, "an answer of MLflow", remedy)
+        return ServiceRefusedError("Something else answers in place of MLflow.", [problem])
+    problem = Problem(where, words, "an accepted request", "Look at MLflow's own log; the step can be repeated.")
+    if error.error_code in _REFUSED:
+        return ServiceRefusedError(message, [problem])
+    kind = ConfigError if error.error_code in _CONFIG else CodaError
+    if error.error_code in _TRANSIENT or "database is locked" in words:
+        kind = TransientError
+    return kind(message, [problem])
+
+
+def _require_mlflow(uri: str) -> None:
+    """Ask a server once what only MLflow can answer: a stranger's JSON would read as an empty registry."""
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    where = f"MLflow at {without_secrets(uri)}"
+    answer = http_request(
+        get_default_host_creds(uri),  # type: ignore[no-untyped-call]
+        "/api/2.0/mlflow/experiments/get-by-name", "GET",
+        params={"experiment_name": EXPERIMENT},
+    )  # fmt: skip
+    kind = str(answer.headers.get("Content-Type", ""))
+    found = judged("MLflow", "MLFLOW_TRACKING_URI", where, answer.status_code, kind, answer.text)
+    if found is not None and not (answer.status_code == 403 and "error_code" in answer.text):
+        raise found  # MLflow's own 403 is about this experiment alone
+    if "experiment" not in answer.text and "error_code" not in answer.text:
+        problem = Problem(where, answer.text[:200], "an answer of MLflow", "Correct MLFLOW_TRACKING_URI.")
+        raise ServiceRefusedError("Something else answers in place of MLflow.", [problem])
 
 
 @lru_cache(maxsize=8)
 def _client(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
+    if uri.startswith(("http://", "https://")):
+        _require_mlflow(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -22,11 +22,12 @@ import kfp
 import urllib3
 from kfp_server_api.exceptions import ApiException
 
-from coda.errors import CodaError, ConfigError, Problem, TransientError
+from coda.errors import CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
 from coda.runners.failure import reason
 from coda.runners.port import Job
 from coda.runners.spec import with_image
 from coda.settings import Settings
+from coda.storage.answers import judged
 
 TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105
 """Variable with the path of the projected service-account token, as KFP itself names it."""
@@ -86,7 +87,7 @@ class Kubeflow:
                 page_size=100, sort_by="created_at desc", filter=_equals("name", name), namespace=self.namespace
             )
         found = [
-            Submission(run.run_id, run.display_name, str(run.state or "")) for run in answer.runs or ()
+            Submission(self._named(run.run_id, name), name, str(run.state or "")) for run in answer.runs or ()
             if run.display_name == name
         ]  # fmt: skip
         good = [run for run in found if run.live or run.state == "SUCCEEDED"]
@@ -115,7 +116,7 @@ class Kubeflow:
             pipeline, version = self._version(client, compiled.stem, text)
             group = client.create_experiment(experiment, namespace=self.namespace)
             made = client.run_pipeline(
-                experiment_id=group.experiment_id,
+                experiment_id=self._named(group.experiment_id, "the experiment"),
                 job_name=name,
                 params=dict(arguments),
                 pipeline_id=pipeline,
@@ -123,7 +124,15 @@ class Kubeflow:
                 pipeline_root=os.environ.get(PIPELINE_ROOT) or None,
                 service_account=os.environ.get(SERVICE_ACCOUNT) or None,
             )
-        return Submission(made.run_id, name, "PENDING")
+        return Submission(self._named(made.run_id, "the run that was submitted"), name, "PENDING")
+
+    def _named(self, identifier: object, what: str) -> str:
+        """Return an identifier of Kubeflow's, or refuse an answer that has none."""
+        if not isinstance(identifier, str) or not identifier:
+            remedy = "Let CODA_KFP_ENDPOINT name Kubeflow Pipelines 2 itself; check its version (docs/pipelines.md)."
+            problem = Problem(self.endpoint, f"no identifier of {what}", "an answer of Kubeflow Pipelines", remedy)
+            raise ServiceRefusedError("Something else answers in place of Kubeflow Pipelines.", [problem])
+        return identifier
 
     def _version(self, client: kfp.Client, pipeline: str, text: str) -> tuple[str, str]:
         """Return KFP's identifiers of a pipeline and of its version with this text, uploaded when it is new.
@@ -134,11 +143,11 @@ class Kubeflow:
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / f"{pipeline}.yaml"
             package.write_text(text, encoding="utf-8")
-            parent = _found_or_made(
+            parent = self._found_or_made(
                 lambda: self._pipeline_named(client, title),
                 lambda: client.upload_pipeline(str(package), title, namespace=self.namespace).pipeline_id,
             )
-            version = _found_or_made(
+            version = self._found_or_made(
                 lambda: _version_named(client, parent, digest),
                 lambda: client.upload_pipeline_version(str(package), digest, parent).pipeline_version_id,
             )
@@ -149,12 +158,74 @@ class Kubeflow:
         answer = client.list_pipelines(filter=_equals("display_name", name), namespace=self.namespace)
         return next((str(item.pipeline_id) for item in answer.pipelines or () if item.display_name == name), None)
 
+    def _found_or_made(self, look: Callable[[], str | None], make: Callable[[], Any]) -> str:
+        found = look()
+        if found is not None:
+            return found
+        try:
+            return self._named(make(), "what was uploaded")
+        except ApiException as error:
+            # another trigger made it at the same moment
+            found = look() if error.status == HTTPStatus.CONFLICT else None
+            if found is None:
+                raise
+            return found
+
     def _client(self) -> kfp.Client:
         # a projected token changes within the hour: read for each use
         token = _token()
+        self._require_kubeflow(token)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This client only works with Kubeflow Pipeline v2", FutureWarning)
-            return kfp.Client(host=self.endpoint, existing_token=token, namespace=self.namespace or "kubeflow")
+            client = kfp.Client(host=self.endpoint, existing_token=token, namespace=self.namespace or "kubeflow")
+        rest = client._run_api.api_client.rest_client  # noqa: SLF001  all its interfaces share one
+        rest.request = self._judging(rest.request)
+        return client
+
+    def _require_kubeflow(self, token: str | None) -> None:
+        """Ask once whether Kubeflow is there: its client would ask for half a minute, and log five tracebacks.
+
+        Raises:
+            TransientError: It does not answer.
+            ServiceRefusedError: Something else does, or it lets nobody in.
+        """
+        base = self.endpoint if "://" in self.endpoint else f"http://{self.endpoint}"
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        bundle = next(
+            (os.environ[name] for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") if os.environ.get(name)), None
+        )
+        with urllib3.PoolManager(ca_certs=bundle) as pool:
+            answer = pool.request(
+                "GET",
+                f"{base.rstrip('/')}/apis/v2beta1/healthz",
+                headers=headers,
+                timeout=10.0,
+                retries=1,
+                redirect=False,
+            )
+        kind, body = str(answer.headers.get("content-type", "")), answer.data.decode(errors="replace")
+        self._judge(answer.status, kind, body)
+        if answer.status != HTTPStatus.OK:
+            found, remedy = (
+                f"HTTP {answer.status} {body[:200]}",
+                "Let CODA_KFP_ENDPOINT name Kubeflow Pipelines 2 itself.",
+            )
+            problem = Problem(self.endpoint, found, "an answer of Kubeflow Pipelines", remedy)
+            raise ServiceRefusedError("Something else answers in place of Kubeflow Pipelines.", [problem])
+
+    def _judge(self, status: int, kind: str, body: str) -> None:
+        found = judged("Kubeflow Pipelines", "CODA_KFP_ENDPOINT", self.endpoint, status, kind, body)
+        if found is not None:
+            raise found
+
+    def _judging(self, request: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*arguments: Any, **options: Any) -> Any:
+            answer = request(*arguments, **options)
+            body = answer.data.decode(errors="replace") if isinstance(answer.data, bytes) else str(answer.data)
+            self._judge(answer.status, str(answer.getheader("content-type") or ""), body)
+            return answer
+
+        return asked
 
 
 def _version_named(client: kfp.Client, pipeline: str, name: str) -> str | None:
@@ -165,20 +236,6 @@ def _version_named(client: kfp.Client, pipeline: str, name: str) -> str | None:
 
 def _equals(key: str, value: str) -> str:
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "stringValue": value}]})
-
-
-def _found_or_made(look: Callable[[], str | None], make: Callable[[], Any]) -> str:
-    found = look()
-    if found is not None:
-        return found
-    try:
-        return str(make())
-    except ApiException as error:
-        # another trigger made it at the same moment
-        found = look() if error.status == HTTPStatus.CONFLICT else None
-        if found is None:
-            raise
-        return found
 
 
 def run_kubeflow(job: Job) -> None:
@@ -232,9 +289,19 @@ class _explained:  # noqa: N801  used as a function
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ApiException):
             status = int(error.status or 0)
-            problem = Problem(self.endpoint, f"HTTP {status} {error.reason}", "an answer", _remedy(status))
-            away = status in {0, 429} or status >= 500
-            raise (TransientError if away else ConfigError)("Kubeflow Pipelines refused.", [problem]) from error
+            headers = error.headers or {}
+            form, body = str(headers.get("content-type", "")), str(error.body or "")
+            found = (
+                judged("Kubeflow Pipelines", "CODA_KFP_ENDPOINT", self.endpoint, status, form, body) if status else None
+            )
+            if found is not None:
+                raise found from error
+            problem = Problem(self.endpoint, f"HTTP {status} {error.reason} {body[:200]}", "an answer", _remedy(status))
+            raise (ConfigError if status else TransientError)("Kubeflow Pipelines refused.", [problem]) from error
+        if isinstance(error, urllib3.exceptions.LocationValueError):
+            remedy = "Set it to http://host:port or https://host."
+            problem = Problem("CODA_KFP_ENDPOINT", self.endpoint, "an address", remedy)
+            raise ServiceRefusedError("Kubeflow Pipelines is not configured.", [problem]) from error
         if isinstance(error, urllib3.exceptions.HTTPError | OSError) and not isinstance(error, CodaError):
             problem = Problem(self.endpoint, str(error)[:200], "an answer", "Check that the server is up.")
             raise TransientError("Kubeflow Pipelines cannot be reached.", [problem]) from error

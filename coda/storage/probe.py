@@ -33,8 +33,8 @@ def require_conditional_writes(platform: ObjectStore) -> None:
     with _LOCK:
         if place in _ASKED:
             return
-        text = b"Shows that this store refuses to create an object that is there (If-None-Match).\n"
-        if platform.put_if_absent(KEY, text, "text/plain") and platform.put_if_absent(KEY, text, "text/plain"):
+        texts = (f"{mark}: this store refuses to create an object that is there.\n".encode() for mark in ("1st", "2nd"))
+        if all(platform.put_if_absent(KEY, text, "text/plain") for text in texts):
             remedy = (
                 "Use a store, gateway or proxy that honours If-None-Match (AWS S3, Ceph, SeaweedFS, MinIO do); see "
                 "docs/decisions/0003-release-log.md."

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from queue import SimpleQueue
 
 from coda.config import Params
-from coda.errors import CodaError, TransientError
+from coda.errors import CodaError, ServiceRefusedError, TransientError
 from coda.registry.releases import DEFAULT_SCOPE, ReleaseLog
 from coda.settings import Settings
 from coda.steps.context import read_failure
@@ -226,6 +226,10 @@ class Trigger:
         uri = self.arrivals.landing.url(version.key)
         try:
             self._submitter.submit(Request(version.run_id, uri, version.digest, self.params))
+        except ServiceRefusedError as error:
+            # nothing was judged, and asking again would not help: the batch waits as it was until somebody acts
+            self.ledger.append(version, "landed", after=state, reasons=(error.message, *map(str, error.problems)))
+            raise
         except TransientError as error:
             self._failed_submissions += 1
             self._postpone(state, (f"could not be submitted: {error.message}",), self._failed_submissions)

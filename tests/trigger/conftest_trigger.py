@@ -206,6 +206,8 @@ def in_memory(replace):
         replace(f"{place}.store_for", make)
     for place in ("coda.steps.context", "coda.steps.record"):
         replace(f"{place}.ObjectStore", store_class)
+    # a dictionary creates once; faults are counted by operation, and the probe is asked once a process alone
+    replace("coda.trigger.service.require_conditional_writes", lambda store: None)
     settings = Settings(
         landing="s3://landing/in", platform="s3://platform", mlflow_uri="sqlite://", data_registry="/r",
         data_remote="s3://x/dvc", checkpoints="/c",
