@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 
 from coda.contracts.base import Digest, Part
 from coda.contracts.release import Alignment
+from coda.durable import give_name
 from coda.errors import ConfigError, IntegrityError, Problem
 
 CANDIDATES_FILE = "candidates.json"
@@ -113,7 +114,7 @@ def write_candidates(folder: Path, candidates: Sequence[Candidate]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".part")
     draft.write_text(json.dumps([candidate.model_dump(mode="json") for candidate in candidates], indent=2) + "\n")
-    draft.replace(path)
+    give_name(draft, path)
     return path
 
 

@@ -1,6 +1,7 @@
 """`coda ledger`: what became of every batch that landed."""
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,12 +29,16 @@ def list_(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Every batch version with its newest state."""
+    survey = _ledger().survey(source)
+    unreadable = [] if state or waiting_for_person else survey.unreadable
     states = [
-        item for item in _ledger().newest(source)
+        item for item in survey.states
         if (not state or item.state == state) and (item.waits_for_person or not waiting_for_person)
     ]  # fmt: skip
     if as_json:
-        typer.echo(json.dumps([item.model_dump(mode="json") for item in states], indent=2))
+        rows = [item.model_dump(mode="json") for item in states]
+        rows += [{**asdict(item), "state": "unreadable", "reasons": [str(item.problem)]} for item in unreadable]
+        typer.echo(json.dumps(rows, indent=2))
         return
     table = Table("batch", "version", "state", "since (UTC)", "tries", "why", box=None)
     for item in states:
@@ -41,18 +46,23 @@ def list_(
             f"{item.source}/{item.batch}", item.manifest_digest[:16], item.state, f"{item.at:%Y-%m-%d %H:%M:%S}",
             str(item.attempt), item.reasons[0] if item.reasons else "",
         )  # fmt: skip
-    Console(highlight=False).print(table if states else "The ledger is empty.")
+    for broken in unreadable:
+        table.add_row(f"{broken.source}/{broken.batch}", broken.digest16, "unreadable", "", "", str(broken.problem))
+    Console(highlight=False).print(table if states or unreadable else "The ledger is empty.")
 
 
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002
     """All states of a batch's versions, with times and reasons."""
     ledger = _ledger()
-    histories = [ledger.states(item.version) for item in _found(ledger, name)]
+    entries = [ledger.entry(item.version.folder) for item in _found(ledger, name)]
+    histories = [entry.states for entry in entries]
     if as_json:
         typer.echo(json.dumps([[item.model_dump(mode="json") for item in states] for states in histories], indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
+    for broken in (item for entry in entries for item in entry.unreadable):
+        console.print(f"cannot be read: {broken.problem}", markup=False)
     for states in histories:
         console.print(f"{states[0].source}/{states[0].batch}, manifest {states[0].manifest_digest}", markup=False)
         console.print(f"  run {states[0].run_id}", markup=False)
@@ -65,14 +75,27 @@ def show(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002
 @app.command()
 def retry(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002
     """Open the newest version that failed again; the trigger's next look runs it under the name it had."""
+    from coda.settings import read_settings
+    from coda.storage.objects import store_for
+    from coda.trigger.interventions import mend
     from coda.trigger.interventions import retry as reopen
 
     ledger = _ledger()
-    failed = [item for item in _found(ledger, name) if item.waits_for_person]
+    source, batch, digest = _parts(name)
+    broken = [item for item in ledger.survey(f"{source}/{batch}").unreadable if item.digest16.startswith(digest[:16])]
+    settings = read_settings()
+    for item in broken:
+        new = mend(ledger, item, store_for(settings.landing, settings), "landed", login_name())
+        if new is not None:
+            _tell(new, new, "is open again", as_json)
+            return
+    if broken:
+        raise ConfigError("Nothing says which version this was; deliver the batch again.", [broken[0].problem])
+    failed = [item for item in _found(ledger, name) if item.state == "failed"]
     if not failed:
         problem = Problem(name, "no version that failed", "one", "See `coda ledger show`.")
         raise ConfigError("There is nothing to try again.", [problem])
-    newest = max(failed, key=lambda item: item.at)
+    newest = max(failed, key=ledger.order)
     _tell(reopen(ledger, newest, login_name()), newest, "is open again", as_json)
 
 
@@ -92,7 +115,7 @@ def release_claim(
         found = "no version that is claimed or running" if not taken else "no reason"
         remedy = "See `coda ledger show`." if not taken else "Give --reason."
         raise ConfigError("There is no claim to release.", [Problem(name, found, "a taken version and why", remedy)])
-    newest = max(taken, key=lambda item: item.at)
+    newest = max(taken, key=ledger.order)
     _tell(release(ledger, newest, login_name(), reason.strip()), newest, "is free again", as_json)
 
 
@@ -112,9 +135,14 @@ def _ledger() -> "Ledger":
     return Ledger(store_for(settings.platform, settings))
 
 
-def _found(ledger: "Ledger", name: str) -> "list[LedgerState]":
+def _parts(name: str) -> tuple[str, str, str]:
     source, _, rest = name.partition("/")
     batch, _, digest = rest.partition("/")
+    return source, batch, digest
+
+
+def _found(ledger: "Ledger", name: str) -> "list[LedgerState]":
+    source, batch, digest = _parts(name)
     found = [item for item in ledger.newest(f"{source}/{batch}") if item.manifest_digest.startswith(digest)]
     if not batch or not found:
         problem = Problem(name, "nothing", "source/batch of a batch in the ledger", "See `coda ledger list`.")

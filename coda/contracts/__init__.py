@@ -1,6 +1,7 @@
 """What crosses a boundary: strict, versioned documents. Knows nothing of the rest of the library."""
 
 from coda.contracts.base import Contract
+from coda.contracts.failure import FailureRecord
 from coda.contracts.fields import FieldRecord
 from coda.contracts.gate import CandidateScore, GateReport, Measure
 from coda.contracts.ingest import ContractProblem, IngestReport, PlateOutcome
@@ -16,6 +17,7 @@ PUBLISHED: tuple[type[Contract], ...] = (
 
 __all__ = [
     "MANIFEST_NAME", "PUBLISHED", "STAINS", "BatchManifest", "CandidateScore", "Check", "Contract",
-    "ContractProblem", "DataRevision", "FieldRecord", "GateReport", "IngestReport", "Measure", "ModelRef",
-    "PlateOutcome", "PointerEntry", "QualityReport", "QuarantinedField", "ReleaseRecord", "RunRecord", "StepRecord",
+    "ContractProblem", "DataRevision", "FailureRecord", "FieldRecord", "GateReport", "IngestReport", "Measure",
+    "ModelRef", "PlateOutcome", "PointerEntry", "QualityReport", "QuarantinedField", "ReleaseRecord", "RunRecord",
+    "StepRecord",
 ]  # fmt: skip

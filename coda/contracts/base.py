@@ -3,10 +3,11 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from coda.durable import write_durably
 from coda.errors import ContractError, Problem
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -16,11 +17,18 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hexadecimal."""
 
 
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+"""Size of the largest document that is read into memory; what a step or a person writes is far smaller."""
+
 PATTERN_WORDS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "a name of letters, digits, dot, underscore and hyphen, at most 100",
     r"^[0-9a-f]{64}$": "a SHA-256: 64 digits and letters a to f",
 }
 """Pattern of a field -> what it means, for messages."""
+
+
+class NewerDocumentError(ContractError):
+    """A document of a later schema version than this program knows: a newer release of it wrote the document."""
 
 
 class Part(BaseModel):
@@ -37,12 +45,22 @@ class Contract(Part):
     schema_version: int = Field(default=1, description="Version of this document's schema.")
 
     @classmethod
-    def parse(cls, text: str | bytes, where: str) -> Self:
+    def stored(cls, text: str | bytes, where: str) -> Self:
+        """Read a document that another process of this platform wrote, of whatever release: more fields are no error.
+
+        For records of what happened. What decides which model serves is read by `parse`: a field that this program does
+        not know could be one on which its numbers depend.
+        """
+        return cls.parse(text, where, extra="ignore")
+
+    @classmethod
+    def parse(cls, text: str | bytes, where: str, *, extra: Literal["forbid", "ignore"] = "forbid") -> Self:
         """Read a document, reporting every problem at once.
 
         Args:
             text: The JSON document.
             where: Name of the document for messages: a path or an object key.
+            extra: What unknown fields are.
 
         Raises:
             ContractError: The text is no JSON, has another schema version, or breaks the schema; with one problem
@@ -64,11 +82,16 @@ class Contract(Part):
                 f"schema_version {cls.VERSION}",
                 f"Produce the document for this version (schema: docs/schemas/{name}.json).",
             )
-            raise ContractError(f"{where} is not a {name} of a version this program reads.", [problem])
+            newer = isinstance(version, int) and version > cls.VERSION
+            kind = NewerDocumentError if newer else ContractError
+            raise kind(f"{where} is not a {name} of a version this program reads.", [problem])
         try:
-            return cls.model_validate_json(text if upgraded is raw else json.dumps(upgraded))
+            return cls.model_validate_json(text if upgraded is raw else json.dumps(upgraded), extra=extra)
         except ValidationError as error:
             raise ContractError(f"{where} is not a valid {name}.", problems_of(error, where)) from error
+        except (RecursionError, ValueError) as error:
+            problem = Problem(where, f"values that cannot be read ({error})", f"a {name}", "Write the file again.")
+            raise ContractError(f"{where} cannot be read as {name}.", [problem]) from error
 
     @classmethod
     def upgraded(cls, raw: dict[str, Any]) -> dict[str, Any]:
@@ -84,20 +107,21 @@ class Contract(Part):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a document from a file; see `parse`."""
-        return cls.parse(path.read_bytes(), str(path))
+        """Read a document from a file of at most `MAX_DOCUMENT_BYTES`; see `parse`."""
+        with path.open("rb") as file:
+            text = file.read(MAX_DOCUMENT_BYTES + 1)
+        if len(text) > MAX_DOCUMENT_BYTES:
+            found, expected = f"more than {MAX_DOCUMENT_BYTES} bytes", f"a {cls.__name__} of at most so many"
+            raise ContractError(f"{path} is too large.", [Problem(str(path), found, expected, "Write the file again.")])
+        return cls.parse(text, str(path))
 
     def to_json(self) -> str:
         """Return the document as indented JSON with a final newline."""
         return self.model_dump_json(indent=2) + "\n"
 
     def write(self, path: Path) -> Path:
-        """Write the document whole or not at all, and return the path."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".part")
-        draft.write_text(self.to_json(), encoding="utf-8")
-        draft.replace(path)
-        return path
+        """Write the document whole or not at all, power cuts included, and return the path."""
+        return write_durably(path, self.to_json().encode())
 
     def digest(self) -> str:
         """Return the SHA-256 of the canonical JSON: independent of key order and white space."""

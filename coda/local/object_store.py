@@ -14,9 +14,12 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
+
+from coda.durable import write_durably
 
 ACCOUNT = "123456789012"
 """The one account that moto's server serves."""
@@ -109,10 +112,7 @@ class WriteThrough:
             if stored is None:
                 target.unlink(missing_ok=True)
                 return
-            target.parent.mkdir(parents=True, exist_ok=True)
-            draft = target.with_name(target.name + ".part")
-            draft.write_bytes(stored.value)
-            draft.replace(target)
+            write_durably(target, stored.value)
 
     @staticmethod
     def _forget_deleted(folder: Path, backend: Any, bucket: str) -> None:
@@ -152,7 +152,9 @@ def restore(root: Path) -> int:
         if folder.name not in backend.buckets:
             backend.create_bucket(folder.name, "us-east-1")
         for file in objects_in(folder):
-            backend.put_object(folder.name, key_of_file(file.relative_to(folder)), file.read_bytes())
+            key = backend.put_object(folder.name, key_of_file(file.relative_to(folder)), file.read_bytes())
+            # when it was written, not when this process began: the order of records is read from it
+            key.last_modified = datetime.fromtimestamp(file.stat().st_mtime, UTC).replace(tzinfo=None)
             count += 1
     return count
 

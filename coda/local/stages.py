@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from coda.durable import give_name
 from coda.errors import ConfigError, Problem
 
 
@@ -56,7 +57,7 @@ class Stages:
         finished[name] = {"seconds": round(time.monotonic() - started, 2), "result": result}
         draft = self.path.with_suffix(".part")
         draft.write_text(json.dumps(self.memory, indent=2), encoding="utf-8")
-        draft.replace(self.path)
+        give_name(draft, self.path)
         return result
 
     def finished(self, name: str) -> bool:

@@ -34,14 +34,23 @@ class Alert:
     summary: str
 
 
+def _of_late(expr: str, days: int) -> str:
+    """Return a rule about the newest batch of a source that holds for some days after the batch, and not for ever.
+
+    The gauges stay what they are until the source's next batch, which may come in months or never.
+    """
+    inner = f"({expr})" if " or " in expr else expr
+    return f"{inner} and on (source) time() - coda_metrics_pushed_timestamp_seconds < {days} * 86400"
+
+
 ALERTS: tuple[Alert, ...] = (
     Alert(
-        "CodaDigestMismatch", "page", "coda_digest_mismatches > 0", "0m",
+        "CodaDigestMismatch", "page", _of_late("coda_digest_mismatches > 0", 3), "0m",
         "{{ $value }} file(s) of the newest batch of {{ $labels.source }} are not the bytes the manifest promises.",
     ),
     Alert(
         "CodaPredictionCollapse", "page",
-        "coda_prediction_top_class_share > 0.9 or coda_prediction_marginal_entropy < 0.2", "0m",
+        _of_late("coda_prediction_top_class_share > 0.9 or coda_prediction_marginal_entropy < 0.2", 3), "0m",
         "Nearly all fields of the newest batch of {{ $labels.source }} are predicted as one class.",
     ),
     Alert(
@@ -55,23 +64,23 @@ ALERTS: tuple[Alert, ...] = (
         "The trigger has not looked for new batches for a quarter of an hour.",
     ),
     Alert(
-        "CodaBatchRefused", "same-day", 'coda_batch_verdict{outcome="refused"} == 1', "0m",
+        "CodaBatchRefused", "same-day", _of_late('coda_batch_verdict{outcome="refused"} == 1', 3), "0m",
         "The newest batch of {{ $labels.source }} ({{ $labels.instrument }}) was refused; its report says why.",
     ),
     Alert(
-        "CodaQuarantineHigh", "same-day", "coda_fields_quarantined_share > 0.01", "0m",
+        "CodaQuarantineHigh", "same-day", _of_late("coda_fields_quarantined_share > 0.01", 3), "0m",
         "{{ $value | humanizePercentage }} of the newest batch's fields of {{ $labels.source }} were set aside.",
     ),
     Alert(
-        "CodaControlsMissing", "same-day", "coda_negcon_wells < 4", "0m",
+        "CodaControlsMissing", "same-day", _of_late("coda_negcon_wells < 4", 3), "0m",
         "A plate of the newest batch of {{ $labels.source }} has only {{ $value }} negative-control wells.",
     ),
     Alert(
-        "CodaGateKeptTwice", "same-day", "coda_gate_not_released_in_a_row >= 2", "0m",
+        "CodaGateKeptTwice", "same-day", _of_late("coda_gate_not_released_in_a_row >= 2", 3), "0m",
         "The last {{ $value }} batches of {{ $labels.source }} ended without a release.",
     ),
     Alert(
-        "CodaUnhealthyCandidates", "same-day", "coda_gate_unhealthy_candidates > 0", "0m",
+        "CodaUnhealthyCandidates", "same-day", _of_late("coda_gate_unhealthy_candidates > 0", 3), "0m",
         "{{ $value }} candidate(s) for the newest batch of {{ $labels.source }} failed a health check.",
     ),
     Alert(
@@ -92,26 +101,40 @@ ALERTS: tuple[Alert, ...] = (
         "{{ $value }} metrics file(s) cannot be read; numbers on the dashboards are missing.",
     ),
     Alert(
+        "CodaDefects", "same-day", "sum by (outcome) (increase(coda_trigger_defects_total[6h])) > 0", "0m",
+        "The trigger met errors that nobody expected ({{ $labels.outcome }}); what they were about waits.",
+    ),
+    Alert(
+        "CodaRecordsUnreadable", "same-day", "coda_trigger_unreadable_records > 0", "5m",
+        "{{ $value }} record(s) of the platform cannot be read ({{ $labels.outcome }}), and nobody mends them.",
+    ),
+    Alert(
+        "CodaMessagesUnreadable", "same-day",
+        'sum by (outcome) (increase(coda_trigger_queue_messages_total{outcome="unreadable"}[6h])) > 0', "0m",
+        "Messages of the queue cannot be read; what they told of is found by listing alone, if at all.",
+    ),
+    Alert(
         "CodaNothingArrived", "weekly", "time() - coda_last_success_timestamp_seconds > 14 * 86400", "1h",
         "No batch of {{ $labels.source }} went through for {{ $value | humanizeDuration }}.",
     ),
     Alert(
-        "CodaAcquisitionDrift", "weekly", "abs(coda_acquisition_robust_z) > 5", "0m",
+        "CodaAcquisitionDrift", "weekly", _of_late("abs(coda_acquisition_robust_z) > 5", 8), "0m",
         "{{ $labels.channel }} {{ $labels.metric }} of {{ $labels.source }} ({{ $labels.instrument }}) is "
         "{{ $value | humanize }} deviations from its history.",
     ),
     Alert(
-        "CodaEmbeddingDrift", "weekly", "coda_embedding_drift_percentile >= 0.95", "0m",
+        "CodaEmbeddingDrift", "weekly", _of_late("coda_embedding_drift_percentile >= 0.95", 8), "0m",
         "The newest batch of {{ $labels.source }} lies further away ({{ $labels.metric }}) than nearly all accepted "
         "batches.",
     ),
     Alert(
         "CodaTopClassDoubled", "weekly",
-        "coda_prediction_top_class_share > 2 * avg_over_time(coda_prediction_top_class_share[30d] offset 1d)", "0m",
+        _of_late("coda_prediction_top_class_share > 2 * avg_over_time(coda_prediction_top_class_share[30d] offset 1d)", 8),
+        "0m",
         "The most frequent class of {{ $labels.source }} is twice as frequent as in the last month.",
     ),
     Alert(
-        "CodaSlowDecision", "weekly", "coda_batch_decision_seconds > 86400", "0m",
+        "CodaSlowDecision", "weekly", _of_late("coda_batch_decision_seconds > 86400", 8), "0m",
         "The newest batch of {{ $labels.source }} took {{ $value | humanizeDuration }} from delivery to decision.",
     ),
 )  # fmt: skip

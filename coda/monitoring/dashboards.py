@@ -97,6 +97,11 @@ FLEET: tuple[Row, ...] = (
         View("Delivery to claim, 95th percentile",
              "histogram_quantile(0.95, sum by (le) (rate(coda_trigger_lag_seconds_bucket[1d])))", "p95", unit="s"),
         View("Unreadable metrics files", "coda_metrics_files_unreadable", "files", "stat", span=4, limit=1),
+        View("Records that cannot be read", "sum(coda_trigger_unreadable_records)", "records", "stat", span=4, limit=1),
+        View("Defects, one day", "sum(increase(coda_trigger_defects_total[1d]))", "defects", "stat", span=4, limit=1),
+        View("Held up by machines", "coda_trigger_held_by_machines", "held", "stat", span=4, limit=1),
+        View("Queue messages by outcome", "sum by (outcome) (rate(coda_trigger_queue_messages_total[1h]))",
+             "{{outcome}}"),
     )),
 )  # fmt: skip
 """Rows of the fleet dashboard."""

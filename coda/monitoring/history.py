@@ -7,14 +7,13 @@ microscope or as a percentile among them; a fixed limit would fire on every batc
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
 
 import numpy as np
 from pydantic import AwareDatetime, Field
 
 from coda.contracts.base import Contract, Digest, Slug
-from coda.errors import ContractError
 from coda.storage.objects import ObjectStore
+from coda.storage.records import UnreadableRecordError, find_record
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,9 @@ def gate_key(source: str, batch: str, digest: str) -> str:
 
 
 def read_history(store: ObjectStore, source: str, *, without: Collection[str]) -> list[BatchSummary]:
-    """Return the summaries of a source's earlier batches, oldest first.
+    """Return the summaries of a source's earlier batches, in the order in which the store got them, oldest first.
+
+    The producers' own times say when plates were made, and may be wrong by years: they put nothing in order here.
 
     A summary that cannot be read is left out with a warning: the history informs a report, it must not stop one.
 
@@ -76,13 +77,13 @@ def read_history(store: ObjectStore, source: str, *, without: Collection[str]) -
     found = []
     for item in sorted(listed, key=lambda item: item.modified)[-MOST:]:
         try:
-            summary = BatchSummary.parse(store.get(item.key), item.key)
-        except ContractError as error:
+            summary = find_record(store, item.key, BatchSummary)
+        except UnreadableRecordError as error:
             log.warning("%s is left out of the history: %s", item.key, error.message)
             continue
-        if summary.manifest_digest not in without:
-            found.append(summary)
-    return sorted(found, key=lambda summary: summary.created_at)
+        if summary is not None and summary.manifest_digest not in without:
+            found.append((item.modified, summary.at, summary))
+    return [summary for _, _, summary in sorted(found, key=lambda row: row[:2])]
 
 
 def robust_z(value: float, earlier: Sequence[float]) -> float | None:
@@ -123,17 +124,18 @@ def drift_percentiles(summary: BatchSummary, history: Sequence[BatchSummary]) ->
 
 
 def not_released_in_a_row(summary: BatchSummary, history: Sequence[BatchSummary]) -> int:
-    """Return how many of the newest judged batches ended without a release, this one included."""
+    """Return how many of the newest judged batches ended without a release, this one included.
+
+    Args:
+        summary: The batch that is reported now, which is the newest whatever its producer's clock says.
+        history: Earlier batches, oldest first.
+    """
     count = 0
-    for past in sorted([*history, summary], key=_created, reverse=True):
+    for past in reversed([*history, summary]):
         if past.outcome == "release":
             break
         count += bool(past.outcome)
     return count
-
-
-def _created(summary: BatchSummary) -> datetime:
-    return summary.created_at
 
 
 def _compared(values: Mapping[str, float], earlier: Sequence[Mapping[str, float]], rule: Rule) -> dict[str, float]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from coda.contracts.base import digest_of_json
+from coda.durable import give_name
 from coda.errors import IntegrityError, Problem, raise_if_any
 
 REMEDY = "Do not use this model; fetch it from the registry again, and find out who changed it."
@@ -50,10 +51,10 @@ def save(
             # a folder cannot replace a folder that has files: move the old one aside, so a crash loses neither
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
             folder.replace(old / "was")
-            draft.replace(folder)
+            give_name(draft, folder)
             shutil.rmtree(old)
         else:
-            draft.replace(folder)
+            give_name(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return digest_of_json(digests)

@@ -12,6 +12,7 @@ import pandas as pd
 from coda.config.params import Params
 from coda.contracts.ingest import IngestReport, PlateOutcome
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, PlateEntry
+from coda.durable import write_durably
 from coda.errors import ContractError
 from coda.plates.disk import writing
 from coda.plates.files import BatchFiles
@@ -212,9 +213,7 @@ def _partly_given(plate: PlateEntry, params: Params) -> bool:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    draft = path.with_name(path.name + ".part")
-    draft.write_bytes(data)
-    draft.replace(path)
+    write_durably(path, data)
 
 
 def _notes(

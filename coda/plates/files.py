@@ -1,10 +1,9 @@
 """BatchFiles: where the files of a batch are read from, whatever holds them."""
 
-import errno
 from pathlib import Path
 from typing import Protocol
 
-from coda.errors import TransientError
+from coda.errors import TransientError, machine_error
 
 
 class OutsideBatchError(Exception):
@@ -85,7 +84,8 @@ class LocalFiles:
 
 
 def _explained(error: OSError, path: str) -> Exception:
-    """Return what a failed read means: a file that is away for good, or a disk that may answer later."""
-    if error.errno in {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENOLINK}:
-        return TransientError(f"{path} could not be read now: {error.strerror}.")
+    """Return what a failed read means: a file that is away for good, or a machine that may answer later."""
+    machine = machine_error(error)
+    if isinstance(machine, TransientError):
+        return TransientError(f"{path} could not be read now: {error.strerror}.", machine.problems)
     return error

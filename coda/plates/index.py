@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from coda.contracts.fields import METADATA_COLUMNS, FieldRecord
+from coda.durable import give_name
 from coda.plates.plate_map import WellRow
 
 INGESTED_NAME = "index_ingested.parquet"
@@ -94,4 +95,4 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write a table whole or not at all, each page with a checksum that reading holds it against."""
     draft = path.with_name(path.name + ".part")
     table.to_parquet(draft, index=False, write_page_checksum=True)
-    draft.replace(path)
+    give_name(draft, path)

@@ -10,6 +10,7 @@ import numpy as np
 from coda.config.params import Params
 from coda.contracts.fields import FieldRecord
 from coda.contracts.manifest import BatchManifest
+from coda.durable import give_name
 from coda.plates.illumination import PlateIllumination
 from coda.plates.plan import MACHINE, PlatePlan
 from coda.plates.plate_map import WellRow
@@ -114,7 +115,7 @@ def write_examples(path: Path, channels: Sequence[str], examples: Sequence[tuple
     draft = path.with_name(path.name + ".part")
     with draft.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    draft.replace(path)
+    give_name(draft, path)
 
 
 def save_illumination(path: Path, illumination: PlateIllumination) -> None:

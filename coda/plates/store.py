@@ -19,6 +19,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from coda.durable import give_name
 from coda.plates.layout import FORMATS, row_name
 
 CODEC = {"typesize": 1, "cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "blocksize": 0}
@@ -119,7 +120,7 @@ class PlateStoreWriter:
         if kind is None:
             self._finish()
             self._zip.close()
-            self._draft.replace(self.path)
+            give_name(self._draft, self.path)
             return
         # closing writes the directory, which a full disk refuses again; the draft goes either way
         try:

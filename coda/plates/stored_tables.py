@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 import pyarrow as pa
 
-from coda.errors import IntegrityError, Problem, raise_if_any
+from coda.errors import IntegrityError, Problem, machine_error, raise_if_any
 from coda.plates.tables import plain
 
 _MALFORMED = (
@@ -27,12 +27,16 @@ def read_stored(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 
     Raises:
         IntegrityError: It is absent, damaged, or lacks a column.
+        TransientError: The machine failed while it was read.
+        ConfigError: It may not be read.
     """
     try:
         # pages carry a checksum (`coda.plates.index.write_parquet`): without it a flipped bit would be another value;
         # and no thread of the reader is left at work on a file that was given up as damaged
         table = pd.read_parquet(path, page_checksum_verification=True, use_threads=False, pre_buffer=False)
-    except _MALFORMED as error:
+    except (*_MALFORMED, MemoryError) as error:
+        if (machine := machine_error(error)) is not None:
+            raise machine from error
         found = "no such file" if isinstance(error, FileNotFoundError) else plain(str(error))
         problem = Problem(str(path), found, "the table as it was written", REMEDY)
         raise IntegrityError("A table of a batch cannot be read.", [problem]) from error

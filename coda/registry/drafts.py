@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from coda.contracts import ReleaseRecord
-from coda.errors import ConfigError, IntegrityError, Problem
+from coda.errors import ConfigError, Problem
 from coda.registry.releases import ReleaseLog
 from coda.settings import Settings
+from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import ObjectInfo, store_for
+from coda.storage.records import MAX_RECORD_BYTES, read_object
 
 WAITING = "nobody"
 """Approver of a draft that waits for a person: the release step does not promote it."""
@@ -35,7 +37,7 @@ def keep_draft(record: ReleaseRecord, out: Path, *, settings: Settings) -> Relea
     """
     store = store_for(settings.platform, settings)
     key = f"runs/{record.run_id}/{DRAFT}"
-    before = store.find(key)
+    before = store.find(key, at_most=MAX_RECORD_BYTES)
     if before is not None:
         earlier = ReleaseRecord.parse(before, store.url(key))
         if earlier.model_copy(update={"created_at": record.created_at}) == record:
@@ -56,18 +58,13 @@ def read_kept(run_id: str, name: str, *, settings: Settings) -> dict[str, Any]:
     """Return a JSON document that a run kept in the platform bucket; empty where it kept none.
 
     Raises:
-        IntegrityError: The document is no JSON object.
+        UnreadableRecordError: The document is no JSON object, or larger than any such document.
     """
     store = store_for(settings.platform, settings)
-    key = f"runs/{run_id}/{name}"
-    content = store.find(key)
-    if content is None:
-        return {}
     try:
-        return dict(json.loads(content))
-    except (ValueError, TypeError) as error:
-        problem = Problem(store.url(key), str(error), "a JSON object", "Find out who changed it; restore the object.")
-        raise IntegrityError("A document of a run cannot be read.", [problem]) from error
+        return read_object(store, f"runs/{run_id}/{name}")
+    except ObjectNotFoundError:
+        return {}
 
 
 def list_drafts(*, settings: Settings) -> Iterator[tuple[ObjectInfo, ReleaseRecord]]:
@@ -76,7 +73,7 @@ def list_drafts(*, settings: Settings) -> Iterator[tuple[ObjectInfo, ReleaseReco
     for item in store.list("runs/"):
         # the times of the step of the same name lie below: runs/<run_id>/steps/release.json
         if item.key.split("/")[2:] == [DRAFT]:
-            yield item, ReleaseRecord.parse(store.get(item.key), store.url(item.key))
+            yield item, ReleaseRecord.parse(store.get(item.key, at_most=MAX_RECORD_BYTES), store.url(item.key))
 
 
 def find_release(release_id: str, *, settings: Settings) -> ReleaseRecord | None:

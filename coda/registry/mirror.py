@@ -14,6 +14,7 @@ from coda.registry.mlflow_client import connect, explained
 from coda.registry.releases import ReleaseLog
 from coda.registry.versions import EXTRACTOR, HEAD, find
 from coda.settings import Settings
+from coda.storage.records import UnreadableRecordError
 
 PREFIX = "serving-"
 """Aliases that begin like this are ours; others belong to the people who set them."""
@@ -97,8 +98,14 @@ def _differences(settings: Settings) -> list[_Difference]:
         for model in client.search_registered_models():
             found[model.name] = {alias: int(version) for alias, version in dict(model.aliases).items()}
     expected: dict[str, dict[str, int]] = {EXTRACTOR: {}, HEAD: {}}
+    unknown: set[str] = set()
     for scope in log.scopes():
-        record = log.current(scope)
+        try:
+            record = log.current(scope)
+        except UnreadableRecordError:
+            # what it should say is not known: its aliases stay as they are, and the others are looked at
+            unknown.add(alias_of(scope))
+            continue
         if record is not None:
             for ref in (record.extractor, record.head):
                 expected.setdefault(ref.name, {})[alias_of(scope)] = ref.version
@@ -106,7 +113,7 @@ def _differences(settings: Settings) -> list[_Difference]:
         _Difference(name, alias, found.get(name, {}).get(alias), aliases.get(alias))
         for name, aliases in expected.items()
         for alias in sorted(aliases.keys() | {key for key in found.get(name, {}) if key.startswith(PREFIX)})
-        if found.get(name, {}).get(alias) != aliases.get(alias)
+        if alias not in unknown and found.get(name, {}).get(alias) != aliases.get(alias)
     ]
 
 

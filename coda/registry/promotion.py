@@ -6,6 +6,10 @@ from coda.registry.mirror import mirror
 from coda.registry.pair import verify_release
 from coda.registry.releases import ReleaseLog
 from coda.settings import Settings
+from coda.storage.records import UnreadableRecordError
+
+GATE = "gate"
+"""Who moves a pointer without a person."""
 
 
 def promote(
@@ -37,8 +41,13 @@ def promote(
     """
     _require_reason(by, reason)
     log = ReleaseLog(settings)
-    newest = log.entry(scope)
-    after = newest.sequence if newest is not None else 0
+    try:
+        newest = log.entry(scope)
+    except UnreadableRecordError:
+        if by == GATE:  # what would be replaced is not known: a person says what is to serve
+            raise
+        newest = None
+    after = newest.sequence if newest is not None else log.newest_number(scope)
     if newest is not None and newest.release.release_id == record.release_id:
         mirror(newest.release, scope, settings=settings)
         return newest
@@ -69,7 +78,7 @@ def rollback(scope: str, *, by: str, reason: str, settings: Settings, steps: int
     """
     _require_reason(by, reason)
     log = ReleaseLog(settings)
-    entries = log.history(scope)
+    entries = log.readable(scope)
     standing = standing_releases(entries)
     if steps < 1 or len(standing) <= steps:
         found = f"{max(0, len(standing) - 1)} earlier release(s)"

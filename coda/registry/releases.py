@@ -4,19 +4,25 @@ A promotion creates ``releases/<scope>/<sequence>.json`` on the condition that n
 conditional write is the compare-and-swap: it works on every object store that knows If-None-Match (decision 0003).
 """
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
 from coda.contracts import PointerEntry, ReleaseRecord
-from coda.errors import CodaError, IntegrityError, Problem
+from coda.errors import CodaError, ContractError, IntegrityError, Problem
 from coda.settings import Settings
+from coda.storage.failures import ObjectTooLargeError
 from coda.storage.objects import ObjectStore, store_for
+from coda.storage.records import MAX_RECORD_BYTES, UnreadableRecordError, find_record
 
 DEFAULT_SCOPE = "default"
 """Scope that serves every source without a release of its own, and that adaptation starts from."""
 
 PREFIX = "releases"
+
+_ENTRY = re.compile(r"/(\d+)\.json$")
 
 
 class ConflictError(CodaError):
@@ -41,7 +47,7 @@ class ReleaseLog:
             IntegrityError: An entry is missing in the middle, or is not what its name says.
         """
         keys = [info.key for info in self.store.list(f"{PREFIX}/{scope}/")]
-        entries = [PointerEntry.parse(self.store.get(key), self.store.url(key)) for key in keys]
+        entries = [self._entry(key, scope) for key in keys]
         for place, entry in enumerate(entries, start=1):
             if entry.sequence != place or entry.scope != scope:
                 found = f"entry {entry.sequence} of scope {entry.scope!r}"
@@ -56,9 +62,72 @@ class ReleaseLog:
             yield from self.history(scope)
 
     def entry(self, scope: str) -> PointerEntry | None:
-        """Return the newest entry of a scope, or none; only the newest is read."""
+        """Return the newest entry of a scope, or none; only the newest is read.
+
+        Raises:
+            UnreadableRecordError: It cannot be read: what serves this scope is not known, and nothing takes its place
+                until a person says what is to serve.
+        """
         newest = max((info.key for info in self.store.list(f"{PREFIX}/{scope}/")), default=None)
-        return None if newest is None else PointerEntry.parse(self.store.get(newest), self.store.url(newest))
+        return None if newest is None else self._entry(newest, scope)
+
+    def newest_number(self, scope: str) -> int:
+        """Return the number of a scope's newest entry, whether or not it can be read; 0 for none."""
+        keys = [info.key for info in self.store.list(f"{PREFIX}/{scope}/")]
+        return max((int(match[1]) for key in keys if (match := _ENTRY.search(key))), default=0)
+
+    def newest_readable(self, scope: str) -> tuple[PointerEntry | None, list[Problem]]:
+        """Return the newest entry that can be read, and what is wrong with those after it.
+
+        It is not what serves the scope where a newer one cannot be read; for whoever asks something else of it.
+        """
+        problems: list[Problem] = []
+        for key in sorted((info.key for info in self.store.list(f"{PREFIX}/{scope}/")), reverse=True):
+            try:
+                return find_record(self.store, key, PointerEntry), problems
+            except UnreadableRecordError as error:
+                problems += error.problems
+        return None, problems
+
+    def readable(self, scope: str) -> list[PointerEntry]:
+        """Return the entries of a scope that can be read, the oldest first; the newest must be one of them.
+
+        An entry that a person's decision followed says nothing of what serves now, and stops nobody; `history` is for
+        whoever asks whether the log is whole.
+
+        Raises:
+            UnreadableRecordError: The newest entry cannot be read.
+        """
+        found = []
+        keys = [info.key for info in self.store.list(f"{PREFIX}/{scope}/")]
+        for key in keys:
+            try:
+                found.append(self._entry(key, scope))
+            except UnreadableRecordError:
+                if key == keys[-1]:
+                    raise
+        return found
+
+    def serves_anywhere(self, record: ReleaseRecord) -> bool:
+        """Return whether a release serves some scope now; a scope whose newest entry cannot be read counts for none."""
+        for scope in self.scopes():
+            with suppress(UnreadableRecordError):
+                if self.current(scope) == record:
+                    return True
+        return False
+
+    def _entry(self, key: str, scope: str) -> PointerEntry:
+        where = self.store.url(key)
+        try:
+            # strictly: a field that is not known here could be one that the model's numbers depend on
+            return PointerEntry.parse(self.store.get(key, at_most=MAX_RECORD_BYTES), where)
+        except (ContractError, ObjectTooLargeError) as error:
+            remedy = (
+                f"Restore the bucket's own version of this object, or say what is to serve: "
+                f"coda registry promote RELEASE --scope {scope} --reason WHY"
+            )
+            told = [Problem(item.where, item.found, item.expected, remedy) for item in error.problems[:5]]
+            raise UnreadableRecordError(f"An entry of the release log of {scope!r} cannot be read.", told) from error
 
     def current(self, scope: str) -> ReleaseRecord | None:
         """Return the release that serves exactly this scope, or none; see `serving` for the fallback."""
@@ -70,8 +139,24 @@ class ReleaseLog:
         return self.current(source) or self.current(DEFAULT_SCOPE)
 
     def released(self, release_id: str) -> ReleaseRecord | None:
-        """Return a release that serves or served some scope, by its id; none when it never did."""
-        return next((entry.release for entry in self.entries() if entry.release.release_id == release_id), None)
+        """Return a release that serves or served some scope, by its id; none when it never did.
+
+        Raises:
+            UnreadableRecordError: No entry that can be read has it, and there is one that cannot.
+        """
+        trouble: UnreadableRecordError | None = None
+        for scope in self.scopes():
+            for key in [info.key for info in self.store.list(f"{PREFIX}/{scope}/")]:
+                try:
+                    release = self._entry(key, scope).release
+                except UnreadableRecordError as error:
+                    trouble = trouble or error
+                    continue
+                if release.release_id == release_id:
+                    return release
+        if trouble is not None:
+            raise trouble
+        return None
 
     def at(self, scope: str, time: datetime) -> PointerEntry | None:
         """Return the entry that was in force at a time (with time zone), or none before the first."""

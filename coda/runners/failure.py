@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable
 
+from coda.contracts import FailureRecord
 from coda.errors import CodaError, ConfigError, ContractError, IntegrityError, Problem, TransientError
 from coda.settings import Settings
-from coda.steps.context import NO_ROOM_WORDS, NOT_STORED, Failure, no_room, read_failure
+from coda.steps.context import NO_ROOM_WORDS, NOT_STORED, no_room, read_failure
 
 BY_CODE: dict[int, type[CodaError]] = {
     kind.exit_code: kind for kind in (ConfigError, ContractError, IntegrityError, TransientError)
@@ -63,11 +64,11 @@ def reason(
     return CodaError(f"Step '{name}' failed without leaving a reason.", [problem])
 
 
-def as_error(failure: Failure, log: str = "") -> CodaError:
+def as_error(failure: FailureRecord, log: str = "") -> CodaError:
     """Return a recorded failure as the error it was, to be raised where the user is."""
     kind = BY_CODE.get(failure.exit_code, CodaError)
     ending = f" (log: {log})" if log and kind is CodaError else ""
-    return kind(f"Step '{failure.step}' failed: {failure.message}{ending}", failure.problems)
+    return kind(f"Step '{failure.step}' failed: {failure.message}{ending}", [item.problem for item in failure.problems])
 
 
 def _away(steps: list[str], error: TransientError | None, lines: list[str], log: str) -> TransientError:

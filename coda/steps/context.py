@@ -5,7 +5,6 @@ A pipeline engine reports "inner task failed" or an exit code; the reason must s
 """
 
 import atexit
-import errno
 import gc
 import json
 import sys
@@ -13,37 +12,31 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from coda.errors import CodaError, ConfigError, Problem, TransientError
+from coda.contracts import FailureRecord
+from coda.errors import (
+    NO_ROOM,
+    CodaError,
+    ConfigError,
+    ContractError,
+    IntegrityError,
+    Problem,
+    TransientError,
+    machine_error,
+)
 from coda.settings import Settings, without_secrets
 from coda.steps.orphan import end_with_runner
 from coda.storage.objects import ObjectStore
+from coda.storage.records import find_record
 
 NOT_STORED = "The reason could not be stored in the platform bucket"
 """Beginning of the line that a step prints when the object store was away as it failed."""
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 NO_ROOM_WORDS = ("no space left on device", "disk quota exceeded", "disk is full")
 """What libraries that raise no OSError say of a full disk (safetensors, SQLite), in lower case."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a step failed, as it is stored."""
-
-    step: str
-    error: str
-    exit_code: int
-    message: str
-    problems: tuple[Problem, ...]
-
-    def __str__(self) -> str:
-        """Return the reason as a person should read it."""
-        lines = [f"Step '{self.step}' failed: {self.message}"]
-        return "\n".join([*lines, *(f"  - {problem}" for problem in self.problems)])
 
 
 @dataclass(frozen=True)
@@ -79,30 +72,34 @@ def running(step: str, run_id: str, settings: Settings) -> Iterator[Running]:
         yield Running(run_id, store)
         times = {"name": step, "started": started, "seconds": time.time() - started}
         store.put(f"runs/{run_id}/steps/{step}.json", json.dumps(times).encode(), content_type="application/json")
+    except (ContractError, IntegrityError) as error:
+        # a reader that takes any error for damage may have met a failing machine: that is no verdict on data
+        _end(store, run_id, step, machine_error(error) or error)
     except CodaError as error:
         _end(store, run_id, step, error)
-    except BrokenPipeError:
-        # whoever read what this step prints was killed, and the run with it; the step itself is sound
-        _end(store, run_id, step, TransientError("The process that ran this step is gone."))
     except Exception as error:
         if is_full_disk(error):
             _end(store, run_id, step, no_room(step, error))
+        if (machine := machine_error(error)) is not None:
+            _say(traceback.format_exc())
+            _end(store, run_id, step, machine)
         # a defect of ours: the traceback goes to the log, the sentence to the person who waits for the run
         message = f"{type(error).__name__}: {error}"
-        _record_failure(store, run_id, Failure(step, type(error).__name__, 1, message, ()))
-        sys.stderr.write(without_secrets(traceback.format_exc()))
+        failure = FailureRecord(step=step, error=type(error).__name__, exit_code=1, message=message)
+        _record_failure(store, run_id, failure)
+        _say(traceback.format_exc())
         # not raised again: Python would print the words of other libraries as they are
         raise SystemExit(1) from error
 
 
-def read_failure(run_id: str, settings: Settings) -> Failure | None:
-    """Return why the run failed, or None when no step recorded a failure."""
+def read_failure(run_id: str, settings: Settings) -> FailureRecord | None:
+    """Return why the run failed, or None when no step recorded a failure.
+
+    Raises:
+        UnreadableRecordError: What is recorded is no failure.
+    """
     store = ObjectStore(settings.platform, settings.s3_endpoint)
-    key = f"runs/{run_id}/failure.json"
-    if not store.exists(key):
-        return None
-    raw = json.loads(store.get(key))
-    return Failure(**{**raw, "problems": tuple(Problem(**problem) for problem in raw["problems"])})
+    return find_record(store, f"runs/{run_id}/failure.json", FailureRecord)
 
 
 def clear_failure(run_id: str, settings: Settings) -> None:
@@ -112,10 +109,9 @@ def clear_failure(run_id: str, settings: Settings) -> None:
 
 def _end(store: ObjectStore, run_id: str, step: str, error: CodaError) -> NoReturn:
     """Leave the reason where people look for it, and end the process with the error's exit code."""
-    failure = Failure(step, type(error).__name__, error.exit_code, error.message, error.problems)
+    failure = FailureRecord.of(step, error)
     _record_failure(store, run_id, failure)
-    with suppress(BrokenPipeError):
-        sys.stderr.write(without_secrets(f"{failure}\n"))
+    _say(f"{failure}\n")
     raise SystemExit(error.exit_code) from error
 
 
@@ -139,10 +135,16 @@ def no_room(what: str, error: BaseException) -> ConfigError:
     return ConfigError(f"There is no room on disk for what {what} writes.", [problem])
 
 
-def _record_failure(store: ObjectStore, run_id: str, failure: Failure) -> None:
-    body = without_secrets(json.dumps(asdict(failure))).encode()
+def _say(text: str) -> None:
+    """Write to standard error, whose reader may be gone."""
+    with suppress(OSError):
+        sys.stderr.write(without_secrets(text))
+
+
+def _record_failure(store: ObjectStore, run_id: str, failure: FailureRecord) -> None:
+    body = without_secrets(failure.to_json()).encode()
     try:
         store.put(f"runs/{run_id}/failure.json", body, content_type="application/json")
     except TransientError as error:
         # the bucket may be what failed; the reason still reaches the log
-        sys.stderr.write(without_secrets(f"{NOT_STORED}: {error.message}\n"))
+        _say(f"{NOT_STORED}: {error.message}\n")

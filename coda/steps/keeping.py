@@ -5,7 +5,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -61,7 +61,9 @@ def stopping_on_sigterm() -> Iterator[Callable[[], bool]]:
 
     def note(_number: int, _frame: FrameType | None) -> None:
         asked.set()
-        os.write(2, b"Asked to stop: a checkpoint is written first.\n")
+        # who read the other end may be what was killed: an error here would be raised in whatever the step is doing
+        with suppress(OSError):
+            os.write(2, b"Asked to stop: a checkpoint is written first.\n")
 
     before = signal.signal(signal.SIGTERM, note)
     try:

@@ -13,6 +13,7 @@ from coda.adaptation.serving import Way, serve
 from coda.config.params import Params
 from coda.contracts.gate import GateReport
 from coda.contracts.release import ReleaseRecord
+from coda.durable import give_name
 from coda.errors import ContractError, Problem
 from coda.evaluation.levels import compound_table, field_table, well_table
 from coda.evaluation.sheets import compound_sheet, well_sheet
@@ -135,8 +136,8 @@ def _move(draft: Path, out: Path) -> None:
     (out / SUMMARY).unlink(missing_ok=True)
     for path in changed:
         if path.name != SUMMARY:
-            path.replace(out / path.name)
-    (draft / SUMMARY).replace(out / SUMMARY)
+            give_name(path, out / path.name)
+    give_name(draft / SUMMARY, out / SUMMARY)
 
 
 def _equal(draft: Path, present: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from coda.config.params import Compute, Params
-from coda.errors import CodaError, ConfigError, ContractError, IntegrityError, Problem, TransientError
+from coda.errors import CodaError, ConfigError, ContractError, IntegrityError, Problem, StoppedError, TransientError
 from coda.settings import Settings, without_secrets
 from coda.steps.keeping import stopping_on_sigterm
 from coda.training.distributed import joined
@@ -64,7 +64,7 @@ def run_in_processes(step: str, paths: dict[str, Path], count: int, *, params: P
             _raise(json.loads((folder / FAILURE).read_text(encoding="utf-8")))
         if code:
             problem = Problem(f"step {step!r}", f"exit code {code}", "all processes to finish", "Read the log above.")
-            raise TransientError("A process of the step died.", [problem])
+            raise StoppedError("A process of the step died.", [problem])
         numbers: dict[str, float] = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
         return numbers
 
@@ -87,7 +87,7 @@ def _wait(started: "subprocess.Popen[bytes]", asked: Callable[[], bool]) -> int:
 
 
 def _raise(failure: dict[str, Any]) -> None:
-    kinds = {kind.__name__: kind for kind in (ConfigError, ContractError, IntegrityError, TransientError)}
+    kinds = {kind.__name__: kind for kind in (ConfigError, ContractError, IntegrityError, StoppedError, TransientError)}
     problems = [Problem(**problem) for problem in failure["problems"]]
     raise kinds.get(failure["error"], CodaError)(failure["message"], problems)
 

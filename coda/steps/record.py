@@ -1,7 +1,7 @@
 """RunRecord: what one finished run was made of, written when its outcome is known."""
 
 import importlib.metadata
-import json
+import logging
 import os
 import subprocess
 from collections.abc import Sequence
@@ -9,11 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ConfigDict, Field, ValidationError
+
 from coda.config import Params, params_digest
 from coda.contracts import DataRevision, ReleaseRecord, RunRecord, StepRecord
+from coda.contracts.base import Part
 from coda.contracts.run import RunOutcome
 from coda.settings import Settings
 from coda.storage.objects import ObjectStore
+from coda.storage.records import UnreadableRecordError, find_record, read_object
+
+log = logging.getLogger(__name__)
+
+MAX_TIME = 253402300799.0
+"""The last second of the year 9999, after which Python has no dates."""
 
 LIBRARIES = ("torch", "timm", "numpy", "kfp", "mlflow", "dvc", "great-expectations")
 
@@ -49,9 +58,10 @@ def record_run(
     steps = []
     started = datetime.now(UTC).timestamp()
     for item in sorted(store.list(f"runs/{run_id}/steps/"), key=lambda item: item.key):
-        times = json.loads(store.get(item.key))
-        started = min(started, times["started"])
-        steps.append((times["started"], StepRecord(name=times["name"], seconds=round(times["seconds"], 3))))
+        times = step_times(store, item.key)
+        if times is not None:
+            started = min(started, times.started)
+            steps.append((times.started, StepRecord(name=times.name, seconds=round(times.seconds, 3))))
     record = RunRecord(
         run_id=run_id,
         pipeline=pipeline,
@@ -76,10 +86,32 @@ def record_run(
 
 
 def read_run(run_id: str, settings: Settings) -> RunRecord | None:
-    """Return the record of a finished run, or None when it has none yet."""
+    """Return the record of a finished run, or None when it has none yet.
+
+    Raises:
+        UnreadableRecordError: There is one, and nobody can say what it said.
+    """
     store = ObjectStore(settings.platform, settings.s3_endpoint)
-    key = f"runs/{run_id}/run.json"
-    return RunRecord.parse(store.get(key), key) if store.exists(key) else None
+    return find_record(store, f"runs/{run_id}/run.json", RunRecord)
+
+
+class StepTimes(Part):
+    """When a step of a run began, and how long it took (seconds)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    name: str
+    started: float = Field(ge=0, le=MAX_TIME, allow_inf_nan=False)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+
+
+def step_times(store: ObjectStore, key: str) -> StepTimes | None:
+    """Return the times that a step left; None where it cannot be read, since no result depends on it."""
+    try:
+        return StepTimes.model_validate(read_object(store, key))
+    except (ValidationError, UnreadableRecordError) as error:
+        log.warning("%s holds no times of a step and is passed over: %s", key, error)
+        return None
 
 
 def code_version() -> str:

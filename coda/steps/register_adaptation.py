@@ -95,7 +95,7 @@ def _base(candidates: Path, log: ReleaseLog) -> ReleaseRecord:
     """
     path = candidates / BASE_RELEASE
     record = ReleaseRecord.read(path)
-    if any(entry.release == record for entry in log.history(DEFAULT_SCOPE)):
+    if any(entry.release == record for entry in log.readable(DEFAULT_SCOPE)):
         return record
     found, expected = f"release {record.release_id}", f"a release that served {DEFAULT_SCOPE!r}"
     problem = Problem(str(path), found, expected, "Run the adaptation again, and find out who changed the file.")
@@ -108,7 +108,7 @@ def _incumbent(candidates: Path, source: str, log: ReleaseLog) -> ReleaseRecord 
     if not path.is_file():
         return log.current(source)
     record = ReleaseRecord.read(path)
-    if any(entry.release == record for entry in log.history(source)):
+    if any(entry.release == record for entry in log.readable(source)):
         return record
     found, expected = f"release {record.release_id}", f"a release that served {source!r}"
     problem = Problem(str(path), found, expected, "Run the adaptation again, and find out who changed the file.")

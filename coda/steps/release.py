@@ -53,16 +53,16 @@ def _standing(log: ReleaseLog, record: ReleaseRecord) -> ReleaseRecord:
     """Return what serves without moving anything: a draft of another run is the incumbent, which serves already."""
     current = log.current(record.source)
     # by hand, a release may have been promoted for another source than the one it was made for
-    if current != record and any(log.current(scope) == record for scope in log.scopes()):
+    if current != record and log.serves_anywhere(record):
         return record
     return current or log.current(DEFAULT_SCOPE) or record
 
 
 def _promote_once(log: ReleaseLog, record: ReleaseRecord, scope: str, *, settings: Settings) -> None:
-    entries = log.history(scope)
+    entries = log.readable(scope)
     served = [entry for entry in entries if entry.release.release_id == record.release_id]
     if served and entries[-1] is not served[-1]:
         return  # it served before and somebody moved on, or back: a repeated step must not undo that
     reason = f"{record.gate_sentence} (run {record.run_id})"
-    after = None if served else len(entries)
+    after = None if served else log.newest_number(scope)
     promote(record, scope, by=record.approver, reason=reason, settings=settings, expected_sequence=after)

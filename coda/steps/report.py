@@ -1,6 +1,5 @@
 """Step `report`: the page about a run, its place in the platform bucket, and the metrics of its batches."""
 
-import json
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from coda.monitoring.history import BatchSummary, gate_key, read_history, report
 from coda.monitoring.push import push
 from coda.monitoring.report import Page, ReportInputs, gather, write_page
 from coda.settings import Settings
+from coda.steps.record import step_times
 from coda.storage.objects import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -91,8 +91,9 @@ def _history(store: ObjectStore, inputs: ReportInputs, source: str) -> list[Batc
 def _finished_steps(store: ObjectStore, run_id: str) -> list[StepRecord]:
     found = []
     for item in store.list(f"runs/{run_id}/steps/"):
-        times = json.loads(store.get(item.key))
-        found.append((times["started"], StepRecord(name=times["name"], seconds=times["seconds"])))
+        times = step_times(store, item.key)
+        if times is not None:
+            found.append((times.started, StepRecord(name=times.name, seconds=times.seconds)))
     return [step for _, step in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -101,7 +102,7 @@ def _push(
 ) -> None:
     """Push the metrics of a source's newest batch: a series has no batch label, so there can be only one."""
     mine = [
-        (summary.created_at, batch, summary)
+        (min(summary.created_at, summary.at), batch, summary)
         for batch, summary in zip(page.inputs.batches, page.summaries, strict=True)
         if summary.source == source
     ]

@@ -66,7 +66,7 @@ def own_release(source: str, settings: Settings, *, run_id: str) -> ReleaseRecor
     newest = log.entry(source)
     if newest is None or newest.release.run_id != run_id:
         return newest.release if newest else None
-    others = [entry.release for entry in log.history(source) if entry.release.run_id != run_id]
+    others = [entry.release for entry in log.readable(source) if entry.release.run_id != run_id]
     return others[-1] if others else None
 
 

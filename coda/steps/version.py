@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from coda.config.params import Params
 from coda.contracts import DataRevision
+from coda.durable import give_name
 from coda.errors import ContractError, IntegrityError, Problem
 from coda.plates.dataset import BatchFolder, open_batches
 from coda.settings import Settings
@@ -53,7 +54,7 @@ def write_revisions(path: Path, revisions: Sequence[DataRevision]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".part")
     draft.write_text(json.dumps([item.model_dump(mode="json") for item in revisions], indent=2) + "\n")
-    draft.replace(path)
+    give_name(draft, path)
     return path
 
 

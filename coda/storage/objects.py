@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -214,10 +215,10 @@ class ObjectStore:
                 else:
                     return
 
-    def find(self, key: str) -> bytes | None:
-        """Return an object's bytes, or none when there is no such object."""
+    def find(self, key: str, *, at_most: int | None = None) -> bytes | None:
+        """Return an object's bytes, or none when there is no such object; see `get`."""
         try:
-            return self.get(key)
+            return self.get(key, at_most=at_most)
         except ObjectNotFoundError:
             return None
 
@@ -259,6 +260,23 @@ class ObjectStore:
     def exists(self, key: str) -> bool:
         """Return whether there is such an object."""
         return self.size(key) is not None
+
+    def age_s(self, key: str) -> float | None:
+        """Return for how many seconds an object has not been written, or none when there is no such object.
+
+        Both times are the store's own, so that no other clock has a part in it; at least 0, to a second.
+        """
+        with explained("look up", self.url(key), self.endpoint):
+            answer = self._head(key)
+        if not answer:
+            return None
+        said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+        try:
+            now = parsedate_to_datetime(said)
+        except ValueError:  # a store that does not say what time it is
+            now = datetime.now(UTC)
+        modified: datetime = answer["LastModified"]
+        return max(0.0, (now - modified).total_seconds())
 
     def size(self, key: str) -> int | None:
         """Return the size in bytes, or none when there is no such object."""

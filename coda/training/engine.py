@@ -15,7 +15,7 @@ from torch import Tensor
 
 from coda.config.params import Budget
 from coda.contracts.base import digest_of_json
-from coda.errors import Problem, TransientError
+from coda.errors import Problem, StoppedError
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
 from coda.training.checkpoint import Checkpoints
@@ -109,7 +109,7 @@ def run(
 
     Raises:
         ConfigError: The checkpoint is another experiment's.
-        TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
+        StoppedError: The run was asked to stop; started again, it goes on from the checkpoint.
     """
     way = _Run(objective, length.iterations, budget.checkpoint_every, identity, checkpoints)
     start = way.resume()
@@ -174,7 +174,7 @@ class _Run:
         """Write a checkpoint and end the run."""
         self._save(iteration)
         found, remedy = f"a request to stop at iteration {iteration}", "Start the step again; it goes on from here."
-        raise TransientError("The training was interrupted.", [Problem("training", found, "no interruption", remedy)])
+        raise StoppedError("The training was interrupted.", [Problem("training", found, "no interruption", remedy)])
 
     def _save(self, done: int) -> None:
         if self.checkpoints is not None and done and world().first:

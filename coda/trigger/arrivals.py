@@ -1,8 +1,10 @@
 """What arrives becomes a first state in the ledger: landed, or refused for a manifest that cannot be used."""
 
+import logging
 import time
 from collections.abc import Callable, Collection
 
+from coda.errors import ConfigError, TransientError
 from coda.settings import Settings
 from coda.storage.objects import store_for
 from coda.trigger.batches import in_words, missing_files, read_arrival
@@ -10,6 +12,8 @@ from coda.trigger.ledger import Ledger, LedgerState
 from coda.trigger.metrics import TriggerMetrics
 from coda.trigger.polling import Poll
 from coda.trigger.queue import Queue
+
+log = logging.getLogger(__name__)
 
 
 class Arrivals:
@@ -41,9 +45,11 @@ class Arrivals:
         self._metrics = metrics
         self._ignored = ignored
         self._poll = Poll(self.landing) if poll else None
-        self._queue = Queue(settings.queue_url, self.landing, ledger.store) if queue and settings.queue_url else None
+        self._queue = (
+            Queue(settings.queue_url, self.landing, ledger.store, metrics) if queue and settings.queue_url else None
+        )
         self._polled = float("-inf")
-        self._reached = True
+        self._reached = False
 
     def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0) -> list[LedgerState]:
         """Look everywhere once.
@@ -61,19 +67,30 @@ class Arrivals:
         refused: list[LedgerState] = []
         if self._queue is not None:
             if not self._reached:
-                # received in vain, a message would come nearer to the dead-letter queue with every look
+                # received in vain, a message would come nearer to the dead-letter queue with every look and every start
                 self._ledger.store.exists("ledger/claim.json")
                 self.landing.exists("manifest.json")
             self._reached = False
             self._queue.drain(lambda key: self.take(key, refused), wait_s=wait_s)
-            self._reached = True
+            self._reached = not self._queue.doubtful
         if self._poll is not None and time.monotonic() - self._polled >= poll_every_s:
             for key in self._poll.keys():  # noqa: SIM118  not a mapping
-                if self.take(key, refused):
+                if self._taken(key, refused):
                     self._poll.settle(key)
             self._polled = time.monotonic()
         self._metrics.last_poll.set_to_current_time()
         return refused
+
+    def _taken(self, key: str, refused: list[LedgerState]) -> bool:
+        """Take one key of many: what goes wrong with it alone is told, and tried again at the next look."""
+        try:
+            return self.take(key, refused)
+        except (TransientError, ConfigError):
+            raise
+        except Exception:
+            self._metrics.defects.labels(outcome="arrival").inc()
+            log.exception("%s could not be taken.", self.landing.url(key))
+            return False
 
     def take(self, key: str, refused: list[LedgerState]) -> bool:
         """Write down the manifest at `key` unless this version of it is known.
@@ -85,7 +102,7 @@ class Arrivals:
         if arrival is None or arrival.version.source in self._ignored():
             return True
         version = arrival.version
-        if self._ledger.last(version) is not None:
+        if self._ledger.seen(version):
             self._metrics.events.labels(outcome="repeated").inc()
             return True
         if arrival.manifest is None:

@@ -12,12 +12,16 @@ from coda.errors import CodaError, ContractError, Problem
 from coda.plates.folders import folders_of
 from coda.plates.split_files import table_paths
 from coda.settings import Settings
+from coda.storage.failures import ObjectTooLargeError
 from coda.storage.image_places import images_place
 from coda.storage.objects import ObjectStore
 from coda.storage.places import images_tree
 
 SHOWN = 5
 """Files named in a reason; the rest are counted."""
+
+MAX_NAME = 177
+"""Longest name of source and batch in a run's name, which has at most 200 characters in all (`coda.runners.port`)."""
 
 _SLUG = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 
@@ -45,8 +49,15 @@ class BatchVersion:
 
     @property
     def run_id(self) -> str:
-        """Name of the one run for this version: the same after every crash, so it can be looked up."""
-        return f"adapt-{self.source}-{self.batch}-{self.digest[:16]}"
+        """Name of the one run for this version: the same after every crash, so it can be looked up.
+
+        Names of source and batch that are too long together are cut, with a hash of both in their place.
+        """
+        name = f"{self.source}-{self.batch}"
+        if len(name) > MAX_NAME:
+            digest = hashlib.sha256(f"{self.source}/{self.batch}".encode()).hexdigest()[:12]
+            name = f"{self.source[:72]}-{self.batch[:72]}-{digest}"
+        return f"adapt-{name}-{self.digest[:16]}"
 
 
 @dataclass(frozen=True)
@@ -84,18 +95,18 @@ def read_arrival(landing: ObjectStore, key: str, settings: Settings) -> Arrival 
     Raises:
         TransientError: The object store is away.
     """
-    size = landing.size(key)
-    if size is None:
-        return None
     where = landing.url(key)
-    if size > MAX_MANIFEST_BYTES:
-        found, expected = f"{size} bytes", f"at most {MAX_MANIFEST_BYTES}"
+    try:
+        # in bounds by the answer that brings the bytes: between a question and a reading the object may be another one
+        body = landing.find(key, at_most=MAX_MANIFEST_BYTES)
+    except ObjectTooLargeError as error:
+        found = error.problems[0].found
+        expected = f"at most {MAX_MANIFEST_BYTES} bytes"
         problem = Problem(where, found, expected, "Deliver the plates as several batches.")
         source, batch, _ = _place(where, key)
         return Arrival(
-            BatchVersion(source, batch, hashlib.sha256(f"{key} {size}".encode()).hexdigest(), key), None, (problem,)
+            BatchVersion(source, batch, hashlib.sha256(f"{key} {found}".encode()).hexdigest(), key), None, (problem,)
         )
-    body = landing.find(key)
     if body is None:
         return None
     source, batch, problems = _place(where, key)

@@ -1,8 +1,8 @@
 """Notifications of object stores and event buses: which objects a message is about.
 
-One reader for every way in (queue and webhook). It understands S3's Records as AWS, MinIO and Ceph send them and
-SeaweedFS's own message, in the envelopes of SNS, CloudEvents 1.0 (structured, or the body of the binary mode), Argo
-Events and its MinIO source.
+One reader for every way in (queue and webhook). It understands S3's Records as AWS, MinIO and Ceph send them, S3's
+events of Amazon EventBridge and SeaweedFS's own message, in the envelopes of SNS, CloudEvents 1.0 (structured, or the
+body of the binary mode), Argo Events and its MinIO source.
 """
 
 import base64
@@ -120,17 +120,13 @@ def _opened(raw: Any, envelopes: int) -> Iterator[Notice]:
         raise _UnreadableError(f"a {type(raw).__name__} instead of an object")
     if raw.get("Event") == "s3:TestEvent":
         return
-    if "Records" in raw:
-        records = raw["Records"]
-        if not isinstance(records, list):
-            raise _UnreadableError("no Records: they are no list")
+    records = _records(raw)
+    if records is not None:
         yield from _recorded(records)
-    elif {"eventName", "s3"} <= raw.keys():  # one record by itself, as some CloudEvents sources send it
-        yield from _recorded([raw])
+    elif {"detail-type", "detail"} <= raw.keys():
+        yield from _of_eventbridge(raw)
     elif {"key", "event_type", "message"} <= raw.keys():
         yield from _of_seaweedfs(raw)
-    elif isinstance(raw.get("notification"), list):  # Argo Events' MinIO source
-        yield from _recorded(raw["notification"])
     else:
         inner = _content(raw)
         if inner is None:
@@ -138,6 +134,18 @@ def _opened(raw: Any, envelopes: int) -> Iterator[Notice]:
         if envelopes == 0:
             raise _UnreadableError(f"more than {ENVELOPES} envelopes inside each other")
         yield from _opened(inner, envelopes - 1)
+
+
+def _records(raw: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the records of S3 that a message holds, or None when it holds none."""
+    if "Records" in raw:
+        if not isinstance(raw["Records"], list):
+            raise _UnreadableError("no Records: they are no list")
+        return list(raw["Records"])
+    if {"eventName", "s3"} <= raw.keys():  # one record by itself, as some CloudEvents sources send it
+        return [dict(raw)]
+    argo = raw.get("notification")  # Argo Events' MinIO source
+    return list(argo) if isinstance(argo, list) else None
 
 
 def _content(raw: Mapping[str, Any]) -> Any:
@@ -164,6 +172,15 @@ def _recorded(records: list[dict[str, Any]]) -> Iterator[Notice]:
         if record.get("eventSource") in ENCODED:
             key = unquote_plus(key)
         yield Notice(str(record["s3"]["bucket"]["name"]), key, str(record.get("opaqueData") or ""))
+
+
+def _of_eventbridge(raw: Mapping[str, Any]) -> Iterator[Notice]:
+    """Yield what an event of a bucket says; its key is as the object's, not encoded for a URL."""
+    kind, detail = raw["detail-type"], raw["detail"]
+    if not isinstance(detail, dict) or not {"bucket", "object"} <= detail.keys():
+        raise _UnreadableError(f"an event {kind!r} that is not about an object of a bucket"[:200])
+    if kind == "Object Created":
+        yield Notice(str(detail["bucket"]["name"]), str(detail["object"]["key"]))
 
 
 def _of_seaweedfs(raw: Mapping[str, Any]) -> Iterator[Notice]:

@@ -9,87 +9,41 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import TypedDict, Unpack
 
-from pydantic import AwareDatetime, Field
-
-from coda.contracts.base import Contract, Digest, Slug
-from coda.storage.objects import ObjectStore
+from coda.contracts.base import NewerDocumentError
+from coda.errors import ContractError
+from coda.storage.failures import ObjectNotFoundError, ObjectTooLargeError
+from coda.storage.objects import ObjectInfo, ObjectStore
+from coda.storage.records import find_record
 from coda.trigger.batches import BatchVersion
+from coda.trigger.states import (
+    FINAL,
+    TAKEN,
+    Claim,
+    Entry,
+    Heartbeat,
+    LedgerState,
+    State,
+    Survey,
+    Unreadable,
+)
 
-State = Literal["landed", "claimed", "running", "released", "incumbent_kept", "held", "refused", "failed"]
+__all__ = ["FINAL", "TAKEN", "Claim", "Entry", "Heartbeat", "Ledger", "LedgerState", "State", "Survey", "Unreadable"]
 
-FINAL: frozenset[str] = frozenset({"released", "incumbent_kept", "held", "refused", "failed"})
-"""States after which nothing happens by itself."""
-
-TAKEN: frozenset[str] = frozenset({"claimed", "running"})
-"""States in which somebody looks after the version, and its source has no room for another."""
+MAX_STATE_BYTES = 1024 * 1024
+"""Size of the largest state that is read; reasons are words for people."""
 
 _STATE_KEY = re.compile(r"^ledger/([^/]+)/([^/]+)/([0-9a-f]{16})/states/(\d{4,})\.json$")
 
 
-class Claim(Contract):
-    """Who took a batch version first, and the run it belongs to for ever."""
+class Counted(TypedDict, total=False):
+    """What `Ledger.append` may be told besides; see `LedgerState`."""
 
-    source: Slug
-    batch: Slug
-    manifest_digest: Digest
-    manifest_key: str
-    run_id: str
-    owner: str
-    at: AwareDatetime
-
-
-class LedgerState(Contract):
-    """One state of a batch version."""
-
-    sequence: int = Field(ge=1)
-    state: State
-    at: AwareDatetime
-    source: Slug
-    batch: Slug
-    manifest_digest: Digest
-    manifest_key: str = Field(description="Key of the manifest below the landing prefix.")
-    run_id: str
-    owner: str = Field(description="Process that wrote this: host, process and a random part.")
-    reasons: tuple[str, ...] = Field(default=(), description="Why, in plain words.")
-    attempt: int = Field(default=0, ge=0, description="Times the run was submitted so far.")
-
-    @property
-    def version(self) -> BatchVersion:
-        """The batch version this is a state of."""
-        return BatchVersion(self.source, self.batch, self.manifest_digest, self.manifest_key)
-
-    @property
-    def final(self) -> bool:
-        """Whether nothing happens after it by itself."""
-        return self.state in FINAL
-
-    @property
-    def waits_for_person(self) -> bool:
-        """Whether its run failed for good, and a person must act: retry it, or have the batch delivered again."""
-        return self.state == "failed"
-
-
-class Heartbeat(Contract):
-    """Sign of life of whoever looks after a run."""
-
-    owner: str
-    at: AwareDatetime
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One batch version in the ledger: its newest state and all before it."""
-
-    states: tuple[LedgerState, ...]
-
-    @property
-    def last(self) -> LedgerState:
-        """The newest state."""
-        return self.states[-1]
+    lost: int
+    cause: str
+    reopened: int
 
 
 class Ledger:
@@ -104,7 +58,7 @@ class Ledger:
         """
         self.store = platform
         self._read: dict[str, LedgerState] = {}
-        self._arrived: dict[str, datetime] = {}
+        self._written: dict[str, datetime] = {}
         self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
 
     def claim(self, version: BatchVersion) -> bool:
@@ -121,27 +75,53 @@ class Ledger:
         return self.store.put_if_absent(f"{version.folder}/claim.json", claim.to_json().encode())
 
     def claim_of(self, version: BatchVersion) -> Claim | None:
-        """Return who took a batch version, or None."""
-        key = f"{version.folder}/claim.json"
-        body = self.store.find(key)
-        return Claim.parse(body, key) if body is not None else None
+        """Return who took a batch version, or None.
+
+        Raises:
+            UnreadableRecordError: The claim cannot be read.
+        """
+        return find_record(self.store, f"{version.folder}/claim.json", Claim, at_most=MAX_STATE_BYTES)
+
+    def seen(self, version: BatchVersion) -> bool:
+        """Return whether a batch version has any state, readable or not."""
+        return next(iter(self.store.list(f"{version.folder}/states/")), None) is not None
 
     def states(self, version: BatchVersion) -> tuple[LedgerState, ...]:
-        """Return all states of a batch version in order; empty for one never seen."""
-        keys = sorted((item.key for item in self.store.list(f"{version.folder}/states/")), key=_in_order)
-        return tuple(LedgerState.parse(self.store.get(key), key) for key in keys)
+        """Return all states of a batch version that can be read, in order; empty for one never seen."""
+        return self.entry(version.folder).states
+
+    def entry(self, folder: str) -> Entry:
+        """Return all that a folder of the ledger holds of one batch version; see `BatchVersion.folder`."""
+        keys = sorted((item.key for item in self.store.list(f"{folder}/states/")), key=_in_order)
+        found = [self._state(key) for key in keys if _STATE_KEY.match(key)]
+        return Entry(
+            tuple(item for item in found if isinstance(item, LedgerState)),
+            tuple(item for item in found if isinstance(item, Unreadable)),
+        )
 
     def last(self, version: BatchVersion) -> LedgerState | None:
-        """Return the newest state of a batch version, or None for one never seen."""
-        keys = sorted((item.key for item in self.store.list(f"{version.folder}/states/")), key=_in_order)
-        return LedgerState.parse(self.store.get(keys[-1]), keys[-1]) if keys else None
+        """Return the newest state of a batch version that can be read, or None for one never seen."""
+        states = self.states(version)
+        return states[-1] if states else None
+
+    def written(self, state: LedgerState) -> datetime:
+        """Return when the store got a state, as the last survey listed it; by the writer's clock where none did."""
+        return self._written.get(_key_of(state.version.folder, state.sequence), state.at)
+
+    def order(self, state: LedgerState) -> tuple[datetime, datetime]:
+        """Return what puts states of several versions in order: the store's time; within its second, the writer's."""
+        return self.written(state), state.at
 
     def arrived(self, version: BatchVersion) -> datetime:
-        """Return when a batch version that is in the ledger got there."""
-        key = f"{version.folder}/states/{1:04d}.json"
-        if key not in self._arrived:  # a state never changes
-            self._arrived[key] = LedgerState.parse(self.store.get(key), key).at
-        return self._arrived[key]
+        """Return when the store got the first state of a batch version.
+
+        Of whatever machine the writer was, the store's clock is one for all: this may put versions in order.
+        """
+        key = _key_of(version.folder, 1)
+        if key not in self._written:
+            for _ in self._note(self.store.list(f"{version.folder}/states/")):
+                pass
+        return self._written.get(key, datetime.now(UTC))
 
     def append(
         self,
@@ -151,6 +131,8 @@ class Ledger:
         after: LedgerState | None,
         reasons: tuple[str, ...] = (),
         attempt: int | None = None,
+        sequence: int | None = None,
+        **counted: Unpack[Counted],
     ) -> LedgerState | None:
         """Write the next state, unless somebody wrote one since `after` was read.
 
@@ -160,11 +142,14 @@ class Ledger:
             after: State this follows; None for the first.
             reasons: Why, in plain words.
             attempt: Times the run was submitted; as before when not given.
+            sequence: Its number, where what it follows cannot be read.
+            counted: `lost`, `cause` and `reopened` of the state; as before where not given, but no cause.
 
         Returns:
             The state, or None when another writer was faster: read again before deciding anything.
         """
-        sequence = after.sequence + 1 if after else 1
+        if sequence is None:
+            sequence = after.sequence + 1 if after else 1
         count = attempt if attempt is not None else (after.attempt if after else 0)
         new = LedgerState(
             sequence=sequence,
@@ -178,8 +163,11 @@ class Ledger:
             owner=self.owner,
             reasons=reasons,
             attempt=count,
+            lost=counted.get("lost", after.lost if after else 0),
+            cause=counted.get("cause", ""),
+            reopened=counted.get("reopened", after.reopened if after else 0),
         )
-        key = f"{version.folder}/states/{sequence:04d}.json"
+        key = _key_of(version.folder, sequence)
         return new if self.store.put_if_absent(key, new.to_json().encode()) else None
 
     def beat(self, version: BatchVersion) -> None:
@@ -188,34 +176,70 @@ class Ledger:
         self.store.put(f"{version.folder}/heartbeat.json", beat.to_json().encode(), content_type="application/json")
 
     def silence(self, state: LedgerState) -> timedelta:
-        """Return how long nobody gave a sign of life: since the state or the last heartbeat, whichever is later."""
-        key = f"{state.version.folder}/heartbeat.json"
-        body = self.store.find(key)
-        seen = max(state.at, Heartbeat.parse(body, key).at) if body is not None else state.at
-        return datetime.now(UTC) - seen
+        """Return how long nobody gave a sign of life: since the state or the last heartbeat, whichever is later.
 
-    def newest(self, prefix: str = "") -> Iterator[LedgerState]:
-        """Yield the newest state of every batch version, in the order of their names.
+        What counts is when the store got them, by its own clock: what is written in them may come from a machine whose
+        clock is wrong, and a heartbeat that cannot be read is a sign of life all the same.
+        """
+        folder = state.version.folder
+        ages = [self.store.age_s(key) for key in (_key_of(folder, state.sequence), f"{folder}/heartbeat.json")]
+        return timedelta(seconds=min((age for age in ages if age is not None), default=0.0))
+
+    def survey(self, prefix: str = "") -> Survey:
+        """Look at the newest state of every batch version, in the order of their names.
 
         Args:
             prefix: Only this ``source`` or ``source/batch``.
         """
         newest: dict[tuple[str, ...], str] = {}
-        for item in self.store.list(f"ledger/{prefix.strip('/')}/" if prefix else "ledger/"):
-            if match := _STATE_KEY.match(item.key):
+        for key in self._note(self.store.list(f"ledger/{prefix.strip('/')}/" if prefix else "ledger/")):
+            if match := _STATE_KEY.match(key):
                 version = match.groups()[:3]
-                newest[version] = max(newest.get(version, ""), item.key, key=_in_order)
-        known = {}
-        for key in newest.values():
-            # a state never changes, so each is read once in the life of this object
-            known[key] = self._read.get(key) or LedgerState.parse(self.store.get(key), key)
-            yield known[key]
+                newest[version] = max(newest.get(version, ""), key, key=_in_order)
+        # a state never changes, so each is read once in the life of this object; one that cannot be read may be mended
+        found = {key: self._read.get(key) or self._state(key) for key in newest.values()}
+        known = {key: state for key, state in found.items() if isinstance(state, LedgerState)}
         if not prefix:
             self._read = known
+        return Survey(tuple(known.values()), tuple(item for item in found.values() if isinstance(item, Unreadable)))
+
+    def newest(self, prefix: str = "") -> Iterator[LedgerState]:
+        """Yield the newest state of every batch version whose newest state can be read; see `survey`."""
+        yield from self.survey(prefix).states
 
     def entries(self, prefix: str = "") -> list[Entry]:
-        """Return every batch version with all its states."""
-        return [Entry(self.states(state.version)) for state in self.newest(prefix)]
+        """Return every batch version of which any state can be read, with all its states."""
+        survey = self.survey(prefix)
+        folders = [state.version.folder for state in survey.states] + [item.folder for item in survey.unreadable]
+        return [entry for folder in sorted(folders) if (entry := self.entry(folder)).states]
+
+    def _state(self, key: str) -> LedgerState | Unreadable:
+        """Return the state behind a key, which must be of the version and number that the key says."""
+        match = _STATE_KEY.match(key)
+        source, batch, digest16, number = match.groups() if match else ("", "", "", "0")
+        try:
+            state = LedgerState.stored(self.store.get(key, at_most=MAX_STATE_BYTES), key)
+            if key == _key_of(state.version.folder, state.sequence):
+                return state
+            why, newer = f"state {state.sequence} of {state.version.folder}", False
+        except ObjectNotFoundError:
+            why, newer = "nothing: it was deleted while it was read", False
+        except ObjectTooLargeError as error:
+            why, newer = error.message, False
+        except ContractError as error:
+            why = "; ".join(item.found for item in error.problems[:2]) or error.message
+            newer = isinstance(error, NewerDocumentError)
+        return Unreadable(source, batch, digest16, key, int(number), why, newer)
+
+    def _note(self, items: Iterator[ObjectInfo]) -> Iterator[str]:
+        """Remember when the store got what it lists; yield the keys."""
+        for item in items:
+            self._written[item.key] = item.modified
+            yield item.key
+
+
+def _key_of(folder: str, sequence: int) -> str:
+    return f"{folder}/states/{sequence:04d}.json"
 
 
 def _in_order(key: str) -> tuple[int, str]:

@@ -7,6 +7,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from coda.errors import CodaError
 from coda.monitoring.push import create
 
+DEFECTS = ("version", "arrival", "round")
+MESSAGES = ("recorded", "elsewhere", "unreadable", "kept")
+RECORDS = ("state", "pointer")
+
 
 class TriggerMetrics:
     """The trigger's metrics in a registry of their own."""
@@ -20,9 +24,17 @@ class TriggerMetrics:
         self.waiting = self._gauge("coda_trigger_queue_length")
         self.oldest = self._gauge("coda_trigger_oldest_waiting_seconds")
         self.given_up = self._gauge("coda_trigger_dead_letters")
+        self.reopening = self._gauge("coda_trigger_held_by_machines")
+        self.defects = self._counter("coda_trigger_defects_total")
+        self.unreadable = self._gauge("coda_trigger_unreadable_records")
+        self.messages = self._counter("coda_trigger_queue_messages_total")
         self.last_poll = self._gauge("coda_trigger_last_poll_timestamp_seconds")
         self.requests = self._counter("coda_trigger_webhook_requests_total")
         self.lag = self._histogram("coda_trigger_lag_seconds")
+        # at zero from the start: what is counted first would else be no increase of anything
+        for metric, outcomes in ((self.defects, DEFECTS), (self.messages, MESSAGES), (self.unreadable, RECORDS)):
+            for outcome in outcomes:
+                metric.labels(outcome=outcome)
 
     def _counter(self, name: str) -> Counter:
         metric = create(name, self.registry)

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from coda.errors import CodaError, ConfigError, TransientError
+from coda.errors import ConfigError, TransientError
 from coda.storage.clients import sqs_client
 from coda.storage.failures import explained
 from coda.storage.objects import ObjectStore
 from coda.trigger.events import fingerprint, manifest_keys, read_message
+from coda.trigger.metrics import TriggerMetrics
 from coda.trigger.visibility import KeptInvisible
 
 log = logging.getLogger(__name__)
@@ -30,19 +31,26 @@ STALE = ("ReceiptHandleIsInvalid", "AWS.SimpleQueueService.ReceiptHandleIsInvali
 class Queue:
     """One SQS queue with notifications of the landing bucket."""
 
-    def __init__(self, url: str, landing: ObjectStore, platform: ObjectStore) -> None:
+    def __init__(
+        self, url: str, landing: ObjectStore, platform: ObjectStore, metrics: TriggerMetrics | None = None
+    ) -> None:
         """Name the queue; nothing is connected yet.
 
         Args:
             url: Address of the queue; its host is also the service's endpoint.
             landing: Store at the landing prefix: events of other places are acknowledged and dropped.
             platform: Where messages that nobody can read are kept.
+            metrics: What is counted.
         """
         self.url = url
         self.landing = landing
         self.platform = platform
         self._client: Any = None
         self._hidden_s: int | None = None
+        self._redrives: bool | None = None
+        self._metrics = metrics or TriggerMetrics()
+        self.doubtful = False
+        """Whether the last drain met an error that may be a service's: then it is asked before more is received."""
 
     def drain(self, take: Callable[[str], bool], *, wait_s: int = 0, rounds: int = 100) -> int:
         """Hand the manifests of waiting messages to `take`, and acknowledge those it made durable.
@@ -61,7 +69,11 @@ class Queue:
             ConfigError: The queue is not there, or may not be read.
         """
         count = 0
+        self.doubtful = False
         for round_ in range(rounds):
+            if self.doubtful:
+                # received in vain, each message would come nearer to the dead letters
+                break
             messages = self._receive(wait_s if round_ == 0 else 0)
             if not messages:
                 break
@@ -75,24 +87,53 @@ class Queue:
 
     def _recorded(self, body: str, take: Callable[[str], bool]) -> bool:
         try:
-            return self._take(body, take)
+            recorded = self._take(body, take)
         except (TransientError, ConfigError):
             raise
-        except CodaError:
+        except Exception:
             # it comes again, until the queue's own redrive policy sets it aside; those behind it need not wait for that
+            self.doubtful = True
+            self._metrics.defects.labels(outcome="arrival").inc()
             log.exception("A message could not be handled and stays in the queue.")
-            return False
+            recorded = False
+        if not recorded:
+            self._metrics.messages.labels(outcome="kept").inc()
+        return recorded
 
     def _take(self, body: str, take: Callable[[str], bool]) -> bool:
         message = read_message(body)
         if message.problem:
-            # kept where a person can read it; in the queue it would come back for ever
-            text = json.dumps({"problem": message.problem, "body": body})
-            self.platform.put_if_absent(f"events/unreadable/{fingerprint(body)}.json", text.encode())
-            return True
+            return self._set_aside(body, message.problem)
+        keys = manifest_keys(message, self.landing)
         # all of a message is tried; it is acknowledged only when all of it is recorded
-        recorded = [take(key) for key in manifest_keys(message, self.landing)]
-        return all(recorded)
+        taken = [take(key) for key in keys]
+        recorded = all(taken)
+        if recorded:
+            self._metrics.messages.labels(outcome="recorded" if keys else "elsewhere").inc()
+        return recorded
+
+    def _set_aside(self, body: str, problem: str) -> bool:
+        """Keep a message that nobody can read where a person can; return whether it may leave the queue.
+
+        A queue with dead letters gets it back, and puts it there after its own number of tries. In one without, it
+        would come back for ever, or be gone unseen after some days.
+        """
+        name = f"events/unreadable/{fingerprint(body)}.json"
+        if self.platform.put_if_absent(name, json.dumps({"problem": problem, "body": body}).encode()):
+            log.error("A message in the queue cannot be read (%s); a copy is at %s.", problem, self.platform.url(name))
+        self._metrics.messages.labels(outcome="unreadable").inc()
+        return not self._has_dead_letters()
+
+    def _has_dead_letters(self) -> bool:
+        """Return whether the queue moves what is received too often to another queue; unknown counts as yes."""
+        if self._redrives is None:
+            try:
+                answer = self._connected().get_queue_attributes(QueueUrl=self.url, AttributeNames=["RedrivePolicy"])
+                self._redrives = bool(answer.get("Attributes", {}).get("RedrivePolicy"))
+            except (BotoCoreError, ClientError) as error:
+                log.warning("Whether the queue has dead letters is unknown (%s); its messages are left in it.", error)
+                return True
+        return self._redrives
 
     def _visibility_s(self) -> int:
         """Return for how many seconds the queue hides a message from others once it handed it out."""

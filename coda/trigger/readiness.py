@@ -54,7 +54,7 @@ class Readiness:
             self._not_before.pop(state.run_id, None)
             return self._without_manifest(version)
         missing = missing_files(self._landing, version, arrival.manifest, self._settings)
-        waited = (datetime.now(UTC) - self._ledger.arrived(version)).total_seconds()
+        waited = max(0.0, (datetime.now(UTC) - self._ledger.arrived(version)).total_seconds())
         if missing and waited < pace.patience_s:
             self._not_before[state.run_id] = time.monotonic() + pace.recheck_s
             return Ready()
@@ -66,7 +66,8 @@ class Readiness:
         return Ready(run=True, manifest=arrival.manifest, remarks=remarks)
 
     def _without_manifest(self, version: BatchVersion) -> Ready:
-        if any(item.state == "claimed" for item in self._ledger.states(version)):
+        entry = self._ledger.entry(version.folder)
+        if entry.unreadable or any(item.state == "claimed" for item in entry.states):
             # its run may have released, and only the run itself knows
             return Ready(run=True, remarks=("the manifest was removed or replaced while this version was run",))
         return Ready(gone=True)

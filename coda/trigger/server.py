@@ -154,6 +154,12 @@ class TriggerService:
             log.exception("This round could not be finished.")
             self.health.trouble = error.message
             pause = PAUSE_S
+        except Exception as error:
+            # a defect of ours: it is told and counted, and the next round comes; a restart would only meet it again
+            log.exception("This round met a defect.")
+            self.trigger.metrics.defects.labels(outcome="round").inc()
+            self.health.trouble = f"a defect: {type(error).__name__}: {error}"
+            pause = PAUSE_S
         self.health.finished = time.monotonic()
         for handled in self.trigger.taken():
             if self._tell is not None:

@@ -8,30 +8,37 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from queue import SimpleQueue
+from typing import TypeVar, Unpack
 
 from coda.config import Params
-from coda.errors import CodaError, ServiceRefusedError, TransientError
-from coda.registry.releases import DEFAULT_SCOPE, ReleaseLog
+from coda.contracts import FailureRecord
+from coda.errors import CodaError, ConfigError, ServiceRefusedError, TransientError
 from coda.settings import Settings
 from coda.steps.context import read_failure
 from coda.steps.record import read_run
 from coda.storage.objects import store_for
 from coda.storage.probe import require_conditional_writes
+from coda.storage.records import UnreadableRecordError
 from coda.trigger.arrivals import Arrivals
 from coda.trigger.endings import ending_of
-from coda.trigger.ledger import TAKEN, Ledger, LedgerState, State
+from coda.trigger.interventions import mend
+from coda.trigger.ledger import TAKEN, Counted, Ledger, LedgerState, State
 from coda.trigger.logs import about
 from coda.trigger.metrics import TriggerMetrics
 from coda.trigger.pace import Handled, Pace
 from coda.trigger.readiness import Readiness
+from coda.trigger.reopening import reopen
 from coda.trigger.submit import Request, Submitter
+from coda.trigger.training import TrainingSource
+from coda.trigger.troubles import Troubles, reasons_of
 from coda.trigger.turns import in_turn
 
 log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
 
 __all__ = ["Handled", "Pace", "Trigger"]
 
@@ -73,14 +80,15 @@ class Trigger:
         self.arrivals = Arrivals(settings, self.ledger, self.metrics, ignored=self._ignored, poll=poll, queue=queue)
         self._readiness = Readiness(self.arrivals.landing, self.ledger, settings)
         self._submitter = submitter
-        self._releases = ReleaseLog(settings)
+        self._training = TrainingSource(settings)
+        self._troubles = Troubles(self.metrics)
         self._ignore = frozenset(ignore_sources)
-        self._training_source: str | None = None
         self._flights: dict[str, LedgerState] = {}
         self._beaten: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
         self._handled: SimpleQueue[Handled] = SimpleQueue()
         self._failed_submissions = 0
+        self._refusal: CodaError | None = None
 
     def run_once(self) -> list[Handled]:
         """Look once, run everything that can run, wait for the ends, and return what ended.
@@ -93,6 +101,8 @@ class Trigger:
         self.look()
         while self.advance() and not self.stopping.is_set():
             if self._failed_submissions >= self.pace.attempts:
+                if isinstance(self._refusal, ConfigError):
+                    raise self._refusal
                 raise TransientError("Runs cannot be submitted at the moment; the batches stay claimed for later.")
             self.stopping.wait(self.pace.tick_s)
         return self.taken()
@@ -132,28 +142,26 @@ class Trigger:
 
     def advance(self) -> bool:
         """Move every open batch version on by what can be done now; return whether more is to be done soon."""
-        for run_id in list(self._flights):
-            self._watch(run_id)
-        states = list(self.ledger.newest())
+        for run_id, state in list(self._flights.items()):
+            if self._due(run_id):
+                self._cared(state, lambda run_id=run_id: self._watch(run_id), None)  # type: ignore[misc]
+        states = self._survey()
         self._let_go(states)
         # batches of the training source that landed before there was a release stay where they are
         idle = self._ignored()
         open_ = [state for state in states if not state.final and (state.source not in idle or state.state != "landed")]
         self._measure(states, open_)
-        taken = [
-            state for state in open_
-            if state.state in TAKEN and (state.run_id in self._flights or self._recover(state))
-        ]  # fmt: skip
+        taken = [state for state in open_ if state.state in TAKEN and self._looked_after(state)]
         running, busy = {state.run_id for state in taken}, {state.source for state in taken}
         landed = [state for state in open_ if state.state == "landed"]
         # a run that was just found dead has its next try within seconds
         soon = any(state.run_id in self._not_before for state in open_ if state.state in TAKEN)
-        for state in in_turn(states, landed, lambda state: self.ledger.arrived(state.version)):
+        for state in in_turn(states, landed, self.ledger):
             if len(running) >= self.pace.parallel or state.source in busy:
                 # its turn comes when a run of ours ends; a run of another trigger is not waited for
                 soon = soon or bool(self._flights)
             elif self._due(state.run_id):
-                if self._start(state):
+                if self._cared(state, lambda state=state: self._start(state), False):  # type: ignore[misc]  # noqa: FBT003
                     running.add(state.run_id)
                     busy.add(state.source)
                 soon = soon or state.run_id in self._not_before
@@ -172,6 +180,54 @@ class Trigger:
                     attempt=max(state.attempt - 1, 0),
                 )  # fmt: skip
 
+    def _survey(self) -> list[LedgerState]:
+        """Return the newest state of every version, after mending what cannot be read and opening what was held."""
+        survey = self.ledger.survey()
+        mended = [mend(self.ledger, item, self.arrivals.landing) for item in survey.unreadable]
+        for state in filter(None, mended):
+            self._ended(state)
+        if any(mended) or reopen(self.ledger, survey.states, self.pace):
+            survey = self.ledger.survey()
+        self._troubles.unreadable(survey, self._training.trouble)
+        return list(survey.states)
+
+    def _cared(self, state: LedgerState, act: Callable[[], Answer], otherwise: Answer) -> Answer:
+        """Do something about one version; what goes wrong with it alone ends or delays it alone.
+
+        Args:
+            state: Its newest state.
+            act: What is done.
+            otherwise: What to return when that went wrong.
+
+        Raises:
+            TransientError: A service is away.
+            ConfigError: A setting must be put right first.
+        """
+        try:
+            answer = act()
+        except (TransientError, ConfigError):
+            raise
+        except UnreadableRecordError as error:
+            # in the run's own folder: it would be the same at every further look
+            self._end(state, "failed", reasons_of(error), cause="record")
+        except Exception as error:  # noqa: BLE001  told with its traceback; it must not stop the other versions
+            count = self._troubles.met(state, error)
+            if count >= self.pace.attempts:
+                self._troubles.over(state.run_id)
+                self._end(state, "failed", reasons_of(error), cause="defect")
+            else:
+                self._not_before[state.run_id] = time.monotonic() + self._pause(count)
+        else:
+            self._troubles.over(state.run_id)
+            return answer
+        return otherwise
+
+    def _looked_after(self, state: LedgerState) -> bool:
+        """Return whether a version that is taken is in somebody's care, and so keeps its source busy."""
+        if state.run_id in self._flights or not self._due(state.run_id):
+            return True
+        return self._cared(state, lambda: self._recover(state), True)  # noqa: FBT003
+
     def _let_go(self, states: list[LedgerState]) -> None:
         """Forget the runs that another trigger, or a person, took from this one."""
         for state in states:
@@ -187,7 +243,7 @@ class Trigger:
             self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
         if not ready.run:
             return False
-        if self._training() is None:
+        if self._training.source() is None:
             message = "%s waits: there is no default release to adapt from; train first."
             log.info(message, version.run_id, extra=about(state))
             return False
@@ -230,16 +286,19 @@ class Trigger:
             # nothing was judged, and asking again would not help: the batch waits as it was until somebody acts
             self.ledger.append(version, "landed", after=state, reasons=(error.message, *map(str, error.problems)))
             raise
-        except TransientError as error:
+        except (TransientError, ConfigError) as error:
+            # what is away, or waits for the operator, says nothing of this batch, and uses up none of its tries
             self._failed_submissions += 1
-            self._postpone(state, (f"could not be submitted: {error.message}",), self._failed_submissions)
+            self._refusal = error
+            told = (f"could not be submitted: {error.message}", *map(str, error.problems[:3]))
+            self._postpone(state, told, self._failed_submissions)
             return False
         except CodaError as error:
             self._end(state, "failed", (error.message, *map(str, error.problems)))
             return False
-        self._failed_submissions = 0
+        self._failed_submissions, self._refusal = 0, None
         self._not_before.pop(version.run_id, None)
-        running = self.ledger.append(version, "running", after=state, attempt=state.attempt + 1)
+        running = self.ledger.append(version, "running", after=state, attempt=state.attempt + 1, lost=state.lost)
         if running is not None:
             log.info("%s is submitted, attempt %d.", version.run_id, running.attempt, extra=about(running))
             self._flights[version.run_id] = running
@@ -252,7 +311,7 @@ class Trigger:
             self._beat(state)
             return
         self._conclude(state)
-        del self._flights[run_id]
+        self._flights.pop(run_id, None)
 
     def _recover(self, state: LedgerState) -> bool:
         """Look after a run that another trigger, or an earlier life of this one, began and left.
@@ -278,25 +337,37 @@ class Trigger:
     def _conclude(self, state: LedgerState) -> None:
         """Write down how a run that is not alive ended, or have it run again."""
         words = self._submitter.last_words(state.run_id)
-        record, failure = read_run(state.run_id, self.settings), read_failure(state.run_id, self.settings)
-        ending = ending_of(state, record, failure, words, self.pace.attempts)
+        failure: FailureRecord | CodaError | None
+        record = read_run(state.run_id, self.settings)
+        try:
+            failure = read_failure(state.run_id, self.settings)
+        except UnreadableRecordError as error:
+            failure = error
+        ending = ending_of(state, record, failure, words, self.pace)
         if ending.again:
-            self._postpone(state, ending.reasons, state.attempt)
+            self._postpone(state, ending.reasons, ending.failures, cause=ending.cause, lost=ending.lost)
         else:
-            self._end(state, ending.state, ending.reasons)
+            self._end(state, ending.state, ending.reasons, cause=ending.cause, lost=ending.lost)
 
-    def _postpone(self, state: LedgerState, reasons: tuple[str, ...], failures: int) -> None:
-        pause = min(300.0, self.pace.backoff_s * 2 ** max(0, failures - 1))
+    def _pause(self, failures: int) -> float:
+        return min(300.0, self.pace.backoff_s * 2.0 ** min(20, max(0, failures - 1)))
+
+    def _postpone(
+        self, state: LedgerState, reasons: tuple[str, ...], failures: int, **counted: Unpack[Counted]
+    ) -> None:
+        pause = self._pause(failures)
         self._not_before[state.run_id] = time.monotonic() + pause
         log.warning("%s again in %.0f s: %s", state.run_id, pause, " ".join(reasons), extra=about(state))
-        self.ledger.append(state.version, "landed", after=state, reasons=(*reasons, f"again in {pause:.0f} s"))
+        told = (*reasons, f"again in {pause:.0f} s")
+        self.ledger.append(state.version, "landed", after=state, reasons=told, **counted)
 
-    def _end(self, state: LedgerState, ending: State, reasons: tuple[str, ...]) -> None:
+    def _end(self, state: LedgerState, ending: State, reasons: tuple[str, ...], **counted: Unpack[Counted]) -> None:
         self._not_before.pop(state.run_id, None)
         self._beaten.pop(state.run_id, None)
+        self._flights.pop(state.run_id, None)
         if ending == "failed":
             reasons = (*reasons, f"When this is put right: coda ledger retry {state.source}/{state.batch}")
-        new = self.ledger.append(state.version, ending, after=state, reasons=reasons)
+        new = self.ledger.append(state.version, ending, after=state, reasons=reasons, **counted)
         if new is not None:
             self._ended(new)
 
@@ -319,20 +390,15 @@ class Trigger:
             self._beaten[state.run_id] = time.monotonic()
 
     def _ignored(self) -> frozenset[str]:
-        training = self._training()
+        training = self._training.source()
         return self._ignore | {training} if training else self._ignore
-
-    def _training(self) -> str | None:
-        if self._training_source is None:
-            release = self._releases.current(DEFAULT_SCOPE)
-            self._training_source = release.source if release else None
-        return self._training_source
 
     def _measure(self, states: list[LedgerState], open_: list[LedgerState]) -> None:
         self.metrics.waiting.set(len(open_))
         self.metrics.given_up.set(sum(state.waits_for_person for state in states))
+        self.metrics.reopening.set(sum(state.reopens for state in states))
         ages = [
-            (datetime.now(UTC) - self.ledger.arrived(state.version)).total_seconds()
+            max(0.0, (datetime.now(UTC) - self.ledger.arrived(state.version)).total_seconds())
             for state in open_ if state.state == "landed"
         ]  # fmt: skip
         self.metrics.oldest.set(max(ages, default=0.0))

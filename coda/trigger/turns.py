@@ -1,18 +1,26 @@
 """Whose turn it is: sources take turns, so one that sends a hundred batches does not keep the others waiting."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Protocol
 
-from coda.trigger.ledger import TAKEN, LedgerState
+from coda.trigger.batches import BatchVersion
+from coda.trigger.states import TAKEN, LedgerState
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def in_turn(
-    states: Iterable[LedgerState],
-    waiting: Iterable[LedgerState],
-    arrived: Callable[[LedgerState], datetime],
-) -> list[LedgerState]:
+class Times(Protocol):
+    """When things got into the ledger, by one clock for all who write to it: the store's."""
+
+    def written(self, state: LedgerState) -> datetime:
+        """Return when a state got there."""
+
+    def arrived(self, version: BatchVersion) -> datetime:
+        """Return when a version got there."""
+
+
+def in_turn(states: Iterable[LedgerState], waiting: Iterable[LedgerState], times: Times) -> list[LedgerState]:
     """Return the waiting versions in the order in which they should be run.
 
     First the source whose last run is longest ago, one that never had a run before all others; within a source, and
@@ -22,11 +30,14 @@ def in_turn(
     Args:
         states: Newest state of every version in the ledger.
         waiting: Those of them that wait for a run.
-        arrived: Returns when a version got into the ledger.
+        times: When what got into the ledger.
     """
     served: dict[str, datetime] = {}
     for state in states:
         # what was refused as it arrived had no run
         if state.attempt > 0 or state.state in TAKEN:
-            served[state.source] = max(state.at, served.get(state.source, NEVER))
-    return sorted(waiting, key=lambda state: (served.get(state.source, NEVER), arrived(state), state.run_id))
+            served[state.source] = max(times.written(state), served.get(state.source, NEVER))
+    return sorted(
+        waiting,
+        key=lambda state: (served.get(state.source, NEVER), times.arrived(state.version), state.run_id),
+    )

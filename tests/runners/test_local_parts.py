@@ -9,12 +9,12 @@ import tempfile
 
 import pytest
 
+from coda.contracts import FailureRecord
 from coda.errors import TransientError
 from coda.runners.capture import Capture
 from coda.runners.failure import BY_CODE, as_error
 from coda.runners.local import local_paths
 from coda.runners.workdir import environment, is_running, opened
-from coda.steps.context import Failure
 
 
 def test_a_run_has_one_process_and_its_lock_dies_with_it(tmp_path):
@@ -78,11 +78,12 @@ def test_words_of_kfp_become_plain_lines():
 
 def test_recorded_failures_come_back_as_the_errors_they_were():
     for code, kind in BY_CODE.items():
-        error = as_error(Failure("gate", kind.__name__, code, "Why.", ()))
+        error = as_error(FailureRecord(step="gate", error=kind.__name__, exit_code=code, message="Why."))
         assert type(error) is kind
         assert error.exit_code == code
         assert "gate" in str(error)
-    assert as_error(Failure("gate", "ValueError", 1, "Why.", ()), "log.txt").exit_code == 1
+    defect = FailureRecord(step="gate", error="ValueError", exit_code=1, message="Why.")
+    assert as_error(defect, "log.txt").exit_code == 1
 
 
 def test_folders_in_settings_are_found_and_nothing_else(tmp_path):

@@ -2,17 +2,18 @@
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from servers import moto_server
 
 from coda.contracts import BatchManifest, ModelRef, ReleaseRecord, RunRecord
-from coda.errors import TransientError
+from coda.errors import Problem, TransientError
 from coda.settings import Settings
-from coda.storage.failures import ObjectNotFoundError
+from coda.storage.failures import ObjectNotFoundError, ObjectTooLargeError
 from coda.storage.objects import ObjectInfo, split_uri
 
 __all__ = ["moto_server"]
@@ -30,6 +31,7 @@ class Disk:
     """What all stores of one test share: objects, and when to fail."""
 
     objects: dict = field(default_factory=dict)
+    written: dict = field(default_factory=dict)
     countdown: int | None = None
     how: str = "killed-before"
 
@@ -56,12 +58,20 @@ class MemoryStore:
     def url(self, key):
         return f"s3://{self.bucket}/{self.path(key)}"
 
-    def find(self, key):
+    def find(self, key, *, at_most=None):
         self.disk.fault("before")
-        return self.disk.objects.get(self.url(key))
+        body = self.disk.objects.get(self.url(key))
+        if body is not None and at_most is not None and len(body) > at_most:
+            problem = Problem(self.url(key), f"{len(body)} bytes", f"at most {at_most}", "Find out who changed it.")
+            raise ObjectTooLargeError(f"{key} is larger than expected.", [problem])
+        return body
 
-    def get(self, key):
+    def age_s(self, key):
         body = self.find(key)
+        return None if body is None else time.monotonic() - self.disk.written[self.url(key)]
+
+    def get(self, key, *, at_most=None):
+        body = self.find(key, at_most=at_most)
         if body is None:
             raise ObjectNotFoundError(f"no {key}")
         return body
@@ -76,11 +86,14 @@ class MemoryStore:
     def put(self, key, data, content_type=""):
         self.disk.fault("before")
         self.disk.objects[self.url(key)] = data
+        self.disk.written[self.url(key)] = time.monotonic()
         self.disk.fault("after")
 
     def put_if_absent(self, key, data, content_type=""):
         self.disk.fault("before")
         won = self.disk.objects.setdefault(self.url(key), data) is data
+        if won:
+            self.disk.written[self.url(key)] = time.monotonic()
         self.disk.fault("after")
         return won
 
@@ -93,7 +106,10 @@ class MemoryStore:
         for name in sorted(self.disk.objects):
             if name.startswith(root + prefix):
                 body = self.disk.objects[name]
-                yield ObjectInfo(name[len(root) :], len(body), hashlib.sha256(body).hexdigest(), T0)
+                ago = timedelta(seconds=time.monotonic() - self.disk.written.get(name, time.monotonic()))
+                yield ObjectInfo(
+                    name[len(root) :], len(body), hashlib.sha256(body).hexdigest(), datetime.now(UTC) - ago
+                )
 
 
 class Cluster:

@@ -166,7 +166,9 @@ def test_message_that_breaks_us_leaves_the_others_alone_and_goes_where_the_queue
         seen.append(key)
         return True
 
-    place.queue().drain(take, rounds=20)
+    queue = place.queue()
+    for _ in range(6):  # before it asks for more, whoever drains looks whether a service is to blame
+        queue.drain(take, rounds=20)
     assert set(seen) == {"lab/b2/manifest.json"}
     assert place.waiting() == 0
     (kept,) = place.sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10)["Messages"]

@@ -250,17 +250,17 @@ def test_submitter_that_is_away_loses_nothing(platform, make):
     assert [state.state for state in trigger.ledger.newest()] == ["running"]
 
 
-def test_submitter_that_is_not_configured_is_for_a_person(platform, make):
+def test_submitter_that_is_not_configured_is_for_the_operator_and_says_nothing_of_the_batch(platform, make):
     class Unconfigured(Cluster):
         def submit(self, request):
             raise ConfigError("Kubeflow Pipelines is not configured.")
 
     deliver(platform.landing)
-    (handled,) = make(Unconfigured(platform.store)).run_once()
-    assert handled.state == "failed"
-    assert handled.reasons == (
-        "Kubeflow Pipelines is not configured.", "When this is put right: coda ledger retry lab_b/b1",
-    )  # fmt: skip
+    with pytest.raises(ConfigError, match="not configured"):
+        make(Unconfigured(platform.store)).run_once()
+    assert words(platform)[-1] == "landed"
+    (handled,) = make(Immediate(platform.store)).run_once()
+    assert handled.state == "released"
 
 
 def test_one_run_a_source_and_so_many_in_all(platform, make):

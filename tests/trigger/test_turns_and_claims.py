@@ -27,6 +27,19 @@ def make(platform, demo_params):
     return make_trigger
 
 
+class Written:
+    """The store's times, which say the same as the states' own."""
+
+    def __init__(self, states):
+        self.first = {state.version: state.at for state in states}
+
+    def written(self, state):
+        return state.at
+
+    def arrived(self, version):
+        return self.first[version]
+
+
 def state_of(source, batch, state, seconds, attempt=0):
     return LedgerState(
         sequence=1, state=state, at=T0 + timedelta(seconds=seconds), source=source, batch=batch,
@@ -42,7 +55,7 @@ def test_no_source_waits_for_more_runs_than_there_are_sources(arrivals):
     waiting = [state_of(source, f"b{number}", "landed", at) for number, (source, at) in enumerate(arrivals)]
     done, clock, skipped = [], 1000, {}
     while waiting:
-        order = in_turn([*waiting, *done], waiting, lambda state: state.at)
+        order = in_turn([*waiting, *done], waiting, Written(waiting))
         assert sorted(item.run_id for item in order) == sorted(item.run_id for item in waiting)
         first = order[0]
         assert first.at == min(item.at for item in waiting if item.source == first.source)
@@ -57,7 +70,7 @@ def test_no_source_waits_for_more_runs_than_there_are_sources(arrivals):
 def test_what_was_refused_as_it_arrived_is_no_turn():
     waiting = [state_of("a", "b1", "landed", 1), state_of("b", "b1", "landed", 2)]
     refused = state_of("a", "b0", "refused", 100)
-    assert [item.source for item in in_turn([*waiting, refused], waiting, lambda state: state.at)] == ["a", "b"]
+    assert [item.source for item in in_turn([*waiting, refused], waiting, Written(waiting))] == ["a", "b"]
 
 
 def test_source_that_drops_a_hundred_batches_does_not_starve_the_others(platform, make):
@@ -164,7 +177,7 @@ def test_waiting_is_counted_from_the_arrival_whatever_happened_since(platform, m
     trigger = make(cluster)
     trigger.look()
     (state,) = trigger.ledger.newest()
-    trigger.ledger._arrived[f"{state.version.folder}/states/0001.json"] = state.at - timedelta(hours=5)
+    platform.disk.written[platform.store.url(f"{state.version.folder}/states/0001.json")] -= 5 * 3600
     claimed = trigger.ledger.append(state.version, "claimed", after=state)
     trigger.ledger.append(state.version, "landed", after=claimed, reasons=("again in 10 s",))
     trigger.advance()

@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 import coda
 from coda.config import Params, params_digest
 from coda.contracts import StepRecord
+from coda.durable import give_name
 from coda.evaluation.levels import TREATED
 from coda.monitoring.facts import summarise
 from coda.monitoring.history import BatchSummary
@@ -144,7 +145,7 @@ def write_page(
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(out.name + ".part")
     draft.write_text(html, encoding="utf-8")
-    draft.replace(out)
+    give_name(draft, out)
     return Page(out, verdict.sentence, summaries, inputs)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from coda.durable import give_name
 from coda.errors import ContractError, Problem
 from coda.plates.disk import writing
 from coda.plates.tree import LocalTree, Tree, absent
@@ -75,7 +76,7 @@ class LocalPlace(LocalTree):
         """Write a file; see `Place.put`."""
         del content_type
         with writing(self.folder):
-            self._draft(path, data).replace(self.folder / path)
+            give_name(self._draft(path, data), self.folder / path)
 
     def create(self, path: str, data: bytes, content_type: str) -> bool:
         """Write a file unless there is one; see `Place.create`."""
@@ -89,7 +90,7 @@ class LocalPlace(LocalTree):
             except OSError:  # a disk without links
                 if (self.folder / path).exists():
                     return False
-                draft.replace(self.folder / path)
+                give_name(draft, self.folder / path)
             finally:
                 draft.unlink(missing_ok=True)
         return True
