@@ -14,6 +14,7 @@ from typing import IO, Self
 
 from coda.errors import CodaError, Problem
 from coda.local.environment import choose
+from coda.local.one_writer import one_writer
 from coda.settings import Settings
 
 LANDING_BUCKET = "coda-landing"
@@ -36,8 +37,12 @@ class EmbeddedServices:
         self.environment: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        """Start the object store, create buckets, queue and data registry where they are missing."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        """Start the object store, create buckets, queue and data registry where they are missing.
+
+        Raises:
+            ConfigError: Another process keeps its services below this folder, or it cannot be written.
+        """
+        self._stack.enter_context(one_writer(self.root))
         port = free_port()
         self.settings = self._settings(port)
         self.environment = {**self.settings.environment, **self._credentials()}

@@ -129,7 +129,9 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "CodaTopClassDoubled", "weekly",
-        _of_late("coda_prediction_top_class_share > 2 * avg_over_time(coda_prediction_top_class_share[30d] offset 1d)", 8),
+        _of_late(
+            "coda_prediction_top_class_share > 2 * avg_over_time(coda_prediction_top_class_share[30d] offset 1d)", 8
+        ),
         "0m",
         "The most frequent class of {{ $labels.source }} is twice as frequent as in the last month.",
     ),
