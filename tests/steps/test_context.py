@@ -88,14 +88,21 @@ MACHINE = {
 @pytest.mark.parametrize("kind", MACHINE)
 def test_an_error_of_the_machine_is_never_a_verdict_on_data(settings, kind, verdict):
     error, code, name = MACHINE[kind]
-    with pytest.raises(SystemExit) as ended, running("adapt", "r1", settings):
+
+    def read():
         try:
-            try:
-                raise error
-            except (OSError, MemoryError) as inner:
-                raise ValueError("unreadable") from inner
+            raise error
+        except (OSError, MemoryError) as inner:
+            raise ValueError("unreadable") from inner
+
+    def judged():
+        try:
+            read()
         except ValueError as outer:
             raise verdict("A table of a batch cannot be read.") from outer
+
+    with pytest.raises(SystemExit) as ended, running("adapt", "r1", settings):
+        judged()
     assert ended.value.code == code
     assert read_failure("r1", settings).error == name
 
