@@ -1,11 +1,15 @@
 """What the trigger counts, for Prometheus to scrape; the names are those of `coda.monitoring.names`."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import NoReturn
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from coda.errors import CodaError
 from coda.monitoring.push import create
+from coda.trigger.states import LedgerState
+from coda.trigger.turns import Times
 
 DEFECTS = ("version", "arrival", "round")
 MESSAGES = ("recorded", "elsewhere", "unreadable", "kept")
@@ -35,6 +39,21 @@ class TriggerMetrics:
         for metric, outcomes in ((self.defects, DEFECTS), (self.messages, MESSAGES), (self.unreadable, RECORDS)):
             for outcome in outcomes:
                 metric.labels(outcome=outcome)
+
+    def measure(self, states: Sequence[LedgerState], open_: Sequence[LedgerState], times: Times) -> None:
+        """Set what a look at the ledger shows.
+
+        Args:
+            states: Newest state of every version.
+            open_: Those of them that wait or are run.
+            times: When what got into the ledger.
+        """
+        self.waiting.set(len(open_))
+        self.given_up.set(sum(state.waits_for_person for state in states))
+        self.reopening.set(sum(state.reopens for state in states))
+        now = datetime.now(UTC)
+        ages = [(now - times.arrived(state.version)).total_seconds() for state in open_ if state.state == "landed"]
+        self.oldest.set(max(0.0, *ages, 0.0))
 
     def _counter(self, name: str) -> Counter:
         metric = create(name, self.registry)

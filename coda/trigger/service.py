@@ -150,7 +150,7 @@ class Trigger:
         # batches of the training source that landed before there was a release stay where they are
         idle = self._ignored()
         open_ = [state for state in states if not state.final and (state.source not in idle or state.state != "landed")]
-        self._measure(states, open_)
+        self.metrics.measure(states, open_, self.ledger)
         taken = [state for state in open_ if state.state in TAKEN and self._looked_after(state)]
         running, busy = {state.run_id for state in taken}, {state.source for state in taken}
         landed = [state for state in open_ if state.state == "landed"]
@@ -392,13 +392,3 @@ class Trigger:
     def _ignored(self) -> frozenset[str]:
         training = self._training.source()
         return self._ignore | {training} if training else self._ignore
-
-    def _measure(self, states: list[LedgerState], open_: list[LedgerState]) -> None:
-        self.metrics.waiting.set(len(open_))
-        self.metrics.given_up.set(sum(state.waits_for_person for state in states))
-        self.metrics.reopening.set(sum(state.reopens for state in states))
-        ages = [
-            max(0.0, (datetime.now(UTC) - self.ledger.arrived(state.version)).total_seconds())
-            for state in open_ if state.state == "landed"
-        ]  # fmt: skip
-        self.metrics.oldest.set(max(ages, default=0.0))
