@@ -56,6 +56,9 @@ class Candidate(Part):
     head_digest: Digest | None = Field(default=None, description="Digest of the head that predicted.")
     alarms: tuple[str, ...] = Field(default=(), description="Alarms of the training that made the extractor.")
     incumbent: bool = Field(default=False, description="Whether it serves the source already.")
+    pool: Literal["cls", "mean"] = Field(
+        default="mean", description="What of the tokens its features are: the class token, or the mean of all."
+    )
 
     @property
     def complexity(self) -> int:

@@ -2,8 +2,8 @@
 
 What learns is the extractor, or a part of it, and the DINO head, unless it is frozen. As in the paper, no classifier
 head is within reach of the training; options that look through a frozen head read it and never change it
-(docs/adaptation.md). No mechanism of action of a field is within reach of anything here; `adapt_extractor` proves that
-of what it was given.
+(docs/adaptation.md). No mechanism of action of a field is within reach of anything here: a table with any column that
+the field index does not have is refused (`coda.training.blindness`).
 """
 
 from collections.abc import Callable, Mapping
@@ -14,9 +14,11 @@ from coda.adaptation.base import FrozenHead, HeadAlignment
 from coda.adaptation.hooks import new_hooks
 from coda.adaptation.ladder import Rung
 from coda.config.params import Params
-from coda.errors import ConfigError, Problem
+from coda.errors import ConfigError, Problem, raise_if_any
+from coda.networks.dino_head import SHAPE
 from coda.networks.state import AdaptationState
 from coda.plates.fieldset import FieldSet
+from coda.training.blindness import require_blind
 from coda.training.checkpoint import Checkpoints
 from coda.training.dino import DinoResult, train_dino
 from coda.training.progress import Report
@@ -54,10 +56,10 @@ def adapt_extractor(
 
     Args:
         state: State of the source release; changed in place, its teacher is the adapted extractor.
-        fields: Fields of the batch and of archived batches, with the extractor's stains. Its table must not hold a
-            mechanism of action.
-        params: Parameters; `adaptation` says how long, what learns, and what is added (docs/adaptation.md). The shape
-            of the DINO head is the state's own.
+        fields: Fields of the batch and of archived batches, with the extractor's stains. Its table holds what the
+            field index does, and no column more.
+        params: Parameters; `adaptation` says how long, what learns, and what is added (docs/adaptation.md). What the
+            state has fixed (shape of the DINO head, what of the tokens it sees) must be what they say.
         rung: What the ladder chose.
         seed: Seed of the run.
         heads: Frozen heads of the source release by the alignment they were trained with; only options that look
@@ -67,13 +69,13 @@ def adapt_extractor(
         should_stop: Asked before every iteration.
 
     Raises:
-        ConfigError: The table holds labels, an option needs a head or a prior that the release lacks, or training
-            cannot run with these fields; see `train_dino`.
+        ConfigError: The table holds other columns, parameters contradict the state, an option needs a head or a prior
+            that the release lacks, or training cannot run with these fields; see `train_dino`.
         TransientError: It was asked to stop; started again, it goes on.
     """
-    _refuse_labels(fields)
-    adaptation, prototypes = params.adaptation, state.student_head.config["prototypes"]
-    params = params.model_copy(update={"dino": params.dino.model_copy(update={"prototypes": prototypes})})
+    require_blind(fields.table)
+    adaptation = params.adaptation
+    _go_on_with(state, params)
     _require_moments(state, params)
     hooks, described = new_hooks(state, fields, params, heads or {}, seed=seed)
     result = train_dino(
@@ -87,6 +89,7 @@ def adapt_extractor(
         carry_centre=adaptation.carry_centre,
         hooks=hooks,
         described=described,
+        keep_moments=adaptation.carry_optimizer,
         checkpoints=checkpoints,
         report=report,
         should_stop=should_stop,
@@ -94,19 +97,27 @@ def adapt_extractor(
     return Adapted(**vars(result), stopping=hooks.watch.records() if hooks.watch is not None else None)
 
 
+def _go_on_with(state: AdaptationState, params: Params) -> None:
+    """Refuse parameters that contradict what the state was pretrained with: they would be ignored."""
+    fixed = {f"dino.{name}": (state.student_head.config[name], getattr(params.dino, name)) for name in SHAPE}
+    wanted = params.extractor.pool
+    if "pool" in state.student.config:
+        fixed["extractor.pool"] = (state.student.pool, wanted)
+    problems = [
+        Problem(name, repr(asked), f"{kept!r}, as the release was pretrained", f"Set {name}={kept}, or pretrain anew.")
+        for name, (kept, asked) in fixed.items()
+        if kept != asked
+    ]
+    raise_if_any(ConfigError, "The parameters contradict the source release that adaptation goes on from.", problems)
+    for network in (state.student, state.teacher):
+        # states from before 0017 do not say what their DINO head sees: the parameters are all that is known
+        network.config.setdefault("pool", wanted)
+
+
 def _require_moments(state: AdaptationState, params: Params) -> None:
     if not params.adaptation.carry_optimizer:
         state.moments = {}
     elif not state.moments:
-        remedy = "Pretrain with adaptation.carry_optimizer=true, or set it to false."
+        remedy = "Pretrain with pretrain.keep_optimizer=true, or set adaptation.carry_optimizer=false."
         problem = Problem("adaptation.carry_optimizer", "a state without moments", "the optimizer's moments", remedy)
         raise ConfigError("The source release's state holds no optimizer to go on with.", [problem])
-
-
-def _refuse_labels(fields: FieldSet) -> None:
-    named = [name for name in fields.table.columns if name.lower().removeprefix("metadata_") in ("moa", "mechanism")]
-    if named:
-        problem = Problem(
-            "field index", f"the column {named[0]!r}", "no mechanism of action", "Deliver plate maps without labels."
-        )
-        raise ConfigError("Adaptation must not see mechanisms of action.", [problem])

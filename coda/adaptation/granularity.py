@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.adaptation.ladder import Rung, choose_rung
-from coda.config.params import Budget, Params
+from coda.config.params import DinoBudget, Params
 from coda.training.pairs import PairSampler
 from coda.training.split import group_names
 
@@ -78,12 +78,10 @@ def with_equal_iterations(params: Params, whole: pd.DataFrame, part: pd.DataFram
     iterations = budget.iterations
     if iterations is None:
         iterations = max(1, round((budget.epochs or 0) * every / budget.batch_size))
-    changed = {"iterations": iterations, "epochs": None, "warmup_epochs": budget.warmup_epochs * scale}
-    epochs = ("teacher_temperature_warmup_epochs", "freeze_last_layer_epochs")
-    dino = params.dino.model_copy(update={name: getattr(params.dino, name) * scale for name in epochs})
-    longer = Budget.model_validate({**budget.model_dump(), **changed})
-    adaptation = params.adaptation.model_copy(update={"budget": longer})
-    return params.model_copy(update={"adaptation": adaptation, "dino": dino})
+    epochs = ("warmup_epochs", "teacher_temperature_warmup_epochs", "freeze_last_layer_epochs")
+    changed = {"iterations": iterations, "epochs": None} | {name: getattr(budget, name) * scale for name in epochs}
+    longer = DinoBudget.model_validate({**budget.model_dump(), **changed})
+    return params.model_copy(update={"adaptation": params.adaptation.model_copy(update={"budget": longer})})
 
 
 def _fields_per_epoch(table: pd.DataFrame, params: Params, rung: Rung | None) -> int:

@@ -23,8 +23,7 @@ from coda.training.terms import Diversity, FeatureAnchor, WeightAnchor
 Heads = Mapping[HeadAlignment, FrozenHead]
 
 OPTIONS = {
-    "trainable", "trainable_blocks", "low_rank_rank", "low_rank_scale", "anchor", "diversity", "stopping", "align_by",
-    "align_wells",
+    "trainable", "trainable_blocks", "low_rank_rank", "low_rank_scale", "anchor", "diversity", "stopping",
 }  # fmt: skip
 """Parameters of adaptation that belong to an experiment's name, beside those that DINO's training names itself."""
 
@@ -37,7 +36,7 @@ def new_hooks(
     Args:
         state: State of the source release; moved to the device of ``params.compute``.
         fields: Fields that are adapted to.
-        params: `adaptation` is read.
+        params: `adaptation` and compute; where somebody looks, crops and `alignment` too.
         heads: Frozen heads of the release; read where an option needs one.
         seed: Seed of low-rank matrices.
 
@@ -52,6 +51,9 @@ def new_hooks(
     part = new_part(state.student, params.adaptation, seed=seed)
     hooks = Hooks(part, _terms(state, params, heads, part), _watch(state, fields, params, heads))
     options = params.adaptation.model_dump(mode="json", include=OPTIONS)
+    if params.adaptation.stopping.every:
+        # a watch serves fields as a candidate would
+        options["alignment"] = params.alignment.model_dump(mode="json")
     used = {name: heads[name].digest for name in sorted(_needed(params, heads))}
     return hooks, {"options": options, "heads": used}
 
@@ -85,7 +87,8 @@ def _terms(state: AdaptationState, params: Params, heads: Heads, part: Part) -> 
         terms.append(
             Diversity(
                 frozen.head, class_prior(frozen, diversity.prior),
-                standardise=diversity.head == "standardise", strength=diversity.strength, runtime=runtime,
+                standardise=diversity.head == "standardise", strength=diversity.strength,
+                separate=frozen.source.separate, runtime=runtime,
             )
         )  # fmt: skip
     return terms

@@ -27,12 +27,13 @@ def reference_features(
 
     Args:
         fields: Fields of the batch and of archived batches, with the stains of the extractor.
-        config: Configuration of the extractor that is adapted: the untrained one has the same architecture.
+        config: Configuration of the extractor that is adapted: the untrained one has the same architecture
+            and the same token or mean for its feature.
         params: Crops and compute.
         seed: Seed of the untrained extractor's weights.
     """
     extractor = untrained_extractor(config, seed=seed)
-    untrained = [field_features(tokens).numpy() for tokens in token_batches(extractor, fields, params)]
+    untrained = [field_features(tokens, extractor.pool).numpy() for tokens in token_batches(extractor, fields, params)]
     return {"pixels": pixel_statistics(fields.images), "untrained": np.concatenate(untrained)}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import safetensors.torch
@@ -89,9 +90,10 @@ def adapt_and_serve(
         extractor, whole = (out / folder for folder in ADAPTED[name])
         digests[name] = save_extractor(extractor, state.teacher, {**origin, "method": rungs[name].method})
         save_state(whole, state)
-        services[name] = serve(state.teacher, _ways(candidates, heads, name), fields, params)
+        services[name] = serve(state.teacher, _ways(candidates, heads, name), fields, params, pool=base.extractor.pool)
     _require_unchanged(before, watched)
-    final = _described(candidates, heads, digests, {str(name): result.alarms for name, result in trained.items()})
+    alarms = {str(name): result.alarms for name, result in trained.items()}
+    final = _described(candidates, heads, digests, alarms, base.extractor.pool)
     write_answers(out, final, services, fields, is_batch, {name: frozen.head.classes for name, frozen in heads.items()})
     write_references(out, reference_features(fields, base.extractor.config, params, seed=seed))
     write_log(out, rungs, trained)
@@ -108,11 +110,15 @@ def _serve_present(
     fields: FieldSet,
     params: Params,
 ) -> dict[str, Service]:
-    """Serve with the extractors that are there before any adaptation: the base's, and the incumbent's own."""
-    services = {"base": serve(base.extractor, _ways(candidates, heads, "base"), fields, params)}
+    """Serve with the extractors that are there before any adaptation: the base's, and the incumbent's own.
+
+    The features of all, the adapted ones' too, are what the base was trained for: the gate compares like with like.
+    """
+    pool = base.extractor.pool
+    services = {"base": serve(base.extractor, _ways(candidates, heads, "base"), fields, params, pool=pool)}
     ways = _ways(candidates, heads, INCUMBENT)
     if incumbent is not None and ways:
-        services[INCUMBENT] = serve(incumbent.extractor, ways, incumbent.fields or fields, params)
+        services[INCUMBENT] = serve(incumbent.extractor, ways, incumbent.fields or fields, params, pool=pool)
     return services
 
 
@@ -121,12 +127,14 @@ def _described(
     heads: Mapping[str, FrozenHead],
     digests: Mapping[str, str],
     alarms: Mapping[str, Sequence[str]],
+    pool: Literal["cls", "mean"],
 ) -> list[Candidate]:
     return [
         candidate.model_copy(
             update={
                 "extractor_digest": digests[candidate.extractor],
                 "head_digest": heads[candidate.name].digest,
+                "pool": pool,
                 "alarms": tuple(f"While training: {alarm}." for alarm in alarms.get(candidate.extractor, ())),
             }
         )

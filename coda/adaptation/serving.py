@@ -43,7 +43,7 @@ class Served:
 
     Attributes:
         probabilities: Shape (fields, classes), the mean over evaluation crops.
-        features: Shape (fields, width), the aligned tokens pooled over tokens and crops.
+        features: Shape (fields, width): the aligned class token or mean of tokens, mean over crops.
     """
 
     probabilities: NDArray[np.float32]
@@ -56,7 +56,7 @@ class Service:
 
     Attributes:
         statistics: Token statistics of each group (``source/batch`` or ``source/batch/plate``).
-        features: Shape (fields, width), raw tokens pooled over tokens and crops.
+        features: Shape (fields, width): the raw class token or mean of tokens, mean over crops.
         ways: Name -> answers.
     """
 
@@ -65,7 +65,14 @@ class Service:
     ways: Mapping[str, Served]
 
 
-def serve(extractor: Extractor, ways: Sequence[Way], fields: FieldSet, params: Params) -> Service:
+def serve(
+    extractor: Extractor,
+    ways: Sequence[Way],
+    fields: FieldSet,
+    params: Params,
+    *,
+    pool: Literal["cls", "mean"] | None = None,
+) -> Service:
     """Predict every field in each of several ways with one extractor.
 
     The extractor runs twice: once for the statistics of each group, once for the answers. That keeps a few fields'
@@ -75,7 +82,8 @@ def serve(extractor: Extractor, ways: Sequence[Way], fields: FieldSet, params: P
         extractor: Extractor of the release or the adapted one.
         ways: Ways of serving.
         fields: Fields with the extractor's stains.
-        params: Crops, compute, and `adaptation.align_by` and `align_wells`: the group that statistics are fitted on.
+        params: Crops, compute, and `alignment`: the group that statistics are fitted on.
+        pool: What of the tokens features are; what the extractor was trained for when not given.
 
     Raises:
         ConfigError: There are no fields, or their stains are not the extractor's.
@@ -83,20 +91,20 @@ def serve(extractor: Extractor, ways: Sequence[Way], fields: FieldSet, params: P
     if not len(fields):
         problem = Problem("dataset", "no accepted field", "at least one", "Look at the quality report of the batch.")
         raise ConfigError("There is nothing to predict.", [problem])
-    adaptation = params.adaptation
-    names = group_names(fields.table, adaptation.align_by)
-    statistics = fit_groups(extractor, fields, params, names=names, wells=adaptation.align_wells)
+    names = group_names(fields.table, params.alignment.by)
+    statistics = fit_groups(extractor, fields, params, names=names, wells=params.alignment.wells)
+    pool = pool or extractor.pool
     raw: list[NDArray[np.float32]] = []
     parts: dict[str, list[Served]] = {way.name: [] for way in ways}
     start = 0
     for tokens in token_batches(extractor, fields, params):
         own = names[start : start + len(tokens)]
         start += len(tokens)
-        raw.append(field_features(tokens).numpy())
+        raw.append(field_features(tokens, pool).numpy())
         for way in ways:
             aligned = align(tokens, own, statistics, way.source, way.alignment)
             answers = field_probabilities(way.head, aligned, params)
-            parts[way.name].append(Served(answers, field_features(aligned).numpy()))
+            parts[way.name].append(Served(answers, field_features(aligned, pool).numpy()))
     joined = {
         name: Served(
             np.concatenate([part.probabilities for part in found]), np.concatenate([part.features for part in found])
@@ -157,7 +165,8 @@ def align(
         return tokens.float()
     aligned = torch.empty_like(tokens, dtype=torch.float32)
     for name, rows in _by_group(names):
-        own = statistics[name]
+        # a head of before 0017 was trained on tokens aligned by one set of moments
+        own = statistics[name].like(source)
         if alignment == "standardise":
             aligned[rows] = standardise(tokens[rows], own)
         else:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-import coda
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.ladder import Rung, choose_rung
 from coda.adaptation.ttt import predict_with_ttt
@@ -71,8 +70,8 @@ class Adapting:
             "ttt": self.params.model_dump(mode="json", include={"ttt", "mae"}),
         }[self.method]
         key = {
-            "kind": "target", "program": coda.__version__, "target": self.target, "method": self.method,
-            "params": values, "alignment": [adaptation["align_by"], adaptation["align_wells"]],
+            "kind": "target", "target": self.target, "method": self.method,
+            "params": values, "alignment": self.params.alignment.model_dump(),
         }  # fmt: skip
         if self.raw != "none":
             key["raw"] = self.raw

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import coda
 from coda.adaptation.base import FrozenHead, HeadAlignment
 from coda.adaptation.serving import Way, serve
 from coda.benchmark.cell import Cell
@@ -76,18 +75,16 @@ class Training:
 
     def cell(self) -> Cell:
         """Return the cell: its result depends on data, source and seed, and on the parameters that training reads."""
-        sections = {"extractor", "crops", "pairs", "head"}
+        sections = {"extractor", "crops", "pairs", "split", "alignment", "head"}
         sections |= (
             {"supervised"} if self.arm == "supervised" else {"mae"} if self.arm == "mae" else {"dino", "pretrain"}
         )
         values = self.params.model_dump(mode="json", include=sections)
         if "mae" in values:
             values["mae"].pop("adaptation")
-        adaptation = self.params.adaptation
         key = {
-            "kind": "training", "program": coda.__version__, "data": self.data.digest, "source": self.source,
+            "kind": "training", "data": self.data.digest, "source": self.source,
             "arm": self.arm, "seed": self.seed, "params": values,
-            "alignment": [adaptation.align_by, adaptation.align_wells], "pool": self.params.dino.pool,
             "precision": self.params.compute.precision,
         }  # fmt: skip
         return Cell(f"seed {self.seed}: {ARM_NAMES[self.arm]} on {self.source}", key, self)
@@ -96,7 +93,7 @@ class Training:
         """Train, write model folders and in-domain predictions below `folder`, and return the scores."""
         data = loaded(self.data)
         fields = data.of(self.source)
-        out = held_out(fields.table, self.params.head.validation_batches)
+        out = held_out(fields.table, self.params.split.validation_batches)
         training, validation = fields.take(~out), fields.take(out)
         labels, _ = join(data.labels, training.table, data.name)
         kept = Checkpoints(folder / "checkpoints")
@@ -197,7 +194,7 @@ def answers(
         extractor: The source's own or an adapted one.
         trained: Folder of the training cell.
         arm: What was trained there.
-        params: Crops, compute and `adaptation.align_*`.
+        params: Crops, compute and `alignment`.
         fields: Fields to predict; alignment is fitted on them, without labels.
         raw: What is done to the tokens where the answers are called 'none': the paper does nothing.
     """

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import coda
 from coda.adaptation.base import Base
 from coda.adaptation.candidates import Candidate, Method, candidates_for
 from coda.adaptation.references import reference_features
@@ -26,9 +25,6 @@ from coda.evaluation.references import measure_reference
 from coda.plates.fieldset import FieldSet
 from coda.training.labels import LabelList
 from coda.training.split import group_names, held_out
-
-VERSION = 2
-"""Goes up when the same parameters no longer give the same numbers."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +55,9 @@ class Target:
     def cell(self) -> Cell:
         """Return the cell, which comes after the training's."""
         key = {
-            "kind": "calibration", "version": VERSION, "program": coda.__version__, "data": self.data.digest,
+            "kind": "calibration", "data": self.data.digest,
             "target": self.name, "shift": self.shift, "layout": self.layout, "bootstrap": self.params.gate.bootstrap,
-            "params": self.params.model_dump(mode="json", include={"adaptation", "pairs"}),
+            "params": self.params.model_dump(mode="json", include={"adaptation", "alignment", "pairs"}),
         }  # fmt: skip
         pair = f"{self.trained.source} to {self.name}"
         title = f"seed {self.trained.seed}: {pair}, shift {self.shift:g}, {self.layout}"
@@ -71,7 +67,7 @@ class Target:
         """Make and measure every model; nothing but numbers is kept, so `folder` stays empty."""
         del folder
         held = loaded(self.trained.data).of(self.trained.source)
-        held = held.take(held_out(held.table, self.params.head.validation_batches))
+        held = held.take(held_out(held.table, self.params.split.validation_batches))
         target = loaded(self.data)
         base = load_base(self.trained.cell().folder(self.root))
         measuring = Measuring(base, target.of(self.name), held, target.labels, self.params, self.trained.seed)
@@ -179,10 +175,10 @@ class Measuring:
         }  # fmt: skip
 
     def _references(self, model: Model) -> list[dict[str, Any]]:
-        adaptation, rows = self.params.adaptation, model.fields.table
-        groups = group_names(rows, adaptation.align_by)
+        alignment, rows = self.params.alignment, model.fields.table
+        groups = group_names(rows, alignment.by)
         fitted = np.ones(len(rows), dtype=bool)
-        if adaptation.align_wells == "negcon":
+        if alignment.wells == "negcon":
             fitted = (rows["Metadata_pert_type"] == "negcon").to_numpy()
         features = reference_features(model.fields, self.base.extractor.config, self.params, seed=self.seed)
         samples = self.params.gate.bootstrap

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from coda.benchmark.sources import sources_digest
 from coda.contracts.base import digest_of_json
 
 CELLS = "cells"
@@ -19,7 +20,7 @@ class Cell:
 
     Attributes:
         name: For people: 'seed 0: CODA, lab_a to lab_b'. Every cell of a benchmark has another.
-        key: Everything the result depends on, as JSON values: seed, data, parameters, the cells it builds upon.
+        key: Everything the result depends on beside code, as JSON values: seed, data, parameters.
         task: What the work needs to do it; sent to a worker process, so it must be small and picklable.
         after: Cells that must be finished first.
     """
@@ -31,8 +32,12 @@ class Cell:
 
     @cached_property
     def digest(self) -> str:
-        """Names the result: of the key and of the cells this one builds upon."""
-        return digest_of_json({"key": self.key, "after": sorted(cell.digest for cell in self.after)})
+        """Names the result: of the key, of the cells this one builds upon, and of the code that does it.
+
+        No result of other code is ever taken for this one's; nobody needs to raise a version for that.
+        """
+        code = sources_digest(type(self.task).__module__)
+        return digest_of_json({"key": self.key, "code": code, "after": sorted(cell.digest for cell in self.after)})
 
     def file(self, folder: Path) -> Path:
         """Return where the result is kept below a benchmark's folder."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from coda.config.params import Budget, Crops, Params
+from coda.config.params import Crops, DinoBudget, Params
 from coda.networks.extractor import Extractor, pool_tokens, set_attention
 from coda.networks.state import AdaptationState
 from coda.plates.fieldset import FieldSet
@@ -145,7 +145,7 @@ def loop_loss(
 class CustomaryTraining:
     """The customary step over a state of its own, in float32 on the CPU or on the device the state is on."""
 
-    def __init__(self, state: AdaptationState, params: Params, budget: Budget, length: Length) -> None:
+    def __init__(self, state: AdaptationState, params: Params, budget: DinoBudget, length: Length) -> None:
         """Build the optimizer; the state is changed in place.
 
         Args:
@@ -180,23 +180,23 @@ class CustomaryTraining:
         with torch.no_grad():
             teacher = self._logits(state.teacher, state.teacher_head, views[:2])
         student = self._logits(state.student, state.student_head, views)
-        warm = schedules.teacher_temperature(iteration, self.length, dino)
+        warm = schedules.teacher_temperature(iteration, self.length, self.budget)
         loss = loop_loss(student, teacher, state.centre, (dino.student_temperature, warm))
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        if schedules.last_layer_is_frozen(iteration, self.length, dino):
+        if schedules.last_layer_is_frozen(iteration, self.length, self.budget):
             state.student_head.last_layer.weight.grad = None
         learned = [*state.student.parameters(), *state.student_head.parameters()]
         nn.utils.clip_grad_norm_(learned, self.budget.clip_norm, foreach=False)
         self.optimizer.step()
-        self._follow(schedules.teacher_momentum(iteration, self.length, dino))
+        self._follow(schedules.teacher_momentum(iteration, self.length, self.budget))
         state.centre = updated_centre(state.centre, torch.cat(teacher), dino.centre_momentum)
         return float(loss.detach())
 
     def _logits(self, extractor: Extractor, head: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
         features = torch.empty(0, device=self.state.centre.device)
         for view in views:
-            features = torch.cat([features, pool_tokens(extractor(view), self.params.dino.pool)])
+            features = torch.cat([features, pool_tokens(extractor(view), extractor.pool)])
         return list(head(features).chunk(len(views)))
 
     @torch.no_grad()

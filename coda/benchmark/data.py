@@ -12,13 +12,13 @@ import pandas as pd
 
 from coda.benchmark.plan import SimulationPlan
 from coda.benchmark.rendering import Progress, render
+from coda.benchmark.sources import sources_digest
 from coda.config.params import Params
 from coda.contracts.base import digest_of_json
 from coda.errors import ConfigError, Problem
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import write_parquet
-from coda.simulation.delivery import SIMULATION_VERSION
 from coda.simulation.design import plan_experiment, write_labels
 from coda.training.labels import LabelList, read_labels
 
@@ -67,7 +67,8 @@ class Labelled:
 
 def simulated_digest(seed: int, plan: SimulationPlan) -> str:
     """Return the digest that `simulated` gives the data of a seed and plan, without making them."""
-    return digest_of_json([SIMULATION_VERSION, seed, plan.model_dump(mode="json", exclude={"ingest": {"workers"}})])
+    code = sources_digest("coda.benchmark.rendering")
+    return digest_of_json([code, seed, plan.model_dump(mode="json", exclude={"ingest": {"workers"}})])
 
 
 def simulated(

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from coda.config.combinations import impossible_combinations
+from coda.config.moved import MOVED, as_of_today, found_at, moved
 from coda.config.params import Params
 from coda.config.policy import STANDARD_POLICY, anchored, policy_path
 from coda.contracts.base import digest_of_json
@@ -40,7 +41,7 @@ def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[st
             combination is impossible; all of them together, each with its dotted path and the remedy.
     """
     merged = anchored(_read(base), base.parent)
-    problems: list[Problem] = []
+    problems = [_moved_key(base.name, key) for key in MOVED if found_at(merged, key)]
     for overlay in overlays:
         _merge(merged, anchored(_read(overlay), overlay.parent), overlay.name, (), problems)
     for setting in settings:
@@ -52,6 +53,7 @@ def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[st
         for key in reversed(path.split(".")):
             nested = {key: nested}
         _merge(merged, nested, "--set", (), problems)
+    merged = as_of_today(merged)  # an old key is told once, above, and hides no other problem
     policy = _fill_in_policy(merged, problems)
     name = " + ".join([base.name, *(overlay.name for overlay in overlays), *policy])
     params = None
@@ -157,13 +159,21 @@ def _merge(
 ) -> None:
     for key, value in change.items():
         path = (*above, str(key))
-        if key not in target:
+        if moved(".".join(path)):
+            problems.append(_moved_key(where, ".".join(path)))
+        elif key not in target:
             remedy = "Remove it, or correct the spelling" + _nearest(str(key), target)
             problems.append(Problem(f"{where}: {'.'.join(path)}", "an unknown key", "a key of params.yaml", remedy))
         elif isinstance(value, dict) and isinstance(target[key], dict) and path not in FREE_MAPPINGS:
             _merge(target[key], value, where, path, problems)
         else:
             target[key] = value
+
+
+def _moved_key(where: str, key: str) -> Problem:
+    now = " and ".join(moved(key))
+    remedy = f"Write {now} instead; where there are two, each is read by its own step."
+    return Problem(f"{where}: {key}", "a key that has moved", now, remedy)
 
 
 def _nearest(key: str, known: dict[str, Any]) -> str:

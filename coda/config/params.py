@@ -4,10 +4,12 @@ Values live in `params.yaml` (the paper's) and its overlays; nothing here has a 
 silently. Ranges and combinations are checked before any compute; `coda.config.load` reports all problems at once.
 """
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from coda.config.moved import as_of_today
 from coda.config.policy import GatePolicy
 from coda.contracts.manifest import Stain
 
@@ -73,6 +75,9 @@ class Extractor(Section):
     channels: tuple[Stain, ...] = Field(min_length=1, description="Stains the network sees, in this order.")
     overrides: dict[str, int] = Field(description="timm constructor arguments: embed_dim, depth, num_heads, ...")
     weights: Literal["imagenet", "random"] | str = Field(description="'imagenet', 'random' or a safetensors path.")
+    pool: Literal["cls", "mean"] = Field(
+        description="Its feature: the class token, or the mean of all tokens. What DINO's head and the gate look at."
+    )
     drop_path: Share = Field(description="Stochastic depth of the student; the teacher has none.")
 
 
@@ -100,21 +105,28 @@ class Pairs(Section):
     control_share: Share = Field(description="Cap on the share of negative-control fields in an epoch.")
 
 
+class Split(Section):
+    """Which plates no step of training sees (paper section 4)."""
+
+    validation_batches: Count = Field(description="Last batches of the source, by name, held out from all training.")
+
+
+class TokenGroups(Section):
+    """Where statistics of tokens come from, for every head and every candidate alike (decision 0006)."""
+
+    by: Literal["batch", "plate"] = Field(description="Group that token statistics are fitted on.")
+    wells: Literal["all", "negcon"] = Field(description="All of its wells, or negative controls only.")
+
+
 class Dino(Section):
-    """DINO head and loss (paper section 4)."""
+    """DINO head and loss of a line of models (paper section 4); fixed when its source is pretrained."""
 
     prototypes: Count
     hidden_dim: Count
     bottleneck_dim: Count
     batch_norm: bool = Field(description="BatchNorm in the head; needed when training from random weights.")
-    pool: Literal["cls", "mean"] = Field(description="What the DINO head sees: class token or mean of all tokens.")
     student_temperature: Positive
-    teacher_temperature: Positive
-    teacher_temperature_start: Positive
-    teacher_temperature_warmup_epochs: Annotated[float, Field(ge=0)]
     centre_momentum: Share
-    ema_start: Share
-    freeze_last_layer_epochs: Annotated[float, Field(ge=0)]
 
 
 class Budget(Section):
@@ -132,9 +144,26 @@ class Budget(Section):
     checkpoint_every: Count = Field(description="Iterations between checkpoints.")
 
 
+class DinoBudget(Budget):
+    """A run of DINO: also how its teacher goes from start to end."""
+
+    teacher_temperature: Positive
+    teacher_temperature_start: Positive
+    teacher_temperature_warmup_epochs: Annotated[float, Field(ge=0)]
+    ema_start: Share = Field(description="Momentum of the teacher at the start; it goes to 1 by a cosine.")
+    freeze_last_layer_epochs: Annotated[float, Field(ge=0)]
+
+
+class Pretrain(DinoBudget):
+    """Step 1: self-supervision on the source (paper section 3)."""
+
+    keep_optimizer: bool = Field(description="Keep the optimizer's moments with the state, for adaptation to go on.")
+
+
 class Supervised(Budget):
     """The supervised system: one network from end to end (paper section 4, the baseline)."""
 
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)]
     plateau_patience: Count = Field(description="Validations without improvement before the rate is divided.")
 
 
@@ -151,7 +180,6 @@ class Head(Section):
     alignments: tuple[Literal["none", "standardise"], ...] = Field(
         min_length=1, description="One head is trained for each: on raw tokens, on tokens standardised per batch."
     )
-    validation_batches: Count = Field(description="Last batches of the source, by name, held out from all training.")
 
 
 class Anchor(Section):
@@ -185,14 +213,12 @@ class Stopping(Section):
 class Adaptation(Section):
     """Step 3: the extractor continues on unlabelled plates, from the source release (paper section 3, step 3)."""
 
-    budget: Budget
+    budget: DinoBudget
     dino_head: Literal["trained", "prototypes_frozen", "frozen"] = Field(
         description="What of the DINO head learns: all, all but the prototypes, or nothing."
     )
     carry_centre: bool
-    carry_optimizer: bool = Field(
-        description="Pretraining keeps the optimizer's moments with its state, and adaptation starts from them."
-    )
+    carry_optimizer: bool = Field(description="Start from the moments that pretraining kept (pretrain.keep_optimizer).")
     trainable: Literal["all", "first_blocks", "last_blocks", "norms", "low_rank"] = Field(
         description="Which weights of the student learn."
     )
@@ -205,8 +231,6 @@ class Adaptation(Section):
     min_pairable_share: Share = Field(description="Below it, ODA replaces CODA.")
     archive_batches: int = Field(ge=0, description="Earlier accepted batches of the source to pair with.")
     candidates: tuple[str, ...] = Field(min_length=1, description="Ways of serving that are tried.")
-    align_by: Literal["batch", "plate"] = Field(description="Group that token statistics are fitted on.")
-    align_wells: Literal["all", "negcon"]
 
 
 class Mae(Section):
@@ -271,8 +295,10 @@ class Params(Section):
     extractor: Extractor
     crops: Crops
     pairs: Pairs
+    split: Split
+    alignment: TokenGroups
     dino: Dino
-    pretrain: Budget
+    pretrain: Pretrain
     head: Head
     adaptation: Adaptation
     mae: Mae
@@ -281,3 +307,14 @@ class Params(Section):
     gate: Gate
     predict: Predict
     compute: Compute
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Read parameters that were written down, by this version or an earlier one (`coda.config.moved`)."""
+        try:
+            values = json.loads(json_data)
+        except ValueError:
+            values = None  # what is wrong with it is told below
+        if isinstance(values, dict):
+            json_data = json.dumps(as_of_today(values))
+        return super().model_validate_json(json_data, **options)

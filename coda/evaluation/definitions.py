@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from coda.evaluation.levels import TREATED, WELL
 
 PREDICTIONS = "probabilities of the frozen head, mean over the crops of a field"
 FEATURES = "features the head reads: tokens after the candidate's alignment, mean over tokens and crops of a field"
+CLASS_TOKENS = "features the head reads: class tokens after the candidate's alignment, mean over the crops of a field"
 TREATED_WELLS = "treated wells: compounds and positive controls"
 POSITIVE = "positive controls"
 NOTHING = "nothing"
@@ -107,13 +109,15 @@ def role_of(measure: str, policy: GatePolicy) -> Role:
     return "health" if measure in HEALTH else "advice"
 
 
-def scopes_of(policy: GatePolicy, *, samples: int) -> tuple[FitScope, ...]:
+def scopes_of(policy: GatePolicy, *, samples: int, pool: Literal["cls", "mean"] = "mean") -> tuple[FitScope, ...]:
     """Return the fit scope of every measure, in the order of the tables.
 
     Args:
         policy: Gives each measure its role.
         samples: Bootstrap samples over treatments.
+        pool: What of the tokens the features are.
     """
+    features = CLASS_TOKENS if pool == "cls" else FEATURES
     bootstrap = f"95 % percentile bootstrap over treatments, {samples} samples"
     return tuple(
         FitScope(
@@ -121,7 +125,7 @@ def scopes_of(policy: GatePolicy, *, samples: int) -> tuple[FitScope, ...]:
             role=role_of(name, policy),
             says=item.says,
             wells=item.wells,
-            computed_on=item.computed_on,
+            computed_on=item.computed_on.replace(FEATURES, features),
             fitted_on=item.fitted_on,
             aggregated=item.aggregated,
             interval=bootstrap if item.by_treatment else "none",
@@ -135,8 +139,8 @@ def evidence_of(rows: pd.DataFrame, *, align_by: str, align_wells: str) -> Evide
 
     Args:
         rows: Fields of the batch and of archived batches.
-        align_by: `adaptation.align_by`.
-        align_wells: `adaptation.align_wells`.
+        align_by: `alignment.by`.
+        align_wells: `alignment.wells`.
     """
     treated = rows[rows["Metadata_pert_type"].isin(TREATED)]
     controls = rows[rows["Metadata_pert_type"] == "negcon"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from coda.config.policy import GatePolicy
 from coda.contracts.gate import CandidateScore, Evidence, GateReport, Measure, Outcome, ReferenceScore
@@ -33,6 +34,7 @@ def decide(
     samples: int,
     references: Sequence[ReferenceMeasures] = (),
     evidence: Evidence | None = None,
+    pool: Literal["cls", "mean"] = "mean",
 ) -> GateReport:
     """Choose what serves a batch, and whether a person must agree.
 
@@ -62,6 +64,7 @@ def decide(
         samples: Bootstrap samples over treatments.
         references: Features without training, measured on the same wells.
         evidence: The wells behind the numbers, for the report.
+        pool: What of the tokens the measured features are, for the report.
 
     Returns:
         `release` of the chosen candidate, which is the baseline where an incumbent is not fit for the batch and
@@ -100,7 +103,7 @@ def decide(
         held_because=tuple(reasons),
         approvers=policy.approval_of(batch.source).approvers if outcome == "hold" else (),
         advice=(*_chance_advice(candidates, judging), *advice_for(decision)),
-        scopes=scopes_of(policy, samples=samples),
+        scopes=scopes_of(policy, samples=samples, pool=pool),
         evidence=evidence,
     )
 

@@ -49,14 +49,15 @@ class LinearHead(nn.Module):
 
 
 def new_linear_head(params: Params, extractor: Extractor, classes: tuple[str, ...], *, seed: int) -> LinearHead:
-    """Return a linear head for an extractor, with seeded first weights, on the CPU; it pools as ``dino.pool`` says."""
+    """Return a linear head for an extractor, with seeded first weights, on the CPU; it pools as the extractor does."""
     config = {
         "kind": "linear_head",
         "width": extractor.width,
         "classes": list(classes),
-        "pool": params.dino.pool,
+        "pool": extractor.pool,
         "channels": list(extractor.channels),
         "crops": params.crops.model_dump(mode="json"),
+        "initial_weights": f"random:{seed}",
     }
     with seeded(seed):
         head = LinearHead(config)

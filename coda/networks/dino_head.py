@@ -10,6 +10,9 @@ from coda.config.params import Dino
 from coda.networks.batch_norm import SharedBatchNorm
 from coda.networks.weights import seeded
 
+SHAPE = ("prototypes", "hidden_dim", "bottleneck_dim", "batch_norm")
+"""Parameters of `dino` that the head is built from."""
+
 
 class DinoHead(nn.Module):
     """MLP, L2 normalisation, and a bias-free linear layer whose weights have norm 1.
@@ -44,6 +47,6 @@ class DinoHead(nn.Module):
 
 def new_dino_head(dino: Dino, width: int, *, seed: int) -> DinoHead:
     """Return a DINO head with seeded first weights."""
-    shape = dino.model_dump(include={"prototypes", "hidden_dim", "bottleneck_dim", "batch_norm"})
+    shape = dino.model_dump(include=set(SHAPE))
     with seeded(seed):
         return DinoHead({**shape, "width": width})

@@ -23,7 +23,7 @@ class Extractor(nn.Module):
 
     Attributes:
         vit: timm's network; its own forward pass is not used, since it resizes positions differently.
-        config: Everything needed to rebuild it: arch, overrides, channels, drop_path, crops.
+        config: Everything needed to rebuild it: arch, overrides, channels, pool, drop_path, crops.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -38,6 +38,11 @@ class Extractor(nn.Module):
     def channels(self) -> tuple[str, ...]:
         """Stains along the channel axis of the input."""
         return tuple(self.config["channels"])
+
+    @property
+    def pool(self) -> Literal["cls", "mean"]:
+        """What of its tokens is its feature: the class token, or the mean of all (where none was recorded)."""
+        return "cls" if self.config.get("pool") == "cls" else "mean"
 
     @property
     def width(self) -> int:
@@ -147,6 +152,7 @@ def new_extractor(params: Params, *, seed: int, drop_path: float | None = None) 
         "overrides": dict(wanted.overrides),
         "drop_path": wanted.drop_path if drop_path is None else drop_path,
         "initial_weights": weights.origin if weights else f"random:{seed}",
+        "pool": wanted.pool,
         "crops": params.crops.model_dump(mode="json"),
     }
     with seeded(seed):

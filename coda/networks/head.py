@@ -20,7 +20,7 @@ from coda.networks import artifact
 from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor, build_vit, require_kind
 from coda.networks.rebuild import rebuild
-from coda.networks.weights import initial_weights, initialise_xavier, seeded
+from coda.networks.weights import InitialWeights, initial_weights, initialise_xavier, seeded
 
 SOURCE_STATISTICS, LABELS, LABEL_REPORT = "source_statistics.safetensors", "labels.json", "label_report.json"
 """Files beside a head's weights: statistics of the source's raw tokens, the frozen label list, and what became of the
@@ -31,7 +31,8 @@ class Head(nn.Module):
     """Linear on every token, transformer blocks, norm, and a linear classifier on token 0.
 
     Attributes:
-        config: ``arch``, ``overrides``, ``classes``, ``alignment`` ('none' or 'standardise'), ``channels``, ``crops``.
+        config: ``arch``, ``overrides``, ``classes``, ``alignment`` ('none' or 'standardise'), ``channels``, ``crops``,
+            ``initial_weights``.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -63,13 +64,17 @@ class Head(nn.Module):
 def new_head(params: Params, extractor: Extractor, classes: tuple[str, ...], alignment: str, *, seed: int) -> Head:
     """Return a head for an extractor, on the CPU.
 
-    With ``extractor.weights=imagenet`` the blocks and the norm start from the same ImageNet network (its first
-    ``head.depth`` blocks); otherwise from seeded Xavier weights. Projector and classifier always start at random.
+    Blocks and norm start from the weights that ``extractor.weights`` names, as the extractor's do: ImageNet's or those
+    of a file (the first ``head.depth`` blocks), or seeded Xavier weights. Projector and classifier always start at
+    random. The config says where from (``initial_weights``, with the SHA-256 of the file).
 
     Raises:
-        ConfigError: The extractor's ImageNet weights do not fit the head's size.
+        ConfigError: The weights cannot be had, do not fit the head's size, or are not those that the extractor started
+            from.
     """
     wanted = params.extractor
+    weights = initial_weights(wanted.weights, wanted.arch)
+    _require_the_same_start(weights, extractor)
     overrides = {**wanted.overrides, "depth": params.head.depth, "num_heads": params.head.num_heads}
     config = {
         "kind": "head",
@@ -79,13 +84,14 @@ def new_head(params: Params, extractor: Extractor, classes: tuple[str, ...], ali
         "alignment": alignment,
         "channels": list(extractor.channels),
         "crops": params.crops.model_dump(mode="json"),
+        "initial_weights": weights.origin if weights else f"random:{seed}",
     }
     with seeded(seed):
         head = Head(config)
-        if wanted.weights != "imagenet":
+        if weights is None:
             initialise_xavier(head)
-    if wanted.weights == "imagenet":
-        _start_from_imagenet(head, wanted.arch)
+    if weights is not None:
+        _start_from(head, weights, wanted.weights)
     return head
 
 
@@ -151,18 +157,27 @@ def load_class_shares(
     return tuple(counts[name] / total for name in classes) if all(counts[name] for name in classes) else None
 
 
-def _start_from_imagenet(head: Head, arch: str) -> None:
-    weights = initial_weights("imagenet", arch)
-    if weights is None:
+def _require_the_same_start(weights: InitialWeights | None, extractor: Extractor) -> None:
+    """Refuse a head that would start from other weights than its extractor did; an extractor of before may not say."""
+    recorded = str(extractor.config.get("initial_weights", ""))
+    kept, asked = recorded.rpartition(":")[2], weights.digest if weights else None
+    if not recorded or (asked is None if recorded.startswith("random:") else asked == kept):
         return
+    found = f"weights of SHA-256 {asked}" if asked else "'random'"
+    remedy = "Give the weights that the extractor was pretrained from, or pretrain it anew."
+    problem = Problem("extractor.weights", found, f"{recorded!r}, which the extractor started from", remedy)
+    raise ConfigError("The head would start from other weights than its extractor.", [problem])
+
+
+def _start_from(head: Head, weights: InitialWeights, named: str) -> None:
     own = head.state_dict()
     fitting = {name: tensor for name, tensor in weights.tensors.items() if name in own}
     wrong = [name for name in own if name.startswith(("blocks.", "norm.")) and name not in fitting]
     wrong += [name for name, tensor in fitting.items() if tensor.shape != own[name].shape]
     if wrong:
-        remedy = "Use the network's own depth, heads and width, or extractor.weights=random."
-        expected = f"a head no deeper or wider than {arch}"
-        raise ConfigError("The head cannot start from ImageNet.", [Problem("head", wrong[0], expected, remedy)])
+        remedy = "Lower head.depth to that of the weights, use their own heads and width, or extractor.weights=random."
+        problem = Problem(f"head: {wrong[0]}", "no such tensor of this shape", f"a tensor of {named!r}", remedy)
+        raise ConfigError("The head cannot start from the extractor's first weights.", [problem])
     with torch.no_grad():
         for name, tensor in fitting.items():
             own[name].copy_(tensor)

@@ -28,6 +28,11 @@ class InitialWeights:
     tensors: dict[str, Tensor]
     origin: str
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file they were read from."""
+        return self.origin.rpartition(":")[2]
+
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:

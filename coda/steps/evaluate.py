@@ -14,7 +14,7 @@ from coda.evaluation.accuracy import accuracy, macro_f1
 from coda.evaluation.levels import well_features
 from coda.networks import artifact
 from coda.networks.extractor import load_extractor
-from coda.networks.head import LABELS, load_head
+from coda.networks.head import LABELS, load_head, load_source_statistics
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import load_fields, open_batches
 from coda.settings import Settings
@@ -40,7 +40,7 @@ def evaluate(
         heads: Output of head training.
         labels: Label table: path or s3:// address.
         out: Folder for the results.
-        params: Crops, `head.validation_batches`, `adaptation.align_*`, compute.
+        params: Crops, `split`, `alignment`, compute.
         settings: Where object storage is.
 
     Returns:
@@ -55,17 +55,19 @@ def evaluate(
     set_threads(params.compute)
     extractor = load_extractor(pretrained / "extractor")
     fields = load_fields(open_batches(dataset), extractor.channels, params.crops.centre)
-    fields = fields.take(held_out(fields.table, params.head.validation_batches))
+    fields = fields.take(held_out(fields.table, params.split.validation_batches))
     table = read_labels(read_file(labels, settings), labels)
     tokens = extract_tokens(extractor, fields, params)
-    adaptation = params.adaptation
-    statistics = group_statistics(tokens, fields.table, by=adaptation.align_by, wells=adaptation.align_wells)
-    names = group_names(fields.table, adaptation.align_by)
+    statistics = group_statistics(tokens, fields.table, by=params.alignment.by, wells=params.alignment.wells)
+    names = group_names(fields.table, params.alignment.by)
     numbers: dict[str, float] = {}
     out.mkdir(parents=True, exist_ok=True)
     for folder in _head_folders(heads):
         head, truth = load_head(folder), _truth(folder, table, fields.table)
-        aligned = standardise_groups(tokens, names, statistics) if head.alignment == "standardise" else tokens
+        aligned = tokens
+        if head.alignment == "standardise":
+            source = load_source_statistics(folder)
+            aligned = standardise_groups(tokens, names, {name: own.like(source) for name, own in statistics.items()})
         probabilities = field_probabilities(head, aligned, params)
         _keep(out / f"{head.alignment}.parquet", fields.table, probabilities, head.classes)
         numbers |= {

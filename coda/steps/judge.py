@@ -29,7 +29,7 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
             name of the last.
         candidates: Candidates folder of the adaptation.
         out: File to write, ``gate.json``.
-        params: The `gate` section holds the policy; `adaptation.align_*` says what alignments were fitted on.
+        params: The `gate` section holds the policy; `alignment` says what alignments were fitted on.
         settings: Not used: the gate needs no service.
 
     Raises:
@@ -56,7 +56,8 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
         seed=params.seed,
         samples=samples,
         references=_references(candidates, rows, params),
-        evidence=evidence_of(rows, align_by=params.adaptation.align_by, align_wells=params.adaptation.align_wells),
+        pool=offered[0].pool if offered else "mean",
+        evidence=evidence_of(rows, align_by=params.alignment.by, align_wells=params.alignment.wells),
     )
     report = decided.model_copy(update={"advice": (*pairing_remarks(candidates), *decided.advice)})
     report.write(out)
@@ -65,9 +66,9 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
 
 def _references(folder: Path, rows: pd.DataFrame, params: Params) -> list[ReferenceMeasures]:
     """Measure the references that the policy compares with, standardised on the wells that alignments are fitted on."""
-    groups = group_names(rows, params.adaptation.align_by)
+    groups = group_names(rows, params.alignment.by)
     fitted = np.ones(len(rows), dtype=bool)
-    if params.adaptation.align_wells == "negcon":
+    if params.alignment.wells == "negcon":
         fitted = (rows["Metadata_pert_type"] == "negcon").to_numpy()
     return [
         measure_reference(

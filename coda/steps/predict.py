@@ -52,7 +52,7 @@ def predict(
         release: ReleaseRecord file.
         out: Folder to write to: ``field.parquet``, ``well.parquet``, ``compound.parquet``, ``well.csv`` and
             ``compound.csv`` (for people) and ``predictions.json``.
-        params: Crops, compute, `adaptation.align_*`, and `predict`.
+        params: Crops, compute, `alignment`, and `predict`.
         settings: Where the registry and the platform bucket are.
         gate: ``gate.json``, when a gate judged. Where it says that what serves is not fit for the batch, every answer
             about the batch is withheld, with the gate's sentence.

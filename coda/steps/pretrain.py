@@ -57,7 +57,7 @@ def pretrain(dataset: Path, out: Path, *, params: Params, settings: Settings, ru
         checkpoints = first.enter_context(kept_checkpoints(settings, run_id, "pretrain")) if world.first else None
         report = first.enter_context(shown("Pretraining", params.compute)) if world.first else None
         result = train_dino(
-            fields, params, params.pretrain, state=state, seed=params.seed,
+            fields, params, params.pretrain, state=state, seed=params.seed, keep_moments=params.pretrain.keep_optimizer,
             checkpoints=checkpoints, report=report, should_stop=should_stop,
         )  # fmt: skip
         if world.first:
@@ -73,7 +73,7 @@ def load_training_fields(dataset: Path, params: Params) -> FieldSet | StoredFiel
     """Return the accepted fields of the batches that are not held out; see `pretrain` for the errors."""
     batches, where = open_batches(dataset), params.compute.images
     fields = place_fields(batches, params.extractor.channels, params.crops.centre, where)
-    return fields.take(~held_out(fields.table, params.head.validation_batches))
+    return fields.take(~held_out(fields.table, params.split.validation_batches))
 
 
 def _record(out: Path, result: DinoResult) -> None:

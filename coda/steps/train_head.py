@@ -59,7 +59,7 @@ def train_head(
     set_threads(params.compute)
     extractor = load_extractor(pretrained / "extractor")
     fields = load_fields(open_batches(dataset), extractor.channels, params.crops.centre)
-    validation = held_out(fields.table, params.head.validation_batches)
+    validation = held_out(fields.table, params.split.validation_batches)
     training_fields, validation_fields = fields.take(~validation), fields.take(validation)
     table = read_labels(read_file(labels, settings), labels)
     built = built_report(labels, table, settings)

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coda.config.params import Budget, Pairs, Params
+from coda.config.params import DinoBudget, Pairs, Params
 from coda.networks.extractor import require_channels
 from coda.networks.runtime import resolve_runtime
 from coda.networks.state import AdaptationState
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
+from coda.training.blindness import require_blind
 from coda.training.checkpoint import Checkpoints
 from coda.training.dino_objective import DinoHeadMode, DinoObjective, Hooks
 from coda.training.engine import fields_digest, fingerprint, run, tensors_digest
@@ -50,7 +51,7 @@ class DinoResult:
 def train_dino(
     fields: FieldSet | StoredFields,
     params: Params,
-    budget: Budget,
+    budget: DinoBudget,
     *,
     state: AdaptationState,
     seed: int,
@@ -60,6 +61,7 @@ def train_dino(
     carry_centre: bool = True,
     hooks: Hooks | None = None,
     described: object = None,
+    keep_moments: bool = False,
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -72,7 +74,7 @@ def train_dino(
     Args:
         fields: Images with the extractor's stains, in its order; in memory, or left in their plate stores.
         params: Crops, DINO head, pairs and compute are read from here.
-        budget: Length and rates: ``params.pretrain`` or ``params.adaptation.budget``.
+        budget: Length, rates and the teacher's schedules: ``params.pretrain`` or ``params.adaptation.budget``.
         state: What to start from.
         seed: Of anchors, partners, views and drop path.
         pairs: Pairing in place of ``params.pairs``; with by='none' it is plain DINO (ODA).
@@ -81,16 +83,18 @@ def train_dino(
         carry_centre: Start from the state's centre (else from 0, as the released code does).
         hooks: Which weights learn, what is added to the loss, and who watches.
         described: What the hooks are, as JSON, for the name of the experiment that checkpoints belong to.
+        keep_moments: Leave the optimizer's moments in the state, for a training that goes on from it.
         checkpoints: Where to keep checkpoints, every ``budget.checkpoint_every`` iterations.
         report: Called after every logged iteration.
         should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
 
     Raises:
-        ConfigError: Images do not fit the network or the views, nothing can be paired, the checkpoint is another
-            experiment's, or the loss is no longer a number.
+        ConfigError: Images do not fit the network or the views, the table holds more than the field index, nothing can
+            be paired, the checkpoint is another experiment's, or the loss is no longer a number.
         TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
     """
     require_channels(state.student, fields.channels, "fields")
+    require_blind(fields.table)
     pairs = pairs or params.pairs
     sampler = PairSampler(fields.table, pairs, anchors)
     length = length_of(budget, sampler.fields_per_epoch)
@@ -98,6 +102,7 @@ def train_dino(
         state.centre = torch.zeros_like(state.centre)
     options = {
         "seed": seed, "pairs": pairs.model_dump(), "dino_head": dino_head, "hooks": described,
+        "pool": state.student.pool,
         "anchors": anchors.tolist() if anchors is not None else None, "moments": tensors_digest(state.moments),
     }  # fmt: skip
     sections = params.model_dump(mode="json", include={"crops", "dino"})
@@ -109,6 +114,7 @@ def train_dino(
     objective = DinoObjective(
         images, params, budget,
         state=state, sampler=sampler, length=length, seed=seed, dino_head=dino_head, hooks=hooks,
+        keep_moments=keep_moments,
     )  # fmt: skip
     result = run(
         objective, length=length, budget=budget, identity=identity, checkpoints=checkpoints, report=report,

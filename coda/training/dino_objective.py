@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from coda.config.params import Budget, Params
+from coda.config.params import DinoBudget, Params
 from coda.networks.extractor import Extractor, pool_tokens, set_attention
 from coda.networks.runtime import Runtime, resolve_runtime
 from coda.networks.state import AdaptationState
@@ -56,7 +56,7 @@ class DinoObjective:
         self,
         images: ImageSource,
         params: Params,
-        budget: Budget,
+        budget: DinoBudget,
         *,
         state: AdaptationState,
         sampler: PairSampler,
@@ -64,23 +64,25 @@ class DinoObjective:
         seed: int,
         dino_head: DinoHeadMode = "trained",
         hooks: Hooks | None = None,
+        keep_moments: bool = False,
     ) -> None:
         """Bring networks to the device; see `coda.training.dino.train_dino` for the arguments."""
         self.params, self.budget, self.sampler, self.length, self.seed = params, budget, sampler, length, seed
         self.runtime: Runtime = resolve_runtime(params.compute)
         self.hooks, self.dino_head, self.share = hooks or Hooks(), dino_head, world().share(budget.batch_size)
+        self.keep_moments = keep_moments
         device = self.runtime.device
         self.state = state.to(device)
         self.cropper = Cropper(images, params.crops)
         self._train_only_what_learns()
         for network in (state.student, state.teacher):
             set_attention(network, self.runtime.attention)
-        learner = DinoLearner(state.student, state.student_head, params.dino.pool, self.hooks.part)
+        learner = DinoLearner(state.student, state.student_head, state.student.pool, self.hooks.part)
         self.optimizer = new_optimizer([learner], device)
         if state.moments:
             restore_optimizer(self.optimizer, state.moments)
         self.learner = self._compiled(together(learner))
-        self.teacher = self._compiled(_Pooled(state.teacher, state.teacher_head, params.dino.pool))
+        self.teacher = self._compiled(_Pooled(state.teacher, state.teacher_head, state.teacher.pool))
 
     def step(self, iteration: int, *, measure: bool) -> Entry | None:
         """Run one iteration; return its numbers when asked, which costs a wait for the device."""
@@ -88,8 +90,8 @@ class DinoObjective:
         views = self._views(iteration)
         rate = schedules.learning_rate(iteration, self.length, self.budget)
         decay = schedules.weight_decay(iteration, self.length, self.budget)
-        temperature = schedules.teacher_temperature(iteration, self.length, dino)
-        momentum = schedules.teacher_momentum(iteration, self.length, dino)
+        temperature = schedules.teacher_temperature(iteration, self.length, self.budget)
+        momentum = schedules.teacher_momentum(iteration, self.length, self.budget)
         set_rates(self.optimizer, learning_rate=rate, weight_decay=decay)
         with self.runtime.autocast(), self._drop_path_numbers(iteration):
             with torch.no_grad():
@@ -162,7 +164,7 @@ class DinoObjective:
         best = self.hooks.watch.best() if self.hooks.watch is not None else None
         if best is not None:
             self.state.teacher.load_state_dict(dict(best))
-        self.state.moments = optimizer_tensors(self.optimizer) if self.params.adaptation.carry_optimizer else {}
+        self.state.moments = optimizer_tensors(self.optimizer) if self.keep_moments else {}
         self.state.student.eval().requires_grad_(requires_grad=True)
         self.state.student_head.requires_grad_(requires_grad=True)
 
@@ -195,7 +197,7 @@ class DinoObjective:
     def _learn(self, loss: Tensor, iteration: int) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if schedules.last_layer_is_frozen(iteration, self.length, self.params.dino):
+        if schedules.last_layer_is_frozen(iteration, self.length, self.budget):
             # before clipping, so that a gradient that is not used does not shrink the others (docs/deviations.md)
             self.state.student_head.last_layer.weight.grad = None
         norm = clip_global_norm(self.optimizer, self.budget.clip_norm)

@@ -13,7 +13,7 @@ from coda.networks.extractor import Extractor
 from coda.networks.head import Head, new_head
 from coda.training.checkpoint import Checkpoints
 from coda.training.engine import fingerprint, run, tensors_digest
-from coda.training.lesson import Lesson, require_fields
+from coda.training.lesson import Lesson, Plateau, require_fields
 from coda.training.progress import Report
 from coda.training.randomness import derived_seed, generator
 from coda.training.schedules import Length, length_of
@@ -116,8 +116,10 @@ class _HeadLesson(Lesson):
         length: Length,
         seed: int,
     ) -> None:
-        patience = params.head.plateau_patience
-        super().__init__({"head": head}, params, params.head.budget, length, patience=patience)
+        own = params.head
+        plateau = Plateau(own.plateau_factor, own.plateau_patience)
+        super().__init__({"head": head}, params.compute, own.budget, length, plateau=plateau)
+        self.params = params
         self.head, self.training, self.validation, self.seed = head, training, validation, seed
         self.count = first.tokens.shape[0] * first.tokens.shape[1]
         self._epoch, self._tokens = 0, first

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coda.config.params import Budget, Params
+from coda.config.params import Budget, Compute
 from coda.errors import ConfigError, Problem
 from coda.networks.extractor import set_attention
 from coda.networks.runtime import resolve_runtime
@@ -66,24 +66,24 @@ class Lesson(ABC):
     """
 
     def __init__(
-        self, networks: Mapping[str, nn.Module], params: Params, budget: Budget, length: Length, *, patience: int
+        self, networks: Mapping[str, nn.Module], compute: Compute, budget: Budget, length: Length, *, plateau: Plateau
     ) -> None:
         """Bring the networks to the device.
 
         Args:
             networks: What learns, by name.
-            params: `compute`, and the plateau's factor of `head`.
+            compute: Where it runs.
             budget: Rates.
             length: Iterations; they also set how often there is a validation.
-            patience: Validations without improvement that are waited for.
+            plateau: Divides the rate; it has seen no validation yet.
         """
-        self.params, self.budget, self.length = params, budget, length
-        self.runtime = resolve_runtime(params.compute)
+        self.budget, self.length = budget, length
+        self.runtime = resolve_runtime(compute)
         self.networks = {name: network.to(self.runtime.device) for name, network in networks.items()}
         for network in self.networks.values():
             set_attention(network.requires_grad_(requires_grad=True), self.runtime.attention)
         self.optimizer = new_optimizer(self.networks.values(), self.runtime.device)
-        self.plateau = Plateau(params.head.plateau_factor, patience)
+        self.plateau = plateau
         self.warmup = round(length.of_epochs(budget.warmup_epochs))
         self.every = max(1, min(round(length.iterations_per_epoch), length.iterations // VALIDATIONS))
         self._best: dict[str, Tensor] = {}

@@ -14,6 +14,7 @@ from coda.networks.runtime import resolve_runtime
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
 from coda.training import schedules
+from coda.training.blindness import require_blind
 from coda.training.checkpoint import Checkpoints
 from coda.training.crops import Cropper
 from coda.training.distributed import averaged, together, world
@@ -75,11 +76,12 @@ def train_mae(
         should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
 
     Raises:
-        ConfigError: Images do not fit the network or the crops, the checkpoint is another experiment's, or the loss
-            is no longer a number.
+        ConfigError: Images do not fit the network or the crops, the table holds more than the field index, the
+            checkpoint is another experiment's, or the loss is no longer a number.
         TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
     """
     require_channels(state.encoder, fields.channels, "fields")
+    require_blind(fields.table)
     # anchors alone: the same fields an epoch as DINO has, negative controls capped in the same way
     sampler = PairSampler(fields.table, params.pairs.model_copy(update={"by": "none"}))
     length = length_of(budget, sampler.fields_per_epoch)
@@ -154,7 +156,7 @@ class _MaeObjective:
         self.optimizer.step()
         if not measure:
             return None
-        spread = feature_spread(pool_tokens(tokens, self.params.dino.pool))
+        spread = feature_spread(pool_tokens(tokens, self.state.encoder.pool))
         numbers = {
             "iteration": iteration,
             "loss": finite_loss(float(averaged(loss.detach())), iteration),

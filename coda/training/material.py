@@ -40,7 +40,7 @@ def prepare_material(
 ) -> Material:
     """Run the frozen extractor over training and held-out fields.
 
-    Statistics of a group (``adaptation.align_by``, ``align_wells``) are fitted on all of its wells, labelled or not,
+    Statistics of a group (the section `alignment`) are fitted on all of its wells, labelled or not,
     so that a target batch, whose labels nobody knows, can be treated in the same way.
 
     Args:
@@ -48,7 +48,7 @@ def prepare_material(
         training: Fields of the training batches.
         validation: Fields of the held-out batches.
         labels: The frozen label list.
-        params: Crops, `head` and `adaptation.align_*`.
+        params: Crops, `head`, `alignment` and compute.
         seed: Of the random crops.
     """
 
@@ -76,7 +76,7 @@ class _Aligned:
     """Aligns tokens of a set of fields and keeps the labelled ones."""
 
     def __init__(self, fields: FieldSet, codes: NDArray[np.int64], params: Params, tokens: Tensor) -> None:
-        by, wells = params.adaptation.align_by, params.adaptation.align_wells
+        by, wells = params.alignment.by, params.alignment.wells
         self.names = group_names(fields.table, by)
         self.statistics = group_statistics(tokens, fields.table, by=by, wells=wells)
         self.rows = np.flatnonzero(codes >= 0)

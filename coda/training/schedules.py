@@ -7,7 +7,7 @@ ones the paper and the original DINO describe (docs/deviations.md).
 import math
 from dataclasses import dataclass
 
-from coda.config.params import Budget, Dino
+from coda.config.params import Budget, DinoBudget
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,19 @@ def weight_decay(iteration: int, length: Length, budget: Budget) -> float:
     return cosine(iteration, length.iterations, budget.weight_decay_start, budget.weight_decay_end)
 
 
-def teacher_momentum(iteration: int, length: Length, dino: Dino) -> float:
+def teacher_momentum(iteration: int, length: Length, budget: DinoBudget) -> float:
     """Share of the teacher that stays: half a cosine from ``ema_start`` to 1."""
-    return cosine(iteration, length.iterations, dino.ema_start, 1.0)
+    return cosine(iteration, length.iterations, budget.ema_start, 1.0)
 
 
-def teacher_temperature(iteration: int, length: Length, dino: Dino) -> float:
+def teacher_temperature(iteration: int, length: Length, budget: DinoBudget) -> float:
     """Linear from the start value to the final one over the warm-up, then constant."""
-    warmup = length.of_epochs(dino.teacher_temperature_warmup_epochs)
+    warmup = length.of_epochs(budget.teacher_temperature_warmup_epochs)
     share = min(1.0, iteration / warmup) if warmup > 0 else 1.0
-    return dino.teacher_temperature_start + share * (dino.teacher_temperature - dino.teacher_temperature_start)
+    start = budget.teacher_temperature_start
+    return start + share * (budget.teacher_temperature - start)
 
 
-def last_layer_is_frozen(iteration: int, length: Length, dino: Dino) -> bool:
+def last_layer_is_frozen(iteration: int, length: Length, budget: DinoBudget) -> bool:
     """Whether the DINO head's last layer stays as it is in this iteration."""
-    return iteration < length.of_epochs(dino.freeze_last_layer_epochs)
+    return iteration < length.of_epochs(budget.freeze_last_layer_epochs)

@@ -39,7 +39,7 @@ def held_out(table: pd.DataFrame, validation_batches: int) -> NDArray[np.bool_]:
         batches = np.unique(names[sources == source])
         if len(batches) <= validation_batches:
             found, expected = f"{len(batches)} batch(es)", f"more than {validation_batches}"
-            remedy = "Deliver more batches, or lower head.validation_batches."
+            remedy = "Deliver more batches, or lower split.validation_batches."
             problems.append(Problem(f"source {source}", found, expected, remedy))
         mask |= np.isin(names, batches[len(batches) - validation_batches :])
     if problems:

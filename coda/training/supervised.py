@@ -19,7 +19,7 @@ from coda.training.engine import fields_digest, fingerprint, run, tensors_digest
 from coda.training.flops import supervised_step
 from coda.training.images import image_source
 from coda.training.labels import LabelList
-from coda.training.lesson import Lesson, require_fields
+from coda.training.lesson import Lesson, Plateau, require_fields
 from coda.training.progress import Report
 from coda.training.randomness import derived_seed, generator
 from coda.training.schedules import Length, length_of
@@ -66,7 +66,7 @@ def train_supervised(
         training: Fields of the training batches; those without a label are not used.
         validation: Fields of the held-out batches; their accuracy chooses the weights.
         labels: Mechanisms by compound.
-        params: `extractor`, `crops`, `supervised`, the plateau of `head`, ``dino.pool`` and `compute`.
+        params: `extractor`, `crops`, `supervised` and `compute`.
         seed: Of first weights, order and crops.
         checkpoints: Where to keep checkpoints, every ``supervised.checkpoint_every`` iterations.
         report: Called after each validation.
@@ -88,7 +88,7 @@ def train_supervised(
         extractor, head, (learn, codes[codes >= 0]), (check, held[held >= 0]), params, length, seed
     )
     sections = params.model_dump(mode="json", include={"crops", "supervised"})
-    options = [sections, params.head.plateau_factor, params.dino.pool, seed]
+    options = [sections, extractor.pool, seed]
     data = [fields_digest(learn), fields_digest(check), labels.digest]
     identity = fingerprint("supervised", data, tensors_digest(lesson.tensors()), options)
     result = run(
@@ -117,8 +117,10 @@ class _SupervisedLesson(Lesson):
         length: Length,
         seed: int,
     ) -> None:
-        patience = params.supervised.plateau_patience
-        super().__init__({"extractor": extractor, "head": head}, params, params.supervised, length, patience=patience)
+        own = params.supervised
+        plateau = Plateau(own.plateau_factor, own.plateau_patience)
+        super().__init__({"extractor": extractor, "head": head}, params.compute, own, length, plateau=plateau)
+        self.params = params
         self.extractor, self.head, self.validation, self.seed = extractor, head, validation, seed
         self.codes = torch.from_numpy(training[1])
         images = image_source(training[0], self.runtime.device, params.compute.images)

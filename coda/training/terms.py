@@ -82,7 +82,14 @@ class Diversity:
     name = "diversity"
 
     def __init__(
-        self, head: nn.Module, prior: Tensor, *, standardise: bool, strength: float, runtime: Runtime | None = None
+        self,
+        head: nn.Module,
+        prior: Tensor,
+        *,
+        standardise: bool,
+        strength: float,
+        separate: bool = True,
+        runtime: Runtime | None = None,
     ) -> None:
         """Keep the head as it is: it is read, its weights have no gradients.
 
@@ -92,9 +99,10 @@ class Diversity:
             standardise: Give every channel of the tokens mean 0 and deviation 1 over the mini-batch first, for a head
                 that was trained on such tokens.
             strength: Factor of the term.
+            separate: Standardise class token and patches apart, as the head's training tokens were; else by one set.
             runtime: Precision of the head's forward pass; float32 when not given.
         """
-        self.strength, self.standardise, self._runtime = strength, standardise, runtime
+        self.strength, self.standardise, self.separate, self._runtime = strength, standardise, separate, runtime
         self._head = head.requires_grad_(requires_grad=False).eval()
         self._prior = prior
 
@@ -112,8 +120,14 @@ class Diversity:
     def mean_prediction(self, tokens: Tensor) -> Tensor:
         """Return the mean of the head's probabilities over the mini-batch, shape (classes,)."""
         if self.standardise:
-            flat = tokens.reshape(-1, tokens.shape[-1])
-            tokens = (tokens - flat.mean(dim=0)) / (flat.std(dim=0, correction=0) + FLOOR)
+            sets = [tokens[:, :1], tokens[:, 1:]] if self.separate else [tokens]
+            tokens = torch.cat([_standard(part) for part in sets], dim=1)
         with self._runtime.autocast() if self._runtime else nullcontext():
             logits: Tensor = self._head(tokens)
         return logits.float().softmax(dim=-1).mean(dim=0)
+
+
+def _standard(tokens: Tensor) -> Tensor:
+    """Give every channel mean 0 and deviation 1 over the mini-batch, with gradients."""
+    flat = tokens.reshape(-1, tokens.shape[-1])
+    return (tokens - flat.mean(dim=0)) / (flat.std(dim=0, correction=0) + FLOOR)

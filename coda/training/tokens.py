@@ -72,12 +72,12 @@ def random_crop_tokens(
     return torch.stack(rounds)
 
 
-def field_features(tokens: Tensor, pool: Literal["cls", "mean"] = "mean") -> Tensor:
+def field_features(tokens: Tensor, pool: Literal["cls", "mean"]) -> Tensor:
     """Return one feature vector a field: tokens pooled, then averaged over crops.
 
     Args:
         tokens: Shape (fields, crops, 1 + patches, width).
-        pool: 'cls' for the class token, 'mean' for the mean of all tokens.
+        pool: 'cls' for the class token, 'mean' for the mean of all tokens: what the extractor was trained for.
 
     Returns:
         Float32, shape (fields, width).

@@ -40,8 +40,8 @@ def test_a_part_trains_as_long_as_the_whole_on_the_same_schedules(tiny, make_pla
     part = table[table["Metadata_Batch"] == "b0"].reset_index(drop=True)
     params = tiny(
         "adaptation.budget.iterations=null", "adaptation.budget.epochs=30.0", "adaptation.budget.warmup_epochs=3.0",
-        "dino.teacher_temperature_warmup_epochs=9.0", "dino.freeze_last_layer_epochs=2.0",
-        "dino.teacher_temperature=0.07",
+        "adaptation.budget.teacher_temperature_warmup_epochs=9.0", "adaptation.budget.freeze_last_layer_epochs=2.0",
+        "adaptation.budget.teacher_temperature=0.07",
     )  # fmt: skip
     equal = with_equal_iterations(params, table, part, ODA)
     assert (len(table), len(part)) == (16, 8)
@@ -49,11 +49,12 @@ def test_a_part_trains_as_long_as_the_whole_on_the_same_schedules(tiny, make_pla
     same = length_of(equal.adaptation.budget, 8)
     assert (whole.iterations, short.iterations, same.iterations) == (80, 40, 80)
     for iteration in range(80):
-        for of in (schedules.learning_rate, schedules.weight_decay):
+        for of in (
+            schedules.learning_rate, schedules.weight_decay, schedules.teacher_temperature,
+            schedules.last_layer_is_frozen, schedules.teacher_momentum,
+        ):  # fmt: skip
             expected = of(iteration, whole, params.adaptation.budget)
             assert of(iteration, same, equal.adaptation.budget) == pytest.approx(expected)
-        for of in (schedules.teacher_temperature, schedules.last_layer_is_frozen, schedules.teacher_momentum):
-            assert of(iteration, same, equal.dino) == pytest.approx(of(iteration, whole, params.dino))
 
 
 def test_a_budget_in_iterations_stays_and_the_ladder_counts_each_tables_fields(tiny, make_plates):

@@ -220,13 +220,30 @@ def test_the_released_codes_ways(root, make_plates):
     assert not params.adaptation.carry_centre
 
 
-def test_a_head_of_another_shape_in_the_parameters_does_not_matter_to_a_state_that_is_handed_over(
-    tiny, make_base, make_plates
-):
-    fields = make_plates()
-    first, second = train(make_base(), fields, tiny()), train(make_base(), fields, tiny("dino.prototypes=7"))
-    for name, tensor in first.state.tensors().items():
-        assert torch.equal(tensor, second.state.tensors()[name]), name
+@pytest.mark.parametrize("change", ["dino.prototypes=7", "dino.batch_norm=false", "extractor.pool=cls"])
+def test_parameters_that_contradict_the_state_are_refused_and_both_are_named(tiny, make_base, make_plates, change):
+    key, _, asked = change.partition("=")
+    with pytest.raises(ConfigError, match="contradict") as error:
+        train(make_base(), make_plates(), tiny(change))
+    (problem,) = error.value.problems
+    assert problem.where == key
+    assert asked in problem.found.lower()
+    kept = tiny().model_dump()[key.partition(".")[0]][key.partition(".")[2]]
+    # the remedy can be typed
+    assert f"Set {key}={kept}," in problem.remedy
+    train(make_base(), make_plates(), tiny(f"{key}={kept}"))
+
+
+def test_a_state_that_does_not_say_what_its_head_sees_is_trained_as_the_parameters_say(tiny, make_base, make_plates):
+    def without_record(pool: str) -> dict[str, torch.Tensor]:
+        base = make_base()
+        for network in (base.state.student, base.state.teacher):
+            del network.config["pool"]
+        return train(base, make_plates(), tiny(f"extractor.pool={pool}")).state.tensors()
+
+    recorded = train(make_base(), make_plates(), tiny()).state.tensors()
+    assert all(torch.equal(tensor, without_record("mean")[name]) for name, tensor in recorded.items())
+    assert not all(torch.equal(tensor, without_record("cls")[name]) for name, tensor in recorded.items())
 
 
 def test_without_options_nothing_depends_on_the_heads(tiny, make_base, make_plates):

@@ -54,13 +54,13 @@ def test_options_differ_from_each_other_and_are_all_valid(setting):
 
 
 def test_changed_parameters_are_checked_as_a_whole(short):
-    other = changed(short, {"adaptation.trainable": "norms", "dino.ema_start": 0.9})
-    assert (other.adaptation.trainable, other.dino.ema_start) == ("norms", 0.9)
+    other = changed(short, {"adaptation.trainable": "norms", "adaptation.budget.ema_start": 0.9})
+    assert (other.adaptation.trainable, other.adaptation.budget.ema_start) == ("norms", 0.9)
     assert short.adaptation.trainable == "all"
     assert changed(short, {}) == short
     with pytest.raises(ConfigError, match="did you mean 'trainable'"):
         changed(short, {"adaptation.trainabel": "norms"})
     with pytest.raises(ConfigError, match=r"crops\.global_size"):
         changed(short, {"crops.global_size": 64})
-    with pytest.raises(ConfigError, match=r"dino\.ema_start"):
-        changed(short, {"dino.ema_start": 2})
+    with pytest.raises(ConfigError, match=r"adaptation\.budget\.ema_start"):
+        changed(short, {"adaptation.budget.ema_start": 2})

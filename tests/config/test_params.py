@@ -27,7 +27,7 @@ def test_the_papers_values(root):
     assert params.extractor.arch == "deit_small_patch16_224"
     assert params.extractor.weights == "imagenet"
     assert (params.pretrain.epochs, params.pretrain.learning_rate, params.pretrain.warmup_epochs) == (300, 1e-4, 10)
-    assert params.dino.ema_start == 0.996
+    assert params.pretrain.ema_start == params.adaptation.budget.ema_start == 0.996
     assert params.crops.locals_per_image == 3
     assert params.pairs.by == "batch"
     assert params.head.budget.warmup_epochs == 3

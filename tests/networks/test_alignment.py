@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from coda.networks.alignment import TokenStatistics, coral, fit_statistics, rescale, standardise
@@ -60,7 +61,7 @@ def test_standardisation_takes_away_any_change_of_gain_and_offset():
 
 
 def test_rescaled_tokens_have_the_sources_mean_and_deviation_and_their_own_correlations():
-    target, stats = correlated(1).view(40, 100, 5), fit_statistics(correlated(2))
+    target, stats = correlated(1), fit_statistics(correlated(2))
     moved = rescale(target, fit_statistics(target), stats)
     found = fit_statistics(moved)
     torch.testing.assert_close(found.mean, stats.mean, atol=1e-4, rtol=1e-4)
@@ -102,3 +103,83 @@ def test_statistics_survive_the_way_through_a_file():
     again = TokenStatistics.from_bytes(stats.to_bytes())
     assert torch.equal(again.covariance, stats.covariance)
     assert again.count == stats.count
+
+
+def two_kinds(seed):
+    """Tokens (crops, 1 + patches, width) whose class token has other moments than the patches."""
+    g = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(600, 9, 4, generator=g) @ torch.randn(4, 4, generator=g) + seed
+    tokens[:, 0] = torch.randn(600, 4, generator=g) @ torch.randn(4, 4, generator=g) * 5 - 20
+    return tokens
+
+
+def test_class_token_and_patches_have_moments_of_their_own():
+    tokens = two_kinds(1)
+    stats = fit_statistics(tokens)
+    assert stats.separate
+    for found, own in ((stats, tokens), (stats.class_token, tokens[:, 0]), (stats.patches, tokens[:, 1:])):
+        flat = own.reshape(-1, 4).double().numpy()
+        np.testing.assert_allclose(found.mean, flat.mean(0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.sd, flat.std(0), rtol=1e-5)
+        np.testing.assert_allclose(found.covariance, np.cov(flat.T, bias=True), rtol=1e-4, atol=1e-4)
+        assert found.count == len(flat)
+    parts = fit_statistics(iter([tokens[:7], tokens[7:7], tokens[7:]]))
+    torch.testing.assert_close(parts.patches.covariance, stats.patches.covariance, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(parts.class_token.covariance, stats.class_token.covariance, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("align", ["standardise", "rescale", "coral"])
+def test_each_kind_of_token_gets_its_own_frame(align):
+    tokens, source = two_kinds(1), fit_statistics(two_kinds(2))
+    own = fit_statistics(tokens)
+    moved = {
+        "standardise": lambda: standardise(tokens, own),
+        "rescale": lambda: rescale(tokens, own, source),
+        "coral": lambda: coral(tokens, own, source, shrinkage=0.0),
+    }[align]()
+    for kind, part in (("class_token", moved[:, 0]), ("patches", moved[:, 1:])):
+        flat, wanted = part.reshape(-1, 4).double(), getattr(source, kind)
+        mean = torch.zeros(4) if align == "standardise" else wanted.mean
+        sd = torch.ones(4) if align == "standardise" else wanted.sd
+        torch.testing.assert_close(flat.mean(0).float(), mean, atol=1e-3, rtol=1e-3)
+        # few class tokens: their covariance is shrunk a little even where nobody asks for it
+        torch.testing.assert_close(flat.std(0, correction=0).float(), sd, atol=0.1, rtol=0.02)
+
+
+def test_coral_of_fewer_class_tokens_than_channels_does_not_blow_up():
+    g = torch.Generator().manual_seed(0)
+    few, source = torch.randn(20, 5, 64, generator=g), fit_statistics(torch.randn(3000, 5, 64, generator=g))
+    moved = coral(few, fit_statistics(few), source)
+    other = coral(torch.randn(500, 5, 64, generator=g), fit_statistics(few), source)
+    for tokens in (moved, other):
+        # whatever the 20 tokens did not show must not be blown up: tokens of the same kind stay of the same size
+        assert float(tokens[:, 0].std()) < 2.0
+
+
+def test_one_set_of_before_0017_stays_readable_and_aligns_as_it_did():
+    tokens = two_kinds(1)
+    every = tokens.reshape(-1, 4)
+    written = {"mean": every.mean(0), "sd": every.std(0, correction=0), "covariance": torch.cov(every.T, correction=0)}
+    content = safetensors.torch.save({**written, "count": torch.tensor(len(every))})
+    old = TokenStatistics.from_bytes(content)
+    assert not old.separate
+    expected = (tokens - written["mean"]) / (written["sd"] + 1e-6)
+    torch.testing.assert_close(standardise(tokens, fit_statistics(tokens).like(old)), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(standardise(tokens, old), expected, atol=1e-5, rtol=1e-5)
+    # and what is written of one set is a file of before
+    assert set(safetensors.torch.load(old.to_bytes())) == {"mean", "sd", "covariance", "count"}
+
+
+def test_both_sets_survive_the_way_through_a_file_and_half_a_file_is_refused():
+    stats = fit_statistics(two_kinds(3))
+    again = TokenStatistics.from_bytes(stats.to_bytes())
+    for kind in ("class_token", "patches"):
+        for name in ("mean", "sd", "covariance"):
+            assert torch.equal(getattr(getattr(again, kind), name), getattr(getattr(stats, kind), name))
+        assert getattr(again, kind).count == getattr(stats, kind).count
+    tensors = safetensors.torch.load(stats.to_bytes())
+    # a reader of before looks for 'mean' and must not find it: it would serve the head with the wrong moments
+    assert "mean" not in tensors
+    del tensors["patches.sd"]
+    with pytest.raises(KeyError):
+        TokenStatistics.from_bytes(safetensors.torch.save(tensors))

@@ -18,7 +18,7 @@ SMALL = (
 @pytest.fixture
 def build(root):
     def build(pool="mean", seed=0):
-        params = load_params(root / "params.yaml", [root / "params" / "demo.yaml"], [*SMALL, f"dino.pool={pool}"])
+        params = load_params(root / "params.yaml", [root / "params" / "demo.yaml"], [*SMALL, f"extractor.pool={pool}"])
         return new_linear_head(params, new_extractor(params, seed=0), ("a", "b", "c"), seed=seed)
 
     return build

@@ -16,6 +16,7 @@ from coda.training.progress import Progress
 
 def train(fields, params, **options):
     options.setdefault("state", new_state(params, seed=5))
+    options.setdefault("keep_moments", params.pretrain.keep_optimizer)
     return train_dino(fields, params, params.pretrain, seed=5, **options)
 
 
@@ -82,7 +83,7 @@ def test_stored_loss_trajectory(fields, tiny, root):
 
 
 def test_teacher_is_the_moving_average_of_the_students(fields, tiny):
-    params = tiny("pretrain.iterations=1", "dino.ema_start=0.9")
+    params = tiny("pretrain.iterations=1", "pretrain.ema_start=0.9")
     state = new_state(params, seed=5)
     before = {name: tensor.clone() for name, tensor in state.teacher.state_dict().items()}
     train(fields, params, state=state)
@@ -106,7 +107,7 @@ def test_frozen_dino_head_keeps_both_heads_to_the_bit(fields, tiny):
 
 def test_frozen_last_layer_stays_for_its_epochs_only(fields, tiny):
     for epochs, frozen in ((100.0, True), (0.0, False)):
-        params = tiny(f"dino.freeze_last_layer_epochs={epochs}")
+        params = tiny(f"pretrain.freeze_last_layer_epochs={epochs}")
         state = new_state(params, seed=5)
         before = state.student_head.last_layer.weight.detach().clone()
         train(fields, params, state=state)
@@ -167,7 +168,7 @@ def test_a_loss_that_is_no_number_is_refused(fields, tiny):
 
 def test_the_optimizer_can_be_handed_over_too(fields, tiny, tmp_path):
     """Moments and step counts go through the kept state, and the next run begins with them."""
-    params = tiny("adaptation.carry_optimizer=true", "adaptation.dino_head=trained")
+    params = tiny("pretrain.keep_optimizer=true", "adaptation.carry_optimizer=true", "adaptation.dino_head=trained")
     state = train(fields, params).state
     assert float(state.moments["0.step"]) == 8
     save_state(tmp_path / "state", state)
@@ -185,7 +186,7 @@ def test_the_optimizer_can_be_handed_over_too(fields, tiny, tmp_path):
 
 
 def test_moments_of_other_weights_are_refused(fields, tiny):
-    params = tiny("adaptation.carry_optimizer=true", "adaptation.dino_head=trained")
+    params = tiny("pretrain.keep_optimizer=true", "adaptation.carry_optimizer=true", "adaptation.dino_head=trained")
     state = train(fields, params).state
     state.moments["0.exp_avg"] = state.moments["0.exp_avg"][..., :1]
     with pytest.raises(ConfigError, match="belong to other weights"):

@@ -32,7 +32,8 @@ class Quiz(Lesson):
         self.layer = torch.nn.Linear(3, 2)
         with torch.no_grad():
             self.layer.weight.copy_(torch.randn(2, 3, generator=source))
-        super().__init__({"layer": self.layer}, params, budget, length, patience=budget.plateau_patience)
+        plateau = Plateau(budget.plateau_factor, budget.plateau_patience)
+        super().__init__({"layer": self.layer}, params.compute, budget, length, plateau=plateau)
         self.inputs, self.codes = torch.randn(6, 5, 3, generator=source), torch.randint(0, 2, (6, 5), generator=source)
         self.held_out = held_out
 

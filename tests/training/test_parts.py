@@ -47,7 +47,7 @@ EXPECTED = {
 @pytest.fixture(scope="module")
 def deep(tiny: Callable[..., Params]) -> Callable[..., Params]:
     def build(*changes: str) -> Params:
-        return tiny(DEEP, "pretrain.iterations=3", "pretrain.learning_rate=0.01", "dino.ema_start=0.5", *changes)
+        return tiny(DEEP, "pretrain.iterations=3", "pretrain.learning_rate=0.01", "pretrain.ema_start=0.5", *changes)
 
     return build
 

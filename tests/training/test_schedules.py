@@ -30,25 +30,25 @@ def test_learning_rate_warms_up_linearly_and_then_follows_half_a_cosine(length, 
 
 
 def test_weight_decay_and_momentum_are_half_cosines(length, budget, tiny):
-    dino = tiny("dino.ema_start=0.9").dino
+    teacher = tiny("pretrain.ema_start=0.9").pretrain
     for i in (0, 17, 50, 100):
         share = (1 + math.cos(math.pi * i / 100)) / 2
         assert schedules.weight_decay(i, length, budget) == pytest.approx(0.6 - 0.4 * share)
-        assert schedules.teacher_momentum(i, length, dino) == pytest.approx(1 - 0.1 * share)
+        assert schedules.teacher_momentum(i, length, teacher) == pytest.approx(1 - 0.1 * share)
 
 
 def test_teacher_temperature_is_linear_then_constant(length, tiny):
-    dino = tiny(
-        "dino.teacher_temperature=0.07", "dino.teacher_temperature_start=0.04",
-        "dino.teacher_temperature_warmup_epochs=4",
-    ).dino  # fmt: skip
-    found = [schedules.teacher_temperature(i, length, dino) for i in (0, 10, 20, 99)]
+    budget = tiny(
+        "pretrain.teacher_temperature=0.07", "pretrain.teacher_temperature_start=0.04",
+        "pretrain.teacher_temperature_warmup_epochs=4",
+    ).pretrain  # fmt: skip
+    found = [schedules.teacher_temperature(i, length, budget) for i in (0, 10, 20, 99)]
     assert found == pytest.approx([0.04, 0.055, 0.07, 0.07])
 
 
 def test_last_layer_is_frozen_for_its_epochs(length, tiny):
-    dino = tiny("dino.freeze_last_layer_epochs=1").dino
-    assert [schedules.last_layer_is_frozen(i, length, dino) for i in (0, 4, 5)] == [True, True, False]
+    budget = tiny("pretrain.freeze_last_layer_epochs=1").pretrain
+    assert [schedules.last_layer_is_frozen(i, length, budget) for i in (0, 4, 5)] == [True, True, False]
 
 
 def test_epochs_are_converted_by_fields_and_batch(tiny):

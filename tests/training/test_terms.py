@@ -119,6 +119,7 @@ def test_diversity_against_scipy(frozen, standardised, prior):
     own = tokens(5)
     term = Diversity(frozen, torch.tensor(prior), standardise=standardised, strength=0.7)
     read = standardise(own, fit_statistics(own)) if standardised else own
+    assert fit_statistics(own).separate
     with torch.no_grad():
         mean = frozen(read).softmax(dim=-1).mean(dim=0).double().numpy()
     assert float(term(own)) == pytest.approx(0.7 * scipy.stats.entropy(mean, prior), abs=1e-5)

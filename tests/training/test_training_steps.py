@@ -239,5 +239,5 @@ def test_a_report_goes_with_its_own_table_alone(place, moto_server):
 def test_too_few_batches_are_told(place, tiny):
     with pytest.raises(ConfigError, match="source lab: found 3 batch"):
         pretrain(
-            place, place / "pre", params=tiny("head.validation_batches=3"), settings=settings_in(place), run_id="r"
+            place, place / "pre", params=tiny("split.validation_batches=3"), settings=settings_in(place), run_id="r"
         )
