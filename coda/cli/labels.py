@@ -12,11 +12,11 @@ from rich.text import Text
 
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.local.offline import storage_settings
-from coda.plates.delimited import read_delimited
 from coda.plates.disk import writing
 from coda.plates.jump.position import join_by_position
 from coda.plates.jump.tables import JumpTables
-from coda.plates.tables import UnreadableTableError
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.table import read
 from coda.storage.places import place_at
 from coda.training.annotations import By, annotate, read_keyed
 from coda.training.label_rule import (
@@ -126,7 +126,7 @@ def _bytes(path: Path) -> bytes:
 
 def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
-        table = read_delimited(_bytes(path))
+        table = read(_bytes(path)).without_nothing()
     except UnreadableTableError as error:
         problem = Problem(str(path), f"a table that {error}", "CSV or tabs", "Check the file.")
         raise ContractError(f"{path} cannot be read.", [problem]) from error

@@ -50,7 +50,7 @@ def read_fields(
     """Read the fields of one plate.
 
     Args:
-        table: The table as text, see `coda.plates.tables.read_table`.
+        table: The table as text, see `coda.plates.tabular.table.read`.
         where: Name of the table, for messages.
         plate: Plate that the rows must be about.
         declared: Stains the manifest declares.
@@ -66,7 +66,7 @@ def read_fields(
         return [], problems
     rows: dict[tuple[int, int, int], FieldRow] = {}
     stains = [stain for stain in stains_of(list(table.columns)) if stain in set(declared)]
-    for number, values in enumerate(table.to_dict("records"), start=2):
+    for number, values in zip(table.index, table.to_dict("records"), strict=True):
         record = {str(name): str(value) for name, value in values.items()}
         line = f"{where}, line {number}"
         if record.get("Metadata_Plate", plate) != plate:

@@ -16,7 +16,10 @@ from coda.plates.load_data import FieldRow, read_fields
 from coda.plates.plate_map import WellRow, fit_problems, read_wells, shift_problem
 from coda.plates.reading import FieldJob, SetAsideError, read_verified
 from coda.plates.scaling import scaling_problem
-from coda.plates.tables import MAX_TABLE_BYTES, FileResolver, UnreadableTableError, read_table
+from coda.plates.tables import FileResolver
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.encoding import MAX_TABLE_BYTES
+from coda.plates.tabular.table import read_table
 
 INGEST_VERSION = 3
 """Raised whenever the same files and parameters would give another plate store, so that old ones are not reused."""

@@ -68,7 +68,7 @@ def read_wells(table: pd.DataFrame, *, where: str, plate: str, wells: int) -> tu
         return [], [Problem(where, f"the plate map of {others}", f"that of plate {plate!r}", remedy)]
     rows: dict[tuple[int, int], WellRow] = {}
     problems: list[Problem] = []
-    for number, values in enumerate(table[list(COLUMNS)].to_dict("records"), start=2):
+    for number, values in zip(table.index, table[list(COLUMNS)].to_dict("records"), strict=True):
         record = {str(name): str(value) for name, value in values.items()}
         line = f"{where}, line {number}"
         faults = _faults(record, plate, wells)

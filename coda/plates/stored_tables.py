@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from coda.errors import IntegrityError, Problem, machine_error, raise_if_any
-from coda.plates.tables import plain
+from coda.plates.tabular.wording import plain
 
 _MALFORMED = (
     pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError,

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from coda.errors import ConfigError, Problem, raise_if_any
-from coda.plates.tables import UnreadableTableError, read_table
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.table import read_table
 
 FLAGS: Mapping[str, str] = {
     "ok": "ok", "pass": "ok", "none": "ok", "green": "ok", "": "ok",
@@ -75,7 +76,7 @@ def read_red_flags(data: bytes, where: str) -> RedFlags:
     flags = next((name for name in ("flag", "qc_flag") if name in table), None)
     entries: dict[tuple[str, str, str], RedFlag] = {}
     problems: list[Problem] = []
-    for number, row in enumerate(table.to_dict("records"), start=2):
+    for number, row in zip(table.index, table.to_dict("records"), strict=True):
         source, batch, plate = (str(row.get(f"Metadata_{name}", "")) for name in ("Source", "Batch", "Plate"))
         word = str(row[flags]).lower() if flags else "red"
         if not source or not (batch or plate):

@@ -12,8 +12,9 @@ from typing import Literal
 import pandas as pd
 
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.plates.delimited import NOTHING, read_delimited
-from coda.plates.tables import UnreadableTableError
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.table import read
+from coda.plates.tabular.wording import NOTHING
 from coda.training.labels import COMPOUND, REMEDY
 
 By = Literal["compound", "name", "inchikey", "brd"]
@@ -79,7 +80,7 @@ def read_keyed(content: bytes, where: str, by: By, column: str | None = None) ->
         ContractError: It cannot be read, or lacks the column.
     """
     try:
-        rows = read_delimited(content)
+        rows = read(content).without_nothing()
     except UnreadableTableError as error:
         problem = Problem(where, f"a table that {error}", "a table of compounds", REMEDY)
         raise ContractError(f"{where} cannot be read.", [problem]) from error

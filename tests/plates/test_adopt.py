@@ -21,7 +21,8 @@ from coda.plates.adopt.phenix import find_plates
 from coda.plates.adopt.xml import UnsafeXmlError, parse_xml
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
 from coda.plates.load_data import read_fields
-from coda.plates.tables import FileResolver, read_table
+from coda.plates.tables import FileResolver
+from coda.plates.tabular.table import read_table
 from coda.plates.tree import LocalTree
 from coda.steps.ingest import ingest
 

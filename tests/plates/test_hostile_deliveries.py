@@ -17,7 +17,8 @@ from coda.plates.adopt.xml import UnsafeXmlError, parse_xml
 from coda.plates.plate_map import read_wells
 from coda.plates.store import encode
 from coda.plates.store_reading import read_arrays
-from coda.plates.tables import UnreadableTableError, read_table
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.table import read_table
 from coda.steps import ingest as ingest_module
 from coda.steps.ingest import ingest
 

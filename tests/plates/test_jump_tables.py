@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from coda.errors import ContractError
-from coda.plates.delimited import read_delimited
 from coda.plates.jump.plate_maps import maps_of_tables, maps_of_workspace
 from coda.plates.jump.position import join_by_position
 from coda.plates.jump.tables import Control, JumpTables, pert_type_of
 from coda.plates.layout import parse_well
 from coda.plates.plate_map import read_wells
-from coda.plates.tables import UnreadableTableError, read_table
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.table import read, read_table
 from coda.plates.tree import LocalTree
 
 POSITIVE = {"AMG900", "dexamethasone", "FK-866", "LY2109761", "NVS-PAK1-1", "quinidine", "TC-S-7004", "aloxistatin"}
@@ -207,7 +207,9 @@ def test_platemaps_with_doses_and_without_metadata(tmp_path):
 @pytest.fixture(scope="session")
 def target2(jump):
     names = ("platemap", "metadata")
-    tables = [read_delimited((jump / "target2" / f"JUMP-Target-2_compound_{name}.tsv").read_bytes()) for name in names]
+    tables = [
+        read((jump / "target2" / f"JUMP-Target-2_compound_{name}.tsv").read_bytes()).without_nothing() for name in names
+    ]
     return dict(zip(tables[0]["well_position"], tables[0]["broad_sample"], strict=True)), tables[1]
 
 
@@ -275,7 +277,7 @@ def test_a_shifted_plate_is_a_conflict_and_gives_no_row():
     ],
 )
 def test_tables_of_public_collections_are_read_as_they_are(data, rows):
-    assert read_delimited(data).to_numpy().tolist() == rows
+    assert read(data).without_nothing().to_numpy().tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -292,4 +294,4 @@ def test_tables_of_public_collections_are_read_as_they_are(data, rows):
 )
 def test_what_is_no_table_is_refused(data):
     with pytest.raises(UnreadableTableError):
-        read_delimited(data)
+        read(data)

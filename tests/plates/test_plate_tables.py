@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from coda.plates.layout import FORMATS, fits, format_of, parse_well, row_name, well_name
 from coda.plates.load_data import read_fields, stains_of
 from coda.plates.plate_map import fit_problems, read_wells
-from coda.plates.tables import FileResolver, UnreadableTableError, read_table
+from coda.plates.tables import FileResolver
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.table import read_table
 
 
 @given(st.sampled_from(sorted(FORMATS)), st.data())

@@ -18,7 +18,8 @@ from coda.plates.adopt.channels import NONE
 from coda.plates.adopt.found import FoundPlate
 from coda.plates.layout import FORMATS, fits, format_of, well_name
 from coda.plates.plate_map import COLUMNS, UNKNOWN_TREATMENT
-from coda.plates.tables import UnreadableTableError, read_table
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.table import read_table
 
 MAX_SITES = 100
 

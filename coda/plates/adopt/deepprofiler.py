@@ -83,7 +83,7 @@ def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str],
     resolver, present = FileResolver(images), set(images)
     plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, once=_ONCE))
     problems = []
-    for number, values in enumerate(table.to_dict("records"), start=2):
+    for number, values in zip(table.index, table.to_dict("records"), strict=True):
         row = {str(name): str(value) for name, value in values.items()}
         place, site = parse_well(row["Metadata_Well"]), row["Metadata_Site"]
         if place is None or not re.fullmatch("[0-9]{1,4}", site) or not row["Metadata_Plate"]:

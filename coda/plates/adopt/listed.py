@@ -16,7 +16,10 @@ from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef, safe_name
 from coda.plates.adopt.illum import illumination_of
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields, stains_of
-from coda.plates.tables import MAX_TABLE_BYTES, FileResolver, UnreadableTableError, read_table
+from coda.plates.tables import FileResolver
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.encoding import MAX_TABLE_BYTES
+from coda.plates.tabular.table import read_table
 from coda.plates.tree import Tree
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")

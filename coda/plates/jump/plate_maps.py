@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.plates.delimited import read_delimited
 from coda.plates.jump.tables import UNKNOWN, JumpTables, pert_type_of
 from coda.plates.layout import parse_well, well_name
 from coda.plates.plate_map import COLUMNS, UNKNOWN_TREATMENT
-from coda.plates.tables import UnreadableTableError
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.table import read
 from coda.plates.tree import Tree
 
 MAX_MAP_BYTES = 16 * 2**20
@@ -132,7 +132,7 @@ def _platemap(tree: Tree, name: str, samples: Mapping[str, _Content]) -> dict[tu
 def _samples(compounds: bytes, column: str) -> dict[str, _Content]:
     where = "compound metadata"
     try:
-        table = read_delimited(compounds)
+        table = read(compounds).without_nothing()
     except UnreadableTableError as error:
         problem = Problem(where, f"a table that {error}", "a table with broad_sample", "Check the file.")
         raise ContractError("The compound metadata cannot be read.", [problem]) from error
@@ -172,7 +172,7 @@ def _micromolar(text: str, where: str) -> str:
 def _read(tree: Tree, path: str, columns: Sequence[str]) -> pd.DataFrame:
     where = f"{tree.where}: {path}"
     try:
-        table = read_delimited(tree.read(path, at_most=MAX_MAP_BYTES))
+        table = read(tree.read(path, at_most=MAX_MAP_BYTES)).without_nothing()
     except UnreadableTableError as error:
         problem = Problem(where, f"a table that {error}", "a plate map of JUMP's kind", "Download it again.")
         raise ContractError(f"{path} cannot be read.", [problem]) from error

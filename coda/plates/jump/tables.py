@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from coda.errors import ContractError, Problem
-from coda.plates.tables import UnreadableTableError, read_table
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.table import read_table
 from coda.plates.tree import Tree
 
 MAX_PACKED_BYTES = 256 * 2**20

@@ -24,7 +24,7 @@ from coda.plates.adopt.layouts import PREPARED, detect, find_plates
 from coda.plates.folders import folders_of
 from coda.plates.layout import format_of, parse_well, well_name
 from coda.plates.manifests.places import Place
-from coda.plates.tables import read_table
+from coda.plates.tabular.table import read_table
 from coda.plates.tree import TreeFile
 
 AUTO = "auto"
