@@ -20,6 +20,7 @@ from coda.plates.dataset import BatchFolder, load_fields, open_batches
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import write_parquet
 from coda.simulation.design import plan_experiment, write_labels
+from coda.training.label_rule import report_beside
 from coda.training.labels import LabelList, read_labels
 
 IMAGES, FIELDS, LABELS = "images.npy", "fields.parquet", "labels.csv"
@@ -134,7 +135,8 @@ def from_datasets(
     chosen = [batch for batch in batches if sources is None or batch.manifest.source in sources]
     _require_batches(folders, batches, sources)
     try:
-        labels = read_labels(labels_csv.read_bytes(), str(labels_csv))
+        built = Path(report_beside(str(labels_csv))).is_file()
+        labels = read_labels(labels_csv.read_bytes(), str(labels_csv), built=built)
     except FileNotFoundError as error:
         problem = Problem(str(labels_csv), "no such file", "a CSV with Metadata_Compound and moa", "Check the path.")
         raise ConfigError("The label table is not there.", [problem]) from error

@@ -7,14 +7,22 @@ from coda.errors import ConfigError, Problem
 from coda.plates.adopt.assemble import Identity
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import FoundPlate
-from coda.plates.jump.plate_maps import BARCODES, maps_of_tables, maps_of_workspace
+from coda.plates.jump.plate_maps import maps_of_tables, maps_of_workspace
 from coda.plates.jump.tables import JumpTables
+from coda.plates.jump.workspace import BARCODES
 from coda.plates.manifests.draft import Maps
 from coda.plates.tree import Tree
 
 
 def described(
-    tree: Tree, identity: Identity, finding: Finding, remarks: list[str], *, compounds: bytes | None, column: str
+    tree: Tree,
+    identity: Identity,
+    finding: Finding,
+    remarks: list[str],
+    *,
+    compounds: bytes | None,
+    column: str,
+    compounds_name: str = "compound metadata",
 ) -> tuple[Identity, Finding, Maps]:
     """Complete what the user said by JUMP's tables.
 
@@ -25,6 +33,7 @@ def described(
         remarks: Takes what is worth telling, once plate maps were made.
         compounds: Table of samples, for the platemaps of one batch.
         column: Its column that names a compound.
+        compounds_name: Its file, for messages.
 
     Returns:
         Identity, finding, and what makes the plate maps.
@@ -36,7 +45,10 @@ def described(
     if any(file.path == BARCODES for file in tree.files()):
 
         def by_workspace(plates: Sequence[FoundPlate]) -> Mapping[str, str]:
-            maps, told = maps_of_workspace(tree, _imaged(plates), compounds=compounds, compound_column=column)
+            maps, told = maps_of_workspace(
+                tree, _imaged(plates), compounds=compounds, compound_column=column, dialects=finding.tables,
+                solvents=identity.solvents, compounds_name=compounds_name,
+            )  # fmt: skip
             remarks.extend(told)
             return maps
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import pandas as pd
 import typer
@@ -10,15 +10,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.local.offline import storage_settings
 from coda.plates.disk import writing
 from coda.plates.jump.position import join_by_position
 from coda.plates.jump.tables import JumpTables
-from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.layout import parse_well
+from coda.plates.solvents import Solvents, packaged, read_solvents
+from coda.plates.tabular.dialect import Dialect, UnreadableTableError, dialects_of
 from coda.plates.tabular.table import read
+from coda.plates.tabular.unique import contradictions
 from coda.storage.places import place_at
-from coda.training.annotations import By, annotate, read_keyed
+from coda.training.annotations import KEY_COLUMNS, By, KeyedTable, annotate, read_keyed
+from coda.training.annotations import Annotated as Joined
 from coda.training.label_rule import (
     LEAST_COMPOUNDS,
     LabelReport,
@@ -28,6 +33,7 @@ from coda.training.label_rule import (
     table_of,
 )
 from coda.training.labels import MECHANISM
+from coda.training.mechanism_names import SEPARATORS
 
 app = typer.Typer(no_args_is_help=True, help="The label table that a head is trained with, from your own annotations.")
 
@@ -48,10 +54,18 @@ def build(
     annotation_key: Annotated[str | None, typer.Option(help="Column of the annotation file to join by.")] = None,
     compound_key: Annotated[str | None, typer.Option(help="Column of the compound table to join by.")] = None,
     mechanism: Annotated[str, typer.Option(help="Column with the mechanisms, several parted by '|'.")] = MECHANISM,
+    mechanism_separator: Annotated[
+        list[str] | None,
+        typer.Option(help=f"What else parts mechanisms in a cell: {', '.join(SEPARATORS)} (bar: nothing); may repeat."),
+    ] = None,
     controls: Annotated[
         Path | None, typer.Option(help="Table of controls: compound and Metadata_pert_type (a plate map will do).")
     ] = None,
     least: Annotated[int, typer.Option(min=1, help="Compounds that a mechanism needs.")] = LEAST_COMPOUNDS,
+    solvents: SolventsFile = None,
+    table_separator: TableSeparator = None,
+    table_encoding: TableEncoding = None,
+    table_decimal: TableDecimal = None,
     *,
     keep_poscon: Annotated[bool, typer.Option("--keep-poscon", help="Learn positive controls too.")] = False,
 ) -> None:
@@ -60,16 +74,28 @@ def build(
         problem = Problem("--out", str(out), "a file that ends in .csv", "Name it so.")
         raise ConfigError("The label table is a CSV.", [problem])
     files = {path.name: _bytes(path) for path in (annotations, compounds, controls) if path is not None}
-    right = read_keyed(files[annotations.name], str(annotations), by, annotation_key)
-    left = right if compounds is None else read_keyed(files[compounds.name], str(compounds), by, compound_key)
-    joined = annotate(left, right, by, mechanism)
-    kinds = _controls(files[controls.name], str(controls)) if controls is not None else {}
+    dialects = dialects_of(table_separator or (), table_encoding or (), table_decimal or ())
+    dialects.require_used(list(files))
+    separators = _separators(mechanism_separator or ())
+    of = dialects.of
+    right = read_keyed(files[annotations.name], str(annotations), by, annotation_key, of(annotations.name))
+    left = right
+    if compounds is not None:
+        left = read_keyed(files[compounds.name], str(compounds), by, compound_key, of(compounds.name))
+    joined = annotate(left, right, by, mechanism, separators)
+    kinds: dict[str, str] = {}
+    if controls is not None:
+        kinds = _controls(files[controls.name], str(controls), of(controls.name))
+    by_name = _solvents(joined, left, kinds, read_solvents(solvents) if solvents is not None else packaged())
+    kinds |= dict.fromkeys(by_name, "negcon")
     labels, dropped, counts = single_mechanism(joined, kinds, keep_poscon=keep_poscon, least=least)
     options = {
         "joined_by": by, "annotation_column": right.key, "compound_column": left.key, "mechanism_column": mechanism,
         "positive_controls_kept": keep_poscon, "least_compounds": least,
+        "mechanism_separators": ["|", *(one for one in separators if one != "|")],
+        "written_as": sorted({table.told for table in (left, right) if table.told}),
     }  # fmt: skip
-    report = report_of(labels, dropped, counts, joined, options=options, inputs=files)
+    report = report_of(labels, dropped, counts, joined, options=options, inputs=files, solvents=by_name)
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(table_of(labels))
@@ -102,6 +128,9 @@ def positions(
     raise_if_any(ConfigError, "These plates cannot be joined.", problems)
     layout = _table(platemap, ("well_position", "broad_sample"))
     samples = _table(metadata, ("broad_sample", "InChIKey", "pert_iname", "control_type"))
+    problems = contradictions(layout, "well_position", ["broad_sample"], str(platemap), parse_well)
+    problems += contradictions(samples, "broad_sample", ["InChIKey"], str(metadata))
+    raise_if_any(ContractError, "The tables of the map contradict themselves.", problems[:20])
     by_well = dict(zip(layout["well_position"], layout["broad_sample"], strict=True))
     joined = join_by_position([wells[name] for name in names], by_well, samples)
     raise_if_any(ContractError, f"Wells of {source} and the plate map do not agree.", joined.conflicts)
@@ -140,14 +169,40 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def _controls(content: bytes, where: str) -> dict[str, str]:
+def _separators(names: Sequence[str]) -> tuple[str, ...]:
+    """Return what parts mechanisms, by the names of an option or the texts themselves."""
+    texts = [SEPARATORS.get(name.lower(), name.strip()) for name in names]
+    problems = [
+        Problem("--mechanism-separator", repr(name), ", ".join(SEPARATORS), "Name one of them.")
+        for name, text in zip(names, texts, strict=True)
+        if text not in SEPARATORS.values()
+    ]
+    raise_if_any(ConfigError, "A separator of mechanisms cannot be understood.", problems)
+    return tuple(texts)
+
+
+def _solvents(joined: Joined, compounds: KeyedTable, kinds: Mapping[str, str], solvents: Solvents) -> list[str]:
+    """Return annotated compounds that no table of controls names, and whose name is that of a solvent."""
+    column = next(name for name in KEY_COLUMNS["compound"] if name in compounds.rows.columns)
+    names = [name for name in KEY_COLUMNS["name"] if name in compounds.rows.columns]
+    found = {
+        str(row[column]) for row in compounds.rows.to_dict("records")
+        if any(solvents.meaning(str(row[name])) == "solvent" for name in (column, *names))
+    }  # fmt: skip
+    return sorted(name for name in found if name in joined.mechanisms and name not in kinds)
+
+
+def _controls(content: bytes, where: str, dialect: Dialect) -> dict[str, str]:
     """Return compound -> kind of control."""
-    table = read_keyed(content, where, "compound")
+    table = read_keyed(content, where, "compound", None, dialect)
     column = next((name for name in ("Metadata_pert_type", "pert_type") if name in table.rows.columns), None)
     if column is None:
         problem = Problem(where, "no column Metadata_pert_type", "the kind of each compound", "Add it.")
         raise ContractError(f"{where} lacks a column.", [problem])
-    rows = zip(table.rows[table.key], table.rows[column], strict=True)
+    kinds = table.rows.assign(**{column: table.rows[column].str.lower()})
+    problems = contradictions(kinds, table.key, [column], where)
+    raise_if_any(ContractError, f"{where} contradicts itself.", problems[:20])
+    rows = zip(kinds[table.key], kinds[column], strict=True)
     return {compound: kind for compound, kind in rows if compound and kind in CONTROL_KINDS}
 
 
@@ -174,6 +229,13 @@ def _print(report: LabelReport, out: Path, *, told_controls: bool) -> None:
         console.print(
             f"{len(report.by_block)} found by the first block of their InChIKey alone: {_few(report.by_block)}"
         )
+    for shown, names in report.spellings.items():
+        others = ", ".join(repr(name) for name in names if name != shown)
+        console.print(f"Joined as {shown!r}: {others}.", soft_wrap=True)
+    for told in cast("list[str]", report.options.get("written_as", [])):
+        console.print(f"{told}.", soft_wrap=True)
+    if report.solvents:
+        console.print(f"Solvents by their names, taken as negative controls: {_few(report.solvents)}.")
     if not told_controls:
         console.print("No controls were named (--controls): a positive control is learned as any other compound.")
     console.print(f"Wrote {out} and {report_beside(str(out))} (digest {report.digest[:16]}).", soft_wrap=True)

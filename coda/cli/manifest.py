@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from coda.cli.manifest_check import findings_json, print_findings
-from coda.cli.options import channel_mapping
+from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, channel_mapping
 from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem
 from coda.local.offline import storage_settings
@@ -29,6 +29,8 @@ from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.draft import AUTO, AbsentImage, Draft, Maps, draft
 from coda.plates.manifests.places import Place
 from coda.plates.manifests.publish import publish
+from coda.plates.solvents import read_solvents
+from coda.plates.tabular.dialect import dialects_of
 from coda.plates.tree import Tree
 from coda.settings import Settings
 from coda.storage.image_places import VARIABLE
@@ -74,6 +76,10 @@ def build(
         Path | None, typer.Option(help="Table of broad_sample, for a batch's platemaps.")
     ] = None,
     compound_column: Annotated[str, typer.Option(help="Column of that table that names a compound.")] = "broad_sample",
+    solvents: SolventsFile = None,
+    table_separator: TableSeparator = None,
+    table_encoding: TableEncoding = None,
+    table_decimal: TableDecimal = None,
     out: Annotated[
         str | None, typer.Option(help="Folder or s3:// prefix for manifest and tables; PREFIX if not given.")
     ] = None,
@@ -94,9 +100,14 @@ def build(
     identity = Identity(
         source=source, batch=batch or jump_batch or "", instrument=instrument, modality=modality, bit_depth=bit_depth,
         pixel_size_um=pixel_size, plate_wells=plate_wells, plate_map=plate_map,
+        solvents=read_solvents(solvents) if solvents is not None else None,
     )  # fmt: skip
     finding = Finding(
-        channels=channel_mapping(channel or []), pattern=pattern, batch=jump_batch, plates=frozenset(plate or ())
+        channels=channel_mapping(channel or []),
+        pattern=pattern,
+        batch=jump_batch,
+        plates=frozenset(plate or ()),
+        tables=dialects_of(table_separator or (), table_encoding or (), table_decimal or ()),
     )
     remarks: list[str] = []
     maps: Maps | None = None
@@ -105,7 +116,13 @@ def build(
 
         compounds = compound_metadata.read_bytes() if compound_metadata else None
         identity, finding, maps = described(
-            place_at(jump_tables, settings), identity, finding, remarks, compounds=compounds, column=compound_column
+            place_at(jump_tables, settings),
+            identity,
+            finding,
+            remarks,
+            compounds=compounds,
+            column=compound_column,
+            compounds_name=str(compound_metadata),
         )
     _require(identity)
     images_at = None if target.where == place.where else place.where

@@ -12,6 +12,20 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="Complete parameter f
 Overlays = Annotated[list[Path], typer.Option("--overlay", help="File with only the keys it changes; may repeat.")]
 Settings_ = Annotated[list[str], typer.Option("--set", help="One change as dotted.path=value; may repeat.")]
 
+TableSeparator = Annotated[
+    list[str] | None,
+    typer.Option(help="What parts the values of tables: comma, semicolon, tab, bar; FILE=semicolon for one table."),
+]
+TableEncoding = Annotated[
+    list[str] | None, typer.Option(help="Encoding of tables, such as cp1252 or utf-16; FILE=cp1252 for one table.")
+]
+TableDecimal = Annotated[
+    list[str] | None, typer.Option(help="Decimal sign of tables: point or comma; FILE=comma for one table.")
+]
+SolventsFile = Annotated[
+    Path | None, typer.Option("--solvents", help="Your list of solvents, which no treatment may be (docs/plates.md).")
+]
+
 DEFAULT_PARAMS = Path("params.yaml")
 
 

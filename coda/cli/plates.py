@@ -7,11 +7,13 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from coda.cli.options import channel_mapping
+from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, channel_mapping
 from coda.cli.plates_show import show_plates
 from coda.local.offline import storage_settings
 from coda.plates.adopt.deliver import Identity, adopt
 from coda.plates.adopt.layouts import LAYOUTS, Finding, detect
+from coda.plates.solvents import read_solvents
+from coda.plates.tabular.dialect import dialects_of
 from coda.storage.places import place_at
 
 app = typer.Typer(no_args_is_help=True, help="Look into plate stores; adopt plates of real instruments.")
@@ -48,6 +50,10 @@ def adopt_plates(
     jump_batch: Annotated[str | None, typer.Option(help="Batch folder of a gallery source (layout jump).")] = None,
     plane: Annotated[int | None, typer.Option(help="Plane of stacks, as the instrument numbers it.")] = None,
     time: Annotated[int | None, typer.Option(help="Time point, as the instrument numbers it.")] = None,
+    solvents: SolventsFile = None,
+    table_separator: TableSeparator = None,
+    table_encoding: TableEncoding = None,
+    table_decimal: TableDecimal = None,
 ) -> None:
     """Make a delivery with a manifest out of a folder of real images, which stay as they are (docs/instruments.md)."""
     tree = place_at(folder, storage_settings())
@@ -60,6 +66,7 @@ def adopt_plates(
         bit_depth=bit_depth,
         plate_wells=plate_wells,
         plate_map=plate_map,
+        solvents=read_solvents(solvents) if solvents is not None else None,
     )
     finding = Finding(
         channels=channel_mapping(channel or []),
@@ -68,6 +75,7 @@ def adopt_plates(
         plates=frozenset(only_plate or ()),
         plane=plane,
         time=time,
+        tables=dialects_of(table_separator or (), table_encoding or (), table_decimal or ()),
     )
     if layout == "auto":
         layout = detect(tree)

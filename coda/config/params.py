@@ -47,6 +47,10 @@ class Ingest(Section):
     low_percentile: Annotated[float, Field(ge=0, lt=50)]
     high_percentile: Annotated[float, Field(gt=50, le=100)]
     plate_high_percentile: Annotated[float, Field(gt=50, le=100)]
+    solvents: tuple[str, ...] = Field(
+        default=(),
+        description="Names of solvents, which no treatment may have; () for those of coda/plates/solvents.yaml.",
+    )
     max_side_px: Count = Field(description="Largest accepted image side; anything larger is refused unread.")
     workers: Count
     scratch_gib: Annotated[float, Field(ge=0)] = Field(

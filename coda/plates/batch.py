@@ -188,7 +188,7 @@ def _assemble(
         plates=outcomes,
         quarantined=tuple(item for record in records for item in record.quarantined),
         problems=problems,
-        notes=tuple(_notes(manifest, outcomes, sides, params)),
+        notes=(*_notes(manifest, outcomes, sides, params), *(remark for one in records for remark in one.remarks)),
     )
     report.write(folders.batch / REPORT_NAME)
     shutil.rmtree(folders.work)

@@ -14,9 +14,13 @@ from coda.contracts.manifest import STAINS
 from coda.errors import Problem
 from coda.plates.layout import fits, parse_well, well_name
 from coda.plates.tables import FileResolver
+from coda.plates.tabular.numbers import whole_number
 
 NOT_FLUORESCENT = re.compile(r"^(brightfield|bright field|bf|dpc|digital ?phase|phase)", re.IGNORECASE)
 """Channels that instruments add beside the stains; they are left out without a remark."""
+
+MAX_SITE = 9999
+"""Largest number of a field in a well."""
 
 _COLUMN = re.compile(r"^(?:FileName|URL)_Orig(.+)$")
 
@@ -73,19 +77,19 @@ def read_fields(
             found = f"plate {record['Metadata_Plate']!r}"
             problems.append(Problem(line, found, f"plate {plate!r}", "Give each plate its own load_data."))
             continue
-        place, site = parse_well(record["Metadata_Well"]), record["Metadata_Site"]
-        if place is None or not fits(place, wells) or not re.fullmatch(r"[0-9]{1,4}", site):
-            found = f"well {record['Metadata_Well']!r}, site {site!r}"
+        place, site = parse_well(record["Metadata_Well"]), whole_number(record["Metadata_Site"])
+        if place is None or not fits(place, wells) or site is None or site > MAX_SITE:
+            found = f"well {record['Metadata_Well']!r}, site {record['Metadata_Site']!r}"
             expected = f"a well of a {wells}-well plate and a whole number"
             problems.append(Problem(line, found, expected, "Correct the row, or the manifest's plate_wells."))
             continue
-        key = (*place, int(site))
+        key = (*place, site)
         if key in rows:
-            found = f"well {well_name(*place)}, site {int(site)} a second time"
+            found = f"well {well_name(*place)}, site {site} a second time"
             problems.append(Problem(line, found, "one row for each field", "Remove the row that is wrong."))
             continue
-        rows[key] = _field(record, well_name(*place), int(site), stains, resolver)
-    return [rows[key] for key in sorted(rows)], _shortened(problems, where)
+        rows[key] = _field(record, well_name(*place), site, stains, resolver)
+    return [rows[key] for key in sorted(rows)], shortened(problems, where)
 
 
 def _column_problems(table: pd.DataFrame, where: str, declared: Collection[str]) -> list[Problem]:
@@ -134,7 +138,7 @@ def _reference(record: dict[str, str], stain: str) -> str:
     return record.get(f"URL_Orig{stain}", "")
 
 
-def _shortened(problems: list[Problem], where: str, most: int = 20) -> list[Problem]:
+def shortened(problems: list[Problem], where: str, most: int = 20) -> list[Problem]:
     """Keep the first problems of a table; a wrong column would otherwise give one for each of thousands of rows."""
     if len(problems) <= most:
         return problems

@@ -13,16 +13,22 @@ from coda.errors import Problem
 from coda.plates.files import BatchFiles
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields
-from coda.plates.plate_map import WellRow, fit_problems, read_wells, shift_problem
+from coda.plates.plate_map import WellRow, fit_problems, shift_problem
+from coda.plates.plate_map_reading import read_wells
 from coda.plates.reading import FieldJob, SetAsideError, read_verified
 from coda.plates.scaling import scaling_problem
+from coda.plates.solvents import listed as listed_solvents
 from coda.plates.tables import FileResolver
 from coda.plates.tabular.dialect import UnreadableTableError
 from coda.plates.tabular.encoding import MAX_TABLE_BYTES
-from coda.plates.tabular.table import read_table
+from coda.plates.tabular.table import read
 
-INGEST_VERSION = 3
+INGEST_VERSION = 4
 """Raised whenever the same files and parameters would give another plate store, so that old ones are not reused."""
+
+_WRITE_PLAINLY = (
+    "Write it as CSV: UTF-8, commas between values, points in numbers, values that hold a comma in quotation marks."
+)
 
 MACHINE = ("workers", "scratch_gib")
 """Parameters of ingest that say how it is done, not what comes of it."""
@@ -40,6 +46,7 @@ class PlatePlan:
         expected: Fields the plate should have.
         quarantined: Fields that cannot be read because a table names no delivered file for them.
         problems: What refuses the plate.
+        remarks: What a person should know of its tables.
         delivered: Whether every file looked at so far was there as the manifest says.
     """
 
@@ -50,6 +57,7 @@ class PlatePlan:
     expected: int = 0
     quarantined: list[QuarantinedField] = field(default_factory=list)
     problems: list[ContractProblem] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     delivered: bool = True
 
 
@@ -110,7 +118,7 @@ def plan_plate(files: BatchFiles, manifest: BatchManifest, entry: PlateEntry, pa
     """
     plan = PlatePlan(entry, content_key(manifest, entry, params))
     listed = {file.path: file for file in entry.files}
-    found = _fields_and_wells(files, manifest, plan, listed)
+    found = _fields_and_wells(files, manifest, plan, listed, params)
     if found is not None:
         fields, plan.wells = found
         plan.problems += [recorded(problem, entry.plate) for problem in _fit(plan, fields, params)]
@@ -125,29 +133,31 @@ def plan_plate(files: BatchFiles, manifest: BatchManifest, entry: PlateEntry, pa
 
 
 def _fields_and_wells(
-    files: BatchFiles, manifest: BatchManifest, plan: PlatePlan, listed: dict[str, FileEntry]
+    files: BatchFiles, manifest: BatchManifest, plan: PlatePlan, listed: dict[str, FileEntry], params: Params
 ) -> tuple[list[FieldRow], list[WellRow]] | None:
     entry = plan.entry
     tables = {}
     for path in (entry.load_data, entry.plate_map):
         where = f"plate {entry.plate}, {path}"
         try:
-            tables[path] = read_table(read_verified(files, listed[path], max_bytes=MAX_TABLE_BYTES))
+            tables[path] = read(read_verified(files, listed[path], max_bytes=MAX_TABLE_BYTES))
         except (SetAsideError, UnreadableTableError) as error:
             plan.delivered = plan.delivered and not getattr(error, "delivery", False)
-            problem = Problem(where, f"a table that {error}", "the table as the manifest lists it", "Deliver it again.")
+            remedy = "Deliver it again." if isinstance(error, SetAsideError) else _WRITE_PLAINLY
+            problem = Problem(where, f"a table that {error}", "the table as the manifest lists it", remedy)
             plan.problems.append(recorded(problem, entry.plate))
     if len(tables) < 2:
         return None
     images = [path for path in listed if path not in entry.not_images]
-    wells, well_problems = read_wells(
+    wells, well_problems, plan.remarks = read_wells(
         tables[entry.plate_map],
         where=f"plate {entry.plate}, {entry.plate_map}",
         plate=entry.plate,
         wells=manifest.plate_wells,
+        solvents=listed_solvents(params.ingest.solvents),
     )
     fields, field_problems = read_fields(
-        tables[entry.load_data],
+        tables[entry.load_data].rows,
         where=f"plate {entry.plate}, {entry.load_data}",
         plate=entry.plate,
         declared=manifest.channels,

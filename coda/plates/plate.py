@@ -31,6 +31,7 @@ class PlateRecord(Contract):
     delivered: bool
     quarantined: tuple[QuarantinedField, ...] = ()
     problems: tuple[ContractProblem, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def ingest_plate(
@@ -190,6 +191,7 @@ def _finish(
         delivered=state.delivered,
         quarantined=tuple(state.quarantined),
         problems=tuple(state.plan.problems),
+        remarks=tuple(state.plan.remarks),
     )
     record.write(folders.part(entry.plate, ".json"))
     return record

@@ -18,7 +18,7 @@ from coda.networks.head import LABELS, load_head, load_source_statistics
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import load_fields, open_batches
 from coda.settings import Settings
-from coda.steps.train_head import read_file
+from coda.steps.train_head import is_built, read_file
 from coda.training.groups import group_statistics, standardise_groups
 from coda.training.labels import LabelList, read_labels
 from coda.training.split import group_names, held_out
@@ -56,7 +56,7 @@ def evaluate(
     extractor = load_extractor(pretrained / "extractor")
     fields = load_fields(open_batches(dataset), extractor.channels, params.crops.centre)
     fields = fields.take(held_out(fields.table, params.split.validation_batches))
-    table = read_labels(read_file(labels, settings), labels)
+    table = read_labels(read_file(labels, settings), labels, built=is_built(labels, settings))
     tokens = extract_tokens(extractor, fields, params)
     statistics = group_statistics(tokens, fields.table, by=params.alignment.by, wells=params.alignment.wells)
     names = group_names(fields.table, params.alignment.by)

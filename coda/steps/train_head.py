@@ -61,7 +61,7 @@ def train_head(
     fields = load_fields(open_batches(dataset), extractor.channels, params.crops.centre)
     validation = held_out(fields.table, params.split.validation_batches)
     training_fields, validation_fields = fields.take(~validation), fields.take(validation)
-    table = read_labels(read_file(labels, settings), labels)
+    table = read_labels(read_file(labels, settings), labels, built=is_built(labels, settings))
     built = built_report(labels, table, settings)
     label_list, joined = join(table, training_fields.table, labels)
     sys.stderr.write(f"{describe_join(joined, label_list)}\n")
@@ -114,13 +114,21 @@ def built_report(labels: str, table: LabelList, settings: Settings) -> dict[str,
     Raises:
         ContractError: It is the report of another table.
     """
-    where = report_beside(labels)
+    content = _report(labels, settings)
+    return None if content is None else read_report(content, table, report_beside(labels))
+
+
+def is_built(labels: str, settings: Settings) -> bool:
+    """Return whether `coda labels build` made a label table: its report lies beside it."""
+    return _report(labels, settings) is not None
+
+
+def _report(labels: str, settings: Settings) -> bytes | None:
     try:
-        content = read_file(where, settings)
+        return read_file(report_beside(labels), settings)
     except (ConfigError, ObjectNotFoundError):
         # a table that was written by hand has none; who may not list a bucket is told 'forbidden' of what is not there
         return None
-    return read_report(content, table, where)
 
 
 def describe_join(joined: JoinReport, labels: LabelList) -> str:

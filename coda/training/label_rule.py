@@ -12,7 +12,7 @@ joined, nor which of the remaining classes were kept. The rule here is ours, sta
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -57,6 +57,8 @@ class LabelReport:
         missed: Compounds that the annotations do not know.
         by_block: Compounds that were only found by the first block of their InChIKey.
         dropped: Compounds that were left out, and why.
+        spellings: Mechanism as it is shown -> its spellings in the annotations, where there are several; joined.
+        solvents: Compounds that were taken for negative controls by their names.
         digest: Digest of the label list, as a head records it.
     """
 
@@ -68,6 +70,8 @@ class LabelReport:
     missed: tuple[str, ...]
     by_block: tuple[str, ...]
     dropped: Dropped
+    spellings: Mapping[str, tuple[str, ...]]
+    solvents: tuple[str, ...]
     digest: str
 
     def to_bytes(self) -> bytes:
@@ -125,7 +129,7 @@ def single_mechanism(
 
 def report_of(
     labels: LabelList, dropped: Dropped, counts: Mapping[str, int], annotated: Annotated, *,
-    options: Mapping[str, object], inputs: Mapping[str, bytes],
+    options: Mapping[str, object], inputs: Mapping[str, bytes], solvents: Sequence[str] = (),
 ) -> LabelReport:  # fmt: skip
     """Return the report of a label table.
 
@@ -136,6 +140,7 @@ def report_of(
         annotated: What was joined.
         options: How the rule was applied.
         inputs: Files that were read, by name.
+        solvents: Compounds that were taken for negative controls by their names.
     """
     return LabelReport(
         rule=RULE,
@@ -146,6 +151,8 @@ def report_of(
         missed=annotated.missed,
         by_block=annotated.by_block,
         dropped=dropped,
+        spellings=annotated.joined,
+        solvents=tuple(solvents),
         digest=labels.digest,
     )
 

@@ -1,9 +1,8 @@
 """Mechanisms of action from the user's own table: the one place where labels enter (paper section 4)."""
 
-import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,9 +10,13 @@ from numpy.typing import NDArray
 
 from coda.contracts.base import digest_of_json
 from coda.errors import ContractError, Problem, raise_if_any
+from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.table import read
+from coda.training.mechanism_names import BAR, doubtful, spellings
 
 COMPOUND, MECHANISM = "Metadata_Compound", "moa"
 REMEDY = "Correct the label table and start the training again."
+BUILD = "Let coda labels build make the table of yours: it joins spellings and parts mechanisms, and says which."
 
 
 @dataclass(frozen=True)
@@ -68,21 +71,23 @@ class JoinReport:
     absent_compounds: tuple[str, ...]
 
 
-def read_labels(content: bytes, where: str) -> LabelList:
+def read_labels(content: bytes, where: str, *, built: bool = False) -> LabelList:
     """Read a label table: CSV with the columns Metadata_Compound and moa; rows without a mechanism are passed over.
 
     Args:
         content: The file.
         where: Its name for messages.
+        built: Whether `coda labels build` made it, which has asked about names that look like several.
 
     Raises:
-        ContractError: The table cannot be read, lacks a column, gives a compound two mechanisms, or has fewer than
-            two mechanisms; all problems together.
+        ContractError: The table cannot be read, lacks a column, gives a compound two mechanisms, spells one mechanism
+            in two ways, has names that look like several mechanisms, or has fewer than two mechanisms; all problems
+            together.
     """
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        problem = Problem(where, str(error), f"a CSV with {COMPOUND} and {MECHANISM}", REMEDY)
+        table = read(content).rows
+    except UnreadableTableError as error:
+        problem = Problem(where, f"a table that {error}", f"a CSV with {COMPOUND} and {MECHANISM}", REMEDY)
         raise ContractError("The labels cannot be read.", [problem]) from error
     missing = [name for name in (COMPOUND, MECHANISM) if name not in table]
     if missing:
@@ -90,7 +95,7 @@ def read_labels(content: bytes, where: str) -> LabelList:
         problems = [Problem(where, f"columns {columns}", f"a column {name}", REMEDY) for name in missing]
         raise ContractError("The label table lacks columns.", problems)
     named = pd.DataFrame({name: table[name].str.strip() for name in (COMPOUND, MECHANISM)})
-    lines = named.index + 2
+    lines = named.index
     problems = [
         Problem(f"{where}, line {line}", "no compound", "a compound", REMEDY)
         for line in lines[(named[COMPOUND] == "") & (named[MECHANISM] != "")]
@@ -100,6 +105,14 @@ def read_labels(content: bytes, where: str) -> LabelList:
         different = sorted(set(mechanisms))
         if len(different) > 1:
             problems.append(Problem(f"{where}: {compound}", " and ".join(different), "one mechanism", REMEDY))
+    _, joined = spellings(named[MECHANISM])
+    problems += [Problem(where, " and ".join(map(repr, names)), "one spelling of a mechanism", BUILD)
+                 for names in joined.values()]  # fmt: skip
+    barred = named[MECHANISM].str.contains(BAR, regex=False)
+    problems += [Problem(f"{where}, line {line}", repr(name), "one mechanism", BUILD)
+                 for line, name in named.loc[barred, MECHANISM].items()]  # fmt: skip
+    if not built:
+        problems += [replace(problem, remedy=BUILD) for problem in doubtful(named[MECHANISM], where)]
     if named[MECHANISM].nunique() < 2:
         found = f"{named[MECHANISM].nunique()} mechanism(s)"
         problems.append(Problem(where, found, "at least two to tell apart", REMEDY))

@@ -14,11 +14,12 @@ from botocore.response import StreamingBody
 from coda.contracts import manifest as manifest_module
 from coda.errors import ContractError, IntegrityError
 from coda.plates.adopt.xml import UnsafeXmlError, parse_xml
-from coda.plates.plate_map import read_wells
+from coda.plates.plate_map_reading import read_wells
 from coda.plates.store import encode
 from coda.plates.store_reading import read_arrays
+from coda.plates.tabular import rows
 from coda.plates.tabular.dialect import UnreadableTableError
-from coda.plates.tabular.table import read_table
+from coda.plates.tabular.table import Table, read_table
 from coda.steps import ingest as ingest_module
 from coda.steps.ingest import ingest
 
@@ -54,7 +55,7 @@ def test_a_parquet_of_some_hundred_bytes_does_not_become_gigabytes():
 
 @pytest.mark.parametrize("data", [b"a\n" * 1_100_000, b"," * 3_000 + b"\n1\n"])
 def test_a_csv_with_too_many_lines_or_columns_is_refused_before_it_is_parsed(data, monkeypatch):
-    monkeypatch.setattr(pd, "read_csv", lambda *_, **__: pytest.fail("it was parsed"))
+    monkeypatch.setattr(rows, "_Attempt", lambda *_, **__: pytest.fail("it was parsed"))
     with pytest.raises(UnreadableTableError, match="too many for a plate"):
         read_table(data)
 
@@ -84,7 +85,7 @@ def wells(**changes):
         "Metadata_Plate": "p1", "Metadata_Well": "A01", "Metadata_Compound": "c", "Metadata_Treatment": "t",
         "Metadata_pert_type": "trt", "Metadata_Dose_uM": "1",
     }  # fmt: skip
-    return read_wells(pd.DataFrame([row | changes]), where="map.csv", plate="p1", wells=96)
+    return read_wells(Table(pd.DataFrame([row | changes], index=[2])), where="map.csv", plate="p1", wells=96)[:2]
 
 
 @pytest.mark.parametrize("name", ["x" * 201, "a\nb", "a\x1b[31mred", "a\0b"])

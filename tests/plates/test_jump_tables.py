@@ -12,9 +12,9 @@ from coda.plates.jump.plate_maps import maps_of_tables, maps_of_workspace
 from coda.plates.jump.position import join_by_position
 from coda.plates.jump.tables import Control, JumpTables, pert_type_of
 from coda.plates.layout import parse_well
-from coda.plates.plate_map import read_wells
+from coda.plates.plate_map_reading import read_wells
 from coda.plates.tabular.dialect import UnreadableTableError
-from coda.plates.tabular.table import read, read_table
+from coda.plates.tabular.table import read
 from coda.plates.tree import LocalTree
 
 POSITIVE = {"AMG900", "dexamethasone", "FK-866", "LY2109761", "NVS-PAK1-1", "quinidine", "TC-S-7004", "aloxistatin"}
@@ -37,7 +37,7 @@ def all_wells(jump):
 
 
 def wells_of(text, plate, wells=384):
-    rows, problems = read_wells(read_table(text.encode()), where="map", plate=plate, wells=wells)
+    rows, problems, _ = read_wells(read(text.encode()), where="map", plate=plate, wells=wells)
     assert problems == []
     return rows
 

@@ -253,7 +253,7 @@ def test_names_that_no_manifest_may_hold_are_refused_before_anything_is_read(lyi
     (folder / "images" / "back\\slash.tiff").write_bytes(b"x")
     plate = FoundPlate("p1", (FoundField((0, 0), 1, {"DNA": ImageRef("images/back\\slash.tiff")}),))
     monkeypatch.setattr(draft_module, "find_plates", lambda *_: [plate])
-    monkeypatch.setattr(draft_module, "plate_maps", lambda *_: {"p1": "x"})
+    monkeypatch.setattr(draft_module, "plate_maps", lambda *_: ({"p1": "x"}, []))
     counting = Counting(folder)
     with pytest.raises(ContractError, match=r"slash\.tiff.*expected a relative path below the batch"):
         drafted(counting, folder)

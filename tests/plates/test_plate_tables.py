@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from coda.plates.layout import FORMATS, fits, format_of, parse_well, row_name, well_name
 from coda.plates.load_data import read_fields, stains_of
-from coda.plates.plate_map import fit_problems, read_wells
+from coda.plates.plate_map import fit_problems
+from coda.plates.plate_map_reading import read_wells
 from coda.plates.tables import FileResolver
 from coda.plates.tabular.dialect import UnreadableTableError
-from coda.plates.tabular.table import read_table
+from coda.plates.tabular.table import read, read_table
 
 
 @given(st.sampled_from(sorted(FORMATS)), st.data())
@@ -35,6 +36,10 @@ def test_rows_beyond_z_have_two_letters_and_nonsense_is_no_well():
 
 def csv(text):
     return read_table(text.encode())
+
+
+def csv_map(text):
+    return read(text.encode())
 
 
 OLD = (
@@ -84,7 +89,7 @@ def test_csv_gzip_and_parquet_give_the_same_table():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "comma-separated"),
+        (b"", "empty"),
         (b"a,b\n", "no rows"),
         (b"a,b\n1,\xff\xfe", "UTF-8"),
         (b"a,a \n1,2\n", "more than once"),
@@ -140,8 +145,8 @@ HEAD = "Metadata_Plate,Metadata_Well,Metadata_Compound,Metadata_Treatment,Metada
 
 
 def test_a_plate_map_is_read_without_any_label_column():
-    wells, problems = read_wells(
-        csv(HEAD + "p1,B2,x,x@0.1,trt,0.1,secret\np1,A01,DMSO,DMSO,negcon,0,\np1,A02,,,empty,,"),
+    wells, problems, _ = read_wells(
+        csv_map(HEAD + "p1,B2,x,x@0.1,trt,0.1,secret\np1,A01,DMSO,DMSO,negcon,0,\np1,A02,,,empty,,"),
         where="m", plate="p1", wells=96,
     )  # fmt: skip
     assert problems == []
@@ -153,21 +158,21 @@ def test_a_plate_map_is_read_without_any_label_column():
 
 def test_all_problems_of_a_plate_map_come_together():
     rows = "p2,A01,x,x,trt,1,\np1,I01,x,x,trt,1,\np1,A02,x,x,drug,1,\np1,A03,,,trt,1,\np1,A04,x,x,trt,-1,\n"
-    rows += "p1,A04,x,x,trt,nan,\np1,A05,x,x,trt,1,\np1,A05,x,x,trt,1,\n"
-    _, problems = read_wells(csv(HEAD + rows), where="m", plate="p1", wells=96)
+    rows += "p1,A04,x,x,trt,inf,\np1,A05,x,x,trt,1,\np1,A05,x,x,trt,2,\n"
+    _, problems, _ = read_wells(csv_map(HEAD + rows), where="m", plate="p1", wells=96)
     told = " | ".join(map(str, problems))
     for part in ("plate 'p2'", "well 'I01'", "pert_type 'drug'", "empty Metadata_Compound", "empty Metadata_Treatment",
-                 "dose '-1'", "dose 'nan'", "well A05 a second time"):  # fmt: skip
+                 "dose '-1'", "dose 'inf'", "well A05 a second time"):  # fmt: skip
         assert part in told
-    _, problems = read_wells(csv("Metadata_Well\nA01\n"), where="m", plate="p1", wells=96)
+    _, problems, _ = read_wells(csv_map("Metadata_Well\nA01\n"), where="m", plate="p1", wells=96)
     assert "Metadata_Treatment" in str(problems[0])
 
 
 def test_load_data_and_plate_map_are_held_against_each_other():
     table = "FileName_OrigDNA,Metadata_Well,Metadata_Site\na,A01,1\na,A01,2\na,A01,3\na,C01,1\na,A02,1\n"
     fields, _ = read_fields(csv(table), where="t", plate="p", declared=("DNA",), wells=96, resolver=FileResolver([]))
-    wells, _ = read_wells(
-        csv(HEAD + "p,A01,x,x,trt,1,\np,A02,x,x,trt,1,\np,A03,x,x,trt,1,\np,A04,,,empty,,"),
+    wells, _, _ = read_wells(
+        csv_map(HEAD + "p,A01,x,x,trt,1,\np,A02,x,x,trt,1,\np,A03,x,x,trt,1,\np,A04,,,empty,,"),
         where="m", plate="p", wells=96,
     )  # fmt: skip
     problems, short = fit_problems(fields, wells, where="plate p", sites_per_well=2)

@@ -132,5 +132,5 @@ def test_doses_are_micromolar_whatever_the_header_names():
     assert doses("Dose", "2500 nM", "1 µM", "0,1mM") == ["2.5", "1", "100"]
     assert doses("Dose_uM", "2500 nM") == ["dose '2500 nM' in the column Dose_uM"]
     assert doses("Dose", "1 uM", "2") == ["dose '2' without a unit"]
-    assert doses("Dose_uM", "3 mg/mL", "-1") == ["dose '3 mg/mL'", "dose -1"]
+    assert doses("Dose_uM", "3 mg/mL", "-1") == ["dose '3 mg/mL'", "dose '-1'"]
     assert doses("Dose_uM", "1.250", "3.500") == ["dose '1.250', which may have a decimal sign or part thousands"]

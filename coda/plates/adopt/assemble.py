@@ -1,7 +1,5 @@
 """Tables and manifest of found plates, for images that a delivery brings along or that stay where they lie."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +14,9 @@ from coda.contracts.manifest import STAINS, BatchManifest, FileEntry, PlateEntry
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt.channels import NONE
 from coda.plates.adopt.found import FoundPlate
+from coda.plates.adopt.given_maps import csv_text
 from coda.plates.layout import FORMATS, fits, format_of, well_name
-from coda.plates.plate_map import COLUMNS, UNKNOWN_TREATMENT
-from coda.plates.tabular.dialect import UnreadableTableError
-from coda.plates.tabular.table import read_table
+from coda.plates.solvents import Solvents
 
 MAX_SITES = 100
 
@@ -41,6 +38,7 @@ class Identity:
         bit_depth: Bits of the grey values; from the instrument's files when None, else 16.
         plate_wells: Wells of the plate format; from the instrument's files when None, else the smallest that fits.
         plate_map: CSV with the wells of all plates; without one the treatments are unknown.
+        solvents: Names that no treatment may have; the packaged ones when None.
         created_at: When the batch was delivered; now when None.
     """
 
@@ -52,6 +50,7 @@ class Identity:
     bit_depth: int | None = None
     plate_wells: int | None = None
     plate_map: Path | None = None
+    solvents: Solvents | None = None
     created_at: datetime | None = None
 
 
@@ -131,48 +130,6 @@ def wells_of(plates: Sequence[FoundPlate], identity: Identity) -> tuple[int, boo
     return said or format_of([item.place for plate in plates for item in plate.fields]), said is None
 
 
-def plate_maps(plates: Sequence[FoundPlate], table: Path | None) -> dict[str, str]:
-    """Return the CSV text of each plate's map: its rows of the table, or wells of unknown treatments without one.
-
-    Raises:
-        ContractError: The table cannot be read, lacks columns, or lacks a plate.
-    """
-    if table is None:
-        return {plate.plate: _unknown_map(plate) for plate in plates}
-    where = str(table)
-    try:
-        rows = read_table(table.read_bytes())
-    except (UnreadableTableError, OSError) as error:
-        problem = Problem(where, str(error), "a plate map", "Give the plate map (docs/data_contracts.md).")
-        raise ContractError(f"{where} cannot be used.", [problem]) from error
-    problems = [
-        Problem(where, f"no column {name}", f"the column {name}", "Add it.")
-        for name in COLUMNS
-        if name not in rows.columns
-    ]
-    raise_if_any(ContractError, f"{where} cannot be used.", problems)
-    known = set(rows["Metadata_Plate"])
-    found = f"the plates {', '.join(sorted(known)[:5])}"
-    problems = [
-        Problem(where, found, f"rows of plate {plate.plate}", "Add the wells of this plate.")
-        for plate in plates
-        if plate.plate not in known
-    ]
-    raise_if_any(ContractError, f"{where} cannot be used.", problems)
-    groups = {str(name): group for name, group in rows[list(COLUMNS)].groupby("Metadata_Plate")}
-    return {plate.plate: _csv(COLUMNS, groups[plate.plate].to_numpy().tolist()) for plate in plates}
-
-
-def _unknown_map(plate: FoundPlate) -> str:
-    """Return a map in which each well is its own unknown treatment, so that no two wells are taken for replicates."""
-    rows = []
-    for place in sorted({item.place for item in plate.fields}):
-        well = well_name(*place)
-        name = f"{UNKNOWN_TREATMENT}{plate.plate}:{well}"
-        rows.append([plate.plate, well, name, name, "trt", ""])
-    return _csv(COLUMNS, rows)
-
-
 def tables_of(plate: FoundPlate, plate_map: str, stains: Sequence[str]) -> dict[str, str]:
     """Return the tables of a plate as CSV text, by the names that a manifest has for them.
 
@@ -194,7 +151,7 @@ def tables_of(plate: FoundPlate, plate_map: str, stains: Sequence[str]) -> dict[
         rows.append(row)
     header = ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
     header += [f"{kind}_Orig{stain}" for stain in stains for kind in ("FileName", "PathName")]
-    return {"load_data": _csv(header, rows), "plate_map": plate_map}
+    return {"load_data": csv_text(header, rows), "plate_map": plate_map}
 
 
 def table_path(plate: str, table: str) -> str:
@@ -270,11 +227,3 @@ def manifest_of(
     except ValidationError as error:
         where = f"{identity.source}/{identity.batch}"
         raise ContractError(f"{where} cannot be described.", problems_of(error, where)) from error
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()

@@ -19,6 +19,8 @@ from coda.plates.adopt.gather import Gathering, check
 from coda.plates.adopt.listed import read_rows
 from coda.plates.layout import parse_well
 from coda.plates.tables import FileResolver
+from coda.plates.tabular.dialect import Dialects
+from coda.plates.tabular.numbers import whole_number
 from coda.plates.tree import Tree
 
 COLUMNS = ("Metadata_Plate", "Metadata_Well", "Metadata_Site")
@@ -47,13 +49,13 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     """
     paths = [file.path for file in tree.files()]
     images = [path for path in paths if path.lower().endswith(".png")]
-    index = _index_of(tree, paths)
+    index = _index_of(tree, paths, finding.tables)
     if index is not None:
         return _indexed(tree, index, images, finding)
     return _side_by_side(tree, images, finding)
 
 
-def _index_of(tree: Tree, paths: Sequence[str]) -> tuple[str, pd.DataFrame] | None:
+def _index_of(tree: Tree, paths: Sequence[str], dialects: Dialects) -> tuple[str, pd.DataFrame] | None:
     """Return the one CSV of the tree that has the columns of an index."""
     found = []
     for path in paths:
@@ -61,7 +63,7 @@ def _index_of(tree: Tree, paths: Sequence[str]) -> tuple[str, pd.DataFrame] | No
         if not name.endswith(".csv") or (name not in INDEXES and "/" in path):
             continue
         try:
-            table = read_rows(tree, path)
+            table = read_rows(tree, path, dialects)
         except ContractError:
             if name in INDEXES:
                 raise
@@ -85,8 +87,8 @@ def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str],
     problems = []
     for number, values in zip(table.index, table.to_dict("records"), strict=True):
         row = {str(name): str(value) for name, value in values.items()}
-        place, site = parse_well(row["Metadata_Well"]), row["Metadata_Site"]
-        if place is None or not re.fullmatch("[0-9]{1,4}", site) or not row["Metadata_Plate"]:
+        place, site = parse_well(row["Metadata_Well"]), whole_number(row["Metadata_Site"])
+        if place is None or site is None or not row["Metadata_Plate"]:
             found = str({name: row[name] for name in COLUMNS})
             problems.append(Problem(f"{where}, line {number}", found, "plate, well and a number", "Correct the row."))
             continue
@@ -100,9 +102,9 @@ def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str],
             image = _resolved(resolver, reference)
             line = f"{where}, line {number}"
             if image is None:
-                plate.miss(place, int(site), reference or f"no file for {stain}", where=line)
+                plate.miss(place, site, reference or f"no file for {stain}", where=line)
             else:
-                plate.add(place, int(site), stain, ImageRef(image), where=line)
+                plate.add(place, site, stain, ImageRef(image), where=line)
     raise_if_any(ContractError, f"{where} cannot be adopted.", few(problems, where))
     check(where, plates.values())
     return [_plate(name, plate, list(channels.remarks.values())) for name, plate in sorted(plates.items())]

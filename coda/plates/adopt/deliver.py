@@ -16,7 +16,6 @@ from coda.plates.adopt.assemble import (
     check_plates,
     manifest_of,
     plate_entry,
-    plate_maps,
     stains_of_plates,
     table_path,
     tables_of,
@@ -24,6 +23,7 @@ from coda.plates.adopt.assemble import (
 )
 from coda.plates.adopt.finding import Finding, plain
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef
+from coda.plates.adopt.given_maps import plate_maps
 from coda.plates.adopt.layouts import PREPARED, find_plates
 from coda.plates.adopt.planes import PLANE_ENDING, PlaneReader, encode_plane
 from coda.plates.images import UnreadableImageError
@@ -74,7 +74,7 @@ def adopt(
     finding = finding or Finding()
     plates = find_plates(layout, tree, finding)
     check_plates(plates, identity, tree.where, finding.channels)
-    maps = plate_maps(plates, identity.plate_map)
+    maps, told = plate_maps(plates, identity.plate_map, finding.tables, identity.solvents)
     stains = stains_of_plates(plates)
     _check_size(plates, tree.where)
     target = out / identity.source / identity.batch
@@ -89,7 +89,7 @@ def adopt(
         ]
         entries.append(plate_entry(plate, tables, bringer.entries.__getitem__))
     manifest = manifest_of(delivered, entries, identity, preparation=PREPARED.get(layout, "raw"))
-    return manifest.write(target / MANIFEST_NAME), [*remarks_on(plates, identity), *bringer.remarks()]
+    return manifest.write(target / MANIFEST_NAME), [*remarks_on(plates, identity), *told, *bringer.remarks()]
 
 
 def _check_size(plates: Sequence[FoundPlate], where: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coda.errors import ContractError, Problem
+from coda.plates.tabular.dialect import Dialects
 from coda.plates.tree import Tree
 
 MAX_SHOWN = 600
@@ -24,6 +25,7 @@ class Finding:
         plates: Plates to take; all of them when empty.
         plane: Plane to take of fields that were imaged in several (a z-stack), as the instrument numbers it.
         time: Time point to take of fields that were imaged at several, as the instrument numbers it.
+        tables: What a person says of how tables are written.
     """
 
     channels: Mapping[str, str] = field(default_factory=dict)
@@ -32,6 +34,7 @@ class Finding:
     plates: frozenset[str] = frozenset()
     plane: int | None = None
     time: int | None = None
+    tables: Dialects = field(default_factory=Dialects)
 
     def takes(self, plate: str) -> bool:
         """Return whether a plate of this name is wanted."""

@@ -79,7 +79,7 @@ class _Batch:
         """Return all plates that are wanted; raises `ContractError` with all problems."""
         found: list[FoundPlate] = []
         problems: list[Problem] = []
-        rows = {path: read_rows(self._tree, path) for path in self._tables}
+        rows = {path: read_rows(self._tree, path, self._finding.tables) for path in self._tables}
         folders = {path: _folders(table) for path, table in rows.items()}
         wants_all = not self._finding.plates
         if wants_all or any(not names for names in folders.values()):

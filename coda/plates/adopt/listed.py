@@ -17,7 +17,7 @@ from coda.plates.adopt.illum import illumination_of
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields, stains_of
 from coda.plates.tables import FileResolver
-from coda.plates.tabular.dialect import UnreadableTableError
+from coda.plates.tabular.dialect import Dialects, UnreadableTableError
 from coda.plates.tabular.encoding import MAX_TABLE_BYTES
 from coda.plates.tabular.table import read_table
 from coda.plates.tree import Tree
@@ -115,16 +115,17 @@ class TreeFiles:
         return cls(FileResolver(images), FileResolver(path for path in paths if path.lower().endswith(".npy")))
 
 
-def read_rows(tree: Tree, path: str) -> pd.DataFrame:
-    """Return a table of a tree as text.
+def read_rows(tree: Tree, path: str, dialects: Dialects) -> pd.DataFrame:
+    """Return a table of a tree as text; its index is the line of each row.
 
     Raises:
         ContractError: It is no table, or too large for one.
     """
     try:
-        return read_table(tree.read(path, at_most=MAX_TABLE_BYTES))
+        return read_table(tree.read(path, at_most=MAX_TABLE_BYTES), dialects.of(path))
     except UnreadableTableError as error:
-        raise refusal(at(tree, path), f"a table that {error}", "a load_data table", "Write load_data again.") from error
+        remedy = error.remedy or "Write load_data again."
+        raise refusal(at(tree, path), f"a table that {error}", "a load_data table", remedy) from error
 
 
 def plates_of_table(
@@ -145,7 +146,7 @@ def plates_of_table(
         ContractError: It is no table.
     """
     where = at(tree, path)
-    table = read_rows(tree, path)
+    table = read_rows(tree, path, finding.tables)
     if "Metadata_Plate" not in table.columns:
         table["Metadata_Plate"] = where.rpartition("/")[0].rpartition("/")[2]
     channels = Channels(finding.channels)

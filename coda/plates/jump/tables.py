@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from coda.errors import ContractError, Problem
+from coda.errors import ContractError, Problem, raise_if_any
+from coda.plates.layout import parse_well
 from coda.plates.tabular.dialect import UnreadableTableError
 from coda.plates.tabular.table import read_table
 from coda.plates.tree import Tree
@@ -96,8 +97,18 @@ class JumpTables:
         rows = table.loc[table["Metadata_Source"] == source, list(columns)]
         if rows.empty:
             raise self._no_source("plate.csv", table, source)
-        plates = [JumpPlate(*map(str, row)) for row in rows.itertuples(index=False)]
-        return {item.plate: item for item in plates}
+        plates: dict[str, JumpPlate] = {}
+        problems = []
+        for line, *row in rows.itertuples():
+            item = JumpPlate(*map(str, row))
+            if plates.setdefault(item.plate, item) != item:
+                where, before = f"{self.where}: plate.csv, line {line}", plates[item.plate]
+                found = f"{item.plate} of {item.batch} ({item.plate_type}), and of {before.batch} ({before.plate_type})"
+                problems.append(
+                    Problem(where, found, "one row a plate, or equal ones", "Remove the row that is wrong.")
+                )
+        raise_if_any(ContractError, "plate.csv contradicts itself.", problems[:20])
+        return plates
 
     def microscope(self, source: str) -> Microscope:
         """Return the microscope of a source.
@@ -113,6 +124,11 @@ class JumpTables:
         rows = table[table["Metadata_Source"] == source]
         if rows.empty:
             raise self._no_source("microscope_config.csv", table, source)
+        if len(rows[list(columns)].drop_duplicates()) > 1:
+            found = " and ".join(", ".join(map(str, one)) for one in rows[list(columns)].itertuples(index=False))
+            problem = Problem(f"{self.where}: microscope_config.csv, {source}", found[:300], "one microscope a source",
+                              "Remove the row that is wrong.")  # fmt: skip
+            raise ContractError("microscope_config.csv contradicts itself.", [problem])
         row = rows.iloc[0]
         kind = str(row["Metadata_Widefield_vs_Confocal"]).lower()
         try:
@@ -134,8 +150,17 @@ class JumpTables:
         """Return the controls by their JCP2022 id; see `plates` for the errors."""
         columns = ("Metadata_JCP2022", "Metadata_pert_type", "Metadata_Name", "Metadata_modality")
         table = self._table("perturbation_control.csv", columns)
-        rows = zip(*(table[name].astype(str) for name in columns), strict=True)
-        return {jcp: Control(kind, name, modality) for jcp, kind, name, modality in rows}
+        controls: dict[str, Control] = {}
+        problems = []
+        for line, jcp, kind, name, modality in table[list(columns)].itertuples():
+            control = Control(kind, name, modality)
+            if controls.setdefault(jcp, control) != control:
+                where = f"{self.where}: perturbation_control.csv, line {line}, {jcp}"
+                problems.append(
+                    Problem(where, f"{control} and {controls[jcp]}", "one row, or equal ones", "Correct it.")
+                )
+        raise_if_any(ContractError, "perturbation_control.csv contradicts itself.", problems[:20])
+        return controls
 
     def wells(self, source: str, plates: Collection[str]) -> dict[str, dict[str, str]]:
         """Return what is in the wells of some plates of a source.
@@ -155,14 +180,17 @@ class JumpTables:
         name, data = self._read("well.csv")
         wanted = pa.array(sorted(set(plates)), pa.string())
         result: dict[str, dict[str, str]] = {}
+        by_place: dict[tuple[str, tuple[int, int] | str], str] = {}
         problems: list[Problem] = []
         try:
             for rows in _blocks(data, source, wanted):
                 for plate, well, jcp in rows:
                     known = result.setdefault(plate, {}).setdefault(well, jcp)
-                    if known != jcp:
+                    place = parse_well(well)
+                    other = by_place.setdefault((plate, place or well), jcp)  # 'B3' is 'B03'
+                    if {jcp, known, other} != {jcp}:
                         where = f"{self.where}: {name}, plate {plate}, well {well}"
-                        problems.append(Problem(where, f"{known} and {jcp}", "one content a well", "Correct it."))
+                        problems.append(Problem(where, f"{other} and {jcp}", "one content a well", "Correct it."))
         except (pa.ArrowException, OSError, EOFError, KeyError, zlib.error, UnreadableTableError) as error:
             raise self._unreadable(name, str(error)) from error
         if problems:

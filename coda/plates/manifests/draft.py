@@ -12,7 +12,6 @@ from coda.plates.adopt.assemble import (
     check_plates,
     manifest_of,
     plate_entry,
-    plate_maps,
     stains_of_plates,
     table_path,
     tables_of,
@@ -20,6 +19,7 @@ from coda.plates.adopt.assemble import (
 from coda.plates.adopt.deliver import remarks_on
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import FoundField, FoundPlate
+from coda.plates.adopt.given_maps import plate_maps
 from coda.plates.adopt.layouts import PREPARED, detect, find_plates
 from coda.plates.folders import folders_of
 from coda.plates.layout import format_of, parse_well, well_name
@@ -150,7 +150,11 @@ def draft(
             place.where, "none of the images that its files name", "images", "Name the folder above both."
         )
         raise ContractError(f"There are no images at {place.where}.", [problem])
-    texts = maps(plates) if maps is not None else plate_maps(plates, identity.plate_map)
+    texts, told = (
+        (maps(plates), list[str]())
+        if maps is not None
+        else plate_maps(plates, identity.plate_map, finding.tables, identity.solvents)
+    )
     identity, remarks = _with_format(plates, identity, texts)
     stains = stains_of_plates(plates)
     tables = {
@@ -163,7 +167,7 @@ def draft(
     files = tuple(TreeFile(path, sizes[path]) for path in sorted(sizes))
     result = Draft(
         layout, tuple(plates), identity, tables, files, tuple(absent), images_at,
-        (*remarks_on(plates, given), *remarks),
+        (*remarks_on(plates, given), *told, *remarks),
     )  # fmt: skip
     size = len(result.manifest().to_json())
     if size > MAX_MANIFEST_BYTES:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from coda.plates.tabular.numbers import REWRITE, Fault, as_text, read_numbers
+from coda.plates.tabular.numbers import REWRITE, Fault, read_numbers
 from coda.plates.tabular.table import Table
 from coda.plates.tabular.wording import NOTHING, shown
 
 DOSE = "Metadata_Dose_uM"
+
+MAX_UM = 10**8
+"""Largest dose in micromolar; water itself is 55 molar."""
 
 _EXPONENTS = {"": 6, "m": 3, "u": 0, "n": -3, "p": -6}
 """Prefix of 'molar' -> power of ten that makes micromolar of it."""
@@ -80,6 +83,7 @@ def read_doses(table: Table, column: DoseColumn) -> tuple[dict[int, Decimal], li
     """
     cells: list[tuple[int, str]] = []
     exponents: dict[int, int] = {}
+    texts: dict[int, str] = {}
     faults: list[Fault] = []
     for line, text in zip(table.rows.index, table.rows[column.name], strict=True):
         if text.lower() in NOTHING:
@@ -97,10 +101,11 @@ def read_doses(table: Table, column: DoseColumn) -> tuple[dict[int, Decimal], li
             faults.append(Fault(line, f"dose {shown(text)} without a unit", f"Name the column {DOSE} (or _nM, _mM)."))
         else:
             cells.append((line, parts.group(1)))
+            texts[line] = text
             exponents[line] = column.exponent if own is None else own  # type: ignore[assignment]
     numbers, wrong = read_numbers(cells, decimal=table.decimal, separator=table.separator)
     doses = {line: number.scaleb(exponents[line]) for line, number in numbers.items()}
     faults += [Fault(fault.line, f"dose {fault.found}", fault.remedy) for fault in wrong]
-    faults += [Fault(line, f"dose {as_text(dose)}", "Correct it: doses are 0 or more.")
-               for line, dose in doses.items() if dose < 0]  # fmt: skip
+    faults += [Fault(line, f"dose {shown(texts[line])}", "Correct it, or the unit.")
+               for line, dose in doses.items() if not 0 <= dose <= MAX_UM]  # fmt: skip
     return doses, sorted(faults, key=lambda fault: fault.line)

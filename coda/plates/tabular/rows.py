@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -119,7 +120,7 @@ def _cells(line: str, separator: str) -> list[str]:
         return line.split(separator)
 
 
-def _reader(lines: Iterable[str], separator: str) -> "_csv._reader":
+def _reader(lines: Iterable[str], separator: str) -> "_csv.Reader":
     return csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
 
 
@@ -238,5 +239,4 @@ def _ask(separator: str) -> str:
 
 def duplicates(header: Sequence[str]) -> list[str]:
     """Return the names that a header has more than once."""
-    seen: set[str] = set()
-    return sorted({name for name in header if name in seen or seen.add(name)})
+    return sorted(name for name, times in Counter(header).items() if times > 1)

@@ -57,8 +57,9 @@ def read(data: bytes, dialect: Dialect | None = None) -> Table:
             fit its header, or may be read in several ways.
     """
     dialect = dialect or Dialect()
+    notes: tuple[str, ...] = ()
     if data.startswith(b"PAR1"):
-        rows, separator, notes = _read_parquet(data), "", ()
+        rows, separator = _read_parquet(data), ""
     else:
         text, remark = decoded(unpacked(data) if data.startswith(b"\x1f\x8b") else data, dialect.encoding)
         parted = split(text, dialect.separator)
