@@ -19,6 +19,7 @@ from tests.flow.breakage import (
     give,
     images_of,
     manifest_of,
+    record,
     rename,
     scribble,
     write_manifest,
@@ -53,7 +54,24 @@ def judged(params, tmp_path):
 def without_controls(rows):
     for row in rows:
         if row["Metadata_pert_type"] == "negcon":
-            row["Metadata_pert_type"] = "trt"
+            row |= {"Metadata_pert_type": "trt", "Metadata_Compound": "c-x", "Metadata_Treatment": "c-x"}
+
+
+def solvent_as_treatment(rows):
+    for row in rows:
+        row["Metadata_pert_type"] = row["Metadata_pert_type"].replace("negcon", "trt")
+
+
+def a_well_twice(rows):
+    first = next(row for row in rows if row["Metadata_Well"] == "B02")
+    return [*rows, {**first, "Metadata_Compound": "c-other"}]
+
+
+def a_comma_too_many(folder):
+    path = manifest_of(folder)["plates"][0]["plate_map"]
+    head, first, *rest = (folder / path).read_text(encoding="utf-8").splitlines()
+    (folder / path).write_text("\n".join([head, f"{first},5", *rest]) + "\n", encoding="utf-8")
+    record(folder, path)
 
 
 def a_row_down(rows):
@@ -100,6 +118,18 @@ REFUSED = {
     "the plate map of another plate": (
         lambda folder: edit_table(folder, "plate_map", give("Metadata_Plate", "p9")),
         ("the plate map of 'p9'; expected that of plate 'p1'", "Deliver the plate map of this plate"),
+    ),
+    "a decimal comma": (
+        a_comma_too_many,
+        ("line 2 has 7 values", "Write it as CSV: UTF-8"),
+    ),
+    "a well twice": (
+        lambda folder: edit_table(folder, "plate_map", a_well_twice),
+        ("well B02 a second time", "Remove the row that is wrong"),
+    ),
+    "a solvent as a treatment": (
+        lambda folder: edit_table(folder, "plate_map", solvent_as_treatment),
+        ("of 'DMSO' (the first: A01)", "Write negcon in Metadata_pert_type"),
     ),
     "a plate map that lacks imaged wells": (
         lambda folder: edit_table(folder, "plate_map", filled_rows_alone),

@@ -19,7 +19,7 @@ from coda.plates.adopt.family import gather_names
 from coda.plates.adopt.finding import Finding, refusal
 from coda.plates.adopt.found import FoundPlate, safe_name
 from coda.plates.adopt.gather import check
-from coda.plates.adopt.listed import ENDINGS, TreeFiles, is_table, plates_of_table, read_rows, repeated
+from coda.plates.adopt.listed import ENDINGS, TreeFiles, is_table, plates_of_table, read_all, repeated
 from coda.plates.adopt.names import GalleryKey, parse_image, parse_key
 from coda.plates.tree import Tree
 
@@ -79,13 +79,15 @@ class _Batch:
         """Return all plates that are wanted; raises `ContractError` with all problems."""
         found: list[FoundPlate] = []
         problems: list[Problem] = []
-        rows = {path: read_rows(self._tree, path, self._finding.tables) for path in self._tables}
+        rows, unread = read_all(self._tree, self._tables, self._finding)
         folders = {path: _folders(table) for path, table in rows.items()}
         wants_all = not self._finding.plates
         if wants_all or any(not names for names in folders.values()):
             self._list_all()
-        for path in self._tables:
-            plates, faults = plates_of_table(self._tree, path, self._files(rows[path], folders[path]), self._finding)
+        for path in rows:
+            plates, faults = plates_of_table(
+                self._tree, path, rows[path], self._files(rows[path], folders[path]), self._finding
+            )
             found += plates
             problems += faults
         problems += repeated(self._tree, [plate.plate for plate in found])
@@ -96,6 +98,7 @@ class _Batch:
             remedy = "Check the names of batch and plates (--jump-batch, --only-plate)."
             expected = f"tables below {TABLES}/{self._batch}, or images below {self._images}"
             raise refusal(self._tree.where, "neither", expected, remedy)
+        found = [replace(plate, notes=(*plate.notes, *unread)) for plate in found]
         return found + self._read_names(without, found)
 
     def _list_all(self) -> None:

@@ -19,6 +19,7 @@ from coda.plates.load_data import FieldRow, read_fields, stains_of
 from coda.plates.tables import FileResolver
 from coda.plates.tabular.dialect import Dialects, UnreadableTableError
 from coda.plates.tabular.encoding import MAX_TABLE_BYTES
+from coda.plates.tabular.numbers import read_numbers
 from coda.plates.tabular.table import read_table
 from coda.plates.tree import Tree
 
@@ -52,15 +53,16 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     paths = [file.path for file in tree.files()]
     tables = pick_tables(tree, [path for path in paths if is_table(path)])
     files = TreeFiles.among(paths)
+    rows, unread = read_all(tree, tables, finding)
     found: list[FoundPlate] = []
     problems: list[Problem] = []
-    for path in tables:
-        plates, faults = plates_of_table(tree, path, files, finding)
+    for path, table in rows.items():
+        plates, faults = plates_of_table(tree, path, table, files, finding)
         found += plates
         problems += faults
     problems += repeated(tree, [plate.plate for plate in found])
     raise_if_any(ContractError, f"{tree.where} cannot be adopted.", problems)
-    return found
+    return [replace(plate, notes=(*plate.notes, *unread)) for plate in found]
 
 
 def pick_tables(tree: Tree, paths: Sequence[str]) -> list[str]:
@@ -115,6 +117,34 @@ class TreeFiles:
         return cls(FileResolver(images), FileResolver(path for path in paths if path.lower().endswith(".npy")))
 
 
+def read_all(tree: Tree, paths: Sequence[str], finding: Finding) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
+    """Return the rows of tables, and remarks on those that cannot be read and that no wanted plate needs.
+
+    Raises:
+        ContractError: Tables cannot be read, and all plates are wanted or a wanted one is in no other table; all of
+            them together.
+    """
+    rows: dict[str, pd.DataFrame] = {}
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            rows[path] = read_rows(tree, path, finding.tables)
+        except ContractError as error:
+            problems += error.problems
+    known = {str(name) for table in rows.values() if "Metadata_Plate" in table for name in table["Metadata_Plate"]}
+    known |= {at(tree, path).split("/")[-2] for path, table in rows.items() if "Metadata_Plate" not in table}
+    known |= {safe_name(name) for name in known}
+    if problems and finding.plates and finding.plates <= known:
+        return rows, tuple(
+            f"another plate's table was not read: {problem.where} {problem.found}" for problem in problems
+        )
+    if problems and rows and not finding.plates:
+        remedy = "Or take the plates of the other tables alone (--only-plate)."
+        problems = [replace(problem, remedy=f"{problem.remedy} {remedy}") for problem in problems]
+    raise_if_any(ContractError, f"{tree.where} cannot be adopted.", problems)
+    return rows, ()
+
+
 def read_rows(tree: Tree, path: str, dialects: Dialects) -> pd.DataFrame:
     """Return a table of a tree as text; its index is the line of each row.
 
@@ -129,13 +159,14 @@ def read_rows(tree: Tree, path: str, dialects: Dialects) -> pd.DataFrame:
 
 
 def plates_of_table(
-    tree: Tree, path: str, files: TreeFiles, finding: Finding
+    tree: Tree, path: str, table: pd.DataFrame, files: TreeFiles, finding: Finding
 ) -> tuple[list[FoundPlate], list[Problem]]:
     """Read one load_data table.
 
     Args:
         tree: The tree that holds it.
         path: The table's path.
+        table: Its rows.
         files: Files that its rows may mean.
         finding: Channels of the table -> stains.
 
@@ -146,9 +177,8 @@ def plates_of_table(
         ContractError: It is no table.
     """
     where = at(tree, path)
-    table = read_rows(tree, path, finding.tables)
     if "Metadata_Plate" not in table.columns:
-        table["Metadata_Plate"] = where.rpartition("/")[0].rpartition("/")[2]
+        table = table.assign(Metadata_Plate=where.rpartition("/")[0].rpartition("/")[2])
     channels = Channels(finding.channels)
     table, left_out, problems = _with_stains(table, channels, where)
     if problems:
@@ -158,7 +188,8 @@ def plates_of_table(
     for name, rows in table.groupby("Metadata_Plate", sort=True):
         images = NearestFiles(files.images)
         fields, faults = read_fields(rows, where=where, plate=str(name), declared=declared, wells=1536, resolver=images)
-        problems += faults
+        if finding.takes(str(name)) or finding.takes(safe_name(str(name))):
+            problems += faults  # what is wrong with another plate does not matter
         plate = _plate(str(name), without_strays(fields, images), left_out=left_out, settings=_settings(rows))
         given, notes = illumination_of(rows, str(name), declared, files.arrays)
         found.append(replace(plate, illumination=given, notes=(*plate.notes, *channels.remarks.values(), *notes)))
@@ -231,10 +262,8 @@ def _settings(rows: pd.DataFrame) -> _Settings:
 def _number(rows: pd.DataFrame, column: str) -> float | None:
     """Return the one number that a column holds in all rows; None when it is absent or they differ."""
     values = set(rows[column]) if column in rows else set()
-    try:
-        return float(values.pop()) if len(values) == 1 else None
-    except ValueError:
-        return None
+    numbers, faults = read_numbers([(0, values.pop())]) if len(values) == 1 else ({}, [])
+    return float(numbers[0]) if numbers and not faults else None
 
 
 def _plate(name: str, rows: Sequence[FieldRow], *, left_out: dict[str, int], settings: _Settings) -> FoundPlate:
