@@ -129,7 +129,7 @@ REFUSED = {
     ),
     "a solvent as a treatment": (
         lambda folder: edit_table(folder, "plate_map", solvent_as_treatment),
-        ("of 'DMSO' (the first: A01)", "Write negcon in Metadata_pert_type"),
+        ("of 'DMSO' (the first: B05)", "Write negcon in Metadata_pert_type"),
     ),
     "a plate map that lacks imaged wells": (
         lambda folder: edit_table(folder, "plate_map", filled_rows_alone),
