@@ -16,6 +16,7 @@ from kfp import local
 from coda.errors import CodaError, ConfigError, Problem, raise_if_any
 from coda.runners.local import execute, local_paths
 from coda.runners.port import Job
+from coda.runners.starting import keep_metadata
 from coda.runners.workdir import opened
 
 PASSED_ON = ("AWS_", "MLFLOW_", "NO_PROXY", "no_proxy", "OMP_NUM_THREADS", "DVC_NO_ANALYTICS", "GX_ANALYTICS_ENABLED")
@@ -100,7 +101,10 @@ def run_container(client: Any, image: str, command: list[str], volumes: dict[str
     try:
         for line in container.logs(stream=True):
             print(line.decode(errors="replace"), end="")  # KFP indents what a task handler prints
-        return int(container.wait()["StatusCode"])
+        code = int(container.wait()["StatusCode"])
+        if code == 0:
+            keep_metadata(command)
+        return code
     finally:
         container.remove(force=True)
 

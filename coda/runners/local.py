@@ -1,4 +1,7 @@
-"""Runs a pipeline as processes of this machine with KFP's subprocess runner."""
+"""Runs a pipeline as processes of this machine with KFP's subprocess runner.
+
+KFP walks the compiled pipeline; how a step is started is ours: by a warm worker (docs/decisions/0020-warm-steps.md).
+"""
 
 import contextlib
 import os
@@ -8,14 +11,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from kfp import components, local
-
 from coda.runners.capture import Capture, open_log
 from coda.runners.failure import reason
 from coda.runners.port import Job
 from coda.runners.spec import for_one_machine
+from coda.runners.starting import WARM, started_by
 from coda.runners.workdir import RunFolder, environment, opened, python_path
 from coda.steps.orphan import RUNNER_PID
+from coda.warm.asking import worker
 
 PYTHON = "CODA_PYTHON"
 """Variable of the steps with the interpreter that runs them."""
@@ -46,8 +49,12 @@ def run_local(job: Job) -> Path:
             RUNNER_PID: str(os.getpid()),
             PYTHON: sys.executable,
         }
-        with environment(values):
-            execute(job, folder, local.SubprocessRunner(use_venv=False), IMAGE, PYTHON)
+        # the worker first: it imports while this process imports KFP
+        with environment(values), worker(WARM, folder.log) as asker:
+            from kfp import local
+
+            with started_by(asker):
+                execute(job, folder, local.SubprocessRunner(use_venv=False), IMAGE, PYTHON)
         return folder.log
 
 
@@ -64,6 +71,8 @@ def execute(job: Job, folder: RunFolder, runner: Any, image: str, python: str | 
     Raises:
         CodaError: A step failed; the error is its own.
     """
+    from kfp import components, local
+
     text = for_one_machine(job.compiled.read_text(encoding="utf-8"), image, python)
     pipeline = components.load_component_from_text(text)
     local.init(

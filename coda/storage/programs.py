@@ -6,13 +6,13 @@ or ways of working (`coda.storage.git_environment`), asks for a password, writes
 
 import re
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from coda.errors import CodaError, ConfigError, Problem, TransientError
 from coda.settings import without_secrets
 from coda.storage.git_environment import chosen_environment
+from coda.warm import asking
 
 _AWAY = re.compile(
     r"could not connect|connect timeout|read timeout|timed out|connection (was )?(reset|refused|closed)|unreachable"
@@ -53,24 +53,20 @@ def dvc(folder: Path, *arguments: str, timeout_s: float = 4 * 3600) -> str:
         "DVC_GLOBAL_CONFIG_DIR": str(folder.parent / "dvc-global"),
         "DVC_SYSTEM_CONFIG_DIR": str(folder.parent / "dvc-system"),
     }
-    return _run([sys.executable, "-m", "dvc", *arguments], folder, variables, timeout_s)
+    return _run(["dvc", *arguments], folder, variables, timeout_s)
 
 
 def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str], timeout_s: float) -> str:
     name = "dvc" if "dvc" in command else "git"
     try:
         with chosen_environment(home=folder.parent) as environment:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                env={**environment, **variables},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout_s,
-                check=False,
-            )
+            if name == "dvc":
+                done = asking.run(command, cwd=folder, env={**environment, **variables}, timeout_s=timeout_s)
+            else:
+                done = subprocess.run(
+                    command, cwd=folder, env={**environment, **variables}, stdin=subprocess.DEVNULL,
+                    capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False,
+                )  # fmt: skip
     except FileNotFoundError as error:
         problem = Problem(name, "no such program", f"{name} on the PATH", f"Install {name}.")
         raise ConfigError(f"{name} cannot be run.", [problem]) from error

@@ -1,5 +1,6 @@
 """Both pipelines really run, process by process, on planted steps: order, branches, failure, resume."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -162,6 +163,36 @@ def test_run_killed_with_all_its_processes_goes_on_where_it_stopped(planted, set
     again = planted.calls[len(before) :]
     assert again[0] == step
     assert not set(again[1:]) & set(before)
+
+
+@pytest.mark.parametrize("pipeline", ["training", "adaptation"])
+def test_a_run_broken_off_after_each_step_runs_each_step_once(planted, settings, tmp_path, demo_params, pipeline):
+    arguments = {
+        "training": {"manifest_uris": ["s3://landing/lab/b0/manifest.json"], "labels": "s3://platform/labels/moa.csv"},
+        "adaptation": {"manifest_uri": "s3://landing/lab/b1/manifest.json"},
+    }[pipeline]
+    steps = {"training": TRAINING, "adaptation": ADAPTATION_ACCEPTED}[pipeline]
+    outcome, starts = None, 0
+    while outcome is None and starts <= len(steps):
+        done, starts = len(planted.calls), starts + 1
+
+        def break_off(line, done=done):
+            # the next step is announced, and has not begun: what ended before it must never begin again
+            if line.endswith(" ...") and len(planted.calls) > done:
+                raise Interrupted
+
+        with contextlib.suppress(Interrupted):
+            outcome = run_pipeline(
+                pipeline, {"run_id": "run-1", "params": demo_params, **arguments}, runner="local", settings=settings,
+                work=tmp_path / "work", say=break_off,
+            )  # fmt: skip
+    assert outcome is not None, f"the run did not end: {planted.calls}"
+    assert starts == len(steps)
+    assert sorted(planted.calls) == sorted(steps), "a step that had ended was run again"
+
+
+class Interrupted(BaseException):
+    """What breaks a run off, as Ctrl-C does."""
 
 
 def test_lost_output_is_made_again(planted, settings, tmp_path, demo_params):
