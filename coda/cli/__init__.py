@@ -7,11 +7,9 @@ import importlib
 from typing import Any
 
 import typer
-from rich.console import Console
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from coda.errors import CodaError
-from coda.settings import without_secrets
 
 COMMANDS = {
     "demo": "Run the whole loop on this machine, or keep its stack up",
@@ -47,9 +45,7 @@ class LazyGroup(TyperGroup):
         """Return what the list of sub-commands shows of one: its name and its line of help."""
         if cmd_name not in COMMANDS:
             return None
-        described = typer.Typer()
-        described.command(name=cmd_name, help=COMMANDS[cmd_name])(_nothing)
-        return typer.main.get_command(described)
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Import the sub-command that is called."""
@@ -58,10 +54,6 @@ class LazyGroup(TyperGroup):
         command = typer.main.get_command(importlib.import_module(f"coda.cli.{args[0]}").app)
         command.name = args[0]
         return args[0], command, args[1:]
-
-
-def _nothing() -> None:
-    """Stand in for a sub-command while only its line of help is printed."""
 
 
 app = typer.Typer(
@@ -85,6 +77,11 @@ def main() -> None:
     try:
         app()
     except CodaError as error:
+        # imported here: settings bring pydantic, which takes a fifth of a second of every call of --help
+        from rich.console import Console
+
+        from coda.settings import without_secrets
+
         console = Console(stderr=True, highlight=False)
         console.print(f"[bold red]{type(error).__name__}[/bold red]", end=" ")
         console.print(without_secrets(str(error)), markup=False, soft_wrap=True)

@@ -1,13 +1,11 @@
 """`coda data`: the batches that the data registry holds."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from coda.cli.rows import AsJson, Column, Wide, print_json, print_rows
 from coda.errors import ConfigError, Problem
 from coda.settings import read_settings
 from coda.storage.data_registry import create_registry, fetch_batch, find_batch, list_batches
@@ -42,19 +40,21 @@ def list_(
     source: Source,
     revision: Annotated[str, typer.Option("--revision", help="Commit to look at; the newest if not given.")] = "",
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
+    wide: Wide = False,
 ) -> None:
     """The batches of a source, in the order in which they came."""
     found = list_batches(source, settings=read_settings(), revision=revision or None)
     if as_json:
-        typer.echo(json.dumps([item.model_dump() for item in found], indent=2))
+        print_json(found)
         return
-    table = Table(title=f"Batches of {source}", title_justify="left")
-    for column in ("batch", "revision", "digest"):
-        table.add_column(column, overflow="fold")
-    for item in found:
-        table.add_row(item.batch, item.revision, item.digest)
-    Console().print(table)
+    columns = (
+        Column("batch", lambda item: item.batch),
+        Column("revision", lambda item: item.revision, yields=1),
+        Column("digest", lambda item: item.digest, yields=2),
+    )
+    empty = f"The data registry holds no batch of {source}."
+    print_rows(found, columns, wide=wide, title=f"Batches of {source}", empty=empty)
 
 
 @app.command()

@@ -9,11 +9,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from coda.cli.rows import Column, print_rows
+
 app = typer.Typer(no_args_is_help=True, help="Run the whole loop on this machine, or keep its stack up.")
 
 Seed = Annotated[int, typer.Option(help="Seed of plates and training.", min=0)]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder for the demo's state.")]
 RUNS = Path("runs/demo")
+SERVED = (
+    Column("source", lambda item: item[0]),
+    Column("release", lambda item: item[1]["release_id"]),
+    Column("method", lambda item: item[1]["method"], yields=1),
+    Column("extractor", lambda item: str(item[1]["extractor"]["version"]), right=True),
+    Column("head", lambda item: str(item[1]["head"]["version"]), right=True),
+)
 ORDER = (
     "unadapted", "aligned", "rescaled", "coral", "oda", "coda", "oda+aligned", "coda+aligned", "oda+rescaled",
     "coda+rescaled", "oda+coral", "coda+coral",
@@ -90,14 +99,8 @@ def _print_accuracies(sources: dict[str, Any], console: Console) -> None:
 
 
 def _print_releases(sources: dict[str, Any], console: Console) -> None:
-    served = Table(title="Which release serves which source")
-    for column in ("source", "release", "method", "extractor", "head"):
-        served.add_column(column, overflow="fold")
-    for source, entry in sources.items():
-        if release := entry["release"]:
-            versions = (str(release[part]["version"]) for part in ("extractor", "head"))
-            served.add_row(source, release["release_id"], release["method"], *versions)
-    console.print(served)
+    served = [(source, entry["release"]) for source, entry in sources.items() if entry["release"]]
+    print_rows(served, SERVED, title="Which release serves which source", empty="Nothing serves.")
     for source, entry in sources.items():
         if release := entry["release"]:
             console.print(f"{source}: {release['gate_sentence']}", markup=False, highlight=False)

@@ -1,24 +1,41 @@
 """`coda ledger`: what became of every batch that landed."""
 
-import json
 from dataclasses import asdict
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from coda.cli.rows import AsJson, Column, Wide, print_json, print_rows
 from coda.errors import ConfigError, Problem
 from coda.login import login_name
 
 if TYPE_CHECKING:
     from coda.trigger.ledger import Ledger, LedgerState
+    from coda.trigger.states import Unreadable
 
 app = typer.Typer(no_args_is_help=True, help="What became of every batch that landed.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ForPerson = Annotated[bool, typer.Option("--waiting-for-person", help="Only batches whose run failed for good.")]
 Name = Annotated[str, typer.Argument(help="source/batch, or source/batch/digest for one version of it.")]
+
+LISTED = (
+    Column("batch", itemgetter(0)),
+    Column("version", itemgetter(1), yields=2),
+    Column("state", itemgetter(2)),
+    Column("since (UTC)", itemgetter(3), yields=1, least=11),
+    Column("tries", itemgetter(4)),
+    Column("why", itemgetter(5), yields=3),
+)
+
+
+def row_of(item: "LedgerState | Unreadable") -> tuple[str, ...]:
+    """Return what a list tells of a batch version, in the order of `LISTED`."""
+    batch = f"{item.source}/{item.batch}"
+    if hasattr(item, "digest16"):
+        return batch, item.digest16, "unreadable", "", "", str(item.problem)
+    why = item.reasons[0] if item.reasons else ""
+    return batch, item.manifest_digest[:16], item.state, f"{item.at:%Y-%m-%d %H:%M:%S}", str(item.attempt), why
 
 
 @app.command("list")
@@ -27,8 +44,9 @@ def list_(
     state: Annotated[str, typer.Option(help="Only batches in this state.")] = "",
     waiting_for_person: ForPerson = False,  # noqa: FBT002
     as_json: AsJson = False,  # noqa: FBT002
+    wide: Wide = False,  # noqa: FBT002
 ) -> None:
-    """Every batch version with its newest state."""
+    """Every batch version with its newest state, one line each; `coda ledger show` has the reasons in full."""
     survey = _ledger().survey(source)
     unreadable = [] if state or waiting_for_person else survey.unreadable
     states = [
@@ -36,19 +54,10 @@ def list_(
         if (not state or item.state == state) and (item.waits_for_person or not waiting_for_person)
     ]  # fmt: skip
     if as_json:
-        rows = [item.model_dump(mode="json") for item in states]
-        rows += [{**asdict(item), "state": "unreadable", "reasons": [str(item.problem)]} for item in unreadable]
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    table = Table("batch", "version", "state", "since (UTC)", "tries", "why", box=None)
-    for item in states:
-        table.add_row(
-            f"{item.source}/{item.batch}", item.manifest_digest[:16], item.state, f"{item.at:%Y-%m-%d %H:%M:%S}",
-            str(item.attempt), item.reasons[0] if item.reasons else "",
-        )  # fmt: skip
-    for broken in unreadable:
-        table.add_row(f"{broken.source}/{broken.batch}", broken.digest16, "unreadable", "", "", str(broken.problem))
-    Console(highlight=False).print(table if states or unreadable else "The ledger is empty.")
+        broken = [{**asdict(item), "state": "unreadable", "reasons": [str(item.problem)]} for item in unreadable]
+        print_json([*states, *broken])
+    else:
+        print_rows([row_of(item) for item in (*states, *unreadable)], LISTED, wide=wide, empty="The ledger is empty.")
 
 
 @app.command()
@@ -58,18 +67,17 @@ def show(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002
     entries = [ledger.entry(item.version.folder) for item in _found(ledger, name)]
     histories = [entry.states for entry in entries]
     if as_json:
-        typer.echo(json.dumps([[item.model_dump(mode="json") for item in states] for states in histories], indent=2))
+        print_json(histories)
         return
-    console = Console(highlight=False, soft_wrap=True)
     for broken in (item for entry in entries for item in entry.unreadable):
-        console.print(f"cannot be read: {broken.problem}", markup=False)
+        typer.echo(f"cannot be read: {broken.problem}")
     for states in histories:
-        console.print(f"{states[0].source}/{states[0].batch}, manifest {states[0].manifest_digest}", markup=False)
-        console.print(f"  run {states[0].run_id}", markup=False)
+        typer.echo(f"{states[0].source}/{states[0].batch}, manifest {states[0].manifest_digest}")
+        typer.echo(f"  run {states[0].run_id}")
         for item in states:
-            console.print(f"  {item.at:%Y-%m-%d %H:%M:%S}  {item.state}  ({item.owner})", markup=False)
+            typer.echo(f"  {item.at:%Y-%m-%d %H:%M:%S}  {item.state}  ({item.owner})")
             for reason in item.reasons:
-                console.print(f"      {reason}", markup=False)
+                typer.echo(f"      {reason}")
 
 
 @app.command()
@@ -121,7 +129,7 @@ def release_claim(
 
 def _tell(new: "LedgerState | None", old: "LedgerState", done: str, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
-        typer.echo(json.dumps(new.model_dump(mode="json") if new else None, indent=2))
+        print_json(new)
     else:
         typer.echo(f"{old.run_id} {done}." if new else f"{old.run_id} was moved on by somebody else.")
 

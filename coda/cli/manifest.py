@@ -1,6 +1,5 @@
 """`coda manifest`: manifests of plates that lie somewhere already, and what does not agree with them."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from rich.progress import (
 
 from coda.cli.manifest_check import findings_json, print_findings
 from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, channel_mapping
+from coda.cli.rows import AsJson, Wide, print_json
 from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem
 from coda.local.offline import storage_settings
@@ -154,9 +154,10 @@ def check_(
     workers: Workers = 16,
     *,
     digests: Annotated[bool, typer.Option("--digests", help="Also read every file, and compare its content.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
+    wide: Wide = False,
 ) -> None:
-    """Say in one table what is missing, extra, duplicated, of the wrong size or content; exit code 3 when wrong."""
+    """Say, one line each, what is missing, extra, duplicated, of the wrong size or content; exit code 3 when wrong."""
     settings = storage_settings()
     folder, name = _split(manifest)
     beside = place_at(folder, settings)
@@ -166,9 +167,9 @@ def check_(
     with _bar(len(sizes), sum(sizes.values()), shown=digests) as advance:
         found = check(listed, beside, elsewhere, digests=workers if digests else 0, progress=advance)
     if as_json:
-        typer.echo(json.dumps(findings_json(manifest, found), indent=2))
+        print_json(findings_json(manifest, found))
     else:
-        print_findings(manifest, found)
+        print_findings(manifest, found, wide=wide)
     if found.wrong:
         raise ContractError(f"{manifest}: something is wrong with {found.wrong} of {found.files} files.")
 

@@ -2,14 +2,22 @@
 
 from dataclasses import asdict
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
+from coda.cli.rows import Column, print_rows
 from coda.plates.manifests.check import Checked
 
 MOST_ROWS = 200
 """Rows that are printed; the rest are counted."""
+
+FINDINGS = (
+    Column("what", lambda item: item.kind),
+    Column("files", lambda item: str(item.count), right=True),
+    Column("plate", lambda item: item.plate),
+    Column("path", lambda item: item.path, yields=1, least=20, middle=True),
+    Column("found", lambda item: item.found, yields=2),
+    Column("expected", lambda item: item.expected, yields=3),
+)
 
 
 def findings_json(manifest: str, found: Checked) -> dict[str, object]:
@@ -26,21 +34,14 @@ def findings_json(manifest: str, found: Checked) -> dict[str, object]:
     }
 
 
-def print_findings(manifest: str, found: Checked) -> None:
-    """Print what a check found, as one table."""
-    console = Console(highlight=False)
+def print_findings(manifest: str, found: Checked, *, wide: bool) -> None:
+    """Print what a check found, one line a finding."""
     read = f"; {found.read} of them read" if found.read else ""
-    console.print(
-        f"{manifest}: {found.files} files, {found.size_bytes / 1e9:.2f} GB{read}.", soft_wrap=True, markup=False
-    )
+    typer.echo(f"{manifest}: {found.files} files, {found.size_bytes / 1e9:.2f} GB{read}.")
     if not found.findings:
-        console.print("Everything is there as the manifest says, and nothing else.")
+        typer.echo("Everything is there as the manifest says, and nothing else.")
         return
-    table = Table(title=f"{found.wrong} wrong, {found.count('extra')} extra", title_justify="left")
-    for name in ("what", "files", "plate", "path", "found", "expected"):
-        table.add_column(name, overflow="fold")
-    for item in found.findings[:MOST_ROWS]:
-        table.add_row(*map(Text, (item.kind, str(item.count), item.plate, item.path, item.found, item.expected)))
-    console.print(table)
+    typer.echo(f"{found.wrong} wrong, {found.count('extra')} extra:")
+    print_rows(found.findings[:MOST_ROWS], FINDINGS, wide=wide)
     if len(found.findings) > MOST_ROWS:
-        console.print(f"... and {len(found.findings) - MOST_ROWS} more (--json prints all).")
+        typer.echo(f"... and {len(found.findings) - MOST_ROWS} more (--json prints all).")

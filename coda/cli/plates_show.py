@@ -12,7 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from coda.contracts.ingest import IngestReport
+from coda.cli.rows import Column, print_rows
+from coda.contracts.ingest import IngestReport, PlateOutcome
 from coda.errors import ConfigError, IntegrityError, Problem, raise_if_any
 from coda.plates.batch import REPORT_NAME
 from coda.plates.dataset import BatchFolder
@@ -133,7 +134,7 @@ def _tell(console: Console, folder: BatchFolder) -> None:
     """Print what ingest and validation found, all but the pictures."""
     report = folder.ingest
     refused = set(folder.quality.plates_refused) if folder.quality else set()
-    console.print(_summary(report, refused))
+    _print_plates(report, refused)
     if folder.quality:
         console.print(f"Validation: {folder.quality.sentence}", soft_wrap=True, markup=False)
     for item in report.problems:
@@ -150,15 +151,19 @@ def _tell(console: Console, folder: BatchFolder) -> None:
         console.print(f"Note: {note}", soft_wrap=True, markup=False)
 
 
-def _summary(report: IngestReport, refused: set[str]) -> Table:
-    table = Table(title=f"{report.source}/{report.batch}: {', '.join(report.channels)}")
-    for name in ("plate", "outcome", "fields", "illumination", "store", "reason"):
-        table.add_column(name, overflow="fold")
+def _print_plates(report: IngestReport, refused: set[str]) -> None:
+    def outcome(item: PlateOutcome) -> str:
+        return "read, refused by validation" if item.outcome == "accepted" and item.plate in refused else item.outcome
+
+    columns = (
+        Column("plate", lambda item: item.plate),
+        Column("outcome", outcome),
+        Column("fields", lambda item: f"{item.fields_accepted} of {item.fields_expected}", yields=1),
+        Column("illumination", lambda item: item.illumination.replace("_", " "), yields=3),
+        Column("store", lambda item: f"{item.store_bytes / 2**20:.1f} MiB" if item.store else "", yields=2),
+    )
+    typer.echo(f"{report.source}/{report.batch}: {', '.join(report.channels)}")
+    print_rows(report.plates, columns)
     for item in report.plates:
-        fields = f"{item.fields_accepted} of {item.fields_expected}"
-        size = f"{item.store_bytes / 2**20:.1f} MiB" if item.store else ""
-        outcome = (
-            "read, refused by validation" if item.outcome == "accepted" and item.plate in refused else item.outcome
-        )
-        table.add_row(item.plate, outcome, fields, item.illumination.replace("_", " "), size, item.reason)
-    return table
+        if item.reason:
+            typer.echo(f"{item.plate}: {item.reason}")

@@ -5,11 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from coda.cli.registry_compare import card, diff
 from coda.cli.registry_upkeep import gc, verify
+from coda.cli.rows import AsJson, Column, Wide, print_fields, print_json, print_rows
 from coda.contracts import ModelRef, PointerEntry
 from coda.errors import ConfigError, Problem
 from coda.login import login_name
@@ -26,33 +25,34 @@ app = typer.Typer(
     help="Extractors, heads and releases: list, show, compare, promote, roll back, verify, collect.",
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Scope = Annotated[str, typer.Argument(help="A source, or 'default'.")]
 By = Annotated[str, typer.Option("--by", help="Who decides; this login's name when not given.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, in words; kept in the release log.")]
 
 
 @app.command("list")
-def list_(*, as_json: AsJson = False) -> None:
-    """What serves each source, and every registered version."""
+def list_(
+    *,
+    versions: Annotated[
+        bool, typer.Option("--versions", help="Also every registered extractor and head; asks MLflow.")
+    ] = False,
+    as_json: AsJson = False,
+    wide: Wide = False,
+) -> None:
+    """What serves each source; with --versions or --json, every registered version too."""
     settings = read_settings()
     log = ReleaseLog(settings)
     entries = [entry for scope in log.scopes() if (entry := log.entry(scope)) is not None]
-    versions = list_versions(settings)
+    registered = list_versions(settings) if versions or as_json else []
     if as_json:
-        _print_json(
-            {
-                "serving": {entry.scope: entry.model_dump(mode="json") for entry in entries},
-                "versions": [_plain(version) for version in versions],
-            }
-        )
+        serving = {entry.scope: entry for entry in entries}
+        print_json({"serving": serving, "versions": [_plain(version) for version in registered]})
         return
-    console = Console()
-    if not versions:
-        console.print("Nothing is registered yet. The training pipeline registers the first extractor and its heads.")
-        return
-    console.print(_serving_table(entries))
-    console.print(_version_table(versions))
+    nothing = "Nothing serves yet. The training pipeline registers the first extractor and its heads."
+    print_rows(entries, SERVING, wide=wide, title="What serves", empty=nothing)
+    if versions:
+        typer.echo()
+        print_rows(registered, VERSIONS, wide=wide, title="Registered versions", empty="Nothing is registered yet.")
 
 
 @app.command()
@@ -66,14 +66,9 @@ def show(
     version = named_version(name, settings=settings)
     facts = _plain(version) if version is not None else named_release(name, settings=settings).model_dump(mode="json")
     if as_json:
-        _print_json(facts)
-        return
-    table = Table(title=name, show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for key, value in facts.items():
-        table.add_row(key, _cell(value))
-    Console().print(table)
+        print_json(facts)
+    else:
+        print_fields(name, ((key, _cell(value)) for key, value in facts.items()))
 
 
 @app.command()
@@ -84,6 +79,7 @@ def history(
     ] = "",
     *,
     as_json: AsJson = False,
+    wide: Wide = False,
 ) -> None:
     """Every move of a pointer: who, when, why. With --at, what served then, the default's release included."""
     log = ReleaseLog(read_settings())
@@ -97,13 +93,12 @@ def history(
     else:
         entries = log.history(scope)
     if as_json:
-        _print_json([entry.model_dump(mode="json") for entry in entries])
-        return
-    if not entries:
-        Console().print(f"Nothing served {scope!r}{f' at {at}' if at else ''}.", markup=False)
+        print_json(entries)
         return
     title = f"What served {scope} at {at}" if at else f"Release log of {scope}"
-    Console().print(_history_table(title, scope, entries))
+    number = Column("no.", lambda item: str(item.sequence) if item.scope == scope else f"{item.scope} {item.sequence}")
+    empty = f"Nothing served {scope!r}{f' at {at}' if at else ''}."
+    print_rows(entries, (number, *MOVES), wide=wide, title=title, empty=empty)
 
 
 @app.command()
@@ -150,43 +145,35 @@ app.command()(verify)
 app.command()(gc)
 
 
-def _serving_table(entries: list[PointerEntry]) -> Table:
-    table = Table(title="What serves", title_justify="left")
-    for column in ("source", "release", "pair", "method", "since (UTC)", "by"):
-        table.add_column(column, overflow="fold")
-    for entry in entries:
-        release = entry.release
-        pair = f"extractor/{release.extractor.version} head/{release.head.version}"
-        since = entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
-        table.add_row(entry.scope, release.release_id, pair, release.method, since, entry.by)
-    return table
+def _line_of(item: "Version") -> str:
+    tags = item.tags
+    return f"alignment {tags.get('alignment', '?')}" if tags.get("kind") == "head" else tags.get("method", "")
 
 
-def _history_table(title: str, scope: str, entries: list[PointerEntry]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for column in ("no.", "since (UTC)", "what", "release", "by", "why"):
-        table.add_column(column, overflow="fold")
-    for entry in entries:
-        number = str(entry.sequence) if entry.scope == scope else f"{entry.scope} {entry.sequence}"
-        since = entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(number, since, entry.action, entry.release.release_id, entry.by, entry.reason)
-    return table
-
-
-def _version_table(versions: list[Version]) -> Table:
-    table = Table(title="Registered versions", title_justify="left")
-    for column in ("version", "source", "method", "line", "registered (UTC)", "serves"):
-        table.add_column(column, overflow="fold")
-    for item in versions:
-        tags = item.tags
-        method = tags.get("method", "")
-        if tags.get("kind") == "head":
-            method = f"alignment {tags.get('alignment', '?')}"
-        serves = ", ".join(alias.removeprefix("serving-") for alias in item.aliases)
-        name = f"{item.name.removeprefix('coda-')}/{item.ref.version}"
-        registered = item.created.strftime("%Y-%m-%d %H:%M")
-        table.add_row(name, tags.get("source", ""), method, tags.get("line", "")[:8], registered, serves)
-    return table
+SERVING = (
+    Column("source", lambda entry: entry.scope),
+    Column("release", lambda entry: entry.release.release_id),
+    Column("extractor", lambda entry: str(entry.release.extractor.version), right=True),
+    Column("head", lambda entry: str(entry.release.head.version), right=True),
+    Column("method", lambda entry: entry.release.method, yields=2),
+    Column("since (UTC)", lambda entry: entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M"), yields=1, least=11),
+    Column("by", lambda entry: entry.by, yields=3),
+)
+MOVES = (
+    Column("since (UTC)", lambda entry: entry.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"), yields=1, least=11),
+    Column("what", lambda entry: entry.action),
+    Column("release", lambda entry: entry.release.release_id),
+    Column("by", lambda entry: entry.by, yields=2),
+    Column("why", lambda entry: entry.reason, yields=3),
+)
+VERSIONS = (
+    Column("version", lambda item: f"{item.name.removeprefix('coda-')}/{item.ref.version}"),
+    Column("source", lambda item: item.tags.get("source", "")),
+    Column("method", _line_of, yields=2),
+    Column("line", lambda item: item.tags.get("line", "")[:8], yields=3),
+    Column("registered (UTC)", lambda item: item.created.strftime("%Y-%m-%d %H:%M"), yields=1, least=11),
+    Column("serves", lambda item: ", ".join(alias.removeprefix("serving-") for alias in item.aliases), yields=4),
+)
 
 
 def _plain(version: Version) -> dict[str, Any]:
@@ -197,14 +184,14 @@ def _plain(version: Version) -> dict[str, Any]:
 
 def _moved(entry: PointerEntry, *, as_json: bool) -> None:
     if as_json:
-        _print_json(entry.model_dump(mode="json"))
+        print_json(entry)
         return
     release = entry.release
     text = (
         f"{entry.scope!r} is now served by release {release.release_id} ({release.method}: extractor "
         f"{release.extractor.version}, head {release.head.version}); entry {entry.sequence} of its log."
     )
-    Console().print(text, markup=False, soft_wrap=True)
+    typer.echo(text)
 
 
 def _times(text: str) -> tuple[datetime, datetime]:
@@ -228,7 +215,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict) and {"source", "batch", "revision"} <= set(value):
         return f"{value['source']}/{value['batch']}  (revision {value['revision'][:12]})"
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))

@@ -1,6 +1,5 @@
 """`coda registry diff` and `card`: two releases or versions side by side, and the model card of one."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from coda.cli.rows import AsJson, print_json
 from coda.contracts import PointerEntry, ReleaseRecord
 from coda.registry import ReleaseLog
 from coda.registry.cards import release_card, version_card
@@ -17,7 +17,6 @@ from coda.registry.versions import Version, fetched_config, named_version
 from coda.settings import Settings, read_settings
 
 Name = Annotated[str, typer.Argument(help="A release id, a source, 'default', or a version such as head/2.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 _SECTIONS = {
     "model": "Models",
@@ -33,7 +32,7 @@ def diff(a: Name, b: Name, *, as_json: AsJson = False) -> None:
     settings = read_settings()
     found = compare(_side(a, settings), _side(b, settings), settings=settings)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        print_json(asdict(found))
         return
     _print(found)
 
@@ -43,7 +42,10 @@ def card(name: Name, *, as_json: AsJson = False) -> None:
     settings = read_settings()
     version = named_version(name, settings=settings)
     text = _version_card(version, settings) if version is not None else _release_card(name, settings)
-    typer.echo(json.dumps({"name": name, "card": text}, indent=2) if as_json else text, nl=as_json)
+    if as_json:
+        print_json({"name": name, "card": text})
+    else:
+        typer.echo(text, nl=False)
 
 
 def _side(name: str, settings: Settings) -> Side:

@@ -1,14 +1,12 @@
 """`coda registry verify` and `gc`: whether the registry holds what was recorded, and what nothing needs any more."""
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from coda.cli.rows import AsJson, Column, Wide, print_json, print_rows
 from coda.errors import IntegrityError, raise_if_any
 from coda.registry import ConflictError
 from coda.registry.garbage import Garbage, collect, find_garbage
@@ -27,7 +25,7 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Put MLflow aliases back to what the release log says.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check bytes, pairs, gate reports and signatures of what serves, and MLflow's aliases against the log.
 
@@ -45,14 +43,13 @@ def verify(
             "aliases": [str(item) for item in left],
             "repaired": [item.where for item in repaired],
         }
-        typer.echo(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
-        console = Console()
-        console.print(f"{len(found.serving)} pointer(s) read; what they name was fetched and verified.")
+        typer.echo(f"{len(found.serving)} pointer(s) read; what they name was fetched and verified.")
         if everything:
-            console.print(f"{found.versions} registered version(s) fetched whole and verified.")
+            typer.echo(f"{found.versions} registered version(s) fetched whole and verified.")
         for item in repaired:
-            console.print(f"Put back: {item.where}, {item.expected} (was {item.found}).", markup=False, soft_wrap=True)
+            typer.echo(f"Put back: {item.where}, {item.expected} (was {item.found}).")
     if found.problems:
         raise IntegrityError("The registry does not hold what was recorded.", [*found.problems, *left])
     raise_if_any(ConflictError, "MLflow's aliases do not say what serves: somebody moved them by hand.", left)
@@ -65,7 +62,8 @@ def gc(
         int, typer.Option("--older-than", min=1, help="Days: what is younger stays; a run may be making it.")
     ] = 7,
     held: Annotated[bool, typer.Option("--held", help="Also drafts of that age that still wait for a person.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
+    wide: Wide = False,
 ) -> None:
     """List what nothing refers to any more, with sizes and reasons; with --yes, delete it.
 
@@ -77,25 +75,24 @@ def gc(
     problems = collect(found, settings=settings, before=before, held=held) if yes else []
     if as_json:
         items = [{**asdict(item), "modified": item.modified.isoformat()} for item in found]
-        typer.echo(json.dumps({"deleted": yes, "bytes": sum(item.size for item in found), "items": items}, indent=2))
+        print_json({"deleted": yes, "bytes": sum(item.size for item in found), "items": items})
     else:
-        _print(found, deleted=yes, older_than=older_than)
+        _print(found, deleted=yes, older_than=older_than, wide=wide)
     raise_if_any(IntegrityError, "A batch was versioned while its old objects were deleted.", problems)
 
 
-def _print(found: list[Garbage], *, deleted: bool, older_than: int) -> None:
-    console = Console()
+def _print(found: list[Garbage], *, deleted: bool, older_than: int, wide: bool) -> None:
+    columns = (
+        Column("kind", lambda item: item.kind),
+        Column("what", lambda item: item.name),
+        Column("size", lambda item: _bytes(item.size), right=True),
+        Column("why", lambda item: item.reason, yields=1),
+    )
+    print_rows(found, columns, wide=wide, empty=f"Nothing older than {older_than} day(s) is without a reference.")
     if not found:
-        console.print(f"Nothing older than {older_than} day(s) is without a reference.")
         return
-    table = Table(title_justify="left")
-    for column in ("kind", "what", "size", "why"):
-        table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
-    for item in found:
-        table.add_row(item.kind, item.name, _bytes(item.size), item.reason)
-    console.print(table)
     total = f"{len(found)} item(s), {_bytes(sum(item.size for item in found))}"
-    console.print(f"{total}: deleted." if deleted else f"{total}: nothing was deleted; add --yes to do so.")
+    typer.echo(f"{total}: deleted." if deleted else f"{total}: nothing was deleted; add --yes to do so.")
 
 
 def _bytes(size: int) -> str:

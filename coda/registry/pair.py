@@ -11,7 +11,9 @@ from coda.registry.package import read_config, require_kind
 from coda.registry.versions import Version, describe, fetch
 from coda.settings import Settings
 
-_REMEDY = "Choose a head that was trained on this line of extractors: `coda registry list` shows the line of each."
+_REMEDY = (
+    "Choose a head that was trained on this line of extractors: `coda registry list --versions` shows the line of each."
+)
 
 
 def verify_release(record: ReleaseRecord, *, settings: Settings) -> None:

@@ -87,7 +87,7 @@ def describe(ref: ModelRef, *, settings: Settings) -> Version:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            problem = Problem(where, "no such version", "a registered version", "See `coda registry list`.")
+            problem = Problem(where, "no such version", "a registered version", "See `coda registry list --versions`.")
             raise ConfigError("The registry does not hold this version.", [problem]) from error
     if version.ref.digest != ref.digest:
         remedy = "Find out who changed the record or the registry; do not use the model until then."
@@ -111,7 +111,7 @@ def version_of(name: str, number: int, *, settings: Settings) -> Version:
     for item in find(full, settings=settings):
         if item.ref.version == number:
             return item
-    problem = Problem("version", f"{full}/{number}", "a registered version", "See `coda registry list`.")
+    problem = Problem("version", f"{full}/{number}", "a registered version", "See `coda registry list --versions`.")
     raise ConfigError("There is no such version.", [problem])
 
 

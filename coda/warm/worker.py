@@ -25,7 +25,7 @@ from coda.warm.wire import receive, send
 
 READ_ON_LOADING = (
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "CUDA_", "NVIDIA_", "PYTORCH_", "TORCH_", "LD_", "PYTHON",
-    "MALLOC_", "MPL", "GLIBC_", "LANG", "LC_",
+    "MALLOC_", "MPL", "GLIBC_",
 )  # fmt: skip
 """Beginnings of variables that Python and libraries read once: a program that has others must not share them."""
 
@@ -78,6 +78,7 @@ class Worker:
         return not (
             self._spoiled
             or _read_once(variables) != self._variables
+            or not _same_letters(variables)
             or threading.active_count() > 1
             or (torch is not None and torch.cuda.is_initialized())
         )
@@ -168,6 +169,16 @@ def become(program: Program) -> None:
 
 def _read_once(variables: Any) -> dict[str, str]:
     return {name: value for name, value in variables.items() if name.startswith(READ_ON_LOADING)}
+
+
+def _same_letters(variables: dict[str, str]) -> bool:
+    """Return whether a fresh interpreter with these variables would write names and texts as this one does."""
+    ours, asked = (
+        env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or "C" for env in (os.environ, variables)
+    )
+    # Python takes "C" for C.UTF-8
+    utf8 = asked in ("C", "POSIX") or asked.lower().replace("-", "").endswith("utf8")
+    return ours == asked or (utf8 and sys.getfilesystemencoding() == "utf-8")
 
 
 def main() -> None:

@@ -6,6 +6,9 @@ forks a child for every program that would have been started. The programs are t
 environment, exit codes and process groups: KFP's local runner walks the compiled pipeline as always, and only how it
 starts a task is replaced.
 
+The product's local runner does the same for one run (`coda.warm`); this server lives as long as the soak, serves all
+its runs, their own program too, and knows no case in which it must not fork.
+
 Run as ``python -m tests.soak.forks SOCKET``; it prints ``ready``, and ends when its standard input does.
 """
 
@@ -181,7 +184,7 @@ def name_this_process(name: str) -> None:
 
 
 def run_task(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-    """Stand in for KFP's `run_local_subprocess`: same command, environment, output and exit code; a fork of the server.
+    """Stand in for the runner's `run_step`: same command, environment, output and exit code; a fork of this server.
 
     Args:
         full_command: ``sh -ec <script> <source of the component> --executor_input ... --function_to_execute ...``.
@@ -204,23 +207,15 @@ def run_task(full_command: list[str], env_vars: dict[str, str] | None = None) ->
     return child.wait()
 
 
-class Starting:
-    """Stands in for the module `subprocess` where a step starts DVC: ``python -m dvc`` becomes a fork of the server."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(subprocess, name)
-
-    def run(
-        self, command: list[str], *, cwd: Path, env: dict[str, str], check: bool, timeout: float, **more: Any
-    ) -> Any:
-        """Run a program to its end, as `subprocess.run` with captured text does."""
-        if command[:2] != [sys.executable, "-m"]:
-            return subprocess.run(command, check=check, cwd=cwd, env=env, timeout=timeout, **more)
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-            files = (0, out.fileno(), errors.fileno())
-            code = start(command[2:], env=env, cwd=str(cwd), files=files, group=os.getpgid(0)).wait()
-            out.seek(0), errors.seek(0)
-            return subprocess.CompletedProcess(command, code, out.read(), errors.read())
+def run_program(
+    command: list[str], *, cwd: Path, env: dict[str, str], timeout_s: float
+) -> "subprocess.CompletedProcess[str]":
+    """Stand in for `coda.warm.asking.run`, by which a step starts DVC: a fork of this server, however long it takes."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        files = (0, out.fileno(), errors.fileno())
+        code = start(command, env=env, cwd=str(cwd), files=files, group=os.getpgid(0)).wait()
+        out.seek(0), errors.seek(0)
+        return subprocess.CompletedProcess(command, code, out.read(), errors.read())
 
 
 def threads() -> list[str]:
@@ -229,19 +224,21 @@ def threads() -> list[str]:
 
 
 def main() -> None:
-    """Import everything, put the two substitutes in place, and serve."""
+    """Import everything, put the substitutes in place, and serve."""
     for name in WARM:
         importlib.import_module(name)
-    from kfp.local import subprocess_task_handler
-
     from coda.networks.torchvision_shim import ensure_torchvision
-    from coda.storage import clients, programs
+    from coda.runners import local, starting
+    from coda.storage import clients
+    from coda.warm import asking
 
     ensure_torchvision()
     importlib.import_module("timm")  # after the shim, as the networks do
 
-    subprocess_task_handler.run_local_subprocess = run_task
-    programs.subprocess = Starting()
+    # this server in place of a warm worker of each run: its forks bear names that a fault can be aimed at
+    local.worker = lambda *_: contextlib.nullcontext()
+    starting.run_step = lambda _, *command: run_task(*command)
+    asking.run = run_program
     name_this_process("forks")
     inherited = [name for name in threads() if name not in ("soak:forks", "jemalloc_bg_thd")]
     if inherited or clients._CLIENTS:

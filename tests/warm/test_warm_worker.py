@@ -82,6 +82,8 @@ def test_programs_end_as_a_fresh_interpreter_ends(program, tmp_path):
     [
         ((), {}, "warm"),
         ((), {"COLOUR": "red"}, "warm"),
+        ((), {"LC_ALL": "C.UTF-8"}, "warm"),
+        ((), {"LC_ALL": "de_DE.ISO-8859-1"}, "cold"),
         ((), {"OMP_NUM_THREADS": "7"}, "cold"),
         ((), {"PYTHONHASHSEED": "5"}, "cold"),
         (("planted_failing",), {}, "cold"),
