@@ -141,7 +141,8 @@ def test_run_killed_with_all_its_processes_goes_on_where_it_stopped(planted, set
     planted.misbehave(step, "once-runner")
     code = (
         "import json, sys; from pathlib import Path; from coda.runners import run_pipeline; "
-        "from coda.settings import Settings; a = json.loads(sys.argv[1]); "
+        "from coda.settings import Settings; from coda.runners import local; "
+        "local.WARM = (); a = json.loads(sys.argv[1]); "
         "run_pipeline('adaptation', a['arguments'], runner='local', settings=Settings(**a['settings']), "
         "work=Path(a['work']))"
     )
@@ -149,7 +150,7 @@ def test_run_killed_with_all_its_processes_goes_on_where_it_stopped(planted, set
         "run_id": "run-1", "manifest_uri": "s3://landing/lab/b1/manifest.json", "params": demo_params.model_dump_json(),
     }  # fmt: skip
     order = {"arguments": arguments, "settings": settings.model_dump(), "work": str(tmp_path / "work dir")}
-    # the shell below KFP's runner is the step's parent: killing the group takes the runner with it, like a lost machine
+    # the warm worker is the step's parent: killing the group takes the runner with it, like a lost machine
     killed = subprocess.Popen([sys.executable, "-c", code, json.dumps(order)], start_new_session=True)
     flag = tmp_path / f"{step}.misbehaved"
     while not flag.exists() and killed.poll() is None:

@@ -6,11 +6,17 @@ The services are the embedded ones and the records are what the steps write; the
 weights, so that it takes a minute and not an afternoon.
 """
 
+import fcntl
 import os
+import pty
+import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,11 +59,21 @@ class Hour:
 
     def run(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "coda", "registry", *arguments]
-        environment = {**os.environ, **self.environment, "COLUMNS": "100"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        environment = {**os.environ, **self.environment, "COLUMNS": "100", "NO_COLOR": "1"}
+        ours, its = pty.openpty()  # lists are for the terminal; in a pipe they are for programs
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        process = subprocess.Popen(command, stdout=its, stderr=its, env=environment)
+        os.close(its)
+        parts = []
+        with suppress(OSError):  # how Linux ends a pseudo-terminal whose writer is gone
+            while part := os.read(ours, 65536):
+                parts.append(part)
+        os.close(ours)
+        code = process.wait()
+        printed = re.sub(r"\x1b\[[0-9;]*m", "", b"".join(parts).decode()).replace("\r", "")
         shown = " ".join(f'"{item}"' if " " in item else item for item in arguments)
-        output = "\n".join(line.rstrip() for line in (done.stdout + done.stderr).splitlines())
-        status = f"\n(exit code {done.returncode})" if done.returncode else ""
+        output = "\n".join(line.rstrip() for line in printed.splitlines())
+        status = f"\n(exit code {code})" if code else ""
         self.text += f"\n````console\n$ coda registry {shown}\n{output}{status}\n````\n"
 
 
@@ -124,6 +140,7 @@ def spend(hour: Hour, params: Params) -> None:
     held = adapt(hour, params.model_copy(update={"seed": 7}), "week_12", "coda+coral", "hold", 0.012)
     hour.say("## What serves\n\nThe gate released week 10 for source_5 and held week 12 for a person.")
     hour.run("list")
+    hour.run("list", "--versions")
     hour.say("## Compare\n\nThe draft of week 12 beside what serves:")
     hour.run("diff", "source_5", held)
     hour.say("## Promote\n\nAda looked, and promotes on the entry that she saw.")

@@ -1,6 +1,7 @@
 """KFP's Docker runner with its false successes repaired, against a client that behaves like the daemon."""
 
 import gc
+import json
 import os
 from pathlib import Path
 
@@ -55,9 +56,17 @@ class Client:
 
 
 @pytest.mark.parametrize("status", [0, 1, 3, 75, 137])
-def test_status_of_a_container_is_its_own(status, capsys):
+def test_status_of_a_container_is_its_own(status, capsys, tmp_path):
     client = Client(status)
-    assert ours.run_container(client, "i:1", ["c"], {"/w": {}}, network_mode="host") == status
+    kinds = {"metrics": "system.Metrics", "model": "system.Model"}
+    outputs = {
+        name: {"artifacts": [{"uri": str(tmp_path / name), "type": {"schemaTitle": kind}}]}
+        for name, kind in kinds.items()
+    }
+    command = ["c", "--executor_input", json.dumps({"outputs": {"artifacts": outputs}}), "--function_to_execute", "f"]
+    assert ours.run_container(client, "i:1", command, {"/w": {}}, network_mode="host") == status
+    # KFP's cache takes an output without a file for lost: metrics of a step that ended well have one, nothing else
+    assert [path.name for path in tmp_path.iterdir()] == (["metrics"] if status == 0 else [])
     assert client.container.removed
     assert client.options["network_mode"] == "host"
     assert "auto_remove" not in client.options
