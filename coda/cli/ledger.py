@@ -11,8 +11,7 @@ from coda.errors import ConfigError, Problem
 from coda.login import login_name
 
 if TYPE_CHECKING:
-    from coda.trigger.ledger import Ledger, LedgerState
-    from coda.trigger.states import Unreadable
+    from coda.trigger.ledger import Ledger, LedgerState, Unreadable
 
 app = typer.Typer(no_args_is_help=True, help="What became of every batch that landed.")
 
@@ -29,13 +28,15 @@ LISTED = (
 )
 
 
-def row_of(item: "LedgerState | Unreadable") -> tuple[str, ...]:
+def row_of(item: "LedgerState") -> tuple[str, ...]:
     """Return what a list tells of a batch version, in the order of `LISTED`."""
-    batch = f"{item.source}/{item.batch}"
-    if hasattr(item, "digest16"):
-        return batch, item.digest16, "unreadable", "", "", str(item.problem)
     why = item.reasons[0] if item.reasons else ""
-    return batch, item.manifest_digest[:16], item.state, f"{item.at:%Y-%m-%d %H:%M:%S}", str(item.attempt), why
+    since = f"{item.at:%Y-%m-%d %H:%M:%S}"
+    return f"{item.source}/{item.batch}", item.manifest_digest[:16], item.state, since, str(item.attempt), why
+
+
+def _unreadable_row(item: "Unreadable") -> tuple[str, ...]:
+    return f"{item.source}/{item.batch}", item.digest16, "unreadable", "", "", str(item.problem)
 
 
 @app.command("list")
@@ -57,7 +58,8 @@ def list_(
         broken = [{**asdict(item), "state": "unreadable", "reasons": [str(item.problem)]} for item in unreadable]
         print_json([*states, *broken])
     else:
-        print_rows([row_of(item) for item in (*states, *unreadable)], LISTED, wide=wide, empty="The ledger is empty.")
+        rows = [*map(row_of, states), *map(_unreadable_row, unreadable)]
+        print_rows(rows, LISTED, wide=wide, empty="The ledger is empty.")
 
 
 @app.command()
