@@ -10,6 +10,7 @@ def pretrain(
     *,
     run_id: str,
     params: str,
+    labels: str,
     dataset: dsl.Input[dsl.Dataset],
     pretrained: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
@@ -30,6 +31,7 @@ def pretrain(
             params=Params.model_validate_json(params),
             settings=settings,
             run_id=run_id,
+            labels=labels or None,
         )
         for name, value in values.items():
             metrics.log_metric(name, value)

@@ -36,7 +36,7 @@ def training(run_id: str, manifest_uris: list[str], labels: str, params: str) ->
     )
     dataset = valid.outputs["checked"]
     data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL, "version")
-    trained = needs(pretrain(run_id=run_id, params=params, dataset=dataset).after(data), TRAIN, "train")
+    trained = needs(pretrain(run_id=run_id, params=params, labels=labels, dataset=dataset).after(data), TRAIN, "train")
     network = trained.outputs["pretrained"]
     classifier = needs(
         train_head(run_id=run_id, params=params, labels=labels, dataset=dataset, pretrained=network), TRAIN, "train"

@@ -26,12 +26,14 @@ class FrozenHead:
         digest: Digest of its model folder.
         prior: Share of the labelled compounds in each class, in the order of the logits, from the release's label
             list; None where the release holds no such list.
+        compounds: Compounds of that list, by name; None where there is none.
     """
 
     head: Head
     source: TokenStatistics
     digest: str
     prior: tuple[float, ...] | None = None
+    compounds: frozenset[str] | None = None
 
     @property
     def alignment(self) -> HeadAlignment:

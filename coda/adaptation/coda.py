@@ -22,6 +22,7 @@ from coda.training.blindness import require_blind
 from coda.training.checkpoint import Checkpoints
 from coda.training.dino import DinoResult, train_dino
 from coda.training.progress import Report
+from coda.training.subset import chosen_fields
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def adapt_extractor(
         rung: What the ladder chose.
         seed: Seed of the run.
         heads: Frozen heads of the source release by the alignment they were trained with; only options that look
-            through them, or need the source's token statistics, read them.
+            through them, or need the source's token statistics or the names of labelled compounds, read them.
         checkpoints: Where to keep checkpoints; a run that was stopped goes on from the newest.
         report: Called as training goes.
         should_stop: Asked before every iteration.
@@ -75,6 +76,8 @@ def adapt_extractor(
     """
     require_blind(fields.table)
     adaptation = params.adaptation
+    lists = [frozen.compounds for frozen in (heads or {}).values() if frozen.compounds is not None]
+    anchors = chosen_fields(fields.table, adaptation.fields, lists[0] if lists else None, key="adaptation.fields")
     _go_on_with(state, params)
     _require_moments(state, params)
     hooks, described = new_hooks(state, fields, params, heads or {}, seed=seed)
@@ -85,6 +88,7 @@ def adapt_extractor(
         state=state,
         seed=seed,
         pairs=params.pairs.model_copy(update={"by": rung.by}),
+        anchors=anchors,
         dino_head=adaptation.dino_head,
         carry_centre=adaptation.carry_centre,
         hooks=hooks,

@@ -22,6 +22,7 @@ from coda.networks.state import load_state
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
 from coda.training.mae import train_mae
+from coda.training.subset import chosen_fields
 
 Method = Literal["unadapted", "adapted", "ttt"]
 
@@ -64,7 +65,7 @@ class Adapting:
             adaptation.pop(name)
         values: dict[str, Any] = {
             "unadapted": {},
-            "adapted": self.params.model_dump(mode="json", include={"mae"})
+            "adapted": {**self.params.model_dump(mode="json", include={"mae"}), "fields": adaptation["fields"]}
             if self.trained.arm == "mae"
             else {**adaptation, "dino": self.params.dino.model_dump(mode="json")},
             "ttt": self.params.model_dump(mode="json", include={"ttt", "mae"}),
@@ -116,9 +117,12 @@ class Adapting:
         return treated, {"none": (head.classes, probabilities)}
 
     def _adapt(self, folder: Path, source: Path, fields: FieldSet) -> dict[str, Any]:
-        kept, seed, params = Checkpoints(folder / "checkpoints"), self.trained.seed, self.params
+        kept, seed, params = Checkpoints(folder / "checkpoints"), self.trained.seed, for_a_source(self.params)
         if self.trained.arm == "mae":
             state = load_mae_state(source / "state")
+            compounds = frozen_heads(source)["none"].compounds
+            chosen = chosen_fields(fields.table, params.adaptation.fields, compounds, key="adaptation.fields")
+            fields = fields if chosen is None else fields.take(chosen)
             told = train_mae(fields, params, params.mae.adaptation, state=state, seed=seed, checkpoints=kept)
             save_extractor(folder / "extractor", state.encoder)
             return {"seconds": {"adaptation": told.seconds}, "log": told.log[-1:], "alarms": list(told.alarms)}
@@ -132,6 +136,15 @@ class Adapting:
             "seconds": {"adaptation": result.seconds}, "log": result.log[-1:], "alarms": list(result.alarms),
             "rung": rung.reason, "stopping": result.stopping,
         }  # fmt: skip
+
+
+def for_a_source(params: Params) -> Params:
+    """Return parameters for adapting to a whole source: in batches of ``adaptation.source_batch_size``, if given."""
+    adaptation = params.adaptation
+    if adaptation.source_batch_size is None:
+        return params
+    budget = adaptation.budget.model_copy(update={"batch_size": adaptation.source_batch_size})
+    return params.model_copy(update={"adaptation": adaptation.model_copy(update={"budget": budget})})
 
 
 def rung_for(arm: Arm, fields: FieldSet, params: Params) -> Rung:

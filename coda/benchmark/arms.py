@@ -1,6 +1,5 @@
 """Training cells: the source models that the paper's systems start from, each a cell that others build upon."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,15 @@ from coda.contracts.release import Alignment
 from coda.networks.artifact import folder_digest
 from coda.networks.classifier import load_linear_head, save_linear_head
 from coda.networks.extractor import Extractor, load_extractor, save_extractor
-from coda.networks.head import LABELS, SOURCE_STATISTICS, load_head, load_source_statistics, save_head
+from coda.networks.head import (
+    LABELS,
+    SOURCE_STATISTICS,
+    load_class_shares,
+    load_head,
+    load_labelled_compounds,
+    load_source_statistics,
+    save_head,
+)
 from coda.networks.mae import new_mae_state, save_mae_state
 from coda.networks.state import new_state, save_state
 from coda.plates.fieldset import FieldSet
@@ -29,6 +36,7 @@ from coda.training.labels import LabelList, join
 from coda.training.mae import train_mae
 from coda.training.material import prepare_material
 from coda.training.split import held_out
+from coda.training.subset import chosen_fields
 from coda.training.supervised import train_supervised
 from coda.training.tokens import predict_fields
 
@@ -82,6 +90,7 @@ class Training:
         values = self.params.model_dump(mode="json", include=sections)
         if "mae" in values:
             values["mae"].pop("adaptation")
+            values["fields"] = self.params.pretrain.fields
         key = {
             "kind": "training", "data": self.data.digest, "source": self.source,
             "arm": self.arm, "seed": self.seed, "params": values,
@@ -117,7 +126,7 @@ class Training:
     def _dual(
         self, folder: Path, training: FieldSet, validation: FieldSet, labels: LabelList, kept: Checkpoints
     ) -> dict[str, Any]:
-        extractor, learned = self._extractor(folder, training, kept)
+        extractor, learned = self._extractor(folder, training, labels, kept)
         material = prepare_material(extractor, training, validation, labels, self.params, seed=self.seed)
         extra = {LABELS: labels.to_bytes(), SOURCE_STATISTICS: material.source.to_bytes()}
         seconds = {"extractor": learned["seconds"]}
@@ -131,8 +140,13 @@ class Training:
             seconds[f"head, {alignment}"] = result.seconds
         return {**learned, "seconds": seconds}
 
-    def _extractor(self, folder: Path, training: FieldSet, kept: Checkpoints) -> tuple[Extractor, dict[str, Any]]:
+    def _extractor(
+        self, folder: Path, training: FieldSet, labels: LabelList, kept: Checkpoints
+    ) -> tuple[Extractor, dict[str, Any]]:
         params = self.params
+        which = params.pretrain.fields
+        chosen = chosen_fields(training.table, which, tuple(labels.compounds), key="pretrain.fields")
+        training = training if chosen is None else training.take(chosen)
         if self.arm == "mae":
             state = new_mae_state(params, seed=self.seed)
             told = train_mae(training, params, params.mae.pretrain, state=state, seed=self.seed, checkpoints=kept)
@@ -174,10 +188,9 @@ def frozen_heads(folder: Path) -> Mapping[HeadAlignment, FrozenHead]:
     for alignment in alignments:
         path = folder / "heads" / alignment
         if path.is_dir():
-            listed = json.loads((path / LABELS).read_bytes())["compounds"].values()
             head = load_head(path)
-            share = tuple(list(listed).count(name) / len(listed) for name in head.classes)
-            found[alignment] = FrozenHead(head, load_source_statistics(path), folder_digest(path), share)
+            shares, compounds = load_class_shares(path, head.classes), load_labelled_compounds(path)
+            found[alignment] = FrozenHead(head, load_source_statistics(path), folder_digest(path), shares, compounds)
     return found
 
 

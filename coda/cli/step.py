@@ -81,6 +81,9 @@ def validate(
 def pretrain(
     dataset: Data,
     out: Out,
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="Label table; read with pretrain.fields=labelled only.")
+    ] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
@@ -90,7 +93,7 @@ def pretrain(
     from coda.steps.pretrain import pretrain as step
 
     merged = read_params(params, overlay, changes)
-    _print(step(dataset, out, params=merged, settings=offline_settings(work), run_id="step"))
+    _print(step(dataset, out, params=merged, settings=offline_settings(work), run_id="step", labels=labels))
 
 
 @app.command("train-head")

@@ -25,6 +25,14 @@ SHARED: Mapping[str, str] = {
 """New key -> the key of another section that it was read from before, and that is still there."""
 
 
+ADDED: Mapping[str, Any] = {
+    "pretrain.fields": "all",
+    "adaptation.fields": "all",
+    "adaptation.source_batch_size": None,
+}
+"""Keys that are new -> what was done before there was a choice; for stored parameters alone."""
+
+
 def moved(path: str) -> tuple[str, ...]:
     """Return where a key is now; nothing where it never was, or still is."""
     return MOVED.get(path, ())
@@ -54,6 +62,15 @@ def as_of_today(values: Mapping[str, Any]) -> dict[str, Any]:
         found_at(result, section)[0].pop(name)
         for place in places:
             _put(result, place, found[0])
+    return result
+
+
+def completed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored parameters of today's keys with what they could not say when they were written down."""
+    result: dict[str, Any] = _copied(as_of_today(values))
+    for path, value in ADDED.items():
+        if found_at(result, path.rpartition(".")[0]):
+            _put(result, path, value)
     return result
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from coda.config.moved import as_of_today
+from coda.config.moved import completed
 from coda.config.policy import GatePolicy
 from coda.contracts.manifest import Stain
 
@@ -162,6 +162,9 @@ class Pretrain(DinoBudget):
     """Step 1: self-supervision on the source (paper section 3)."""
 
     keep_optimizer: bool = Field(description="Keep the optimizer's moments with the state, for adaptation to go on.")
+    fields: Literal["all", "labelled"] = Field(
+        description="Fields that are learned from: all, or those of compounds in the label table (as in the paper)."
+    )
 
 
 class Supervised(Budget):
@@ -218,6 +221,12 @@ class Adaptation(Section):
     """Step 3: the extractor continues on unlabelled plates, from the source release (paper section 3, step 3)."""
 
     budget: DinoBudget
+    source_batch_size: Count | None = Field(
+        description="Batch size where a whole source is adapted to (benchmarks), in place of the budget's."
+    )
+    fields: Literal["all", "labelled"] = Field(
+        description="Fields that are learned from: all, or those of compounds that the release's labels know."
+    )
     dino_head: Literal["trained", "prototypes_frozen", "frozen"] = Field(
         description="What of the DINO head learns: all, all but the prototypes, or nothing."
     )
@@ -320,5 +329,5 @@ class Params(Section):
         except ValueError:
             values = None  # what is wrong with it is told below
         if isinstance(values, dict):
-            json_data = json.dumps(as_of_today(values))
+            json_data = json.dumps(completed(values))
         return super().model_validate_json(json_data, **options)

@@ -128,6 +128,17 @@ def load_source_statistics(folder: Path, expected_digest: str | None = None) -> 
         raise IntegrityError(f"The statistics in {folder} cannot be read.", [problem]) from error
 
 
+def load_labelled_compounds(folder: Path, expected_digest: str | None = None) -> frozenset[str] | None:
+    """Verify a head's model folder and return the names of the compounds it was trained with; None without a list.
+
+    Raises:
+        IntegrityError: The folder's bytes are not the recorded ones, or its label list is none.
+    """
+    if not (folder / LABELS).is_file():
+        return None
+    return frozenset(_labelled(folder, expected_digest)) or None
+
+
 def load_class_shares(
     folder: Path, classes: Sequence[str], expected_digest: str | None = None
 ) -> tuple[float, ...] | None:
@@ -146,15 +157,19 @@ def load_class_shares(
     """
     if not (folder / LABELS).is_file():
         return None
+    counts = Counter(_labelled(folder, expected_digest).values())
+    total = sum(counts[name] for name in classes)
+    return tuple(counts[name] / total for name in classes) if all(counts[name] for name in classes) else None
+
+
+def _labelled(folder: Path, expected_digest: str | None) -> dict[str, str]:
+    """Return compound -> mechanism of a head's label list."""
     content = artifact.extra_file(folder, LABELS, expected_digest)
     try:
-        labelled = json.loads(content)
-        counts = Counter(map(str, labelled.get("compounds", {}).values()))
+        return {str(name): str(moa) for name, moa in json.loads(content).get("compounds", {}).items()}
     except (ValueError, AttributeError) as error:
         problem = Problem(f"{folder}/{LABELS}", str(error)[:300], "a label list", "Fetch it again.")
         raise IntegrityError(f"The label list in {folder} cannot be read.", [problem]) from error
-    total = sum(counts[name] for name in classes)
-    return tuple(counts[name] / total for name in classes) if all(counts[name] for name in classes) else None
 
 
 def _require_the_same_start(weights: InitialWeights | None, extractor: Extractor) -> None:

@@ -17,14 +17,19 @@ from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.processes import processes_to_start, run_in_processes
 from coda.steps.progress import shown
+from coda.steps.train_head import read_file
 from coda.training.dino import DinoResult, train_dino
 from coda.training.distributed import joined
 from coda.training.images import place_fields
+from coda.training.labels import read_labels
 from coda.training.split import held_out
+from coda.training.subset import chosen_fields
 
 
-def pretrain(dataset: Path, out: Path, *, params: Params, settings: Settings, run_id: str) -> dict[str, float]:
-    """Train student and teacher on every accepted batch that is not held out; no label is read.
+def pretrain(
+    dataset: Path, out: Path, *, params: Params, settings: Settings, run_id: str, labels: str | None = None
+) -> dict[str, float]:
+    """Train student and teacher on every accepted batch that is not held out; no mechanism is learned from.
 
     Writes ``out/extractor`` (the teacher, which serves), ``out/state`` (what adaptation continues from) and
     ``out/pretraining.json`` (loss and health over time, alarms, what could be paired).
@@ -35,6 +40,7 @@ def pretrain(dataset: Path, out: Path, *, params: Params, settings: Settings, ru
         params: All sections but ingest, quality and gate.
         settings: Where checkpoints are kept.
         run_id: Run this belongs to; an interrupted run goes on from its checkpoint.
+        labels: Label table, read with ``pretrain.fields: labelled`` only: which compounds are in it, not what they do.
 
     Returns:
         Numbers for the run's metrics: iterations, seconds, samples_per_s, loss, pairable_share, alarms, ...
@@ -48,16 +54,20 @@ def pretrain(dataset: Path, out: Path, *, params: Params, settings: Settings, ru
     count = processes_to_start(params.compute)
     if count > 1:
         paths = {"dataset": dataset, "out": out}
-        return run_in_processes("pretrain", paths, count, params=params, settings=settings, run_id=run_id)
+        told = {"labels": labels} if labels else {}
+        return run_in_processes("pretrain", paths, count, params=params, settings=settings, run_id=run_id, texts=told)
     set_threads(params.compute)
     with joined() as world, stopping_on_sigterm() as should_stop, ExitStack() as first:
         fields = load_training_fields(dataset, params)
+        own = params.pretrain
+        compounds = _labelled_compounds(labels, settings) if own.fields == "labelled" else None
+        anchors = chosen_fields(fields.table, own.fields, compounds, key="pretrain.fields")
         state = new_state(params, seed=params.seed)
         # one process keeps checkpoints, shows progress and writes what was learned
         checkpoints = first.enter_context(kept_checkpoints(settings, run_id, "pretrain")) if world.first else None
         report = first.enter_context(shown("Pretraining", params.compute)) if world.first else None
         result = train_dino(
-            fields, params, params.pretrain, state=state, seed=params.seed, keep_moments=params.pretrain.keep_optimizer,
+            fields, params, own, state=state, seed=params.seed, anchors=anchors, keep_moments=own.keep_optimizer,
             checkpoints=checkpoints, report=report, should_stop=should_stop,
         )  # fmt: skip
         if world.first:
@@ -74,6 +84,10 @@ def load_training_fields(dataset: Path, params: Params) -> FieldSet | StoredFiel
     batches, where = open_batches(dataset), params.compute.images
     fields = place_fields(batches, params.extractor.channels, params.crops.centre, where)
     return fields.take(~held_out(fields.table, params.split.validation_batches))
+
+
+def _labelled_compounds(labels: str | None, settings: Settings) -> tuple[str, ...] | None:
+    return tuple(read_labels(read_file(labels, settings), labels).compounds) if labels else None
 
 
 def _record(out: Path, result: DinoResult) -> None:

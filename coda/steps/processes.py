@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def processes_to_start(compute: Compute) -> int:
 
 
 def run_in_processes(step: str, paths: dict[str, Path], count: int, *, params: Params, settings: Settings,
-                     run_id: str) -> dict[str, float]:  # fmt: skip
+                     run_id: str, texts: Mapping[str, str]) -> dict[str, float]:  # fmt: skip
     """Run a step in several processes of this machine and return its numbers.
 
     Args:
@@ -46,6 +46,7 @@ def run_in_processes(step: str, paths: dict[str, Path], count: int, *, params: P
         params: Parameters.
         settings: Where the services are.
         run_id: The run.
+        texts: Its other arguments, by their names.
 
     Raises:
         CodaError: What the first process to fail raised.
@@ -54,7 +55,8 @@ def run_in_processes(step: str, paths: dict[str, Path], count: int, *, params: P
         folder = Path(name)
         request = {
             "step": step, "paths": {key: str(path.resolve()) for key, path in paths.items()}, "run_id": run_id,
-            "params": params.model_dump(mode="json"), "settings": settings.model_dump(mode="json"),
+            "texts": dict(texts), "params": params.model_dump(mode="json"),
+            "settings": settings.model_dump(mode="json"),
         }  # fmt: skip
         (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
@@ -109,6 +111,7 @@ def main(folder: Path) -> None:
                 params=Params.model_validate_json(json.dumps(request["params"])),
                 settings=Settings.model_validate(request["settings"]),
                 run_id=request["run_id"],
+                **request["texts"],
             )
         except CodaError as error:
             described = {

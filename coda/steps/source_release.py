@@ -6,7 +6,7 @@ from coda.adaptation.base import Base, FrozenHead, HeadAlignment, Incumbent
 from coda.contracts.release import ModelRef, ReleaseRecord
 from coda.errors import ConfigError, Problem
 from coda.networks.extractor import load_extractor
-from coda.networks.head import load_class_shares, load_head, load_source_statistics
+from coda.networks.head import load_class_shares, load_head, load_labelled_compounds, load_source_statistics
 from coda.networks.state import load_state
 from coda.registry import DEFAULT_SCOPE, ReleaseLog, fetch, fetch_state
 from coda.settings import Settings
@@ -97,4 +97,5 @@ def fetch_head(ref: ModelRef, folder: Path, settings: Settings) -> FrozenHead:
     """Fetch one head with the statistics of its training tokens and its classes' shares, verifying every byte."""
     fetch(ref, folder, settings=settings)
     statistics, head = load_source_statistics(folder, ref.digest), load_head(folder, ref.digest)
-    return FrozenHead(head, statistics, ref.digest, load_class_shares(folder, head.classes, ref.digest))
+    shares = load_class_shares(folder, head.classes, ref.digest)
+    return FrozenHead(head, statistics, ref.digest, shares, load_labelled_compounds(folder, ref.digest))

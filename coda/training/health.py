@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from coda.errors import ConfigError, Problem
+from coda.networks.spread import LIMIT, feature_spread
 
-LOSS_MARGIN, SPREAD_LIMIT, ENTROPY_LIMIT = 0.01, 0.05, 0.05
+LOSS_MARGIN, ENTROPY_LIMIT = 0.01, 0.05
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Health:
         loss_share: Loss over ln(prototypes); pinned at 1, student and teacher are uniform.
         teacher_entropy: Mean entropy of the teacher's distributions over ln(prototypes): 1 is uniform, 0 a point.
         mean_entropy: Entropy of their mean over ln(prototypes): near 0, all images share one prototype.
-        feature_spread: Deviation of the L2-normalised features over the batch, times the square root of their width:
-            about 1 when directions are spread evenly, 0 when all images look alike to the teacher.
+        feature_spread: Of the pooled features over the batch (`coda.networks.spread`): about 1 when directions are
+            used evenly, 0 when all images look alike to the teacher. The gate's number of the same name is the same.
     """
 
     loss_share: float
@@ -39,16 +39,14 @@ class Health:
         return (*found, *spread_alarms(self.feature_spread, "teacher"))
 
 
+def spread_of(features: Tensor) -> float:
+    """Return the feature spread of pooled features, shape (images, width), on any device."""
+    return float(feature_spread(features.detach().float().cpu().numpy()))
+
+
 def spread_alarms(spread: float, network: str) -> tuple[str, ...]:
-    """Say so when a network ('teacher', 'encoder') no longer tells images apart; see `feature_spread`."""
-    return (f"the {network}'s features are the same for all images",) if spread < SPREAD_LIMIT else ()
-
-
-@torch.no_grad()
-def feature_spread(features: Tensor) -> float:
-    """Return the spread of pooled features (images, width), as `Health.feature_spread` describes it."""
-    directions = F.normalize(features.float(), dim=-1)
-    return float(directions.std(dim=0, correction=0).mean()) * math.sqrt(features.shape[-1])
+    """Say so when a network ('teacher', 'encoder') no longer tells images apart; see `spread_of`."""
+    return (f"the {network}'s features are the same for all images",) if spread < LIMIT else ()
 
 
 def finite_loss(loss: float, iteration: int) -> float:
@@ -78,4 +76,4 @@ def measure_health(loss: float, teacher_probabilities: Tensor, features: Tensor)
     scale = math.log(q.shape[-1])
     entropy = float(torch.special.entr(q).sum(dim=-1).mean()) / scale
     mean_entropy = float(torch.special.entr(q.mean(dim=0)).sum()) / scale
-    return Health(loss / scale, entropy, mean_entropy, feature_spread(features))
+    return Health(loss / scale, entropy, mean_entropy, spread_of(features))

@@ -20,7 +20,7 @@ from coda.training.crops import Cropper
 from coda.training.distributed import averaged, together, world
 from coda.training.engine import Entry, fields_digest, fingerprint, run, tensors_digest
 from coda.training.flops import mae_step
-from coda.training.health import feature_spread, finite_loss, spread_alarms
+from coda.training.health import finite_loss, spread_alarms, spread_of
 from coda.training.images import image_source
 from coda.training.optimizer import clip_global_norm, new_optimizer, optimizer_tensors, restore_optimizer, set_rates
 from coda.training.pairs import PairSampler
@@ -156,7 +156,7 @@ class _MaeObjective:
         self.optimizer.step()
         if not measure:
             return None
-        spread = feature_spread(pool_tokens(tokens, self.state.encoder.pool))
+        spread = spread_of(pool_tokens(tokens, self.state.encoder.pool))
         numbers = {
             "iteration": iteration,
             "loss": finite_loss(float(averaged(loss.detach())), iteration),

@@ -88,7 +88,7 @@ def plates(*, batches: int = 1, plates: int = 2, compounds: int = 4, controls: i
     return FieldSet(np.minimum(images, 255).astype(np.uint8), pd.DataFrame(rows), ("DNA", "AGP", "RNA"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_plates() -> Callable[..., FieldSet]:
     """Builds the fields of some batches and plates."""
     return plates

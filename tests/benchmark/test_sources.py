@@ -41,7 +41,6 @@ def test_imports_are_followed_as_python_follows_them(module):
 )  # fmt: skip
 def test_a_changed_source_gives_another_name(copy, module, source):
     before = sources_digest(module, copy)
-    assert before == sources_digest(module)
     path = copy / source
     content = path.read_bytes()
     path.write_bytes(content + b"\nCHANGED = 1\n")
