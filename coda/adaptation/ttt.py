@@ -26,6 +26,7 @@ from coda.training.checkpoint import Checkpoints
 from coda.training.crops import Cropper, turned_at_random
 from coda.training.engine import Entry, fields_digest, fingerprint, run, tensors_digest
 from coda.training.images import image_source
+from coda.training.losses import Losses
 from coda.training.progress import Report
 from coda.training.randomness import generator
 from coda.training.schedules import Length
@@ -126,6 +127,7 @@ class _Taught:
         self.buffers = [torch.zeros_like(weight) for weight in self.weights]
         for weight, buffer in zip(self.weights, self.buffers, strict=True):
             self.optimizer.state[weight]["momentum_buffer"] = buffer
+        self.losses = Losses(self.runtime.device)
         self.found = torch.zeros(len(points), len(fields), len(head.classes))
 
     def run(
@@ -141,6 +143,7 @@ class _Taught:
             run(
                 self, length=Length(count, count), budget=params.mae.adaptation.model_copy(update=every),
                 identity=identity, checkpoints=checkpoints, report=report, should_stop=should_stop,
+                rate="ttt.learning_rate",
             )  # fmt: skip
         finally:
             self._reset()
@@ -158,15 +161,17 @@ class _Taught:
                 self.found[self.points.index(number), iteration] = self._predicted(crops)
             if number < self.params.ttt.steps:
                 losses.append(self._learn(crops, generator(self.seed, f"ttt {name}", number)))
+        self.losses.note(iteration, *reversed(losses))
         if not measure:
             return None
-        return Entry({"iteration": iteration, "first_loss": float(losses[0]), "loss": float(losses[-1])})
+        return Entry({"iteration": iteration, "first_loss": float(losses[0]), "loss": self.losses.mean()})
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"found": self.found}
+        return {"found": self.found, **self.losses.tensors()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         self.found = tensors["found"]
+        self.losses.restore(tensors)
 
     def records(self) -> dict[str, Any]:
         return {}

@@ -35,7 +35,7 @@ from coda.training.head import train_head
 from coda.training.labels import LabelList, join
 from coda.training.mae import train_mae
 from coda.training.material import prepare_material
-from coda.training.split import held_out
+from coda.training.split import held_out_fields
 from coda.training.subset import chosen_fields
 from coda.training.supervised import train_supervised
 from coda.training.tokens import predict_fields
@@ -102,7 +102,7 @@ class Training:
         """Train, write model folders and in-domain predictions below `folder`, and return the scores."""
         data = loaded(self.data)
         fields = data.of(self.source)
-        out = held_out(fields.table, self.params.split.validation_batches)
+        out = held_out_fields(fields.table, self.params.split)
         training, validation = fields.take(~out), fields.take(out)
         labels, _ = join(data.labels, training.table, data.name)
         kept = Checkpoints(folder / "checkpoints")

@@ -24,7 +24,7 @@ from coda.evaluation.measures import measure_candidate
 from coda.evaluation.references import measure_reference
 from coda.plates.fieldset import FieldSet
 from coda.training.labels import LabelList
-from coda.training.split import group_names, held_out
+from coda.training.split import group_names, held_out_fields
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Target:
         """Make and measure every model; nothing but numbers is kept, so `folder` stays empty."""
         del folder
         held = loaded(self.trained.data).of(self.trained.source)
-        held = held.take(held_out(held.table, self.params.split.validation_batches))
+        held = held.take(held_out_fields(held.table, self.params.split))
         target = loaded(self.data)
         base = load_base(self.trained.cell().folder(self.root))
         measuring = Measuring(base, target.of(self.name), held, target.labels, self.params, self.trained.seed)

@@ -1,5 +1,6 @@
 """Combinations of parameters that cannot work together, each with its remedy."""
 
+from coda.config.budgets import budgets
 from coda.config.options import option_problems
 from coda.config.params import Budget, Params
 from coda.errors import Problem
@@ -15,14 +16,7 @@ def impossible_combinations(params: Params) -> list[Problem]:
     problems: list[Problem] = []
     _views(params, problems)
     _channels(params, problems)
-    for name, budget in (
-        ("pretrain", params.pretrain),
-        ("head.budget", params.head.budget),
-        ("adaptation.budget", params.adaptation.budget),
-        ("mae.pretrain", params.mae.pretrain),
-        ("mae.adaptation", params.mae.adaptation),
-        ("supervised", params.supervised),
-    ):
+    for name, budget in budgets(params).items():
         _budget(name, budget, problems)
     _candidates(params, problems)
     problems += option_problems(params)

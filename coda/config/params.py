@@ -112,7 +112,12 @@ class Pairs(Section):
 class Split(Section):
     """Which plates no step of training sees (paper section 4)."""
 
-    validation_batches: Count = Field(description="Last batches of the source, by name, held out from all training.")
+    validation_batches: Count = Field(
+        description="Last batches (or plates) of the source, by name, held out from all training."
+    )
+    by: Literal["batch", "plate", "well"] = Field(
+        description="What is held out: batches; plates, or one well in five, for a source of one batch."
+    )
 
 
 class TokenGroups(Section):

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from coda.contracts.base import digest_of_json
 from coda.durable import give_name
-from coda.errors import IntegrityError, Problem, raise_if_any
+from coda.errors import ConfigError, IntegrityError, Problem, raise_if_any
+from coda.networks.finite import not_finite
 
 REMEDY = "Do not use this model; fetch it from the registry again, and find out who changed it."
 WEIGHTS, CONFIG, DIGESTS = "weights.safetensors", "config.json", "digests.json"
@@ -33,7 +34,11 @@ def save(
 
     Returns:
         The digest of the folder: SHA-256 of the canonical mapping from file name to SHA-256.
+
+    Raises:
+        ConfigError: A weight is NaN or infinite; nothing is written.
     """
+    _require_finite(folder, tensors)
     files = {
         WEIGHTS: safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}),
         CONFIG: (json.dumps(dict(config), indent=2, sort_keys=True) + "\n").encode(),
@@ -58,6 +63,14 @@ def save(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return digest_of_json(digests)
+
+
+def _require_finite(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    names = not_finite(tensors)
+    if names:
+        found = f"NaN or infinity in {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
+        remedy = "Do not use this network; train it again with --set compute.precision=float32, or at a lower rate."
+        raise ConfigError("A network that is broken is not kept.", [Problem(str(folder), found, "numbers", remedy)])
 
 
 def load(folder: Path, expected_digest: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:

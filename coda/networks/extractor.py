@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem
 from coda.networks import artifact
+from coda.networks.drop_path import given_drop_paths
 from coda.networks.rebuild import rebuild
 from coda.networks.weights import fit_to, initial_weights, initialise_xavier, resize_positions, seeded
 
@@ -33,6 +34,7 @@ class Extractor(nn.Module):
         self.vit: Any = build_vit(
             config["arch"], len(config["channels"]), config["overrides"], drop_path=config["drop_path"]
         )
+        self._drop_paths = given_drop_paths(self.vit)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -54,17 +56,26 @@ class Extractor(nn.Module):
         """Side of a square patch, in pixels."""
         return int(self.vit.patch_embed.patch_size[0])
 
-    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+    @property
+    def drop_path_rates(self) -> list[float]:
+        """Rate of each drop path layer, in order; those at rate 0 are left out."""
+        return [layer.rate for layer in self._drop_paths]
+
+    def forward(self, images: Tensor, keep: Tensor | None = None, paths: Tensor | None = None) -> Tensor:
         """Return all tokens after the final norm, or those of some patches that the network sees nothing beside.
 
         Args:
             images: Shape (batch, channels, height, width); both sides multiples of the patch size.
             keep: Patches of each image to look at, shape (batch, visible), for a masked autoencoder; all without it.
+            paths: Factors of each drop path layer, shape (layers, batch) (`coda.networks.drop_path.path_factors`);
+                needed to train a network that has any.
 
         Returns:
             Shape (batch, 1 + patches, width), class token first; with `keep`, (batch, 1 + visible, width) in its order.
         """
         vit = self.vit
+        for number, layer in enumerate(self._drop_paths):
+            layer.factor = paths[number] if paths is not None else None
         patches, (rows, columns) = self._patches(images)
         positions = resize_positions(vit.pos_embed, (rows, columns), 0 if vit.no_embed_class else 1)
         tokens = vit.cls_token.expand(len(images), -1, -1).to(patches.dtype)

@@ -21,7 +21,7 @@ from coda.settings import Settings
 from coda.steps.train_head import is_built, read_file
 from coda.training.groups import group_statistics, standardise_groups
 from coda.training.labels import LabelList, read_labels
-from coda.training.split import group_names, held_out
+from coda.training.split import group_names, held_out_fields
 from coda.training.tokens import extract_tokens, field_probabilities
 
 
@@ -55,7 +55,7 @@ def evaluate(
     set_threads(params.compute)
     extractor = load_extractor(pretrained / "extractor")
     fields = load_fields(open_batches(dataset), extractor.channels, params.crops.centre)
-    fields = fields.take(held_out(fields.table, params.split.validation_batches))
+    fields = fields.take(held_out_fields(fields.table, params.split))
     table = read_labels(read_file(labels, settings), labels, built=is_built(labels, settings))
     tokens = extract_tokens(extractor, fields, params)
     statistics = group_statistics(tokens, fields.table, by=params.alignment.by, wells=params.alignment.wells)

@@ -39,10 +39,11 @@ def kept_checkpoints(settings: Settings, run_id: str, step: str) -> Iterator[Che
             store.upload_folder(path, path.name, last=LAST)
             training = path.name.rstrip("0123456789")  # a step may train twice, each with its own checkpoints
             own = {name for name in _folders(store) if name.rstrip("0123456789") == training}
-            for old in sorted(name for name in own if name < path.name)[: -(KEPT - 1)]:
+            passed_over = {name for name in own if name > path.name}
+            for old in (*sorted(own - passed_over - {path.name})[: -(KEPT - 1)], *sorted(passed_over)):
                 _remove(store, old)
 
-        yield Checkpoints(Path(folder), written=send)
+        yield Checkpoints(Path(folder), written=send, place=store.url(""))
         for name in _folders(store):
             _remove(store, name)
 

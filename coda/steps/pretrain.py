@@ -22,7 +22,7 @@ from coda.training.dino import DinoResult, train_dino
 from coda.training.distributed import joined
 from coda.training.images import place_fields
 from coda.training.labels import read_labels
-from coda.training.split import held_out
+from coda.training.split import held_out_fields
 from coda.training.subset import chosen_fields
 
 
@@ -83,7 +83,7 @@ def load_training_fields(dataset: Path, params: Params) -> FieldSet | StoredFiel
     """Return the accepted fields of the batches that are not held out; see `pretrain` for the errors."""
     batches, where = open_batches(dataset), params.compute.images
     fields = place_fields(batches, params.extractor.channels, params.crops.centre, where)
-    return fields.take(~held_out(fields.table, params.split.validation_batches))
+    return fields.take(~held_out_fields(fields.table, params.split))
 
 
 def _labelled_compounds(labels: str | None, settings: Settings) -> tuple[str, ...] | None:

@@ -26,7 +26,7 @@ from coda.training.head import train_head as train
 from coda.training.label_rule import read_report, report_beside
 from coda.training.labels import JoinReport, LabelList, join, read_labels
 from coda.training.material import prepare_material
-from coda.training.split import held_out
+from coda.training.split import held_out_fields
 
 
 def train_head(
@@ -59,7 +59,7 @@ def train_head(
     set_threads(params.compute)
     extractor = load_extractor(pretrained / "extractor")
     fields = load_fields(open_batches(dataset), extractor.channels, params.crops.centre)
-    validation = held_out(fields.table, params.split.validation_batches)
+    validation = held_out_fields(fields.table, params.split)
     training_fields, validation_fields = fields.take(~validation), fields.take(validation)
     table = read_labels(read_file(labels, settings), labels, built=is_built(labels, settings))
     built = built_report(labels, table, settings)

@@ -1,7 +1,6 @@
 """One DINO iteration: views, both networks, loss, optimizer, teacher, centre (paper section 4)."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from coda.config.params import DinoBudget, Params
+from coda.networks.drop_path import path_factors
 from coda.networks.extractor import Extractor, pool_tokens, set_attention
 from coda.networks.runtime import Runtime, resolve_runtime
 from coda.networks.state import AdaptationState
@@ -17,10 +17,11 @@ from coda.training.crops import Cropper, Views
 from coda.training.dino_loss import dino_loss, teacher_probabilities, updated_centre
 from coda.training.distributed import averaged, together, world
 from coda.training.engine import Entry
-from coda.training.health import finite_loss, measure_health
+from coda.training.health import measure_health
 from coda.training.hooks import Part, Term, Watch
 from coda.training.images import ImageSource
 from coda.training.learner import DinoLearner
+from coda.training.losses import Losses
 from coda.training.optimizer import (
     clip_global_norm,
     follow,
@@ -30,7 +31,7 @@ from coda.training.optimizer import (
     set_rates,
 )
 from coda.training.pairs import PairSampler
-from coda.training.randomness import drawing, generator
+from coda.training.randomness import generator
 from coda.training.schedules import Length
 
 DinoHeadMode = Literal["trained", "prototypes_frozen", "frozen"]
@@ -72,7 +73,7 @@ class DinoObjective:
         self.hooks, self.dino_head, self.share = hooks or Hooks(), dino_head, world().share(budget.batch_size)
         self.keep_moments = keep_moments
         device = self.runtime.device
-        self.state = state.to(device)
+        self.state, self.losses = state.to(device), Losses(device)
         self.cropper = Cropper(images, params.crops)
         self._train_only_what_learns()
         for network in (state.student, state.teacher):
@@ -93,12 +94,12 @@ class DinoObjective:
         temperature = schedules.teacher_temperature(iteration, self.length, self.budget)
         momentum = schedules.teacher_momentum(iteration, self.length, self.budget)
         set_rates(self.optimizer, learning_rate=rate, weight_decay=decay)
-        with self.runtime.autocast(), self._drop_path_numbers(iteration):
+        with self.runtime.autocast():
             with torch.no_grad():
                 teacher_features, teacher_logits = self.teacher(views.globals_)
             # crops of one size in one forward; the head sees all crops at once, so BatchNorm does too
             sizes = [views.globals_, views.locals_] if len(views.locals_) else [views.globals_]
-            student_logits, tokens = self.learner(sizes)
+            student_logits, tokens = self.learner(sizes, self._paths(iteration, sizes))
         shape = (-1, len(views.globals_) // 2, dino.prototypes)
         teacher_logits = teacher_logits.view(shape)
         loss = dino_loss(
@@ -107,6 +108,7 @@ class DinoObjective:
         )  # fmt: skip
         terms = {term.name: term(tokens.float()) for term in self.hooks.terms}
         norm = self._learn(loss + sum(terms.values()), iteration)
+        self.losses.note(iteration, loss, norm, *terms.values())
         self._follow(momentum)
         looks = self._looks_at(iteration)
         # what a watch looks at is measured too, so that alarms are never those of an earlier iteration
@@ -115,12 +117,12 @@ class DinoObjective:
         self.state.centre = updated_centre(self.state.centre, teacher_logits, dino.centre_momentum)
         if q is None:
             return None
-        watch = self.hooks.watch
+        # before anybody looks: a teacher of NaN has nothing to show
+        mean, watch = self.losses.mean(), self.hooks.watch
         looked = watch.look(iteration + 1, self.state.teacher) if watch is not None and looks else {}
         numbers = {"iteration": float(iteration), **looked}
-        value = finite_loss(float(averaged(loss.detach())), iteration)
-        health = measure_health(value, q, teacher_features)
-        numbers |= {"loss": value, "learning_rate": rate, "momentum": momentum, "gradient_norm": float(norm)}
+        health = measure_health(float(averaged(loss.detach())), q, teacher_features)
+        numbers |= {"loss": mean, "learning_rate": rate, "momentum": momentum, "gradient_norm": float(norm)}
         numbers |= {name: float(term.detach()) for name, term in terms.items()}
         return Entry({**numbers, **asdict(health)}, health.alarms())
 
@@ -131,7 +133,8 @@ class DinoObjective:
             parts["part."] = self.hooks.part.tensors()
         if self.hooks.watch is not None:
             parts["watch."] = self.hooks.watch.tensors()
-        return {f"{prefix}{name}": tensor for prefix, own in parts.items() for name, tensor in own.items()}
+        named = {f"{prefix}{name}": tensor for prefix, own in parts.items() for name, tensor in own.items()}
+        return {**named, **self.losses.tensors()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go back to what `tensors` returned."""
@@ -141,6 +144,7 @@ class DinoObjective:
 
         self.state.load_tensors(own("state."))
         restore_optimizer(self.optimizer, own("optimizer."))
+        self.losses.restore(tensors)
         if self.hooks.part is not None:
             self.hooks.part.restore(own("part."))
         if self.hooks.watch is not None:
@@ -219,11 +223,14 @@ class DinoObjective:
         watch, done = self.hooks.watch, iteration + 1
         return watch is not None and (done % watch.every == 0 or done == self.length.iterations)
 
-    def _drop_path_numbers(self, iteration: int) -> Any:
-        if not self.state.student.config["drop_path"]:
-            return nullcontext()
-        rank = world().rank
-        return drawing(self.seed, f"drop path {rank}" if rank else "drop path", iteration, self.runtime.device)
+    def _paths(self, iteration: int, sizes: Sequence[Tensor]) -> list[Tensor | None]:
+        """Return which branches of the student are left out for this process's views, by seed and iteration alone."""
+        rates, own = self.state.student.drop_path_rates, self.share.stop - self.share.start
+        if not rates:
+            return [None] * len(sizes)
+        crops, source = [len(views) // own for views in sizes], generator(self.seed, "drop path", iteration)
+        drawn = path_factors(rates, crops, self.budget.batch_size, self.share, source)
+        return [factors.to(self.runtime.device, non_blocking=True) for factors in drawn]
 
 
 class _Pooled(nn.Module):

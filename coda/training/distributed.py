@@ -5,6 +5,7 @@ result is that of one process but for rounding. Messages between processes are t
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -99,6 +100,17 @@ def agreed(*, flag: bool) -> bool:
     raised = torch.tensor([float(flag)], device=device)
     distributed.all_reduce(raised, op=distributed.ReduceOp.MAX)
     return bool(raised.item())
+
+
+def earliest(iteration: int | None) -> int | None:
+    """Return the smallest iteration that any process names; None when none names one."""
+    if world().size == 1:
+        return iteration
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    named = torch.tensor([math.inf if iteration is None else float(iteration)], dtype=torch.float64, device=device)
+    distributed.all_reduce(named, op=distributed.ReduceOp.MIN)
+    found = named.item()
+    return None if math.isinf(found) else int(found)
 
 
 def from_first(find: Callable[[], Found | None]) -> Found | None:

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from coda.config.params import Budget
 from coda.contracts.base import digest_of_json
-from coda.errors import Problem, StoppedError
+from coda.errors import ConfigError, Problem, StoppedError
+from coda.networks.finite import not_finite
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
 from coda.training.checkpoint import Checkpoints
 from coda.training.distributed import agreed, from_first, world
+from coda.training.losses import Losses, NotFiniteError
 from coda.training.progress import Clock, Report
 from coda.training.schedules import Length
 
@@ -40,10 +42,20 @@ class Entry:
 
 
 class Objective(Protocol):
-    """One way of learning: owns networks, optimizer and images, and is changed in place by every step."""
+    """One way of learning: owns networks, optimizer and images, and is changed in place by every step.
+
+    Attributes:
+        losses: Takes in the loss of every step, and says when a number was none.
+    """
+
+    losses: Losses
 
     def step(self, iteration: int, *, measure: bool) -> Entry | None:
-        """Take one optimizer step; return its numbers when asked, which costs a wait for the device."""
+        """Take one optimizer step; return its numbers when asked, which costs a wait for the device.
+
+        Raises:
+            NotFiniteError: A loss or gradient was no number in this step or an earlier one.
+        """
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything a checkpoint needs."""
@@ -66,7 +78,7 @@ class RunResult:
     """How a run went.
 
     Attributes:
-        log: Numbers of each logged iteration, those before a resume included.
+        log: Numbers of each logged iteration, those before a resume included; a loss is the mean since the one before.
         alarms: Signs of collapse that were present at the last logged iteration, in words.
         iterations: Iterations done; fewer than planned when the objective had finished.
         samples_per_s: Samples a second, since the start or the resume.
@@ -90,11 +102,15 @@ def run(
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
     flops_per_sample: float = 0.0,
+    rate: str = "learning_rate",
 ) -> RunResult:
     """Take an objective through its iterations, from the newest checkpoint where there is one.
 
     With several processes (`coda.training.distributed`), the first one keeps checkpoints and reports; the others are
     given what it read, and all stop together.
+
+    Only numbers are kept: whether every loss and every gradient was one is read at each logged iteration; before a
+    checkpoint and at the end, all weights and the optimizer's state are looked at as well.
 
     Args:
         objective: What is learned.
@@ -106,12 +122,13 @@ def run(
         should_stop: Asked before every iteration (of several processes, before every tenth); when it says yes, a
             checkpoint is written and the run ends.
         flops_per_sample: Floating-point work of one sample, for the report.
+        rate: Dotted name of the parameter that sets the learning rate, for the remedy of a divergence.
 
     Raises:
-        ConfigError: The checkpoint is another experiment's.
+        ConfigError: The checkpoint is another experiment's, or a loss, gradient or weight is no number.
         StoppedError: The run was asked to stop; started again, it goes on from the checkpoint.
     """
-    way = _Run(objective, length.iterations, budget.checkpoint_every, identity, checkpoints)
+    way = _Run(objective, length.iterations, budget.checkpoint_every, identity, checkpoints, rate)
     start = way.resume()
     clock = Clock(start, length.iterations, budget.batch_size, flops_per_sample)
     every = max(1, length.iterations // LOGGED)
@@ -124,7 +141,7 @@ def run(
         if objective.finished(iteration):
             break
         measure = iteration % every == 0 or iteration == length.iterations - 1
-        entry = objective.step(iteration, measure=measure)
+        entry = way.step(iteration, measure=measure)
         if entry is not None:
             way.note(entry)
             if report is not None and world().first:
@@ -132,8 +149,9 @@ def run(
         way.keep(iteration + 1)
     else:
         iteration = length.iterations
-    rate = clock.progress(iteration, "").samples_per_s
-    return RunResult(way.log, way.alarms, iteration, rate, clock.seconds)
+    way.require_sound(iteration)
+    speed = clock.progress(iteration, "").samples_per_s
+    return RunResult(way.log, way.alarms, iteration, speed, clock.seconds)
 
 
 @dataclass
@@ -145,6 +163,8 @@ class _Run:
     checkpoint_every: int
     identity: str
     checkpoints: Checkpoints | None
+    rate: str
+    kept: int = 0
     log: list[dict[str, float]] = field(default_factory=list)
     alarms: tuple[str, ...] = ()
 
@@ -158,7 +178,44 @@ class _Run:
         self.objective.restore(tensors)
         self.objective.recall(records["objective"])
         self.log, self.alarms = records["log"], tuple(records["alarms"])
+        self.kept = iteration
         return iteration
+
+    def step(self, iteration: int, *, measure: bool) -> Entry | None:
+        """Take one step; where it is measured, find out whether all numbers since the start were numbers."""
+        try:
+            entry = self.objective.step(iteration, measure=measure)
+            if measure:
+                self.objective.losses.require_finite()
+        except NotFiniteError as error:
+            raise self._diverged(error.iteration, "a loss or gradient that is no number") from error
+        return entry
+
+    def require_sound(self, done: int) -> None:
+        """Refuse to keep anything after `done` iterations unless every loss, gradient and weight was a number.
+
+        Raises:
+            ConfigError: One was not.
+        """
+        try:
+            self.objective.losses.require_finite()
+        except NotFiniteError as error:
+            raise self._diverged(error.iteration, "a loss or gradient that is no number") from error
+        names = not_finite(self.objective.tensors())
+        # all processes hold the same weights, but none may go on alone should they not
+        if agreed(flag=bool(names)):
+            raise self._diverged(done - 1, f"NaN or infinity in {', '.join(names[:3]) or 'another process'}")
+
+    def _diverged(self, iteration: int, found: str) -> ConfigError:
+        goes_on = f"it goes on from the checkpoint after {self.kept} iterations, which is sound" if self.kept else (
+            "it starts anew, since no checkpoint had been written"
+        )  # fmt: skip
+        anew = f" {self.checkpoints.anew}." if self.kept and self.checkpoints is not None else ""
+        remedy = (
+            f"Start the same run with --set compute.precision=float32: {goes_on}. If that was the precision, lower "
+            f"{self.rate}, which is another training.{anew}"
+        )
+        return ConfigError("The training diverged.", [Problem(f"iteration {iteration}", found, "numbers", remedy)])
 
     def note(self, entry: Entry) -> None:
         """Keep a log entry."""
@@ -177,6 +234,9 @@ class _Run:
         raise StoppedError("The training was interrupted.", [Problem("training", found, "no interruption", remedy)])
 
     def _save(self, done: int) -> None:
+        self.require_sound(done)
+        if self.checkpoints is not None and done:
+            self.kept = done
         if self.checkpoints is not None and done and world().first:
             records = {"log": self.log, "alarms": self.alarms, "objective": self.objective.records()}
             self.checkpoints.save(done, self.identity, self.objective.tensors(), records)

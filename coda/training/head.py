@@ -14,8 +14,9 @@ from coda.networks.head import Head, new_head
 from coda.training.checkpoint import Checkpoints
 from coda.training.engine import fingerprint, run, tensors_digest
 from coda.training.lesson import Lesson, Plateau, require_fields
+from coda.training.passes import passes
 from coda.training.progress import Report
-from coda.training.randomness import derived_seed, generator
+from coda.training.randomness import derived_seed
 from coda.training.schedules import Length, length_of
 from coda.training.tokens import field_probabilities
 
@@ -97,14 +98,14 @@ def train_head(
     lesson = _HeadLesson(head, training, first, validation, params, length, seed)
     result = run(
         lesson, length=length, budget=budget, identity=identity,
-        checkpoints=checkpoints, report=report, should_stop=should_stop,
+        checkpoints=checkpoints, report=report, should_stop=should_stop, rate="head.budget.learning_rate",
     )  # fmt: skip
     lesson.take_best()
     return HeadResult(head, lesson.accuracy, result.log, result.seconds)
 
 
 class _HeadLesson(Lesson):
-    """Tokens in, classes out; every crop of every field once an epoch, in random order, the last batch as it falls."""
+    """Tokens in, classes out; every crop of every field once an epoch, in random order (`coda.training.passes`)."""
 
     def __init__(
         self,
@@ -123,17 +124,16 @@ class _HeadLesson(Lesson):
         self.head, self.training, self.validation, self.seed = head, training, validation, seed
         self.count = first.tokens.shape[0] * first.tokens.shape[1]
         self._epoch, self._tokens = 0, first
-        self._order = self._shuffled(0)
 
     def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
-        size = self.budget.batch_size
-        epoch, number = divmod(iteration, -(-self.count // size))
-        if epoch != self._epoch:
-            self._epoch, self._tokens, self._order = epoch, self.training(epoch), self._shuffled(epoch)
-        rows = self._order[number * size : (number + 1) * size]
-        rounds, fields = rows // self._tokens.tokens.shape[1], rows % self._tokens.tokens.shape[1]
-        codes = torch.from_numpy(self._tokens.codes)[fields]
-        return self._tokens.tokens[rounds, fields].to(self.runtime.device), codes.to(self.runtime.device)
+        tokens, codes = [], []
+        for epoch, samples in passes(iteration, self.budget.batch_size, self.count, seed=self.seed, use="head order"):
+            if epoch != self._epoch:
+                self._epoch, self._tokens = epoch, self.training(epoch)
+            number = self._tokens.tokens.shape[1]
+            tokens.append(self._tokens.tokens[samples // number, samples % number])
+            codes.append(torch.from_numpy(self._tokens.codes)[samples % number])
+        return torch.cat(tokens).to(self.runtime.device), torch.cat(codes).to(self.runtime.device)
 
     def logits(self, inputs: Tensor) -> Tensor:
         found: Tensor = self.head(inputs)
@@ -142,6 +142,3 @@ class _HeadLesson(Lesson):
     def validate(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         tokens = self.validation.tokens.transpose(0, 1)
         return field_probabilities(self.head, tokens, self.params), self.validation.codes
-
-    def _shuffled(self, epoch: int) -> Tensor:
-        return torch.randperm(self.count, generator=generator(self.seed, "head order", epoch))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from coda.errors import ConfigError, Problem
 from coda.networks.spread import LIMIT, feature_spread
 
 LOSS_MARGIN, ENTROPY_LIMIT = 0.01, 0.05
@@ -47,20 +46,6 @@ def spread_of(features: Tensor) -> float:
 def spread_alarms(spread: float, network: str) -> tuple[str, ...]:
     """Say so when a network ('teacher', 'encoder') no longer tells images apart; see `spread_of`."""
     return (f"the {network}'s features are the same for all images",) if spread < LIMIT else ()
-
-
-def finite_loss(loss: float, iteration: int) -> float:
-    """Return the loss.
-
-    Raises:
-        ConfigError: It is no number any more.
-    """
-    if math.isfinite(loss):
-        return loss
-    remedy = "Lower the learning rate, or compute.precision=float32; the checkpoints before this are sound."
-    raise ConfigError(
-        "The training diverged.", [Problem(f"iteration {iteration}", f"a loss of {loss}", "a number", remedy)]
-    )
 
 
 @torch.no_grad()

@@ -30,18 +30,23 @@ class DinoLearner(nn.Module):
         self.student, self.head, self._pool, self._part = student, head, pool, part
         self.adapters = nn.ParameterList(part.parameters() if part is not None else [])
 
-    def forward(self, sizes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, sizes: Sequence[Tensor], paths: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
         """Compute logits of all views and tokens of the first ones.
 
         Args:
             sizes: Views of one size each, the global ones first; shape (views, channels, side, side).
+            paths: For each size the factors of the student's drop paths, shape (layers, views); None without any.
 
         Returns:
             Logits of all views in order, shape (views, prototypes), and the tokens of the first size, shape (views, 1 +
             patches, width).
         """
         weights = self._part.weights() if self._part is not None else {}
-        tokens = [functional_call(self.student, dict(weights), (crops,)) if weights else self.student(crops)
-                  for crops in sizes]  # fmt: skip
+        tokens = [
+            functional_call(self.student, dict(weights), (crops, None, factors))
+            if weights
+            else self.student(crops, None, factors)
+            for crops, factors in zip(sizes, paths, strict=True)
+        ]
         features = torch.cat([pool_tokens(part, self._pool) for part in tokens])
         return self.head(features), tokens[0]

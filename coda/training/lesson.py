@@ -3,6 +3,7 @@
 The head on a frozen extractor and the supervised system differ in what is put in and in what learns; the rest is here.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +19,8 @@ from coda.config.params import Budget, Compute
 from coda.errors import ConfigError, Problem
 from coda.networks.extractor import set_attention
 from coda.networks.runtime import resolve_runtime
-from coda.training.distributed import averaged
 from coda.training.engine import Entry
-from coda.training.health import finite_loss
+from coda.training.losses import Losses, NotFiniteError
 from coda.training.optimizer import clip_global_norm, new_optimizer, optimizer_tensors, restore_optimizer, set_rates
 from coda.training.schedules import Length, weight_decay
 
@@ -87,8 +87,7 @@ class Lesson(ABC):
         self.warmup = round(length.of_epochs(budget.warmup_epochs))
         self.every = max(1, min(round(length.iterations_per_epoch), length.iterations // VALIDATIONS))
         self._best: dict[str, Tensor] = {}
-        # sum and number of losses since the last validation, kept on the device: reading each would wait for it
-        self._losses = torch.zeros(2, dtype=torch.float64, device=self.runtime.device)
+        self.losses = Losses(self.runtime.device)
 
     @abstractmethod
     def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
@@ -124,9 +123,9 @@ class Lesson(ABC):
         loss = F.cross_entropy(logits.float(), codes)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        clip_global_norm(self.optimizer, self.budget.clip_norm)
+        norm = clip_global_norm(self.optimizer, self.budget.clip_norm)
         self.optimizer.step()
-        self._losses += torch.stack([loss.detach(), torch.ones_like(loss)]).double()
+        self.losses.note(iteration, loss, norm)
         done = iteration + 1
         return self._validated(done, rate) if done % self.every == 0 or done == self.length.iterations else None
 
@@ -139,7 +138,7 @@ class Lesson(ABC):
         moments = {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
         best = {f"best.{name}": tensor for name, tensor in self._best.items()}
         own = {f"weights.{name}": tensor for name, tensor in self._weights().items()}
-        return {**own, **best, **moments, "losses": self._losses}
+        return {**own, **best, **moments, **self.losses.tensors()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go back to what `tensors` returned."""
@@ -147,7 +146,7 @@ class Lesson(ABC):
         device = self.runtime.device
         self._best = {name: tensor.to(device) for name, tensor in _below("best.", tensors).items()}
         restore_optimizer(self.optimizer, _below("optimizer.", tensors))
-        self._losses = tensors["losses"].to(device)
+        self.losses.restore(tensors)
 
     def records(self) -> dict[str, Any]:
         """Return the state of the plateau."""
@@ -166,16 +165,18 @@ class Lesson(ABC):
             network.cpu().requires_grad_(requires_grad=False).eval()
 
     def _validated(self, done: int, rate: float) -> Entry:
+        # before it is validated: weights of NaN must never be the best so far
+        mean = self.losses.mean()
         found, classes = self.validate()
         probabilities, codes = torch.from_numpy(found), torch.from_numpy(classes)
         accuracy = float((probabilities.argmax(dim=-1) == codes).float().mean())
         loss = float(F.nll_loss(probabilities.clamp_min(1e-12).log(), codes))
+        if not math.isfinite(loss):
+            raise NotFiniteError(done - 1)
         if self.plateau.improves(accuracy, loss):
             self._best = {name: tensor.detach().clone() for name, tensor in self._weights().items()}
-        total, count = averaged(self._losses).tolist()
-        self._losses = torch.zeros_like(self._losses)
         return Entry({
-            "iteration": done, "learning_rate": rate, "train_loss": finite_loss(total / count, done),
+            "iteration": done, "learning_rate": rate, "train_loss": mean,
             "validation_loss": loss, "validation_accuracy": accuracy,
         })  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from coda.config.budgets import section_of
 from coda.config.params import Budget, Params
 from coda.networks.extractor import pool_tokens, require_channels, set_attention
 from coda.networks.mae import MaeState, mae_loss, random_keep
@@ -17,11 +18,12 @@ from coda.training import schedules
 from coda.training.blindness import require_blind
 from coda.training.checkpoint import Checkpoints
 from coda.training.crops import Cropper
-from coda.training.distributed import averaged, together, world
+from coda.training.distributed import together, world
 from coda.training.engine import Entry, fields_digest, fingerprint, run, tensors_digest
 from coda.training.flops import mae_step
-from coda.training.health import finite_loss, spread_alarms, spread_of
+from coda.training.health import spread_alarms, spread_of
 from coda.training.images import image_source
+from coda.training.losses import Losses
 from coda.training.optimizer import clip_global_norm, new_optimizer, optimizer_tensors, restore_optimizer, set_rates
 from coda.training.pairs import PairSampler
 from coda.training.progress import Report
@@ -97,6 +99,7 @@ def train_mae(
     result = run(
         objective, length=length, budget=budget, identity=identity,
         checkpoints=checkpoints, report=report, should_stop=should_stop, flops_per_sample=work,
+        rate=f"{section_of(params, budget)}.learning_rate",
     )  # fmt: skip
     state.encoder.eval()
     state.decoder.eval()
@@ -132,7 +135,7 @@ class _MaeObjective:
     ) -> None:
         self.params, self.budget, self.sampler, self.length, self.seed = params, budget, sampler, length, seed
         self.runtime = resolve_runtime(params.compute)
-        self.state = state.to(self.runtime.device)
+        self.state, self.losses = state.to(self.runtime.device), Losses(self.runtime.device)
         self.cropper = Cropper(image_source(fields, self.runtime.device, params.compute.images), params.crops)
         for network in (state.encoder, state.decoder):
             set_attention(network.train().requires_grad_(requires_grad=True), self.runtime.attention)
@@ -154,21 +157,20 @@ class _MaeObjective:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_global_norm(self.optimizer, self.budget.clip_norm)
         self.optimizer.step()
+        self.losses.note(iteration, loss, norm)
         if not measure:
             return None
+        mean = self.losses.mean()
         spread = spread_of(pool_tokens(tokens, self.state.encoder.pool))
-        numbers = {
-            "iteration": iteration,
-            "loss": finite_loss(float(averaged(loss.detach())), iteration),
-            "learning_rate": rate,
-        }
+        numbers = {"iteration": iteration, "loss": mean, "learning_rate": rate}
         return Entry(
             {**numbers, "gradient_norm": float(norm), "feature_spread": spread}, spread_alarms(spread, "encoder")
         )
 
     def tensors(self) -> dict[str, Tensor]:
         moments = {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
-        return {**{f"state.{name}": tensor for name, tensor in self.state.tensors().items()}, **moments}
+        state = {f"state.{name}": tensor for name, tensor in self.state.tensors().items()}
+        return {**state, **moments, **self.losses.tensors()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         parts = {
@@ -177,6 +179,7 @@ class _MaeObjective:
         }
         self.state.load_tensors(parts["state."])
         restore_optimizer(self.optimizer, parts["optimizer."])
+        self.losses.restore(tensors)
 
     def records(self) -> dict[str, Any]:
         return {}

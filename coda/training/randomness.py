@@ -5,8 +5,6 @@ is stopped and started again needs no stored random state to draw what it would 
 """
 
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -21,11 +19,3 @@ def derived_seed(seed: int, use: str, position: int) -> int:
 def generator(seed: int, use: str, position: int) -> torch.Generator:
     """Return torch's CPU generator for one use of randomness."""
     return torch.Generator().manual_seed(derived_seed(seed, use, position))
-
-
-@contextmanager
-def drawing(seed: int, use: str, position: int, device: torch.device) -> Iterator[None]:
-    """Give layers that draw from torch's global state (drop path) their own numbers, and restore that state."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derived_seed(seed, use, position))
-        yield

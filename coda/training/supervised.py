@@ -20,6 +20,7 @@ from coda.training.flops import supervised_step
 from coda.training.images import image_source
 from coda.training.labels import LabelList
 from coda.training.lesson import Lesson, Plateau, require_fields
+from coda.training.passes import passes
 from coda.training.progress import Report
 from coda.training.randomness import derived_seed, generator
 from coda.training.schedules import Length, length_of
@@ -95,6 +96,7 @@ def train_supervised(
         lesson, length=length, budget=params.supervised, identity=identity,
         checkpoints=checkpoints, report=report, should_stop=should_stop,
         flops_per_sample=supervised_step(extractor, len(labels.classes), params.crops.global_size),
+        rate="supervised.learning_rate",
     )  # fmt: skip
     lesson.take_best()
     return SupervisedResult(extractor, head, lesson.accuracy, result.log, result.seconds)
@@ -128,7 +130,8 @@ class _SupervisedLesson(Lesson):
         self.learner = together(nn.Sequential(extractor, head))
 
     def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
-        rows = self._rows(iteration)
+        parts = passes(iteration, self.budget.batch_size, len(self.codes), seed=self.seed, use="supervised order")
+        rows = torch.cat([samples for _, samples in parts])
         source = generator(self.seed, "supervised crops", iteration)
         own = torch.arange(len(rows))[world().share(len(rows))]
         crops = self.cropper.random_crops(rows, self.params.crops.global_size, source, jitter=True, keep=own)
@@ -141,10 +144,3 @@ class _SupervisedLesson(Lesson):
     def validate(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         fields, codes = self.validation
         return predict_fields(self.extractor, self.head, fields, self.params), codes
-
-    def _rows(self, iteration: int) -> Tensor:
-        size, count = self.budget.batch_size, len(self.codes)
-        first = iteration * size
-        epochs = range(first // count, (first + size - 1) // count + 1)
-        orders = [torch.randperm(count, generator=generator(self.seed, "supervised order", n)) for n in epochs]
-        return torch.cat(orders)[first - epochs[0] * count :][:size]

@@ -24,7 +24,11 @@ def bits(state):
     return {name: tensor.detach().numpy().tobytes() for name, tensor in state.tensors().items()}
 
 
-@pytest.mark.parametrize("changes", [(), ("extractor.drop_path=0.3", "compute.precision=bfloat16")])
+DEEP = "extractor.overrides={img_size: 16, patch_size: 8, embed_dim: 16, depth: 3, num_heads: 2}"
+"""A network in which drop path leaves something out: the rate of the first block is always 0."""
+
+
+@pytest.mark.parametrize("changes", [(), (DEEP, "extractor.drop_path=0.3", "compute.precision=bfloat16")])
 @pytest.mark.parametrize("stop_at", [1, 4])
 def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(fields, tiny, tmp_path, changes, stop_at):
     params = tiny(*changes)
@@ -36,6 +40,15 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(fields, tiny, tmp_
     resumed = train(fields, params, checkpoints=Checkpoints(tmp_path))
     assert bits(resumed.state) == bits(whole.state)
     assert resumed.log == whole.log
+
+
+def test_drop_path_follows_the_seed_and_not_what_was_drawn_before(fields, tiny):
+    ends = []
+    for rate, state in ((0.3, 1), (0.3, 2), (0.0, 1)):
+        torch.manual_seed(state)
+        ends.append(bits(train(fields, tiny(DEEP, f"extractor.drop_path={rate}")).state))
+    assert ends[0] == ends[1]
+    assert ends[0] != ends[2]
 
 
 def test_resume_goes_on_from_the_checkpoint_and_not_from_the_start(fields, tiny, tmp_path):

@@ -148,3 +148,35 @@ def test_last_batches_by_name_are_held_out_of_each_source(make_table):
     assert held_out(table, 1).tolist() == [False, False, True, False, True, True]
     with pytest.raises(ConfigError, match="source b: found 2 batch"):
         held_out(table, 2)
+
+
+def test_plates_or_wells_are_held_out_of_a_source_of_one_batch(make_table):
+    wells = [f"A{n // 2 + 1:02d}" for n in range(20)]
+    table = make_table(20, Source="a", Batch="b", Plate=["p1"] * 14 + ["p2"] * 6, Well=wells)
+    assert held_out(table, 1, "plate").tolist() == [False] * 14 + [True] * 6
+    by_well = held_out(table, 1, "well")
+    assert by_well.sum() == 4  # one well in five, whole: two fields each
+    assert set(table[by_well]["Metadata_Well"]).isdisjoint(table[~by_well]["Metadata_Well"])
+    shuffled = table.sample(frac=1, random_state=1)
+    assert np.array_equal(held_out(shuffled, 1, "well"), by_well[shuffled.index])
+
+
+@pytest.mark.parametrize(
+    ("plates", "wells", "count", "by", "remedy"),
+    [
+        (2, 2, 1, "batch", "Set split.by=plate, an easier test, or deliver more batch(es)."),
+        (1, 2, 1, "batch", "Set split.by=well, an easier test, or deliver more batch(es)."),
+        (1, 1, 1, "batch", "Deliver more batch(es)."),
+        (2, 2, 2, "plate", "Lower split.validation_batches, set split.by=well, an easier test"),
+        (1, 1, 3, "well", "Deliver more well(s)."),
+    ],
+)
+def test_what_is_told_to_a_source_of_one_batch_can_be_done(make_table, plates, wells, count, by, remedy):
+    table = make_table(4, Source="a", Batch="b", Plate=[f"p{n % plates}" for n in range(4)],
+                       Well=[f"A{n // 2 % wells + 1:02d}" for n in range(4)])  # fmt: skip
+    with pytest.raises(ConfigError, match="too few") as caught:
+        held_out(table, count, by)
+    assert caught.value.problems[0].remedy.startswith(remedy)
+    for finer in ("plate", "well"):
+        if f"split.by={finer}" in remedy:
+            assert 0 < held_out(table, 1, finer).sum() < 4

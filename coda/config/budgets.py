@@ -1,0 +1,22 @@
+"""The budgets among the parameters, by the names that a person sets them by."""
+
+from coda.config.params import Budget, Params
+
+
+def budgets(params: Params) -> dict[str, Budget]:
+    """Return every budget by its dotted name."""
+    return {
+        "pretrain": params.pretrain,
+        "head.budget": params.head.budget,
+        "adaptation.budget": params.adaptation.budget,
+        "mae.pretrain": params.mae.pretrain,
+        "mae.adaptation": params.mae.adaptation,
+        "supervised": params.supervised,
+    }
+
+
+def section_of(params: Params, budget: Budget) -> str:
+    """Return the dotted name of one of the budgets, for messages; 'budget' for one that is none of them."""
+    named = budgets(params)
+    same = [name for name, own in named.items() if own is budget]
+    return (same or [name for name, own in named.items() if own == budget] or ["budget"])[0]
