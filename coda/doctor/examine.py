@@ -7,7 +7,7 @@ from pathlib import Path
 
 from coda.doctor.endings import endings, releases_without_end
 from coda.doctor.findings import Finding
-from coda.doctor.leftovers import folders, results, uploads
+from coda.doctor.leftovers import folders, messages, results, uploads
 from coda.doctor.models import aliases, data, models
 from coda.doctor.records import ABANDONED, Records, read_records
 from coda.errors import CodaError, IntegrityError
@@ -69,7 +69,6 @@ def examine(
     Raises:
         ConfigError: The object store ignores If-None-Match.
         IntegrityError: The release log is not whole, or MLflow holds a version without a digest.
-        ContractError: A document cannot be read.
         TransientError: A service is away.
     """
     require_conditional_writes(store_for(settings.platform, settings))
@@ -93,6 +92,8 @@ def repair(examination: Examination) -> list[str]:
 
 
 def _findings(records: Records, work: Path | None) -> Iterator[Finding]:
+    yield from (Finding("record", problem) for problem in records.unreadable)
+    yield from messages(records)
     yield from endings(records)
     yield from releases_without_end(records)
     yield from models(records)

@@ -7,8 +7,8 @@ from typing import Literal
 from coda.errors import Problem
 
 Check = Literal[
-    "ledger", "unrecorded_end", "expired_claim", "decision", "release", "model", "orphan_version", "alias", "data",
-    "predictions", "report", "run_folder", "multipart_upload", "temporary_folder",
+    "record", "message", "ledger", "unrecorded_end", "expired_claim", "decision", "release", "model", "orphan_version",
+    "alias", "data", "predictions", "report", "run_folder", "multipart_upload", "temporary_folder",
 ]  # fmt: skip
 """What was compared; docs/doctor.md has one row for each."""
 

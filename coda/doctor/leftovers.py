@@ -16,6 +16,9 @@ from coda.steps.predict import SUMMARY
 from coda.storage.clone import WORKING
 from coda.storage.objects import ObjectStore, OpenUpload, store_for
 
+UNREADABLE = "events/unreadable/"
+"""Where the trigger keeps messages that nobody can read."""
+
 SERVED = ("released", "incumbent_kept", "held")
 """Ends of a batch that was predicted."""
 
@@ -27,7 +30,8 @@ def results(records: Records) -> Iterator[Finding]:
     known = {*records.released(), *drafts}
     for folder in sorted({key.rsplit("/", 1)[0] for key in keys}):
         release_id = folder.rsplit("/", 1)[1]
-        if release_id not in known:
+        # what cannot be read may be the release that made them
+        if release_id not in known and not records.unreadable:
             remedy = "Do not use these tables: nothing says what made them. Delete them, and predict the batch again."
             yield Finding("predictions", Problem(folder, f"tables of release {release_id}", "a known release", remedy))
     reports = {item.key for item in records.store.list("reports/")}
@@ -42,8 +46,16 @@ def results(records: Records) -> Iterator[Finding]:
             remedy = f"Predict it: coda predict {name} --release {served} (docs/predict.md)."
             yield Finding("predictions", Problem(f"predictions/{name}/{served}", found, "its tables", remedy))
         if f"{report_prefix(last.source, last.batch, last.manifest_digest)}report.html" not in reports:
-            remedy = "The report can be written again from the run's outputs: coda step report."
+            remedy = "The report can be written again from the run's outputs: coda monitoring report DATASET OUT.html"
             yield Finding("report", Problem(f"reports/{name}", "no report of this version", "its report", remedy))
+
+
+def messages(records: Records) -> Iterator[Finding]:
+    """Yield messages of the queue that the trigger could not read."""
+    for item in records.store.list(UNREADABLE):
+        remedy = "Correct what sends it; have its batch found by `coda trigger once`; then delete this object."
+        found = f"a message of {item.modified:%Y-%m-%d %H:%M} that is no notification"
+        yield Finding("message", Problem(records.store.url(item.key), found, "none", remedy))
 
 
 def uploads(records: Records) -> Iterator[Finding]:

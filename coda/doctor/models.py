@@ -27,7 +27,8 @@ def models(records: Records) -> Iterator[Finding]:
             problem = Problem(f"release {release_id}: {ref.name} {ref.version}", found, f"digest {ref.digest}", remedy)
             yield Finding("model", problem, bytes_differ=item is not None)
     yield from _serving(records, wrong)
-    yield from _orphans(records)
+    if not records.unreadable:  # what cannot be read may name them
+        yield from _orphans(records)
 
 
 def aliases(records: Records) -> Iterator[Finding]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from coda.contracts import ModelRef, PointerEntry, QualityReport, ReleaseRecord, RunRecord
+from coda.errors import Problem
 from coda.registry import ReleaseLog, Version, list_versions
 from coda.registry.drafts import DRAFT
 from coda.settings import Settings
 from coda.storage.objects import ObjectInfo, ObjectStore, store_for
-from coda.trigger.ledger import Entry, Ledger
+from coda.storage.records import Record, UnreadableRecordError, find_record
+from coda.trigger.ledger import Entry, Ledger, Unreadable
 
 ABANDONED = timedelta(days=1)
 """Without a sign of life for so long, a run that no trigger looks after counts as left, and so do its leftovers."""
@@ -61,6 +63,7 @@ class Records:
         lease: Silence after which a claimed version is nobody's.
         abandoned: Silence after which a run outside the ledger, an upload or a folder is nobody's.
         now: Time of the look.
+        unreadable: What stands in place of a record that can be read; nothing is compared with it.
     """
 
     settings: Settings
@@ -74,6 +77,7 @@ class Records:
     lease: timedelta
     abandoned: timedelta
     now: datetime
+    unreadable: tuple[Problem, ...] = ()
 
     def released(self) -> dict[str, list[PointerEntry]]:
         """Return release id -> the entries that let it serve."""
@@ -120,49 +124,73 @@ def read_records(settings: Settings, *, lease: timedelta, abandoned: timedelta =
 
     Raises:
         IntegrityError: The release log is not whole, or MLflow holds a version without a digest.
-        ContractError: A document cannot be read; named.
         TransientError: A service is away.
     """
     store = store_for(settings.platform, settings)
     ledger = Ledger(store)
-    entries = {entry.last.run_id: entry for entry in ledger.entries()}
+    found = ledger.entries()
+    entries = {entry.last.run_id: entry for entry in found}
+    newest = ledger.survey().unreadable
+    known = {item.key: item for entry in found for item in entry.unreadable} | {item.key: item for item in newest}
+    unreadable = [item.problem for _, item in sorted(known.items())]
     releases = ReleaseLog(settings)
+    runs = {run.run_id: run for run in _runs(store, unreadable)}
+    log = {}
+    for scope in releases.scopes():
+        try:
+            log[scope] = releases.history(scope)
+        except UnreadableRecordError as error:
+            unreadable += error.problems
+            if readable := releases.entries_readable(scope):
+                log[scope] = readable
     return Records(
         settings=settings,
         store=store,
         ledger=ledger,
         entries=entries,
-        unstarted=_unstarted(store, entries.values()),
-        runs={run.run_id: run for run in _runs(store)},
-        log={scope: releases.history(scope) for scope in releases.scopes()},
+        unstarted=_unstarted(store, {f"{entry.last.version.folder}/" for entry in found} | _folders(newest)),
+        runs=runs,
+        log=log,
         versions=list_versions(settings),
         lease=lease,
         abandoned=abandoned,
         now=datetime.now(UTC),
+        unreadable=tuple(unreadable),
     )
 
 
-def _unstarted(store: ObjectStore, entries: Iterable[Entry]) -> tuple[str, ...]:
-    known = {f"{entry.last.version.folder}/" for entry in entries}
+def _folders(broken: Iterable[Unreadable]) -> set[str]:
+    return {f"{item.folder}/" for item in broken}
+
+
+def _unstarted(store: ObjectStore, known: set[str]) -> tuple[str, ...]:
     found = {match[0] for item in store.list("ledger/") if (match := _CLAIM.match(item.key))}
     return tuple(sorted(found - known))
 
 
-def _runs(store: ObjectStore) -> Iterable[RunFolder]:
+def _runs(store: ObjectStore, unreadable: list[Problem]) -> Iterable[RunFolder]:
     folders: dict[str, list[ObjectInfo]] = defaultdict(list)
     for item in store.list("runs/"):
         folders[item.key.split("/")[1]].append(item)
     for run_id, items in folders.items():
         prefix = f"runs/{run_id}/"
         names = frozenset(item.key.removeprefix(prefix) for item in items)
-        record, draft, quality = (
-            store.get(prefix + name) if name in names else None for name in ("run.json", DRAFT, "quality.json")
-        )
         yield RunFolder(
             run_id=run_id,
             names=names,
             touched=max(item.modified for item in items),
-            record=RunRecord.parse(record, store.url(f"{prefix}run.json")) if record else None,
-            draft=ReleaseRecord.parse(draft, store.url(prefix + DRAFT)) if draft else None,
-            quality=QualityReport.parse(quality, store.url(f"{prefix}quality.json")) if quality else None,
+            record=_found(store, f"{prefix}run.json", names, RunRecord, unreadable),
+            draft=_found(store, f"{prefix}{DRAFT}", names, ReleaseRecord, unreadable),
+            quality=_found(store, f"{prefix}quality.json", names, QualityReport, unreadable),
         )
+
+
+def _found(
+    store: ObjectStore, key: str, names: frozenset[str], kind: type[Record], unreadable: list[Problem]
+) -> Record | None:
+    """Return a record, or None where there is none; one that cannot be read is told of, and stops nothing."""
+    try:
+        return find_record(store, key, kind) if key.rpartition("/")[2] in names else None
+    except UnreadableRecordError as error:
+        unreadable += error.problems
+        return None

@@ -101,6 +101,10 @@ ALERTS: tuple[Alert, ...] = (
         "{{ $value }} metrics file(s) cannot be read; numbers on the dashboards are missing.",
     ),
     Alert(
+        "CodaProducerClock", "same-day", _of_late("coda_batch_clock_ahead_seconds > 300", 3), "0m",
+        "The newest manifest of {{ $labels.source }} was made {{ $value | humanizeDuration }} in the future.",
+    ),
+    Alert(
         "CodaDefects", "same-day", "sum by (outcome) (increase(coda_trigger_defects_total[6h])) > 0", "0m",
         "The trigger met errors that nobody expected ({{ $labels.outcome }}); what they were about waits.",
     ),

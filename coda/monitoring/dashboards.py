@@ -73,6 +73,8 @@ FLEET: tuple[Row, ...] = (
              "coda_batch_fields_accepted / (coda_batch_fields_expected > 0)", "{{source}} {{instrument}}",
              unit="percentunit"),
         View("From delivery to decision", "coda_batch_decision_seconds", "{{source}}", unit="s"),
+        View("Producers' clocks ahead", "coda_batch_clock_ahead_seconds", "{{source}}", unit="s", limit=300),
+        View("Since a run last failed", "time() - coda_last_failure_timestamp_seconds", "{{source}}", unit="s"),
         View("Since the last batch went through", "time() - coda_last_success_timestamp_seconds",
              "{{source}} {{pipeline}}", unit="s"),
     )),

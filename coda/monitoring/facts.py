@@ -14,6 +14,7 @@ from coda.evaluation.top_class import top_class_share
 from coda.monitoring.acquisition import medians
 from coda.monitoring.history import BatchSummary, acquisition_z, drift_percentiles, not_released_in_a_row
 from coda.monitoring.inputs import BatchInputs, ReportInputs
+from coda.monitoring.names import CLOCKS_DIFFER_S
 from coda.monitoring.push import Sample
 
 VERDICTS = ("accepted", "accepted_with_warnings", "refused")
@@ -87,8 +88,12 @@ def _arrival(
     batch: BatchInputs, summary: BatchSummary, source: Mapping[str, str], scope: Mapping[str, str]
 ) -> Iterator[Sample]:
     yield Sample("coda_batch_plates", len(batch.manifest.plates), scope)
-    yield Sample("coda_batch_created_timestamp_seconds", batch.manifest.created_at.timestamp(), scope)
-    yield Sample("coda_batch_decision_seconds", (summary.at - summary.created_at).total_seconds(), source)
+    # a producer's clock may be wrong by years: what it says is shown, and nothing is reckoned from a time to come
+    ahead = (summary.created_at - summary.at).total_seconds()
+    yield Sample("coda_batch_created_timestamp_seconds", min(summary.created_at, summary.at).timestamp(), scope)
+    yield Sample("coda_batch_clock_ahead_seconds", max(0.0, ahead), source)
+    if ahead <= CLOCKS_DIFFER_S:
+        yield Sample("coda_batch_decision_seconds", max(0.0, -ahead), source)
     if batch.quality is not None:
         yield Sample("coda_batch_plates_accepted", len(batch.quality.plates_accepted), scope)
         yield Sample("coda_batch_fields_expected", batch.quality.fields_expected, scope)

@@ -17,6 +17,9 @@ Family = Literal[
 
 PREFIX = "coda_"
 
+CLOCKS_DIFFER_S = 300.0
+"""Seconds by which the clocks of two well-kept machines may differ."""
+
 LABELS = frozenset({"source", "instrument", "channel", "metric", "step", "outcome", "pipeline"})
 """Labels any metric may have; each takes few values that do not grow with the number of batches."""
 
@@ -57,6 +60,10 @@ _ARRIVAL = (
     Metric(
         "coda_batch_created_timestamp_seconds", "gauge", "arrival",
         "When the producer finished the newest batch that was processed.", _MICROSCOPE,
+    ),
+    Metric(
+        "coda_batch_clock_ahead_seconds", "gauge", "arrival",
+        "Seconds by which the newest batch's manifest was made in the future; the producer's clock is wrong.", _SOURCE,
     ),
     Metric(
         "coda_batch_decision_seconds", "gauge", "arrival",
@@ -197,6 +204,8 @@ _PLATFORM = (
            ("source", "pipeline")),
     Metric("coda_last_success_timestamp_seconds", "gauge", "platform",
            "When a batch of the source last went through to its report.", ("source", "pipeline")),
+    Metric("coda_last_failure_timestamp_seconds", "gauge", "platform",
+           "When a run of the source last failed; its page lies beside the batch's states in the ledger.", _SOURCE),
     Metric("coda_metrics_pushed_timestamp_seconds", "gauge", "platform", "When these metrics were written.", _SOURCE),
     Metric("coda_metrics_files_unreadable", "gauge", "platform", "Metrics files that could not be read."),
     Metric("coda_runs_total", "counter", "platform",

@@ -108,6 +108,14 @@ class ReleaseLog:
                     raise
         return found
 
+    def entries_readable(self, scope: str) -> list[PointerEntry]:
+        """Return the entries of a scope that can be read, without asking which of them serves; for examinations."""
+        found = []
+        for key in [info.key for info in self.store.list(f"{PREFIX}/{scope}/")]:
+            with suppress(UnreadableRecordError):
+                found.append(self._entry(key, scope))
+        return found
+
     def serves_anywhere(self, record: ReleaseRecord) -> bool:
         """Return whether a release serves some scope now; a scope whose newest entry cannot be read counts for none."""
         for scope in self.scopes():

@@ -49,6 +49,7 @@ class Arrivals:
             Queue(settings.queue_url, self.landing, ledger.store, metrics) if queue and settings.queue_url else None
         )
         self._polled = float("-inf")
+        self._was_ignored: frozenset[str] = frozenset()
         self._reached = False
 
     def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0) -> list[LedgerState]:
@@ -73,6 +74,7 @@ class Arrivals:
             self._reached = False
             self._queue.drain(lambda key: self.take(key, refused), wait_s=wait_s)
             self._reached = not self._queue.doubtful
+        self._look_again()
         if self._poll is not None and time.monotonic() - self._polled >= poll_every_s:
             for key in self._poll.keys():  # noqa: SIM118  not a mapping
                 if self._taken(key, refused):
@@ -80,6 +82,13 @@ class Arrivals:
             self._polled = time.monotonic()
         self._metrics.last_poll.set_to_current_time()
         return refused
+
+    def _look_again(self) -> None:
+        """Have all manifests looked at when other sources are ignored than before: a new training moved the default."""
+        ignored = frozenset(self._ignored())
+        if self._poll is not None and ignored != self._was_ignored:
+            self._poll.forget()
+        self._was_ignored = ignored
 
     def _taken(self, key: str, refused: list[LedgerState]) -> bool:
         """Take one key of many: what goes wrong with it alone is told, and tried again at the next look."""

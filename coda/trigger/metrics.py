@@ -7,6 +7,7 @@ from typing import NoReturn
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from coda.errors import CodaError
+from coda.monitoring.names import CLOCKS_DIFFER_S
 from coda.monitoring.push import create
 from coda.trigger.states import LedgerState
 from coda.trigger.turns import Times
@@ -29,6 +30,7 @@ class TriggerMetrics:
         self.oldest = self._gauge("coda_trigger_oldest_waiting_seconds")
         self.given_up = self._gauge("coda_trigger_dead_letters")
         self.reopening = self._gauge("coda_trigger_held_by_machines")
+        self.last_failure = self._gauge("coda_last_failure_timestamp_seconds")
         self.defects = self._counter("coda_trigger_defects_total")
         self.unreadable = self._gauge("coda_trigger_unreadable_records")
         self.messages = self._counter("coda_trigger_queue_messages_total")
@@ -39,6 +41,12 @@ class TriggerMetrics:
         for metric, outcomes in ((self.defects, DEFECTS), (self.messages, MESSAGES), (self.unreadable, RECORDS)):
             for outcome in outcomes:
                 metric.labels(outcome=outcome)
+
+    def claimed_after(self, created_at: datetime) -> None:
+        """Count the time from a manifest's creation to its claim, unless the producer's clock is plainly wrong."""
+        lag = (datetime.now(UTC) - created_at).total_seconds()
+        if lag >= -CLOCKS_DIFFER_S:
+            self.lag.observe(max(0.0, lag))
 
     def measure(self, states: Sequence[LedgerState], open_: Sequence[LedgerState], times: Times) -> None:
         """Set what a look at the ledger shows.

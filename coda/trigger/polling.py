@@ -28,3 +28,7 @@ class Poll:
         """Look at a manifest again only when it changed."""
         if key in self._seen:
             self._settled[key] = self._seen[key]
+
+    def forget(self) -> None:
+        """Look at every manifest again: what settled them is no longer so."""
+        self._settled.clear()

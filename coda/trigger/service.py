@@ -9,7 +9,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import TypeVar, Unpack
 
@@ -24,6 +23,7 @@ from coda.storage.probe import require_conditional_writes
 from coda.storage.records import UnreadableRecordError
 from coda.trigger.arrivals import Arrivals
 from coda.trigger.endings import ending_of
+from coda.trigger.failure_page import write_page
 from coda.trigger.interventions import mend
 from coda.trigger.ledger import TAKEN, Counted, Ledger, LedgerState, State
 from coda.trigger.logs import about
@@ -255,7 +255,7 @@ class Trigger:
             return False
         if first and ready.manifest is not None:
             self.metrics.claims.labels(source=version.source).inc()
-            self.metrics.lag.observe(max(0.0, (datetime.now(UTC) - ready.manifest.created_at).total_seconds()))
+            self.metrics.claimed_after(ready.manifest.created_at)
         log.info("%s is claimed.", version.run_id, extra=about(claimed))
         return self._has_room(claimed) and self._submit(claimed)
 
@@ -373,6 +373,9 @@ class Trigger:
 
     def _ended(self, state: LedgerState) -> None:
         self.metrics.runs.labels(pipeline="adaptation", outcome=state.state).inc()
+        if state.state == "failed":
+            self.metrics.last_failure.labels(source=state.source).set_to_current_time()
+            write_page(self.ledger, state)
         log.info("%s: %s. %s", state.run_id, state.state, " ".join(state.reasons), extra=about(state))
         self._handled.put(
             Handled(state.source, state.batch, state.manifest_digest, state.run_id, state.state, state.reasons)

@@ -199,3 +199,30 @@ def test_the_command_says_it_all_and_its_exit_code_says_whether(world, monkeypat
     changed = CliRunner().invoke(app, arguments)
     # bytes that are not the recorded ones are a matter of security
     assert getattr(changed.exception, "exit_code", None) == 4
+
+
+SPOILT = {
+    "a state": (f"{VERSION.folder}/states/0002.json", b""),
+    "the newest state": (f"{VERSION.folder}/states/0004.json", b"{"),
+    "a run record": (f"runs/{VERSION.run_id}/run.json", b"[]"),
+    "a draft": (f"runs/{VERSION.run_id}/release.json", b"\xff"),
+    "a quality report": (f"runs/{VERSION.run_id}/quality.json", b"[" * 50_000),
+    "a pointer": ("releases/lab_b/000001.json", b'{"schema_version": 9}'),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_record_that_cannot_be_read_is_a_finding_and_stops_no_other(world, name):
+    key, body = SPOILT[name]
+    world.store.put(key, body)
+    move_alias(world)
+    told = found(world)
+    assert any(check == "record" and key in problem for check, problem in told)
+    assert not any(check in {"orphan_version", "predictions"} for check, _ in told), "it may be named by what is broken"
+    if name != "a pointer":
+        assert any(check == "alias" for check, _ in told), "the look went no further"
+
+
+def test_message_that_nobody_can_read_is_a_finding(world):
+    world.store.put("events/unreadable/0.json", b"{}")
+    assert [check for check, _ in found(world)] == ["message"]
