@@ -47,7 +47,7 @@ def releases_without_end(records: Records) -> Iterator[Finding]:
 
 def _order(entry: Entry) -> Iterator[Finding]:
     where = f"ledger of {_name(entry.last)}"
-    numbers = sorted(item.sequence for item in (*entry.states, *entry.unreadable))
+    numbers = sorted([state.sequence for state in entry.states] + [item.sequence for item in entry.unreadable])
     if numbers != list(range(1, len(numbers) + 1)):
         remedy = "A state was deleted. Restore the bucket's own version of it; the newest state is what counts."
         yield Finding("ledger", Problem(where, f"states {numbers}", "states without a gap", remedy))
