@@ -17,13 +17,23 @@ from rich.progress import (
 )
 
 from coda.cli.manifest_check import findings_json, print_findings
-from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, channel_mapping
+from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator
+from coda.cli.reading import (
+    AcquisitionOption,
+    ImageOption,
+    JoinOption,
+    MovedOption,
+    PlaneOption,
+    RenameOption,
+    TimeOption,
+    finding_of,
+)
 from coda.cli.rows import AsJson, Wide, print_json
 from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem
 from coda.local.offline import storage_settings
 from coda.plates.adopt.assemble import Identity
-from coda.plates.adopt.layouts import LAYOUTS, Finding
+from coda.plates.adopt.layouts import LAYOUTS
 from coda.plates.manifests.check import check
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.draft import AUTO, AbsentImage, Draft, Maps, draft
@@ -65,8 +75,12 @@ def build(
     plate: Annotated[
         list[str] | None, typer.Option("--plate", "--only-plate", help="Only this plate; may repeat.")
     ] = None,
-    plane: Annotated[int | None, typer.Option(help="Plane of stacks, as the instrument numbers it.")] = None,
-    time: Annotated[int | None, typer.Option(help="Time point, as the instrument numbers it.")] = None,
+    plane: PlaneOption = None,
+    time: TimeOption = None,
+    acquisition: AcquisitionOption = None,
+    image: ImageOption = None,
+    rename: RenameOption = None,
+    moved: MovedOption = None,
     jump_tables: Annotated[
         str | None,
         typer.Option(help="Folder or prefix with JUMP's plate.csv.gz, well.csv.gz, ...; or a batch's platemaps."),
@@ -89,6 +103,7 @@ def build(
     ),
     absent: Annotated[Path | None, typer.Option(help="Write the list of absent images to this CSV.")] = None,
     *,
+    join: JoinOption = False,
     replacing: Annotated[bool, typer.Option("--replace", help="Replace another manifest that is there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written; read no image.")] = False,
 ) -> None:
@@ -102,13 +117,11 @@ def build(
         pixel_size_um=pixel_size, plate_wells=plate_wells, plate_map=plate_map,
         solvents=read_solvents(solvents) if solvents is not None else None,
     )  # fmt: skip
-    finding = Finding(
-        channels=channel_mapping(channel or []),
-        pattern=pattern,
-        batch=jump_batch,
-        plates=frozenset(plate or ()),
+    finding = finding_of(
+        channels=channel, pattern=pattern, batch=jump_batch, plates=plate, planes=plane, time=time,
+        acquisition=acquisition, join=join, image=image, sparse=False, renames=rename, moved=moved,
         tables=dialects_of(table_separator or (), table_encoding or (), table_decimal or ()),
-    )
+    )  # fmt: skip
     remarks: list[str] = []
     maps: Maps | None = None
     if jump_tables is not None:

@@ -7,11 +7,22 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, channel_mapping
+from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator
 from coda.cli.plates_show import show_plates
+from coda.cli.reading import (
+    AcquisitionOption,
+    ImageOption,
+    JoinOption,
+    MovedOption,
+    PlaneOption,
+    RenameOption,
+    SparseOption,
+    TimeOption,
+    finding_of,
+)
 from coda.local.offline import storage_settings
 from coda.plates.adopt.deliver import Identity, adopt
-from coda.plates.adopt.layouts import LAYOUTS, Finding, detect
+from coda.plates.adopt.layouts import LAYOUTS, detect
 from coda.plates.solvents import read_solvents
 from coda.plates.tabular.dialect import dialects_of
 from coda.storage.places import place_at
@@ -48,12 +59,19 @@ def adopt_plates(
     ] = None,
     only_plate: Annotated[list[str] | None, typer.Option(help="Take this plate alone; may repeat.")] = None,
     jump_batch: Annotated[str | None, typer.Option(help="Batch folder of a gallery source (layout jump).")] = None,
-    plane: Annotated[int | None, typer.Option(help="Plane of stacks, as the instrument numbers it.")] = None,
-    time: Annotated[int | None, typer.Option(help="Time point, as the instrument numbers it.")] = None,
+    plane: PlaneOption = None,
+    time: TimeOption = None,
+    acquisition: AcquisitionOption = None,
+    image: ImageOption = None,
+    rename: RenameOption = None,
+    moved: MovedOption = None,
     solvents: SolventsFile = None,
     table_separator: TableSeparator = None,
     table_encoding: TableEncoding = None,
     table_decimal: TableDecimal = None,
+    *,
+    join: JoinOption = False,
+    sparse: SparseOption = False,
 ) -> None:
     """Make a delivery with a manifest out of a folder of real images, which stay as they are (docs/instruments.md)."""
     tree = place_at(folder, storage_settings())
@@ -68,15 +86,11 @@ def adopt_plates(
         plate_map=plate_map,
         solvents=read_solvents(solvents) if solvents is not None else None,
     )
-    finding = Finding(
-        channels=channel_mapping(channel or []),
-        pattern=pattern,
-        batch=jump_batch,
-        plates=frozenset(only_plate or ()),
-        plane=plane,
-        time=time,
+    finding = finding_of(
+        channels=channel, pattern=pattern, batch=jump_batch, plates=only_plate, planes=plane, time=time,
+        acquisition=acquisition, join=join, image=image, sparse=sparse, renames=rename, moved=moved,
         tables=dialects_of(table_separator or (), table_encoding or (), table_decimal or ()),
-    )
+    )  # fmt: skip
     if layout == "auto":
         layout = detect(tree)
         typer.echo(f"Layout: {layout}.")

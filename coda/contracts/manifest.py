@@ -91,7 +91,12 @@ class PlateEntry(Part):
     plate: Slug
     plate_map: RelativePath = Field(description="CSV with a row for each well; see docs/data_contracts.md.")
     load_data: RelativePath = Field(description="CSV with a row for each field: one FileName/PathName pair a stain.")
-    sites_per_well: int = Field(ge=1, le=100)
+    sites_per_well: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Fields of every well that is not empty; null where wells differ: load_data says it for each then.",
+    )
     files: tuple[FileEntry, ...] = Field(min_length=1, max_length=MAX_FILES_OF_A_PLATE)
     illumination: dict[Stain, RelativePath] = Field(
         default_factory=dict,

@@ -1,6 +1,6 @@
 """The tables of a batch folder: field index and wells, written whole or not at all."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def record_of(row: dict[str, Any]) -> FieldRecord:
 
 
 def wells_table(
-    wells: Sequence[WellRow], accepted: dict[str, int], *, source: str, batch: str, plate: str, sites_per_well: int
+    wells: Sequence[WellRow], accepted: dict[str, int], *, source: str, batch: str, plate: str, sites: Mapping[str, int]
 ) -> pd.DataFrame:
     """Return the plate map of one plate as rows of ``wells.parquet``.
 
@@ -73,13 +73,13 @@ def wells_table(
         source: Laboratory.
         batch: Batch.
         plate: Plate.
-        sites_per_well: Fields the manifest promises for a well that is not empty.
+        sites: Well that is not empty -> fields it should have.
     """
     rows = [
         {
             "source": source, "batch": batch, "plate": plate, "well": well.well, "treatment": well.treatment,
             "compound": well.compound, "pert_type": well.pert_type, "dose_um": well.dose_um,
-            "fields_expected": 0 if well.pert_type == "empty" else sites_per_well,
+            "fields_expected": sites.get(well.well, 0),
             "fields_accepted": accepted.get(well.well, 0),
         }
         for well in wells

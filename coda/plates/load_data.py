@@ -13,7 +13,7 @@ import pandas as pd
 from coda.contracts.manifest import STAINS
 from coda.errors import Problem
 from coda.plates.layout import fits, parse_well, well_name
-from coda.plates.tables import FileResolver
+from coda.plates.references import FileResolver, Resolved
 from coda.plates.tabular.numbers import whole_number
 
 NOT_FLUORESCENT = re.compile(r"^(brightfield|bright field|bf|dpc|digital ?phase|phase)", re.IGNORECASE)
@@ -59,7 +59,7 @@ def read_fields(
         plate: Plate that the rows must be about.
         declared: Stains the manifest declares.
         wells: Wells of the plate format.
-        resolver: The files of the manifest.
+        resolver: The files that its rows may mean.
 
     Returns:
         Fields in the order of rows, columns and sites; and all problems of the table.
@@ -70,8 +70,10 @@ def read_fields(
         return [], problems
     rows: dict[tuple[int, int, int], FieldRow] = {}
     stains = [stain for stain in stains_of(list(table.columns)) if stain in set(declared)]
-    for number, values in zip(table.index, table.to_dict("records"), strict=True):
-        record = {str(name): str(value) for name, value in values.items()}
+    records = [{str(name): str(value) for name, value in values.items()} for values in table.to_dict("records")]
+    own = [record for record in records if record.get("Metadata_Plate", plate) == plate]
+    resolved = resolver.learn(plate, {stain: [_reference(record, stain) for record in own] for stain in stains})
+    for number, record in zip(table.index, records, strict=True):
         line = f"{where}, line {number}"
         if record.get("Metadata_Plate", plate) != plate:
             found = f"plate {record['Metadata_Plate']!r}"
@@ -88,7 +90,7 @@ def read_fields(
             found = f"well {well_name(*place)}, site {site} a second time"
             problems.append(Problem(line, found, "one row for each field", "Remove the row that is wrong."))
             continue
-        rows[key] = _field(record, well_name(*place), site, stains, resolver)
+        rows[key] = _field(record, well_name(*place), site, stains, resolved)
     return [rows[key] for key in sorted(rows)], shortened(problems, where)
 
 
@@ -115,7 +117,7 @@ def _column_problems(table: pd.DataFrame, where: str, declared: Collection[str])
     return problems
 
 
-def _field(record: dict[str, str], well: str, site: int, stains: Sequence[str], resolver: FileResolver) -> FieldRow:
+def _field(record: dict[str, str], well: str, site: int, stains: Sequence[str], resolved: Resolved) -> FieldRow:
     files: dict[str, str] = {}
     missing: dict[str, str] = {}
     for stain in stains:
@@ -124,7 +126,7 @@ def _field(record: dict[str, str], well: str, site: int, stains: Sequence[str], 
             missing[stain] = "load_data names no file for this stain"
             continue
         try:
-            files[stain] = resolver.resolve(reference)
+            files[stain] = resolved.resolve(reference)
         except LookupError as error:
             missing[stain] = f"the file {error.args[0]}"
     return FieldRow(well, site, files, missing)

@@ -1,7 +1,7 @@
 """What a plate of a manifest should give, read from its tables before any image is opened."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coda.config.params import Params
@@ -13,12 +13,12 @@ from coda.errors import Problem
 from coda.plates.files import BatchFiles
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields
-from coda.plates.plate_map import WellRow, fit_problems, shift_problem
+from coda.plates.plate_map import WellRow, expected_sites, fit_problems, shift_problem
 from coda.plates.plate_map_reading import read_wells
 from coda.plates.reading import FieldJob, SetAsideError, read_verified
+from coda.plates.references import FileResolver
 from coda.plates.scaling import scaling_problem
 from coda.plates.solvents import listed as listed_solvents
-from coda.plates.tables import FileResolver
 from coda.plates.tabular.dialect import UnreadableTableError
 from coda.plates.tabular.encoding import MAX_TABLE_BYTES
 from coda.plates.tabular.table import read
@@ -43,6 +43,7 @@ class PlatePlan:
         content_key: Digest of all that decides the result.
         jobs: Fields to read, in the order of rows, columns and sites.
         wells: The plate map.
+        sites: Well that is not empty -> fields it should have.
         expected: Fields the plate should have.
         quarantined: Fields that cannot be read because a table names no delivered file for them.
         problems: What refuses the plate.
@@ -54,6 +55,7 @@ class PlatePlan:
     content_key: str
     jobs: list[FieldJob] = field(default_factory=list)
     wells: list[WellRow] = field(default_factory=list)
+    sites: dict[str, int] = field(default_factory=dict)
     expected: int = 0
     quarantined: list[QuarantinedField] = field(default_factory=list)
     problems: list[ContractProblem] = field(default_factory=list)
@@ -122,7 +124,8 @@ def plan_plate(files: BatchFiles, manifest: BatchManifest, entry: PlateEntry, pa
     if found is not None:
         fields, plan.wells = found
         plan.problems += [recorded(problem, entry.plate) for problem in _fit(plan, fields, params)]
-        plan.expected = _expected(fields, plan.wells, entry.sites_per_well)
+        plan.sites = expected_sites(fields, plan.wells, entry.sites_per_well)
+        plan.expected = _expected(fields, plan.sites)
         plan.jobs = _jobs(plan, fields, params.ingest.channels, listed)
         if not fields and not plan.problems:
             problem = Problem(f"plate {entry.plate}", "no field", "one row of load_data a field", "Deliver load_data.")
@@ -174,11 +177,12 @@ def _fit(plan: PlatePlan, fields: Sequence[FieldRow], params: Params) -> list[Pr
         return []  # the tables themselves are wrong; comparing them would only repeat it
     where = f"plate {entry.plate}, {entry.plate_map}"
     problems, short = fit_problems(fields, plan.wells, where=where, sites_per_well=entry.sites_per_well)
+    expected = expected_sites(fields, plan.wells, entry.sites_per_well)
     plan.quarantined += [
         QuarantinedField(
             plate=entry.plate,
             well=well,
-            reason=f"{count} of {entry.sites_per_well} fields of this well are not in load_data",
+            reason=f"{count} of {expected[well]} fields of this well are not in load_data",
         )
         for well, count in short
     ]
@@ -186,9 +190,8 @@ def _fit(plan: PlatePlan, fields: Sequence[FieldRow], params: Params) -> list[Pr
     return [*problems, shifted] if shifted is not None else problems
 
 
-def _expected(fields: Sequence[FieldRow], wells: Sequence[WellRow], sites: int) -> int:
-    filled = {row.well for row in wells if row.pert_type != "empty"}
-    return len(filled) * sites + sum(row.well not in filled for row in fields)
+def _expected(fields: Sequence[FieldRow], sites: Mapping[str, int]) -> int:
+    return sum(sites.values()) + sum(row.well not in sites for row in fields)
 
 
 def _jobs(

@@ -169,7 +169,7 @@ def _finish(
         rows, illumination = [], None
     accepted = Counter(str(row["Metadata_Well"]) for row in rows)
     names = {"source": manifest.source, "batch": manifest.batch, "plate": entry.plate}
-    wells = wells_table(state.plan.wells, dict(accepted), **names, sites_per_well=entry.sites_per_well)
+    wells = wells_table(state.plan.wells, dict(accepted), **names, sites=state.plan.sites)
     write_parquet(wells, folders.part(entry.plate, ".wells.parquet"))
     write_parquet(index_table(rows), folders.part(entry.plate, ".index.parquet"))
     if illumination is not None:

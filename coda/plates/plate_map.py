@@ -1,6 +1,7 @@
 """Plate map: what was done to each well. It never holds a mechanism of action."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -64,7 +65,7 @@ def shift_problem(fields: Sequence[FieldRow], wells: Sequence[WellRow], *, where
 
 
 def fit_problems(
-    fields: Sequence[FieldRow], wells: Sequence[WellRow], *, where: str, sites_per_well: int
+    fields: Sequence[FieldRow], wells: Sequence[WellRow], *, where: str, sites_per_well: int | None
 ) -> tuple[list[Problem], list[tuple[str, int]]]:
     """Hold load_data against the plate map and the manifest.
 
@@ -72,7 +73,7 @@ def fit_problems(
         fields: Rows of load_data.
         wells: Rows of the plate map.
         where: Plate, for messages.
-        sites_per_well: Fields a well that the manifest promises.
+        sites_per_well: Fields a well that the manifest promises; None where load_data says it for each well.
 
     Returns:
         Problems (fields in wells the map does not have, more sites than promised); and, for each well that is not
@@ -88,14 +89,31 @@ def fit_problems(
         found = f"fields of {len(strangers)} wells that the plate map lacks ({', '.join(strangers[:8])})"
         remedy = "Deliver the plate map of this plate, complete."
         problems.append(Problem(where, found, "a row of the plate map for each imaged well", remedy))
-    crowded = sorted(well for well, count in sites.items() if count > sites_per_well)
+    crowded = sorted(well for well, count in sites.items() if sites_per_well is not None and count > sites_per_well)
     if crowded:
         found = f"up to {max(sites.values())} sites in {len(crowded)} wells ({', '.join(crowded[:8])})"
         remedy = "Correct sites_per_well in the manifest, or load_data."
         problems.append(Problem(where, found, f"{sites_per_well} sites a well, as the manifest says", remedy))
-    short = [
-        (row.well, sites_per_well - sites.get(row.well, 0))
-        for row in wells
-        if row.pert_type != "empty" and sites.get(row.well, 0) < sites_per_well
-    ]
+    expected = expected_sites(fields, wells, sites_per_well)
+    short = [(well, count - sites.get(well, 0)) for well, count in expected.items() if sites.get(well, 0) < count]
     return problems, short
+
+
+def expected_sites(fields: Sequence[FieldRow], wells: Sequence[WellRow], sites_per_well: int | None) -> dict[str, int]:
+    """Return how many fields each well that is not empty should have.
+
+    Where the manifest gives no number, a well is expected to have the fields that load_data lists for it, whether their
+    files arrived or not; a well that load_data does not know, the most usual number of the others.
+    """
+    sites = Counter(field.well for field in fields)
+    usual = usual_sites(sites.values())
+    filled = [row.well for row in wells if row.pert_type != "empty"]
+    if sites_per_well is not None:
+        return dict.fromkeys(filled, sites_per_well)
+    return {well: sites.get(well, usual) for well in filled}
+
+
+def usual_sites(counts: Iterable[int]) -> int:
+    """Return the most frequent number of fields in a well, the smaller of two that are equally frequent; 0 of none."""
+    times = Counter(counts)
+    return min((number for number in times if times[number] == max(times.values())), default=0)

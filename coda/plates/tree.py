@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from coda.errors import ContractError, Problem
+from coda.plates.junk import is_junk
 
 
 @dataclass(frozen=True, order=True)
@@ -42,12 +43,18 @@ class Tree(Protocol):
         ...
 
 
+MAX_LINKS = 8
+"""Links to folders that are followed one inside the other; folders can be linked so that they never end."""
+
+
 class LocalTree:
-    """A folder of this machine. Links that lead out of it are not followed."""
+    """A folder of this machine. Links are followed where they stay inside; the others are kept in `not_followed`."""
 
     def __init__(self, folder: Path) -> None:
         """Keep the folder; nothing is read yet."""
         self.folder = folder.resolve()
+        self.not_followed: dict[str, str] = {}
+        """Path of a link that was met and not followed -> why."""
 
     @property
     def where(self) -> str:
@@ -56,13 +63,44 @@ class LocalTree:
 
     def files(self, under: str = "") -> list[TreeFile]:
         """Return the files below a folder of the tree; see `Tree.files`."""
-        found = []
-        for root, _, names in os.walk(self.folder / under):
-            for name in names:
-                place = Path(root) / name
-                if place.is_file() and place.resolve().is_relative_to(self.folder):
-                    found.append(TreeFile(place.relative_to(self.folder).as_posix(), place.stat().st_size))
+        found: list[TreeFile] = []
+        start = self.folder / under
+        self._list(start, (start.resolve(),), 0, found)
         return sorted(found)
+
+    def _list(self, folder: Path, above: tuple[Path, ...], links: int, found: list[TreeFile]) -> None:
+        """Take the files of a folder and of those in it.
+
+        Args:
+            folder: Folder by the name it was reached by.
+            above: Real places of this folder and of those that lead to it; none of them is entered again.
+            links: Links on the way.
+            found: Takes the files.
+        """
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            return
+        for entry in entries:
+            place = folder / entry.name
+            path = place.relative_to(self.folder).as_posix()
+            if is_junk(path):
+                continue
+            linked = entry.is_symlink()
+            try:
+                real = place.resolve() if linked else above[-1] / entry.name
+                is_folder, size = entry.is_dir(), entry.stat().st_size
+            except (OSError, RuntimeError):
+                self.not_followed[path] = "leads nowhere, or round in a circle"
+                continue
+            if linked and not real.is_relative_to(self.folder):
+                self.not_followed[path] = f"leads to {real}"
+            elif is_folder and (real in above or links + linked > MAX_LINKS):
+                self.not_followed[path] = "leads round in a circle"
+            elif is_folder:
+                self._list(place, (*above, real), links + linked, found)
+            elif entry.is_file():
+                found.append(TreeFile(path, size))
 
     def read(self, path: str, *, at_most: int) -> bytes:
         """Return the bytes of a file; see `Tree.read`."""

@@ -185,6 +185,11 @@ def noise_sigma(tiles: Float) -> NDArray[np.float64]:
     return np.asarray(mean * np.sqrt(np.pi / 2) / 6)
 
 
+def image_focus(image: NDArray[np.uint16]) -> float:
+    """Return the focus figure of one image, (height, width): the statistic `focus` of a field's stain."""
+    return float(focus_slope(_tiles(image[None]))[0])
+
+
 def focus_slope(tiles: Float) -> NDArray[np.float64]:
     """Return the slope of log10 power over log10 frequency for each stain, (stains, tiles, side, side) -> (stains,).
 

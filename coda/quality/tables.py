@@ -79,7 +79,7 @@ def _plate_row(data: BatchData, index: pd.DataFrame, plate: str, outcome: PlateO
     wells = data.wells[data.wells["Metadata_Plate"] == plate]
     entry = next((entry for entry in data.manifest.plates if entry.plate == plate), None)
     imaged = wells[wells["Metadata_pert_type"] != "empty"]
-    expected = outcome.fields_expected if outcome else len(imaged) * (entry.sites_per_well if entry else 0)
+    expected = outcome.fields_expected if outcome else len(imaged) * ((entry.sites_per_well if entry else None) or 0)
     readable = max(len(fields), outcome.fields_readable if outcome else 0)
     delivered = set(fields["Metadata_Well"].dropna())
     missing = sorted(set(imaged["Metadata_Well"]) - delivered)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from coda.errors import ConfigError, Problem
+from coda.plates.junk import is_junk
 from coda.plates.tree import TreeFile, absent, too_large
 from coda.storage.failures import ObjectNotFoundError, ObjectTooLargeError
 from coda.storage.objects import ObjectInfo, ObjectStore
@@ -30,7 +31,7 @@ class ObjectTree:
         """
         prefix = f"{under.strip('/')}/" if under.strip("/") else ""
         for info in self.store.list(prefix):
-            if not info.key.endswith("/"):
+            if not (info.key.endswith("/") or is_junk(info.key)):
                 self._seen[info.key] = info
                 yield TreeFile(info.key, info.size)
 

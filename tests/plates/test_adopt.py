@@ -17,11 +17,11 @@ from coda.plates.adopt.deliver import Identity
 from coda.plates.adopt.deliver import adopt as adopt_tree
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import safe_name
-from coda.plates.adopt.phenix import find_plates
+from coda.plates.adopt.layouts import find_plates
 from coda.plates.adopt.xml import UnsafeXmlError, parse_xml
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
 from coda.plates.load_data import read_fields
-from coda.plates.tables import FileResolver
+from coda.plates.references import FileResolver
 from coda.plates.tabular.table import read_table
 from coda.plates.tree import LocalTree
 from coda.steps.ingest import ingest
@@ -56,7 +56,7 @@ def test_plain_xml_loses_its_namespaces():
 def test_the_phenix_index_gives_what_the_fields_own_tool_makes_of_it(shared_data):
     """The load_data table beside the images was made from the same index by pe2loaddata: an independent parse."""
     folder = shared_data / "images/phenix_v5"
-    (plate,) = find_plates(LocalTree(folder / "images"), Finding())
+    (plate,) = find_plates("phenix", LocalTree(folder / "images"), Finding())
     (golden,) = csv.DictReader((folder / "load_data_version5.csv").read_text().splitlines())
     (field,) = plate.fields
     assert plate.plate == golden["Metadata_Plate"]
@@ -157,7 +157,7 @@ def test_a_phenix_index_that_leads_outside_or_repeats_a_stain_is_refused_with_al
         tmp_path, ("Ok", "../../etc/passwd", 1, "DAPI"), ("Ok", "a.tiff", 2, "DAPI"), ("Ok", "b.tiff", 2, "DAPI")
     )
     with pytest.raises(ContractError) as caught:
-        find_plates(LocalTree(tmp_path), Finding())
+        find_plates("phenix", LocalTree(tmp_path), Finding())
     told = str(caught.value)
     assert "leads out of the folder" in told
     assert "a second time" in told
@@ -165,10 +165,12 @@ def test_a_phenix_index_that_leads_outside_or_repeats_a_stain_is_refused_with_al
 
 def test_a_phenix_image_marked_faulty_is_noted_and_mapped_names_win(tmp_path):
     phenix_index(tmp_path, ("Ok", "a.tiff", 1, "Cy5"), ("Error", "b.tiff", 2, "Cy5"), ("Ok", "c.tiff", 1, "DAPI"))
-    (plate,) = find_plates(LocalTree(tmp_path), Finding({"Cy5": "Mito", "DAPI": "ER"}))
+    (plate,) = find_plates("phenix", LocalTree(tmp_path), Finding({"Cy5": "Mito", "DAPI": "ER"}))
     assert plate.plate == "P-1-x"
     assert [sorted(field.files) for field in plate.fields] == [["ER", "Mito"], []]
-    assert plate.notes == ("1 images the instrument itself marks as not Ok (1 Error)",)
+    assert plate.notes == (
+        "1 images the instrument itself marks as not Ok (1 Error)", "the laboratory calls it 'P 1/x'"
+    )  # fmt: skip
     assert plate.fields[0].place == (1, 2)
 
 
@@ -186,7 +188,8 @@ def test_what_the_folder_does_not_say_must_be_given(tmp_path):
     (tmp_path / "in/load_data.csv").write_text("FileName_OrigDNA,Metadata_Well,Metadata_Site\na.tif,A01,0\n")
     with pytest.raises(ContractError) as caught:
         adopt("load_data", tmp_path / "in", tmp_path / "out", who(), Finding({"x": "Golgi"}))
-    assert len(caught.value.problems) == 3
+    found = [problem.found for problem in caught.value.problems]
+    assert found == ["x, which no image is called by", "no pixel size", "no modality", "Golgi"]
     plate_map = tmp_path / "map.csv"
     plate_map.write_text(
         "Metadata_Plate,Metadata_Well,Metadata_Compound,Metadata_Treatment,Metadata_pert_type,Metadata_Dose_uM\n"

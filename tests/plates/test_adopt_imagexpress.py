@@ -58,11 +58,11 @@ def test_wells_that_were_to_be_imaged_and_were_not_are_told(tmp_path):
 def test_steps_and_time_points_are_chosen_by_number(tmp_path):
     names = [f"TimePoint_{t}/ZStep_{z}/P_A01_s1_w1.tif" for t in (1, 2) for z in (1, 2, 3)]
     empty(tmp_path, *names)
-    with pytest.raises(ContractError, match="--plane and --time"):
+    with pytest.raises(ContractError, match=r"--time 1[^|]*--plane DNA=2"):
         found("imagexpress", tmp_path, channels=MAPPED)
     (plate,) = found("imagexpress", tmp_path, channels=MAPPED, plane=3, time=2)
     assert plate.fields[0].files["DNA"].path == "TimePoint_2/ZStep_3/P_A01_s1_w1.tif"
-    assert "5 images of other steps or time points left out" in plate.notes
+    assert "5 images of other planes or time points left out" in plate.notes
 
 
 def test_what_lies_above_the_steps_is_taken_unless_a_step_is_chosen(tmp_path):

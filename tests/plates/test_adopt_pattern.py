@@ -43,8 +43,9 @@ def test_images_that_do_not_fit_are_counted_and_stacks_are_chosen_from(tmp_path)
     names = [f"A01_dna_z{z}_t{t}.tif" for z in (0, 1) for t in (1, 2)]
     plain(tmp_path, *names, "overview.png", "x" * 240 + ".png")
     text = r"(?P<well>[A-P]\d\d)_(?P<channel>dna)_z(?P<plane>\d)_t(?P<time>\d)\.tif"
-    with pytest.raises(ContractError, match="a second time"):
+    with pytest.raises(ContractError, match="time points 1, 2") as caught:
         found("pattern", tmp_path, pattern=text)
+    assert "--plane DNA=1, or --plane DNA=maximum" in str(caught.value)
     (plate,) = found("pattern", tmp_path, pattern=text, plane=0, time=2)
     assert plate.fields[0].files["DNA"].path == "A01_dna_z0_t2.tif"
     assert "2 images of the folder do not fit the pattern" in plate.notes
@@ -57,7 +58,6 @@ def test_images_that_do_not_fit_are_counted_and_stacks_are_chosen_from(tmp_path)
         (None, "nothing"),
         ("", "nothing"),
         ("(?P<well>[A-", "none"),
-        ("(?P<well>.)", "channel"),
         ("(?P<channel>.)", "well"),
         ("(?P<row>.)(?P<channel>.)", "well"),
         ("(?P<well>.)(?P<channel>.)(?P<stain>.)", "stain"),

@@ -12,7 +12,7 @@ from coda.plates.layout import FORMATS, fits, format_of, parse_well, row_name, w
 from coda.plates.load_data import read_fields, stains_of
 from coda.plates.plate_map import fit_problems
 from coda.plates.plate_map_reading import read_wells
-from coda.plates.tables import FileResolver
+from coda.plates.references import FileResolver
 from coda.plates.tabular.dialect import UnreadableTableError
 from coda.plates.tabular.table import read, read_table
 

@@ -13,6 +13,7 @@ from coda.contracts.base import problems_of
 from coda.contracts.manifest import STAINS, BatchManifest, FileEntry, PlateEntry
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt.channels import NONE
+from coda.plates.adopt.finding import plain
 from coda.plates.adopt.found import FoundPlate
 from coda.plates.adopt.given_maps import csv_text
 from coda.plates.layout import FORMATS, fits, format_of, well_name
@@ -72,12 +73,8 @@ def check_plates(plates: Sequence[FoundPlate], identity: Identity, where: str, m
     Raises:
         ContractError: Something must be given that the tree does not say, or plates do not fit each other; all of it.
     """
-    problems = [
-        Problem(f"{where}, plate {plate.plate}", "no field with a known stain", "images of Cell Painting stains",
-                f"Say which channel is which stain (--channel NAME=STAIN); found {sorted(plate.left_out)[:20]}.")
-        for plate in plates
-        if not any(item.files for item in plate.fields)
-    ]  # fmt: skip
+    problems = _unmatched_channels(plates, mapped)
+    problems += [_no_image(plate, where) for plate in plates if not any(item.files for item in plate.fields)]
     if identity.pixel_size_um is None:
         problems += _one_of("pixel size", {plate.pixel_size_um for plate in plates}, where, _PIXEL_REMEDY)
     if identity.modality is None:
@@ -95,6 +92,31 @@ def check_plates(plates: Sequence[FoundPlate], identity: Identity, where: str, m
             Problem("--channel", ", ".join(unknown), f"stains among {', '.join(STAINS)}, or {NONE}", "Correct it.")
         )
     raise_if_any(ContractError, f"{where} cannot be adopted.", problems)
+
+
+def _unmatched_channels(plates: Sequence[FoundPlate], mapped: Mapping[str, str]) -> list[Problem]:
+    """Return a problem for channels that the user names and no plate has: a slip would drop the right channel."""
+    seen = list(dict.fromkeys(name for plate in plates for name in plate.channels))
+    folded = {name.casefold() for name in seen}
+    unmatched = [name for name in mapped if name.strip().casefold() not in folded]
+    if not unmatched or not seen:
+        return []
+    found = f"{', '.join(map(plain, unmatched[:20]))}, which no image is called by"
+    return [Problem("--channel", found, f"channels among {', '.join(map(plain, seen[:40]))}", "Correct the name.")]
+
+
+def _no_image(plate: FoundPlate, where: str) -> Problem:
+    """Return why a plate has no image of a stain: the first cause, which is not always the channels."""
+    place = f"{where}, plate {plate.plate}"
+    absent = [note for note in plate.notes if note.endswith(")") and " not " in note and "image(s)" in note]
+    if plate.fields and absent:
+        remedy = "Give the folder that holds the images; where folders were renamed, say how: --moved OLD=NEW."
+        return Problem(place, f"no image: {absent[0]}", "images where the tables or the index name them", remedy)
+    if plate.fields and any("twice" in note or "used for none" in note for note in plate.notes):
+        return Problem(place, "no image that belongs to one field alone", "an image for each field", plate.notes[0])
+    remedy = "Say which channel is which stain (--channel NAME=STAIN)"
+    found = f"; found {sorted(plate.left_out)[:20]}." if plate.left_out else "; the files name no channel."
+    return Problem(place, "no field with a known stain", "images of Cell Painting stains", remedy + found)
 
 
 def _one_of(what: str, values: set[float | None] | set[Literal["widefield", "confocal"] | None],
@@ -175,7 +197,8 @@ def plate_entry(plate: FoundPlate, tables: Sequence[FileEntry], entry: Callable[
     values = {
         "plate": plate.plate,
         **{name: table_path(plate.plate, name) for name in ("load_data", "plate_map")},
-        "sites_per_well": max(sites.values()),
+        # where wells differ nobody knows what was meant; load_data lists what each should have
+        "sites_per_well": next(iter(sites.values())) if len(set(sites.values())) == 1 else None,
         "illumination": dict(plate.illumination),
     }
     try:

@@ -31,6 +31,8 @@ class Channels:
         self._given = {name.strip().casefold(): stain for name, stain in given.items()}
         self._known = {name.casefold(): stain for name, stain in (known or {}).items() if stain not in taken}
         self._taken = taken
+        self.seen: dict[str, None] = {}
+        """Names that channels were called by, in the order they were met."""
         self.remarks: dict[str, str] = {}
         """Remarks on channels that hold two stains, by channel."""
 
@@ -40,6 +42,7 @@ class Channels:
         A channel whose name joins two stains (`ERRNA`, as where ER and RNA are imaged through one filter) stands for
         the first of them in the usual order; that the other is absent is kept in `remarks`.
         """
+        self.seen.update(dict.fromkeys(name.strip() for name in names if name.strip()))
         keys = [name.strip().casefold() for name in names if name.strip()]
         for known in (self._given, self._known):
             for key in keys:
@@ -70,6 +73,8 @@ def named(name: str) -> str | None:
     if text in _NAMES:
         return _NAMES[text]
     found = {stain for dye, stain in _DYES.items() if dye in text}
+    # a list of channels is none of them
+    found |= {_NAMES[word] for part in re.split(r"[,;/|+]", name[:200]) if (word := _plain(part)) in _NAMES}
     return found.pop() if len(found) == 1 else None
 
 

@@ -6,7 +6,7 @@ by side, named ``<plate>/<well>_<site>.png``, of which nothing says what the cha
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 import pandas as pd
@@ -14,11 +14,11 @@ import pandas as pd
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.adopt.channels import NONE, Channels
 from coda.plates.adopt.finding import Finding, at, few, refusal
-from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
+from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check
 from coda.plates.adopt.listed import read_rows
 from coda.plates.layout import parse_well
-from coda.plates.tables import FileResolver
+from coda.plates.references import FileResolver, Resolved
 from coda.plates.tabular.dialect import Dialects
 from coda.plates.tabular.numbers import whole_number
 from coda.plates.tree import Tree
@@ -82,8 +82,21 @@ def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str],
     columns = [name for name in table.columns if name not in COLUMNS and table[name].map(_is_image).any()]
     channels = Channels(finding.channels)
     stains = {name: channels.stain(name) for name in columns}
-    resolver, present = FileResolver(images), set(images)
-    plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, once=_ONCE))
+    names = sorted(set(table["Metadata_Plate"]))
+    resolver, present = FileResolver(images, own=False, others=names, moved=finding.moved), set(images)
+    there = {path.rpartition("/")[2] for path in images}
+
+    def spelled(reference: str) -> str:
+        """Return the name of the compressed image, where the index has that of the raw one."""
+        return reference if re.split(r"[/\\\\]", reference)[-1] in there else _compressed(reference)
+
+    resolved = {
+        str(name): resolver.learn(
+            str(name), {column: [spelled(text) for text in rows[column]] for column in columns if stains[column]}
+        )
+        for name, rows in table.groupby("Metadata_Plate")
+    }
+    plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, finding=finding, once=_ONCE))
     problems = []
     for number, values in zip(table.index, table.to_dict("records"), strict=True):
         row = {str(name): str(value) for name, value in values.items()}
@@ -99,7 +112,7 @@ def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str],
                 if reference:
                     plate.leave_out(name)
                 continue
-            image = _resolved(resolver, reference)
+            image = _resolved(resolved[row["Metadata_Plate"]], spelled(reference))
             line = f"{where}, line {number}"
             if image is None:
                 plate.miss(place, site, reference or f"no file for {stain}", where=line)
@@ -107,24 +120,26 @@ def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str],
                 plate.add(place, site, stain, ImageRef(image), where=line)
     raise_if_any(ContractError, f"{where} cannot be adopted.", few(problems, where))
     check(where, plates.values())
-    return [_plate(name, plate, list(channels.remarks.values())) for name, plate in sorted(plates.items())]
+    return [
+        _plate(name, plate, list(channels.remarks.values()), channels.seen) for name, plate in sorted(plates.items())
+    ]
 
 
 def _is_image(value: str) -> bool:
     return bool(_IMAGE.fullmatch(value[:500]))
 
 
-def _resolved(resolver: FileResolver, reference: str) -> str | None:
-    """Return the image that an index means; it names the raw image, the compressed one of the same name ends in png."""
-    if not reference:
+def _compressed(reference: str) -> str:
+    """Return the name of the compressed image of a raw one: an index names the latter, the former ends in png."""
+    return re.sub(r"\.[^./\\]+$", ".png", reference)
+
+
+def _resolved(resolved: Resolved, reference: str) -> str | None:
+    """Return the image that an index means."""
+    try:
+        return resolved.resolve(reference) if reference else None
+    except LookupError:
         return None
-    names = (reference, re.sub(r"\.[^./\\]+$", ".png", reference))
-    for name in names:
-        try:
-            return resolver.resolve(name)
-        except LookupError:
-            continue
-    return None
 
 
 def _side_by_side(tree: Tree, images: Sequence[str], finding: Finding) -> list[FoundPlate]:
@@ -134,7 +149,7 @@ def _side_by_side(tree: Tree, images: Sequence[str], finding: Finding) -> list[F
         raise refusal(tree.where, "neither of them", expected, "Name the folder of DeepProfiler's output.")
     order = _positions(finding)
     present = set(images)
-    plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, once=_ONCE))
+    plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, finding=finding, once=_ONCE))
     for path, found in matched.items():
         place = parse_well(found["well"])
         plate = plates[found["plate"]]
@@ -149,7 +164,7 @@ def _side_by_side(tree: Tree, images: Sequence[str], finding: Finding) -> list[F
                 plate.add(place, int(found["site"]), stain, image, where=at(tree, path))
     check(tree.where, plates.values())
     note = f"{len(order)} channels side by side: {', '.join(order)}"
-    return [_plate(name, plate, [note]) for name, plate in sorted(plates.items())]
+    return [_plate(name, plate, [note], finding.channels) for name, plate in sorted(plates.items())]
 
 
 def _positions(finding: Finding) -> list[str]:
@@ -165,9 +180,10 @@ def _positions(finding: Finding) -> list[str]:
     return [given[number] for number in range(1, count + 1)]
 
 
-def _plate(name: str, gathering: Gathering, notes: Sequence[str]) -> FoundPlate:
+def _plate(name: str, gathering: Gathering, notes: Sequence[str], channels: Iterable[str]) -> FoundPlate:
     return FoundPlate(
-        plate=safe_name(name),
+        plate=name,
+        channels=tuple(channels),
         fields=gathering.fields(),
         bit_depth=8,
         left_out=dict(gathering.left_out),

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,13 +22,14 @@ from coda.plates.adopt.assemble import (
     tables_of,
     wells_of,
 )
-from coda.plates.adopt.finding import Finding, plain
+from coda.plates.adopt.finding import Finding, links_told, plain
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef
 from coda.plates.adopt.given_maps import plate_maps
 from coda.plates.adopt.layouts import PREPARED, find_plates
 from coda.plates.adopt.planes import PLANE_ENDING, PlaneReader, encode_plane
 from coda.plates.images import UnreadableImageError
 from coda.plates.layout import well_name
+from coda.plates.plate_map import usual_sites
 from coda.plates.tree import LocalTree, Tree
 
 __all__ = ["Identity", "adopt"]
@@ -78,7 +80,7 @@ def adopt(
     stains = stains_of_plates(plates)
     _check_size(plates, tree.where)
     target = out / identity.source / identity.batch
-    bringer = _Bringer(tree, target, sum(map(_files, plates)), progress)
+    bringer = _Bringer(tree, target, sum(map(_files, plates)), progress, sparse=finding.sparse)
     with closing(bringer):
         delivered = [bringer.plate(plate) for plate in plates]
     entries = []
@@ -89,7 +91,8 @@ def adopt(
         ]
         entries.append(plate_entry(plate, tables, bringer.entries.__getitem__))
     manifest = manifest_of(delivered, entries, identity, preparation=PREPARED.get(layout, "raw"))
-    return manifest.write(target / MANIFEST_NAME), [*remarks_on(plates, identity), *told, *bringer.remarks()]
+    remarks = [*links_told(tree), *remarks_on(plates, identity), *told, *bringer.remarks()]
+    return manifest.write(target / MANIFEST_NAME), remarks
 
 
 def _check_size(plates: Sequence[FoundPlate], where: str) -> None:
@@ -109,14 +112,14 @@ def _files(plate: FoundPlate) -> int:
 class _Bringer:
     """Brings images and illumination functions into a delivery; `entries` describes them by their new paths."""
 
-    def __init__(self, tree: Tree, target: Path, total: int, progress: Progress | None) -> None:
+    def __init__(self, tree: Tree, target: Path, total: int, progress: Progress | None, *, sparse: bool) -> None:
         self.entries: dict[str, FileEntry] = {}
         self._tree = tree
         self._target = target
         self._total = total
         self._done = 0
         self._progress = progress
-        self._planes = PlaneReader(tree)
+        self._planes = PlaneReader(tree, sparse=sparse)
         self._unreadable: list[str] = []
 
     def plate(self, plate: FoundPlate) -> FoundPlate:
@@ -152,7 +155,7 @@ class _Bringer:
 
     def _threads(self, images: Sequence[ImageRef]) -> ThreadPoolExecutor:
         """Return threads for downloads, or for digests; planes of larger files are read one after the other."""
-        if any(image.plane is not None for image in images):
+        if not all(image.is_file for image in images):
             return ThreadPoolExecutor(1)
         return ThreadPoolExecutor(min(4, os.cpu_count() or 1) if isinstance(self._tree, LocalTree) else DOWNLOADS)
 
@@ -168,7 +171,7 @@ class _Bringer:
         return [f"{count} image(s) could not be read and are absent; the first: {first}."]
 
     def _image(self, image: ImageRef, name: str) -> str | None:
-        if image.plane is None:
+        if image.is_file:
             return self._file(image.path, name + PurePosixPath(image.path).suffix.lower())
         try:
             data = encode_plane(self._planes.read(image))
@@ -247,6 +250,17 @@ def remarks_on(plates: Sequence[FoundPlate], identity: Identity) -> list[str]:
     return [plain(remark, MAX_REMARK) for remark in remarks]
 
 
+def _odd_wells(plate: FoundPlate) -> list[str]:
+    """Return a remark on wells with another number of fields than most: nobody can say whether fields were lost."""
+    counts = Counter(item.place for item in plate.fields)
+    usual = usual_sites(counts.values())
+    odd = [f"{well_name(*place)} {count}" for place, count in sorted(counts.items()) if count != usual]
+    if not odd:
+        return []
+    shown = ", ".join(odd[:10]) + (", ..." if len(odd) > 10 else "")
+    return [f"{len(odd)} of {len(counts)} wells have another number of fields than the usual {usual} ({shown})"]
+
+
 def _remarks_on_plate(plate: FoundPlate, stains: Sequence[str]) -> list[str]:
     remarks = [
         f"Plate {plate.plate}: {count} image{'s' if count != 1 else ''} of channel {name!r} left out."
@@ -256,6 +270,7 @@ def _remarks_on_plate(plate: FoundPlate, stains: Sequence[str]) -> list[str]:
     if plate.illumination:
         given = ", ".join(stain for stain in stains if stain in plate.illumination)
         remarks.append(f"Plate {plate.plate}: illumination functions given for {given}.")
+    remarks += [f"Plate {plate.plate}: {said}." for said in _odd_wells(plate)]
     incomplete = [item for item in plate.fields if any(stain not in item.files for stain in stains)]
     if incomplete:
         first = incomplete[0]

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 
 from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.finding import Finding, at
-from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
+from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check
 from coda.plates.adopt.names import Family, parse_image
 from coda.plates.tree import Tree
-
-_ONCE = "one plane and one time point a stain (--plane and --time choose one)"
 
 
 def gather_names(paths: Sequence[str], channels: Channels, finding: Finding) -> Gathering:
@@ -21,7 +19,7 @@ def gather_names(paths: Sequence[str], channels: Channels, finding: Finding) -> 
         channels: Channel numbers ('ch6', 'C06', 'w6' or '6') -> stain; a number means nothing by itself.
         finding: Plane and time point of stacks.
     """
-    gathering = Gathering(set(paths), once=_ONCE)
+    gathering = Gathering(set(paths), finding=finding)
     for path in paths:
         name = parse_image(path.rpartition("/")[2])
         if name is None or name.thumbnail:
@@ -29,8 +27,9 @@ def gather_names(paths: Sequence[str], channels: Channels, finding: Finding) -> 
         stain = channels.stain(*name.labels)
         if stain is None:
             gathering.leave_out(name.labels[0])
-        elif finding.plane in {None, name.plane} and finding.time in {None, name.time}:
-            gathering.add(name.place, name.site, stain, ImageRef(path), where=path)
+        else:
+            image = ImageRef(path)
+            gathering.add(name.place, name.site, stain, image, where=path, plane=name.plane, time=name.time)
     return gathering
 
 
@@ -59,7 +58,8 @@ def plates_by_names(tree: Tree, family: Family, finding: Finding) -> list[FoundP
     check(tree.where, gathered.values())
     return [
         FoundPlate(
-            plate=safe_name(prefix or at(tree, folder).rstrip("/").rpartition("/")[2].partition("__")[0]),
+            plate=prefix or at(tree, folder).rstrip("/").rpartition("/")[2].partition("__")[0],
+            channels=tuple(channels.seen),
             fields=gathering.fields(),
             left_out=dict(gathering.left_out),
             notes=("no index; the images were read by their names", *gathering.notes()),

@@ -1,10 +1,11 @@
 """What a user says about a tree before it is read, and the words of what is wrong with it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from coda.errors import ContractError, Problem
+from coda.plates.references import Moved
 from coda.plates.tabular.dialect import Dialects
 from coda.plates.tree import Tree
 
@@ -23,8 +24,17 @@ class Finding:
         pattern: Regular expression of image paths with named groups, for the layouts that need one.
         batch: Batch of the tree, where it holds several.
         plates: Plates to take; all of them when empty.
-        plane: Plane to take of fields that were imaged in several (a z-stack), as the instrument numbers it.
+        plane: Plane to take of stains that were imaged in several (a z-stack), as the instrument numbers it; or
+            'maximum', 'mean' or 'best-focus' to project them, or 'projection' for one that the instrument made.
+        planes: The same for single stains.
+        made_planes: Numbers under which the instrument keeps projections (a layout knows).
         time: Time point to take of fields that were imaged at several, as the instrument numbers it.
+        acquisition: Id or name of the acquisition to take, where fields were acquired several times.
+        join: Whether acquisitions are stainings of the same fields, to be put together.
+        image: Which of several images of a field to take, by the name of one of them; 'all' for fields of their own.
+        sparse: Whether chunks of arrays that are not there were never written, and stand for the fill value.
+        renames: Plate as the tree calls it -> name in the delivery.
+        moved: Where folders went that tables name; it replaces what would be learned.
         tables: What a person says of how tables are written.
     """
 
@@ -32,13 +42,58 @@ class Finding:
     pattern: str | None = None
     batch: str | None = None
     plates: frozenset[str] = frozenset()
-    plane: int | None = None
+    plane: int | str | None = None
+    planes: Mapping[str, int | str] = field(default_factory=dict)
+    made_planes: tuple[int, ...] = ()
     time: int | None = None
+    acquisition: str | None = None
+    join: bool = False
+    image: str | None = None
+    sparse: bool = False
+    renames: Mapping[str, str] = field(default_factory=dict)
+    moved: tuple[Moved, ...] = ()
     tables: Dialects = field(default_factory=Dialects)
 
     def takes(self, plate: str) -> bool:
         """Return whether a plate of this name is wanted."""
         return not self.plates or plate in self.plates
+
+
+class Present:
+    """Paths of a tree, found as an index names them: exactly, else in any letter case where one file alone fits."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        """Keep the paths."""
+        self._paths = frozenset(paths)
+        self._folded: dict[str, str | None] = {}
+        for path in self._paths:
+            key = path.casefold()
+            self._folded[key] = None if key in self._folded else path
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._paths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def find(self, path: str) -> str | None:
+        """Return the path of a file by its name in an index; None when there is none, or two differ by case alone."""
+        return path if path in self._paths else self._folded.get(path.casefold())
+
+
+def links_told(tree: Tree) -> list[str]:
+    """Return a remark on links that were met and not followed; what they lead to is not part of the tree."""
+    links: Mapping[str, str] = getattr(tree, "not_followed", {})
+    if not links:
+        return []
+    first, why = min(links.items())
+    said = (
+        f"{len(links)} link(s) were not followed (the first: {plain(first, MAX_SHOWN)}, which {plain(why, MAX_SHOWN)})"
+    )
+    return [f"{said}; to have what they lead to, copy the folder with its links resolved (cp -rL)."]
 
 
 def at(tree: Tree, path: str) -> str:

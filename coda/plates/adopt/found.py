@@ -4,6 +4,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+PROJECTIONS = ("maximum", "mean", "best-focus")
+"""Ways to make one image of the planes of a stack."""
+
 
 @dataclass(frozen=True)
 class ImageRef:
@@ -15,11 +18,25 @@ class ImageRef:
             only adoption, that writes it out as a file of its own, can use.
         side_by_side: Number of images of equal width that lie side by side in one plane of the file; `plane` counts
             them from the left then.
+        stack: Images of several planes of which this one is to be made; `path` is that of the first.
+        projection: How, one of `PROJECTIONS`; empty where there is no stack.
     """
 
     path: str
     plane: int | None = None
     side_by_side: int = 1
+    stack: tuple["ImageRef", ...] = ()
+    projection: str = ""
+
+    @property
+    def parts(self) -> tuple["ImageRef", ...]:
+        """The images it is made of; itself where it is one."""
+        return self.stack or (self,)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether a file of the tree is the image, as it is."""
+        return self.plane is None and not self.stack
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,11 @@ class FoundPlate:
     """One plate in a folder, with what the instrument's own files say about it.
 
     Attributes:
-        plate: Name, made safe for paths.
+        plate: Name; as the reader found it, then made safe for paths (or as the user renamed it).
+        raw: Name as the laboratory writes it.
+        measurement: Folder of the measurement, where a tree may hold several of one plate.
+        acquisitions: Ids and names of the acquisitions that it was imaged in.
+        channels: All names that its channels go by.
         fields: Fields in the order of rows, columns and sites.
         wells: Wells of the plate format, where it is written down.
         pixel_size_um: Edge of a pixel, where it is written down.
@@ -58,6 +79,10 @@ class FoundPlate:
     illumination: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    raw: str = ""
+    measurement: str = ""
+    acquisitions: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 def safe_name(text: str) -> str:

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.plates.adopt.finding import MAX_SHOWN, few, plain
+from coda.plates.adopt.choosing import Chooser, Shot, Shots
+from coda.plates.adopt.finding import MAX_SHOWN, Finding, few, plain
 from coda.plates.adopt.found import FoundField, ImageRef
 from coda.plates.layout import FORMATS, fits, well_name
 
@@ -13,26 +14,52 @@ LARGEST = max(FORMATS)
 
 
 class Gathering:
-    """Images of one plate as they are found; what is wrong with them is kept for the end."""
+    """Images of one plate as they are found; what is wrong with them is kept for the end.
 
-    def __init__(self, present: Collection[str], *, wells: int | None = None, once: str) -> None:
+    All readers give every image of a stain with the plane, time point and acquisition it is of; which of them stands
+    for a field is decided here, by one rule (`coda.plates.adopt.choosing`), when all are known.
+    """
+
+    def __init__(
+        self, present: Collection[str], *, finding: Finding, where: str = "", wells: int | None = None, once: str = ""
+    ) -> None:
         """Start with nothing.
 
         Args:
             present: Paths of the files that the tree holds (a set, or the like).
+            finding: What the user chose among planes, time points and acquisitions.
+            where: The plate, for messages.
             wells: Wells of the plate format, where it is known.
-            once: What a field should have of each stain, for messages: 'one plane and one time point a stain'.
+            once: What a field should have of each stain, for messages.
         """
         self._present = present
+        self._finding = finding
+        self._where = where
         self._wells = wells or LARGEST
-        self._once = once
-        self._sites: dict[tuple[int, int, int], dict[str, ImageRef]] = {}
-        self._named: set[tuple[int, int, int, str]] = set()
+        self._once = once or "one image of each stain, plane and time point"
+        self._shots: Shots = {}
+        self._marks: dict[tuple[int, int, int], set[tuple[str, int | None]]] = {}
         self._absent: list[str] = []
+        self._twice: list[tuple[str, str]] = []
+        self._files: dict[tuple[int, int, int], dict[str, ImageRef]] | None = None
+        self._told: list[str] = []
+        self.acquisitions: dict[str, str] = {}
+        """Id of an acquisition -> its name, as far as the plate lists them."""
         self.left_out: Counter[str] = Counter()
-        self.problems: list[Problem] = []
+        self._faults: list[Problem] = []
 
-    def add(self, place: tuple[int, int], site: int, stain: str | None, image: ImageRef, *, where: str) -> None:
+    def add(
+        self,
+        place: tuple[int, int],
+        site: int,
+        stain: str | None,
+        image: ImageRef,
+        *,
+        where: str,
+        plane: int | None = None,
+        time: int | None = None,
+        acquisition: str = "",
+    ) -> None:
         """Take one image; a field keeps its place on the plate even when its file is not there.
 
         Args:
@@ -41,6 +68,9 @@ class Gathering:
             stain: Stain by name; None for an image that shall only be counted, since it must not be used.
             image: The image, relative to the tree.
             where: The entry that names it, for messages.
+            plane: Plane as the instrument counts; `PROJECTION` for one it made of several, None where it has none.
+            time: Time point as the instrument counts; None where it has none.
+            acquisition: Id of the acquisition; empty where there are none.
         """
         rows, columns = FORMATS[self._wells]
         if min(place) < 0 or not fits(place, self._wells) or not 0 <= site <= MAX_SITE:
@@ -48,18 +78,23 @@ class Gathering:
             expected = f"rows 1 to {rows}, columns 1 to {columns} ({self._wells} wells), sites 0 to {MAX_SITE}"
             self.fault(where, found, expected)
             return
-        files = self._sites.setdefault((*place, site), {})
+        key = (*place, site)
+        self._marks.setdefault(key, set()).add((acquisition, time))
         if stain is None:
             return
-        key = (*place, site, stain)
-        if key in self._named:
-            found = f"{stain} of well {well_name(*place)}, site {site} a second time ({image.path})"
-            self.fault(where, found, self._once)
-        elif image.path not in self._present:
-            self._absent.append(image.path)
+        shots = self._shots.setdefault((key, stain), {})
+        shot = Shot(acquisition, time, plane)
+        if shot in shots:
+            self._twice.append(
+                (where, f"{stain} of well {well_name(*place)}, site {site} a second time ({image.path})")
+            )
         else:
-            files[stain] = image
-        self._named.add(key)
+            shots[shot] = image
+
+    def named(self, plate: str) -> "Gathering":
+        """Say which plate it is, for messages; returns itself."""
+        self._where = plate
+        return self
 
     def leave_out(self, channel: str) -> None:
         """Count an image of a channel that is no stain of ours, under the channel's name."""
@@ -73,18 +108,48 @@ class Gathering:
     def fault(self, where: str, found: str, expected: str) -> None:
         """Keep a problem that forbids adoption."""
         remedy = "Correct it where it was exported, or name the files in a load_data table (docs/instruments.md)."
-        self.problems.append(Problem(plain(where, MAX_SHOWN), plain(found, MAX_SHOWN), expected, remedy))
+        self._faults.append(Problem(plain(where, MAX_SHOWN), plain(found, MAX_SHOWN), expected, remedy))
 
     def fields(self) -> tuple[FoundField, ...]:
         """Return the fields in the order of rows, columns and sites."""
-        return tuple(FoundField(key[:2], key[2], self._sites[key]) for key in sorted(self._sites))
+        files = self._settled()
+        return tuple(FoundField(key[:2], key[2], files[key]) for key in sorted(files))
+
+    def problems(self) -> list[Problem]:
+        """Return what forbids adoption, the first cause first."""
+        self._settled()
+        return self._faults
 
     def notes(self) -> tuple[str, ...]:
-        """Return what is worth telling: files that are named but not there."""
+        """Return what is worth telling: what was not chosen, and files that are named but not there."""
+        self._settled()
         if not self._absent:
-            return ()
+            return tuple(self._told)
         first = min(self._absent)
-        return (f"{len(self._absent)} image(s) named by the index are not there (the first: {first})",)
+        said = f"{len(self._absent)} image(s) named by the index are not there (the first: {first})"
+        return (*self._told, said)
+
+    def _settled(self) -> dict[tuple[int, int, int], dict[str, ImageRef]]:
+        """Return the image of each stain of each field, chosen once."""
+        if self._files is not None:
+            return self._files
+        if self._twice:
+            where, found = self._twice[0]
+            more = f"; and {len(self._twice) - 1} more images likewise" if len(self._twice) > 1 else ""
+            self.fault(where, found + more, self._once)
+        chooser = Chooser(self._finding, self.acquisitions, self._where)
+        chosen = chooser.choose(self._shots)
+        self._faults += chooser.problems
+        self._told += chooser.notes
+        kept = {key for key, marks in self._marks.items() if any(chooser.keeps(*mark) for mark in marks)}
+        self._files = {key: {} for key in sorted(kept)}
+        for (key, stain), image in chosen.items():
+            lost = [part.path for part in image.parts if part.path not in self._present]
+            if lost:
+                self._absent += lost
+            elif key in self._files:
+                self._files[key][stain] = image
+        return self._files
 
 
 def format_of_size(rows: int, columns: int) -> int | None:
@@ -94,5 +159,5 @@ def format_of_size(rows: int, columns: int) -> int | None:
 
 def check(where: str, gatherings: Iterable[Gathering]) -> None:
     """Raise `ContractError` with the problems of all plates of a tree, if there are any."""
-    problems = [problem for gathering in gatherings for problem in gathering.problems]
+    problems = [problem for gathering in gatherings for problem in gathering.problems()]
     raise_if_any(ContractError, f"{where} cannot be adopted.", few(problems, where))

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def plate_maps(
     where = str(table)
     read_ = _read(table, where, dialects)
     raise_if_any(ContractError, f"{where} cannot be used.", column_problems(read_, where))
+    read_ = _by_our_names(read_, plates)
     names = set(read_.rows["Metadata_Plate"])
     found = f"the plates {', '.join(sorted(names)[:5])}"
     problems = [
@@ -58,6 +60,13 @@ def plate_maps(
         *([f"{told}."] if told else []),
         *maps.remarks,
     ]
+
+
+def _by_our_names(table: Table, plates: Sequence[FoundPlate]) -> Table:
+    """Return a plate map that calls plates as the delivery does; a laboratory writes its own names into it."""
+    known = set(table.rows["Metadata_Plate"])
+    ours = {plate.raw: plate.plate for plate in plates if plate.raw and plate.plate not in known}
+    return replace(table, rows=table.rows.assign(Metadata_Plate=table.rows["Metadata_Plate"].replace(ours)))
 
 
 def map_text(plate: str, wells: Sequence[WellRow]) -> str:

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from coda.plates.tables import FileResolver
+from coda.plates.references import FileResolver
 
 
 def illumination_of(
@@ -25,15 +25,16 @@ def illumination_of(
     """
     given: dict[str, str] = {}
     notes = []
-    for stain in stains:
-        names = _references(rows, stain)
+    named = {stain: _references(rows, stain) for stain in stains}
+    resolved = arrays.learn(plate, named)
+    for stain, names in named.items():
         if not names:
             continue
         if len(names) > 1:
             notes.append(f"the table names {len(names)} illumination functions of {stain}; none of them is taken")
             continue
         try:
-            path = arrays.resolve(names[0])
+            path = resolved.resolve(names[0])
         except LookupError as error:
             notes.append(f"the illumination function of {stain} was not found: {error.args[0]}")
             continue

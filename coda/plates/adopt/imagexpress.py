@@ -6,12 +6,12 @@ A folder may lack its HTD; the names alone are enough then, but wavelengths have
 import csv
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.finding import Finding, at, refusal
-from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
+from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check, format_of_size
 from coda.plates.adopt.names import ImageName, parse_image
 from coda.plates.layout import well_name
@@ -20,8 +20,8 @@ from coda.plates.tree import Tree
 MAX_HTD_BYTES = 4 << 20
 MAX_LINES = 10_000
 
-_ONCE = "one file for each field and wavelength (--plane and --time choose one of a stack)"
-_FOLDER = re.compile(r"(?P<kind>TimePoint|ZStep)_(?P<number>[0-9]{1,5})")
+_ONCE = "one file for each field, wavelength, step and time point"
+_FOLDER = re.compile(r"(?P<kind>TimePoint|ZStep)_(?P<number>[0-9]{1,5})", re.IGNORECASE)
 
 
 def recognised(tree: Tree) -> bool:
@@ -84,7 +84,7 @@ def _plate_folder(folder: str) -> tuple[str, int | None, int | None]:
     plane = time = None
     while parts and (parts[-1].lower() == "images" or _FOLDER.fullmatch(parts[-1])):
         found = _FOLDER.fullmatch(parts.pop())
-        if found and found["kind"] == "ZStep":
+        if found and found["kind"].lower() == "zstep":
             plane = int(found["number"])
         elif found:
             time = int(found["number"])
@@ -153,44 +153,43 @@ class _Plate:
         self._where = at(tree, folder)
         self._name = name
         self._htd = htd
-        self._finding = finding
         self._channels = Channels(finding.channels)
-        self._gathering = Gathering(present, wells=htd.wells if htd else None, once=_ONCE)
+        # what stands in step 0 is a projection, where steps count from 1
+        finding = replace(finding, made_planes=(0,))
+        wells = htd.wells if htd else None
+        self._gathering = Gathering(present, finding=finding, where=self._where, wells=wells, once=_ONCE)
 
     def read(self, images: list[_Image]) -> tuple[Gathering, FoundPlate]:
         """Return what was gathered, with its problems, and the plate."""
         thumbnails = sum(image.name.thumbnail for image in images)
         full = [image for image in images if not image.name.thumbnail]
-        # the images above the steps of a stack are what MetaXpress made of it, or a field without a stack
-        steps = self._finding.plane is not None or all(image.plane is not None for image in full)
-        other = 0
         for image in full:
             labels = image.name.labels
             wave = self._htd.wave(image.name.channel) if self._htd else ""
             stain = self._channels.stain(wave, *labels)
             if stain is None:
                 self._gathering.leave_out(labels[0] + (f" ({wave})" if wave else ""))
-            elif (image.plane is not None) != steps or not self._chosen(image):
-                other += 1
             else:
                 self._gathering.add(
-                    image.name.place, image.name.site, stain, ImageRef(image.path), where=f"{self._where}: {image.path}"
+                    image.name.place,
+                    image.name.site,
+                    stain,
+                    ImageRef(image.path),
+                    where=f"{self._where}: {image.path}",
+                    plane=image.plane,
+                    time=image.time,
                 )
         fields = self._gathering.fields()
         notes = [f"{thumbnails} thumbnails left out"] * bool(thumbnails)
-        notes += [f"{other} images of other steps or time points left out"] * bool(other)
         notes += self._absent({item.place for item in fields})
         return self._gathering, FoundPlate(
-            plate=safe_name(self._name),
+            plate=self._name,
+            channels=tuple(self._channels.seen),
             fields=fields,
             wells=self._htd.wells if self._htd else None,
             left_out=dict(self._gathering.left_out),
             notes=(*notes, *self._channels.remarks.values(), *self._gathering.notes()),
         )
-
-    def _chosen(self, image: _Image) -> bool:
-        plane, time = self._finding.plane, self._finding.time
-        return (plane is None or image.plane == plane) and (time is None or image.time in {time, None})
 
     def _absent(self, imaged: set[tuple[int, int]]) -> list[str]:
         absent = sorted(self._htd.selected - imaged) if self._htd else []

@@ -8,18 +8,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
 from coda.contracts.manifest import STAINS
 from coda.errors import ContractError, Problem, raise_if_any
+from coda.plates.addresses import spellings
 from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.family import gather_names
 from coda.plates.adopt.finding import Finding, refusal
-from coda.plates.adopt.found import FoundPlate, safe_name
+from coda.plates.adopt.found import FoundPlate
 from coda.plates.adopt.gather import check
-from coda.plates.adopt.listed import ENDINGS, TreeFiles, is_table, plates_of_table, read_all, repeated
+from coda.plates.adopt.listed import ENDINGS, TreeFiles, is_table, plates_named, plates_of_table, read_all, repeated
 from coda.plates.adopt.names import GalleryKey, parse_image, parse_key
 from coda.plates.tree import Tree
 
@@ -81,13 +81,13 @@ class _Batch:
         problems: list[Problem] = []
         rows, unread = read_all(self._tree, self._tables, self._finding)
         folders = {path: _folders(table) for path, table in rows.items()}
+        names = {path: plates_named(self._tree, path, table) for path, table in rows.items()}
         wants_all = not self._finding.plates
         if wants_all or any(not names for names in folders.values()):
             self._list_all()
         for path in rows:
-            plates, faults = plates_of_table(
-                self._tree, path, rows[path], self._files(rows[path], folders[path]), self._finding
-            )
+            files = TreeFiles.among(self._paths(rows[path], folders[path]), self._finding, names, path)
+            plates, faults = plates_of_table(self._tree, path, rows[path], files, self._finding)
             found += plates
             problems += faults
         problems += repeated(self._tree, [plate.plate for plate in found])
@@ -112,13 +112,13 @@ class _Batch:
             self._listed[name] = [file.path for file in self._tree.files(f"{self._images}/{name}")]
         return self._listed[name]
 
-    def _files(self, table: pd.DataFrame, folders: Iterable[str]) -> TreeFiles:
+    def _paths(self, table: pd.DataFrame, folders: Iterable[str]) -> list[str]:
         """Return the files that a table may mean: its folders of images, and those of its illumination functions."""
         names = set(folders)
         paths = [path for name in sorted(names or set(self._listed)) for path in self._folder(name)]
         for plate in sorted(set(table["Metadata_Plate"]) if "Metadata_Plate" in table else set()):
             paths += self._illum(plate)
-        return TreeFiles.among(paths)
+        return paths
 
     def _illum(self, plate: str) -> list[str]:
         if not plate or "/" in plate or plate in {".", ".."}:
@@ -139,7 +139,7 @@ class _Batch:
             wanted = next((plate for plate in sorted(missing) if _is_plate(name, plate)), None)
             if self._finding.plates and wanted is None:
                 continue
-            plate = wanted or safe_name(name)
+            plate = wanted or name
             if any(_is_plate(name, other) for other in known):
                 continue  # another measurement of a plate whose table names the one that counts
             if plate in found:
@@ -166,7 +166,11 @@ class _Batch:
             note = "no load_data; its images were read by their names"
             note += f", with channels as in the batch's other tables ({_told(learned)})" if learned else ""
             found = FoundPlate(
-                plate, gathering.fields(), left_out=dict(gathering.left_out), notes=(note, *gathering.notes())
+                plate,
+                gathering.fields(),
+                channels=tuple(channels.seen),
+                left_out=dict(gathering.left_out),
+                notes=(note, *gathering.notes()),
             )
             given = {key.stain: path for path in self._illum(plate) if (key := _key(path)) is not None}
             plates.append(replace(found, illumination={name: given[name] for name in STAINS if name in given}))
@@ -201,12 +205,11 @@ def _folders(table: pd.DataFrame) -> set[str]:
     for column in table.columns:
         if column.startswith(("PathName_Orig", "URL_Orig")):
             for reference in set(table[column]):
-                text = unquote(urlsplit(reference).path) if "://" in reference else reference
-                parts = text.split("/")
-                places = [number for number, part in enumerate(parts[:-1]) if part == "images"]
-                folder = parts[places[-1] + 1] if places else ""
-                if folder not in {"", ".", ".."}:
-                    found.add(folder)
+                for parts in spellings(reference).values():
+                    places = [number for number, part in enumerate(parts[:-1]) if part == "images"]
+                    folder = parts[places[-1] + 1] if places and places[-1] + 2 < len(parts) else ""
+                    if folder not in {"", ".."}:
+                        found.add(folder)
     return found
 
 

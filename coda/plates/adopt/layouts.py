@@ -1,10 +1,9 @@
 """Layouts: the ways in which real instruments and collections lay out plates, each with its finder."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from coda.errors import ConfigError, ContractError, Problem, raise_if_any
+from coda.errors import ConfigError, ContractError, Problem
 from coda.plates.adopt import (
     deepprofiler,
     imagexpress,
@@ -17,9 +16,11 @@ from coda.plates.adopt import (
     rxrx1,
     yokogawa,
 )
+from coda.plates.adopt.beside import completed
 from coda.plates.adopt.claims import each_image_once
-from coda.plates.adopt.finding import Finding
+from coda.plates.adopt.finding import Finding, links_told
 from coda.plates.adopt.found import FoundPlate
+from coda.plates.adopt.naming import named
 from coda.plates.tree import Tree, TreeFile
 
 __all__ = ["LAYOUTS", "PREPARED", "Finding", "Layout", "detect", "find_plates"]
@@ -43,7 +44,7 @@ LAYOUTS: Mapping[str, Layout] = {
 SIGNS: Mapping[str, tuple[str, Callable[[Tree], bool]]] = {
     "jump": ("workspace/load_data_csv beside images", jump.recognised),
     "load_data": ("a table named *load_data* (csv, csv.gz, parquet)", listed.recognised),
-    "phenix": ("Index.idx.xml or Index.xml", phenix.recognised),
+    "phenix": ("Index.idx.xml, Index.xml or Index.ref.xml", phenix.recognised),
     "yokogawa": ("MeasurementData.mlf", yokogawa.recognised),
     "imagexpress": ("an HTD file, or names with GUIDs", imagexpress.recognised),
     "ome-zarr": ("zarr.json, .zattrs or *.zarr.zip", ome_zarr.recognised),
@@ -55,6 +56,9 @@ SIGNS: Mapping[str, tuple[str, Callable[[Tree], bool]]] = {
 A table says more than an instrument's index does (somebody decided there which channel is which stain), so it comes
 before it.
 """
+
+INSTRUMENTS = ("phenix", "yokogawa", "imagexpress")
+"""Layouts whose indexes say what a table beside them mostly does not: plate format, pixel size, modality."""
 
 PREPARED: Mapping[str, Literal["raw", "deepprofiler"]] = {"deepprofiler": "deepprofiler"}
 """Layout -> what was done to its images already; the others' are raw."""
@@ -76,21 +80,18 @@ def find_plates(layout: str, tree: Tree, finding: Finding) -> list[FoundPlate]:
     if layout not in LAYOUTS:
         problem = Problem("layout", repr(layout), f"one of {', '.join(LAYOUTS)}", "Correct the name.")
         raise ConfigError("There is no such layout.", [problem])
-    plates = each_image_once(LAYOUTS[layout](tree, finding))
-    names = Counter(plate.plate for plate in plates)
-    remedy = "Adopt the folder of one measurement alone, or give the plates other names."
-    problems = [
-        Problem(tree.where, f"{times} plates of the name {name}", "each plate once", remedy)
-        for name, times in sorted(names.items())
-        if times > 1 and finding.takes(name)
-    ]
-    raise_if_any(ContractError, f"{tree.where} cannot be adopted.", problems)
-    unknown = sorted(finding.plates - set(names))
-    if unknown:
-        known = ", ".join(sorted(names)[:20])
-        problem = Problem("plates", ", ".join(unknown), f"plates among {known}", "Correct the name.")
-        raise ConfigError(f"{tree.where} has no such plate.", [problem])
-    return [plate for plate in plates if finding.takes(plate.plate)]
+    try:
+        plates = LAYOUTS[layout](tree, finding)
+        if layout == "load_data":
+            seen = _Listed(tree)
+            signs = {name: LAYOUTS[name] for name in INSTRUMENTS if SIGNS[name][1](seen)}
+            plates = completed(tree, plates, finding, signs)
+        return named(tree.where, each_image_once(plates), finding)
+    except ContractError as error:
+        told = [Problem(tree.where, said, "files, or links that stay inside", "Copy it.") for said in links_told(tree)]
+        if not told:
+            raise
+        raise ContractError(error.message, [*error.problems, *told]) from error
 
 
 def detect(tree: Tree) -> str:

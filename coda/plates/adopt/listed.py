@@ -1,7 +1,7 @@
 """A tree with load_data tables beside (or above) its images, of either generation."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -10,13 +10,12 @@ import pandas as pd
 from coda.contracts.manifest import STAINS
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt.channels import Channels
-from coda.plates.adopt.claims import NearestFiles, without_strays
 from coda.plates.adopt.finding import Finding, at, plain, refusal
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef, safe_name
 from coda.plates.adopt.illum import illumination_of
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields, stains_of
-from coda.plates.tables import FileResolver
+from coda.plates.references import FileResolver
 from coda.plates.tabular.dialect import Dialects, UnreadableTableError
 from coda.plates.tabular.encoding import MAX_TABLE_BYTES
 from coda.plates.tabular.numbers import read_numbers
@@ -32,7 +31,7 @@ IMAGES = (".tif", ".tiff", ".png")
 def is_table(path: str) -> bool:
     """Return whether a path is that of a load_data table, by its name."""
     name = PurePosixPath(path).name
-    return "load_data" in name and name.endswith(ENDINGS)
+    return "load_data" in name.lower() and name.lower().endswith(ENDINGS)
 
 
 def recognised(tree: Tree) -> bool:
@@ -52,11 +51,12 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     """
     paths = [file.path for file in tree.files()]
     tables = pick_tables(tree, [path for path in paths if is_table(path)])
-    files = TreeFiles.among(paths)
     rows, unread = read_all(tree, tables, finding)
+    names = {path: plates_named(tree, path, table) for path, table in rows.items()}
     found: list[FoundPlate] = []
     problems: list[Problem] = []
     for path, table in rows.items():
+        files = TreeFiles.among(paths, finding, names, path)
         plates, faults = plates_of_table(tree, path, table, files, finding)
         found += plates
         problems += faults
@@ -79,7 +79,7 @@ def pick_tables(tree: Tree, paths: Sequence[str]) -> list[str]:
     folders: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
         folder, _, name = path.rpartition("/")
-        stem = next(name.removesuffix(ending) for ending in reversed(ENDINGS) if name.endswith(ending))
+        stem = next(name[: -len(ending)] for ending in reversed(ENDINGS) if name.lower().endswith(ending))
         folders[folder][stem].append(path)
     chosen, problems = [], []
     for folder, stems in sorted(folders.items()):
@@ -100,7 +100,7 @@ def _names_a_plate(stem: str) -> bool:
 
 
 def _kind(path: str) -> int:
-    return next(number for number, ending in enumerate(ENDINGS) if path.endswith(ending))
+    return next(number for number, ending in enumerate(ENDINGS) if path.lower().endswith(ending))
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,35 @@ class TreeFiles:
     arrays: FileResolver
 
     @classmethod
-    def among(cls, paths: Collection[str]) -> "TreeFiles":
-        """Sort the paths of a tree by what their ending says."""
-        images = [path for path in paths if path.lower().endswith(IMAGES)]
-        return cls(FileResolver(images), FileResolver(path for path in paths if path.lower().endswith(".npy")))
+    def among(
+        cls, paths: Collection[str], finding: Finding, tables: Mapping[str, Collection[str]], table: str
+    ) -> "TreeFiles":
+        """Sort the paths of a tree by what their ending says.
+
+        Args:
+            paths: Paths of the tree.
+            finding: Moves that the user named.
+            tables: Every table of the tree -> the plates it is about.
+            table: The table whose rows are to be resolved.
+        """
+        home = table.rpartition("/")[0]
+        below = {plate for path, plates in tables.items() if path.startswith(f"{home}/") for plate in plates}
+        others = frozenset(plate for plates in tables.values() for plate in plates)
+
+        def files(*endings: str) -> FileResolver:
+            some = (path for path in paths if path.lower().endswith(endings))
+            return FileResolver(
+                some, own=False, others=others, home=home if len(below) == 1 else "", moved=finding.moved
+            )
+
+        return cls(files(*IMAGES), files(".npy"))
+
+
+def plates_named(tree: Tree, path: str, table: pd.DataFrame) -> frozenset[str]:
+    """Return the plates that a table is about; one without the column is about the plate its folder is called after."""
+    if "Metadata_Plate" not in table.columns:
+        return frozenset({at(tree, path).rpartition("/")[0].rpartition("/")[2]})
+    return frozenset(table["Metadata_Plate"])
 
 
 def read_all(tree: Tree, paths: Sequence[str], finding: Finding) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
@@ -161,7 +186,7 @@ def read_rows(tree: Tree, path: str, dialects: Dialects) -> pd.DataFrame:
 def plates_of_table(
     tree: Tree, path: str, table: pd.DataFrame, files: TreeFiles, finding: Finding
 ) -> tuple[list[FoundPlate], list[Problem]]:
-    """Read one load_data table.
+    """Find the images of one load_data table.
 
     Args:
         tree: The tree that holds it.
@@ -172,13 +197,11 @@ def plates_of_table(
 
     Returns:
         The plates it is about; and all problems of the table.
-
-    Raises:
-        ContractError: It is no table.
     """
     where = at(tree, path)
     if "Metadata_Plate" not in table.columns:
-        table = table.assign(Metadata_Plate=where.rpartition("/")[0].rpartition("/")[2])
+        (plate_name,) = plates_named(tree, path, table)
+        table = table.assign(Metadata_Plate=plate_name)
     channels = Channels(finding.channels)
     table, left_out, problems = _with_stains(table, channels, where)
     if problems:
@@ -186,13 +209,21 @@ def plates_of_table(
     declared = [stain for stain in stains_of(list(table.columns)) if stain in STAINS]
     found = []
     for name, rows in table.groupby("Metadata_Plate", sort=True):
-        images = NearestFiles(files.images)
-        fields, faults = read_fields(rows, where=where, plate=str(name), declared=declared, wells=1536, resolver=images)
+        fields, faults = read_fields(
+            rows, where=where, plate=str(name), declared=declared, wells=1536, resolver=files.images
+        )
         if finding.takes(str(name)) or finding.takes(safe_name(str(name))):
             problems += faults  # what is wrong with another plate does not matter
-        plate = _plate(str(name), without_strays(fields, images), left_out=left_out, settings=_settings(rows))
+        plate = _plate(str(name), fields, left_out=left_out, settings=_settings(rows))
         given, notes = illumination_of(rows, str(name), declared, files.arrays)
-        found.append(replace(plate, illumination=given, notes=(*plate.notes, *channels.remarks.values(), *notes)))
+        found.append(
+            replace(
+                plate,
+                channels=tuple(channels.seen),
+                illumination=given,
+                notes=(*plate.notes, *channels.remarks.values(), *notes),
+            )
+        )
     return found, problems
 
 
@@ -276,7 +307,7 @@ def _plate(name: str, rows: Sequence[FieldRow], *, left_out: dict[str, int], set
             fields.append(FoundField(place, row.site, {stain: ImageRef(path) for stain, path in row.files.items()}))
     notes = (f"{len(missing)} image(s) of the table were not found, the first: {missing[0]}",) if missing else ()
     return FoundPlate(
-        plate=safe_name(name),
+        plate=name,
         fields=tuple(fields),
         pixel_size_um=settings.pixel_size_um,
         bit_depth=settings.bit_depth,

@@ -8,8 +8,8 @@ channel, and the GUID follows without a separator).
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import unquote
 
+from coda.plates.addresses import spellings
 from coda.plates.layout import parse_well
 
 Family = Literal["phenix_operetta", "cellvoyager", "imagexpress"]
@@ -20,15 +20,16 @@ MAX_NAME = 255
 _GUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 _PHENIX = re.compile(
     r"r(?P<row>[0-9]{2})c(?P<col>[0-9]{2})f(?P<site>[0-9]{2,4})p(?P<plane>[0-9]{2,4})-ch(?P<channel>[0-9]{1,2})"
-    r"sk(?P<sk>[0-9]{1,4})fk[0-9]{1,3}fl[0-9]{1,3}\.tiff?"
+    r"sk(?P<sk>[0-9]{1,4})fk[0-9]{1,3}fl[0-9]{1,3}\.tiff?",
+    re.IGNORECASE,
 )
 _CELLVOYAGER = re.compile(
     r"(?P<plate>.+)_(?P<well>[A-Z]{1,2}[0-9]{2})_T(?P<t>[0-9]{4})F(?P<site>[0-9]{3,4})L(?P<l>[0-9]{2})"
-    r"A(?P<action>[0-9]{2})Z(?P<z>[0-9]{2,4})C(?P<channel>[0-9]{2})\.(?:tiff?|png)"
+    r"A(?P<action>[0-9]{2})Z(?P<z>[0-9]{2,4})C(?P<channel>[0-9]{2})\.(?:(?i:tiff?|png))"
 )
 _IMAGEXPRESS = re.compile(
     r"(?P<plate>.+)_(?P<well>[A-Z]{1,2}[0-9]{2})(?:_s(?P<site>[0-9]{1,4}))?(?:_w(?P<channel>[0-9]{1,2}))?"
-    rf"(?P<thumb>_[Tt]humb)?(?P<guid>{_GUID})?\.(?:tiff?|TIFF?)"
+    rf"(?P<thumb>_[Tt]humb)?(?P<guid>{_GUID})?\.(?i:tiff?)"
 )
 
 
@@ -148,7 +149,8 @@ def parse_key(key: str) -> GalleryKey | None:
     Images stand at ``<source>/images/<batch>/images/<plate folder>/[Images/]<file>``, illumination functions at
     ``<source>/images/<batch>/illum/<plate>/<file>``, tables at ``<source>/workspace/<part>/<batch>/<plate>/<file>``.
     """
-    found = _KEY.fullmatch(unquote(key) if "://" in key else key)
+    read = spellings(key)
+    found = _KEY.fullmatch("/".join(read.get("decoded") or read["literal"]))
     if found is None:
         return None
     source, kind, parts = found["source"], found["kind"], found["rest"].split("/")

@@ -55,12 +55,23 @@ class OmeImage:
 
 @dataclass(frozen=True)
 class OmePlate:
-    """One plate of a document: (row, column, site from 1) -> ID of the image."""
+    """One plate of a document.
+
+    Attributes:
+        name: Name.
+        size: Rows and columns, where they are said.
+        samples: (row, column, site from 1) -> ID of the image.
+        faults: What contradicts itself.
+        acquisitions: ID of an acquisition -> its name.
+        acquired: Row, column and site of a sample -> ID of the acquisition it belongs to.
+    """
 
     name: str
     size: tuple[int, int] | None
     samples: dict[tuple[int, int, int], str]
     faults: tuple[str, ...] = ()
+    acquisitions: dict[str, str] = field(default_factory=dict)
+    acquired: dict[tuple[int, int, int], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -182,19 +193,30 @@ def _in_order(order: list[str], sizes: dict[str, int]) -> Iterator[tuple[int, in
 
 def _plate(plate: Element) -> OmePlate:
     samples: dict[tuple[int, int, int], str] = {}
+    acquired: dict[tuple[int, int, int], str] = {}
     faults = []
+    acquisitions = list(plate.iterfind("./PlateAcquisition"))
+    member = {
+        ref.get("ID", ""): item.get("ID", "")[:100] for item in acquisitions for ref in item.iterfind("./WellSampleRef")
+    }
     for well in plate.iterfind("./Well"):
         row, column = _whole(well, "Row", 0), _whole(well, "Column", 0)
         refs = [
-            (_whole(sample, "Index", number), ref.get("ID", ""))
+            (_whole(sample, "Index", number), ref.get("ID", ""), member.get(sample.get("ID", ""), ""))
             for number, sample in enumerate(well.iterfind("./WellSample"))
             if (ref := sample.find("./ImageRef")) is not None
         ]
-        for site, (_, name) in enumerate(sorted(refs), start=1):
+        for site, (_, name, acquisition) in enumerate(sorted(refs), start=1):
             if (row, column, site) in samples:
                 faults.append(f"row {row}, column {column} a second time")
             samples[row, column, site] = name
+            acquired[row, column, site] = acquisition
     size = (_whole(plate, "Rows", 0), _whole(plate, "Columns", 0))
     return OmePlate(
-        plate.get("Name") or plate.get("ID") or "plate", size if all(size) else None, samples, tuple(faults)
+        plate.get("Name") or plate.get("ID") or "plate",
+        size if all(size) else None,
+        samples,
+        tuple(faults),
+        {item.get("ID", "")[:100]: (item.get("Name") or "")[:100] for item in acquisitions},
+        acquired,
     )

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from typing import Any
 
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt.channels import Channels
-from coda.plates.adopt.finding import Finding, at, child, few, refusal
-from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
+from coda.plates.adopt.finding import Finding, at, child, few, plain, refusal
+from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check, format_of_size
 from coda.plates.adopt.planes import PlaneReader
 from coda.plates.adopt.tree_store import array_document, array_shape, read_json
+from coda.plates.adopt.well_images import ALL, WellImage, sites, variant, variants
 from coda.plates.images import UnreadableImageError
 from coda.plates.layout import parse_well
 from coda.plates.tree import Tree
@@ -22,7 +24,7 @@ DOCUMENTS = ("zarr.json", ".zattrs")
 ARCHIVE = ".zarr.zip"
 MAX_WELLS = 1536
 
-_ONCE = "one plane and one time point a stain (--plane and --time choose one; OME counts them from 0)"
+_ONCE = "one image of each stain, plane and time point"
 _UNITS = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3}
 _AXES = re.compile("t?c?z?yx")
 
@@ -160,13 +162,19 @@ class _Plate:
         self._channels = Channels(finding.channels)
         self._arrays: set[str] = set()
         self._sizes: set[float] = set()
-        self._other = 0
+        self._other_versions = 0
         self._lost: list[str] = []
-        self.gathering = Gathering(self._arrays, once=_ONCE)
+        self.gathering = Gathering(self._arrays, finding=finding, where=where, once=_ONCE)
+        self._kinds: dict[str, str] = {}
+        self._refused: Counter[str] = Counter()
         self.problems: list[Problem] = []
 
     def read(self) -> None:
         """Look at all wells and images."""
+        listed = self._metadata.get("acquisitions")
+        for item in listed if isinstance(listed, list) else []:
+            if isinstance(item, dict) and item.get("id") is not None:
+                self.gathering.acquisitions[str(item["id"])[:40]] = str(item.get("name") or "")[:100]
         wells = self._metadata.get("wells")
         if not isinstance(wells, list) or not 0 < len(wells) <= MAX_WELLS:
             found = f"{len(wells)} wells" if isinstance(wells, list) else "no list of wells"
@@ -180,6 +188,7 @@ class _Plate:
                 self.problems.append(_problem(self._where, f"the well {str(well)[:100]}", "a path such as 'A/1'"))
                 continue
             self._read_well(group, place)
+        self._check_kinds()
         if len(self._sizes) > 1:
             sizes = ", ".join(f"{size:g}" for size in sorted(self._sizes)[:5])
             self.problems.append(_problem(self._where, f"pixels of {sizes} um", "fields imaged with one pixel size"))
@@ -191,21 +200,51 @@ class _Plate:
             self._lost.append(f"{group}: {_reason(error)}")
             return
         images = well.get("images") if isinstance(well, dict) else None
-        paths = [image.get("path") for image in images if isinstance(image, dict)] if isinstance(images, list) else []
-        named = [path for path in paths if isinstance(path, str) and path]
-        numbered = all(re.fullmatch("[0-9]{1,4}", path) for path in named)
+        named = [
+            WellImage(item["path"], "" if item.get("acquisition") is None else str(item["acquisition"])[:40])
+            for item in (images if isinstance(images, list) else [])
+            if isinstance(item, dict) and isinstance(item.get("path"), str) and item["path"]
+        ]
         if not named:
             self._lost.append(f"{group}: no images")
-        for position, path in enumerate(named, start=1):
-            image = child(group, path)
+        for item, site in sites(self._of_one_kind(named), by_position=self._finding.join).items():
+            image = child(group, item.path)
             if image is None:
-                self.problems.append(_problem(f"{self._where}: {group}", f"the path {path[:60]!r}", "a path inside"))
+                found = f"the path {item.path[:60]!r}"
+                self.problems.append(_problem(f"{self._where}: {group}", found, "a path inside"))
                 continue
             try:
-                self._take(self._multiscale(image), place, int(path) if numbered else position)
+                self._take(self._multiscale(image), place, site, item.acquisition)
             except (ContractError, UnreadableImageError) as error:
                 self._lost.append(f"{image}: {_reason(error)}")
-                self.gathering.add(place, int(path) if numbered else position, None, ImageRef(image), where=image)
+                self.gathering.add(place, site, None, ImageRef(image), where=image, acquisition=item.acquisition)
+
+    def _of_one_kind(self, images: list[WellImage]) -> list[WellImage]:
+        """Return the images of a well that count; several kinds of names are versions of the same fields."""
+        wish, kinds = self._finding.image, variants(images)
+        self._kinds |= {kind: example for kind, example in kinds.items() if kind not in self._kinds}
+        if wish == ALL or (wish is None and len(kinds) < 2):
+            return images
+        if wish is None:
+            self._refused[", ".join(kinds.values())] += 1
+            return []
+        chosen = [image for image in images if image.path == wish or variant(image.path) == variant(wish)]
+        self._other_versions += len(images) - len(chosen)
+        return chosen
+
+    def _check_kinds(self) -> None:
+        """Refuse a plate whose images were not chosen among, or of which the user named one that is not there."""
+        wish = self._finding.image
+        examples = ", ".join(plain(example) for example in list(self._kinds.values())[:20])
+        remedy = (
+            f"Choose one (--image {next(iter(self._kinds.values()), '0')!r}), or --image all for fields of their own."
+        )
+        if self._refused:
+            found = f"several images of a field in {sum(self._refused.values())} wells (such as {examples})"
+            self.problems.append(Problem(self._where, plain(found, 600), "one image of each field", remedy))
+        elif wish not in {None, ALL} and variant(str(wish)) not in self._kinds:
+            found = f"no image like {plain(str(wish))!r}"
+            self.problems.append(Problem(self._where, found, f"one of {examples}", remedy))
 
     def _multiscale(self, image: str) -> _Multiscale:
         attributes = self._groups.attributes(image)
@@ -223,7 +262,7 @@ class _Plate:
             raise UnreadableImageError(f"has an array of shape {shape} for the axes {axes!r}")
         return _Multiscale(array, axes, shape, _labels(attributes), _pixel_size(scales, first))
 
-    def _take(self, image: _Multiscale, place: tuple[int, int], site: int) -> None:
+    def _take(self, image: _Multiscale, place: tuple[int, int], site: int, acquisition: str) -> None:
         if math.prod(image.shape[:-2]) > 10_000:
             raise UnreadableImageError(f"has the shape {image.shape}")
         path = self._prefix + image.array
@@ -238,15 +277,15 @@ class _Plate:
                 continue
             for time in range(image.count("t")):
                 for plane in range(image.count("z")):
-                    if self._finding.plane not in {None, plane} or self._finding.time not in {None, time}:
-                        self._other += 1
-                        continue
                     ref = ImageRef(path, image.plane(t=time, c=channel, z=plane))
-                    self.gathering.add(place, site, stain, ref, where=f"{self._where}: {image.array}")
+                    where = f"{self._where}: {image.array}"
+                    self.gathering.add(
+                        place, site, stain, ref, where=where, plane=plane, time=time, acquisition=acquisition
+                    )
 
     def found(self) -> FoundPlate:
         """Return the plate."""
-        notes = [f"{self._other} images of other planes or time points left out"] * bool(self._other)
+        notes = [f"{self._other_versions} other images of the same fields left out"] * bool(self._other_versions)
         if self._lost:
             notes.append(f"{len(self._lost)} wells or fields cannot be read (the first: {self._lost[0][:200]})")
         rows, columns = (self._metadata.get(name) for name in ("rows", "columns"))
@@ -254,7 +293,9 @@ class _Plate:
         name = str(self._metadata.get("name") or "")
         folder = self._where.removesuffix(".zip").rpartition("/")[2]
         return FoundPlate(
-            plate=safe_name(name or folder.removesuffix(".zarr").removesuffix(".ome")),
+            plate=name or folder.removesuffix(".zarr").removesuffix(".ome"),
+            acquisitions=tuple(text for pair in self.gathering.acquisitions.items() for text in pair if text),
+            channels=tuple(self._channels.seen),
             fields=self.gathering.fields(),
             wells=format_of_size(*size),
             pixel_size_um=next(iter(self._sizes), None),

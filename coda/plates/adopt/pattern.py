@@ -10,9 +10,10 @@ from pathlib import Path
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.adopt import match_names
 from coda.plates.adopt.channels import Channels
-from coda.plates.adopt.finding import Finding, at, few, refusal
-from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
+from coda.plates.adopt.finding import Finding, at, few, plain, refusal
+from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check
+from coda.plates.adopt.tiff_pages import NoPagesError, pages_of
 from coda.plates.layout import parse_well
 from coda.plates.tree import Tree
 
@@ -26,9 +27,7 @@ TIME_LIMIT_S = 60.0
 
 EXAMPLE = r"(?P<plate>[^/]+)/(?P<well>[A-P][0-9]{2})_s(?P<site>[0-9]+)_(?P<channel>[^_/]+)\.tif"
 
-_ONCE = (
-    "one file for each field and channel (the groups plane and time, with --plane and --time, choose one of a stack)"
-)
+_ONCE = "one file for each field, channel, plane and time point (the pattern's groups)"
 
 
 def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
@@ -37,14 +36,15 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     Args:
         tree: Folder of the images.
         finding: A pattern with the named groups `well` (or `row` and `col`, a letter or number and a number),
-            `channel`, and where there are any `plate` (else the tree's own name), `site` (else 1), `plane` and `time`;
-            and what the groups `channel` stand for.
+            and where there are any `channel`, `plate` (else the tree's own name), `site` (else 1), `plane` and `time`;
+            and what the groups `channel` stand for. Without `channel`, or where it holds several names parted by
+            commas, the pages of a TIFF are its channels.
 
     Raises:
         ConfigError: There is no pattern, or it is none.
         ContractError: No path matches, a match is no well or number, or a stain of a field has several images.
     """
-    pattern = checked_pattern(finding.pattern)
+    pattern = checked_pattern(finding.pattern, channel=False)
     images = [file.path for file in tree.files() if file.path.lower().endswith(IMAGES)]
     paths = [path for path in images if len(path) <= MAX_PATH]
     if not paths:
@@ -122,15 +122,13 @@ class _Reader:
 
     def __init__(self, tree: Tree, finding: Finding, present: set[str]) -> None:
         self._tree = tree
-        self._finding = finding
         self._channels = Channels(finding.channels)
-        self._plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, once=_ONCE))
-        self._other = 0
+        self._plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, finding=finding, once=_ONCE))
         self._problems: list[Problem] = []
 
     def take(self, path: str, groups: dict[str, str | None]) -> None:
         """Read one match."""
-        plate = safe_name(groups.get("plate") or self._tree.where.rstrip("/").rpartition("/")[2])
+        plate = groups.get("plate") or self._tree.where.rstrip("/").rpartition("/")[2]
         place = place_of(groups)
         site = number_of(groups.get("site") or "1")
         if place is None or site is None:
@@ -138,30 +136,46 @@ class _Reader:
             remedy = "Correct the pattern, or the file's name."
             self._problems.append(Problem(at(self._tree, path), str(shown), "a well and a number", remedy))
             return
-        gathering, channel = self._plates[plate], groups.get("channel") or ""
+        gathering, channel = (
+            self._plates[plate].named(f"{self._tree.where}, plate {plain(plate)}"),
+            groups.get("channel") or "",
+        )
+        plane, time = (number_of(groups.get(name) or "") for name in ("plane", "time"))
+        where = at(self._tree, path)
+        if not channel or "," in channel:
+            self._pages(gathering, path, (place, site), [name.strip() for name in channel.split(",") if name.strip()])
+            return
         stain = self._channels.stain(channel)
         if stain is None:
             gathering.leave_out(channel)
-        elif not self._chosen(groups):
-            self._other += 1
         else:
-            gathering.add(place, site, stain, ImageRef(path), where=at(self._tree, path))
+            gathering.add(place, site, stain, ImageRef(path), where=where, plane=plane, time=time)
 
-    def _chosen(self, groups: dict[str, str | None]) -> bool:
-        wanted = {"plane": self._finding.plane, "time": self._finding.time}
-        return all(
-            number is None or number_of(groups.get(name) or "") in {number, None} for name, number in wanted.items()
-        )
+    def _pages(self, gathering: Gathering, path: str, field: tuple[tuple[int, int], int], names: list[str]) -> None:
+        """Take the pages of a file that holds all channels of a field."""
+        where = at(self._tree, path)
+        try:
+            pages = pages_of(self._tree, path, names)
+        except NoPagesError as error:
+            gathering.fault(where, f"a file that {error}", "a page for each channel, or the group channel in --pattern")
+            return
+        for page in pages:
+            stain = self._channels.stain(page.label, str(page.channel))
+            if stain is None:
+                gathering.leave_out(page.label or f"channel {page.channel}")
+            else:
+                image = ImageRef(path, page.number) if len(pages) > 1 else ImageRef(path)
+                gathering.add(*field, stain, image, where=where, plane=page.plane, time=page.time)
 
     def plates(self, unmatched: int) -> list[FoundPlate]:
         """Return the plates; raises `ContractError` with all problems."""
         raise_if_any(ContractError, f"{self._tree.where} cannot be adopted.", few(self._problems, self._tree.where))
         check(self._tree.where, self._plates.values())
         notes = [f"{unmatched} images of the folder do not fit the pattern"] * bool(unmatched)
-        notes += [f"{self._other} images of other planes or time points left out"] * bool(self._other)
         return [
             FoundPlate(
                 plate=name,
+                channels=tuple(self._channels.seen),
                 fields=gathering.fields(),
                 left_out=dict(gathering.left_out),
                 notes=(*notes, *self._channels.remarks.values(), *gathering.notes()),

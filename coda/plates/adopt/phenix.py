@@ -13,13 +13,14 @@ from xml.etree.ElementTree import Element
 
 from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.family import plates_by_names
-from coda.plates.adopt.finding import Finding, at, child, refusal
-from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
+from coda.plates.adopt.finding import Finding, Present, at, child, refusal
+from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check, format_of_size
 from coda.plates.adopt.xml import UnsafeXmlError, parse_xml
 from coda.plates.tree import Tree
 
-INDEX_NAMES = ("Index.idx.xml", "Index.xml")
+INDEX_NAMES = ("index.idx.xml", "index.xml", "index.ref.xml")
+"""Names of an index in lower case, the better first: `ref` stands beside images that Harmony has corrected."""
 MAX_INDEX_BYTES = 1 << 30
 
 CHANNELS = {
@@ -34,7 +35,7 @@ CHANNELS = {
 }
 """Channel names seen in JUMP's Phenix plates -> stain; a laboratory may name its filters otherwise."""
 
-_ONCE = "one plane, one time point and one channel a stain (--plane and --time choose one, --channel maps channels)"
+_ONCE = "one channel a stain (--channel maps channels)"
 
 
 def indexes_of(paths: Iterable[str]) -> list[str]:
@@ -42,9 +43,13 @@ def indexes_of(paths: Iterable[str]) -> list[str]:
     chosen: dict[str, str] = {}
     for path in paths:
         folder, _, name = path.rpartition("/")
-        if name in INDEX_NAMES and chosen.get(folder, "").rpartition("/")[2] != INDEX_NAMES[0]:
-            chosen[folder] = path
+        if name.lower() in INDEX_NAMES:
+            chosen[folder] = min(chosen.get(folder, path), path, key=_rank)
     return [chosen[folder] for folder in sorted(chosen)]
+
+
+def _rank(path: str) -> int:
+    return INDEX_NAMES.index(path.rpartition("/")[2].lower())
 
 
 def recognised(tree: Tree) -> bool:
@@ -69,16 +74,16 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
         named = plates_by_names(tree, "phenix_operetta", finding)
         if named:
             return named
-        expected = f"{' or '.join(INDEX_NAMES)} in the folder or its 'Images'"
+        expected = "Index.idx.xml, Index.xml or Index.ref.xml in the folder or its 'Images'"
         raise refusal(tree.where, "neither of them", expected)
-    present = set(paths)
+    present = Present(paths)
     return [_Measurement(tree, path, present, finding).plate() for path in indexes]
 
 
 class _Measurement:
     """One index while it is read."""
 
-    def __init__(self, tree: Tree, path: str, present: set[str], finding: Finding) -> None:
+    def __init__(self, tree: Tree, path: str, present: Present, finding: Finding) -> None:
         self._where = at(tree, path)
         self._folder = path.rpartition("/")[0]
         self._present = present
@@ -122,17 +127,14 @@ class _Measurement:
         """Return the plate; raises `ContractError` with all problems of the index."""
         if not self._images:
             raise refusal(self._where, "no image", "an index that lists the images of a plate")
-        gathering = Gathering(self._present, wells=self._wells, once=_ONCE)
+        gathering = Gathering(self._present, finding=self._finding, where=self._where, wells=self._wells, once=_ONCE)
         states: Counter[str] = Counter()
-        other = 0
         used: set[tuple[str, ...]] = set()
         for image in self._images:
             values = {**self._channels.get(image.get("ChannelID", ""), {}), **image}
             stain = self._stain(values)
             if stain is None:
                 gathering.leave_out(values.get("ChannelName") or f"channel {values.get('ChannelID', '?')}")
-            elif not self._chosen(values):
-                other += 1
             elif values.get("State", "Ok") != "Ok":
                 states[values["State"]] += 1
                 self._add(gathering, values, None)
@@ -144,10 +146,11 @@ class _Measurement:
         notes = [f"{sum(states.values())} images the instrument itself marks as not Ok ({_listed(states)})"] * bool(
             states
         )
-        notes += [f"{other} images of other planes or time points left out"] * bool(other)
         notes += self._flatfield_note()
         return FoundPlate(
-            plate=safe_name(self._text("Name") or self._text("PlateID") or "plate"),
+            plate=self._text("Name") or self._text("PlateID") or "plate",
+            measurement=self._measurement(),
+            channels=tuple(self._stains.seen),
             fields=gathering.fields(),
             wells=self._wells,
             pixel_size_um=optics.pixel_size_um,
@@ -158,16 +161,17 @@ class _Measurement:
             notes=(*notes, *self._stains.remarks.values(), *gathering.notes()),
         )
 
+    def _measurement(self) -> str:
+        """Return the folder that tells this measurement from another one of the plate."""
+        folder = self._where.rpartition("/")[0]
+        return folder.removesuffix("/Images").rpartition("/")[2]
+
     def _text(self, name: str) -> str:
         return (self._root.findtext(f"./Plates/Plate/{name}") or "").strip()
 
     def _stain(self, values: dict[str, str]) -> str | None:
         number = values.get("ChannelID", "")
         return self._stains.stain(values.get("ChannelName", ""), number, f"ch{number}")
-
-    def _chosen(self, values: dict[str, str]) -> bool:
-        wanted = {"PlaneID": self._finding.plane, "TimepointID": self._finding.time}
-        return all(number is None or values.get(name, "") == str(number) for name, number in wanted.items())
 
     def _add(self, gathering: Gathering, values: dict[str, str], stain: str | None) -> None:
         entry = f"{self._where}, image {values.get('id', '?')[:40]}"
@@ -181,16 +185,17 @@ class _Measurement:
             gathering.fault(entry, f"Row, Col, FieldID of {numbers}", "three whole numbers")
         else:
             row, column, site = map(int, numbers)
-            gathering.add((row - 1, column - 1), site, stain, ImageRef(path), where=entry)
+            plane, time = (whole(values.get(name, "")) for name in ("PlaneID", "TimepointID"))
+            gathering.add((row - 1, column - 1), site, stain, ImageRef(path), where=entry, plane=plane, time=time)
 
     def _file(self, url: str) -> str | None:
         """Return the path of an image: as the index names it, else beside the index or in its folder `Images`."""
         named = child(self._folder, url)
-        if named is None or named in self._present:
-            return named
+        if named is None:
+            return None
         name = named.rpartition("/")[2]
-        others = (child(self._folder, name), child(self._folder, f"Images/{name}"))
-        return next((path for path in others if path in self._present), named)
+        others = (named, child(self._folder, name) or "", child(self._folder, f"Images/{name}") or "")
+        return next(filter(None, map(self._present.find, others)), named)
 
     def _flatfield_note(self) -> list[str]:
         profiles = [item.text or "" for item in self._root.iterfind("./Maps/Map/Entry/FlatfieldProfile")]
@@ -198,6 +203,11 @@ class _Measurement:
         if not shaped:
             return []
         return [f"the index has flatfield profiles of {shaped} channel(s); they are not used, ingest estimates its own"]
+
+
+def whole(text: str) -> int | None:
+    """Return a whole number that an index writes, None where it writes none."""
+    return int(text) if re.fullmatch("[0-9]{1,6}", text) else None
 
 
 _KEPT = (

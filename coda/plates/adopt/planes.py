@@ -13,6 +13,7 @@ from coda.plates.adopt.found import ImageRef
 from coda.plates.adopt.tree_store import ZipTree, read_array_plane
 from coda.plates.images import Image, TiffPages, UnreadableImageError, decode_image
 from coda.plates.tree import LocalTree, Tree, absent
+from coda.quality.stats import image_focus
 
 MAX_FILE_BYTES = 1 << 32
 MAX_SIDE = 20_000
@@ -43,9 +44,15 @@ class PlaneReader:
     each would otherwise cost the walk (or the download) of the whole file.
     """
 
-    def __init__(self, tree: Tree) -> None:
-        """Keep the tree; nothing is read yet."""
+    def __init__(self, tree: Tree, *, sparse: bool = False) -> None:
+        """Keep the tree; nothing is read yet.
+
+        Args:
+            tree: The tree that holds the files.
+            sparse: Whether chunks of arrays that are not there stand for fill values.
+        """
         self._tree = tree
+        self._sparse = sparse
         self._archives: dict[str, ZipTree] = {}
         self._pages: tuple[str, TiffPages] | None = None
         self._whole: tuple[str, Image] | None = None
@@ -54,21 +61,47 @@ class PlaneReader:
         """Return the pixels of an image.
 
         Args:
-            image: A reference with a `plane`.
+            image: A reference.
 
         Raises:
             UnreadableImageError: The file is damaged, has no such plane, or holds something else than grey values.
             TransientError: The storage is away.
         """
+        if image.stack:
+            return self._projected(image)
         try:
             if image.side_by_side > 1:
                 return self._part(image)
+            if image.plane is None:
+                file, _ = opened(self._tree, image.path)
+                with file:
+                    return decode_image(file.read(), max_side=MAX_SIDE)
             if PurePosixPath(image.path).suffix.lower() in {".tif", ".tiff"}:
                 return self._tiff(image.path).decode(image.plane or 0, max_side=MAX_SIDE)
             holder, folder = self.inside(image.path)
         except ContractError as error:
             raise UnreadableImageError("; ".join(problem.found for problem in error.problems)) from error
-        return read_array_plane(holder, folder, image.plane or 0, max_side=MAX_SIDE)
+        return read_array_plane(holder, folder, image.plane or 0, max_side=MAX_SIDE, sparse=self._sparse)
+
+    def _projected(self, image: ImageRef) -> Image:
+        """Return a projection; one plane after the other is read, so that a stack takes the memory of two planes."""
+        best = self.read(image.stack[0])
+        total = best.astype(np.uint32)
+        focus = image_focus(best) if image.projection == "best-focus" else 0.0
+        for part in image.stack[1:]:
+            plane = self.read(part)
+            if plane.shape != best.shape:
+                raise UnreadableImageError(f"is a stack of planes of {best.shape} and {plane.shape} pixels")
+            if image.projection == "maximum":
+                best = np.maximum(best, plane)
+            elif image.projection == "mean":
+                total += plane
+            elif (other := image_focus(plane)) > focus:
+                best, focus = plane, other
+        if image.projection == "mean":
+            count = len(image.stack)
+            return np.asarray((total + count // 2) // count, dtype=np.uint16)
+        return best
 
     def close(self) -> None:
         """Close what is open."""

@@ -5,7 +5,7 @@ from collections import defaultdict
 
 from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.finding import Finding, refusal
-from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
+from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check
 from coda.plates.layout import parse_well
 from coda.plates.tree import Tree
@@ -14,7 +14,7 @@ CHANNELS = {"w1": "DNA", "w2": "ER", "w3": "AGP", "w4": "RNA", "w5": "Mito"}
 """Hoechst, concanavalin A, phalloidin, Syto 14 and MitoTracker. RxRx1 images actin (w3) and Golgi (w6) apart where
 Cell Painting has both in one channel; actin stands for AGP here, and w6 is left out."""
 
-_FILE = re.compile(r"^(Plate[0-9]{1,3})/([A-Z]{1,2}[0-9]{2})_s([0-9]{1,4})_(w[0-9])\.png$")
+_FILE = re.compile(r"^(Plate[0-9]{1,3})/([A-Z]{1,2}[0-9]{2})_s([0-9]{1,4})_(w[0-9])\.png$", re.IGNORECASE)
 
 
 def recognised(tree: Tree) -> bool:
@@ -36,7 +36,7 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     paths = [file.path for file in tree.files()]
     present = set(paths)
     once = "one file for each field and stain"
-    plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, wells=384, once=once))
+    plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, finding=finding, wells=384, once=once))
     for path in paths:
         match = _FILE.match(path)
         place = parse_well(match.group(2)) if match else None
@@ -59,7 +59,8 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
 def _plate(tree: Tree, name: str, plate: Gathering) -> FoundPlate:
     experiment = tree.where.rstrip("/").rpartition("/")[2]
     return FoundPlate(
-        plate=safe_name(f"{experiment}_{name}"),
+        plate=f"{experiment}_{name}",
+        channels=tuple(CHANNELS),
         fields=plate.fields(),
         wells=384,
         modality="confocal",

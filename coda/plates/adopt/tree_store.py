@@ -17,6 +17,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from coda.errors import CodaError, ContractError
 from coda.plates.adopt.chunk_guard import compression_of, unpacks_within
 from coda.plates.images import MIN_SIDE, Image, UnreadableImageError
+from coda.plates.junk import is_junk
 from coda.plates.tree import Tree, TreeFile, absent, too_large
 
 MAX_METADATA_BYTES = 16 << 20
@@ -40,7 +41,7 @@ class ZipTree:
             self._zip = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile, ValueError) as error:
             raise absent(where, f"a zip archive ({error})") from error
-        entries = [info for info in self._zip.infolist() if not info.is_dir()]
+        entries = [info for info in self._zip.infolist() if not (info.is_dir() or is_junk(info.filename))]
         if len(entries) > MAX_ENTRIES:
             raise too_large(where, "entries", len(entries), MAX_ENTRIES)
         self._entries = {info.filename: info for info in entries}
@@ -77,16 +78,24 @@ class TreeStore(Store):
     """A folder of a tree as a read-only store of zarr."""
 
     def __init__(
-        self, tree: Tree, folder: str, present: Iterable[str], *, compression: str | None, chunk_bytes: int
+        self,
+        tree: Tree,
+        folder: str,
+        present: Iterable[str],
+        *,
+        compression: str | None,
+        chunk_bytes: int,
+        sparse: bool = False,
     ) -> None:
         """Keep the folder.
 
         Args:
             tree: The tree that holds it.
             folder: Folder of an array.
-            present: Files that are there; a chunk that is not there is one of nothing but fill values.
+            present: Files that are there.
             compression: Compression of its chunks, see `coda.plates.adopt.chunk_guard.compression_of`.
             chunk_bytes: Bytes of an unpacked chunk.
+            sparse: Whether a chunk (or shard) that is not there is one of nothing but fill values; else it is lost.
         """
         super().__init__(read_only=True)
         self._compression = compression
@@ -94,12 +103,19 @@ class TreeStore(Store):
         self._tree = tree
         self._folder = folder
         self._present = frozenset(present)
+        self._sparse = sparse
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """Return a file, or a part of it; None when there is no such file."""
+        """Return a file, or a part of it; None when there is no such file.
+
+        Raises:
+            UnreadableImageError: It is a chunk that did not arrive.
+        """
         path = f"{self._folder}/{key}" if self._folder else key
         if path not in self._present:
-            return None
+            if self._sparse or key.rpartition("/")[2] in METADATA:
+                return None
+            raise UnreadableImageError(f"lacks the chunk {key}: it was not delivered (or never written: --sparse)")
         data = self._tree.read(path, at_most=max(MAX_METADATA_BYTES, self._chunk_bytes + self._chunk_bytes // 8))
         if isinstance(byte_range, RangeByteRequest):
             data = data[byte_range.start : byte_range.end]
@@ -242,7 +258,7 @@ def _sizes(value: list[Any]) -> bool:
     return all(type(item) is int and 1 <= item <= 1 << 31 for item in value)
 
 
-def read_array_plane(tree: Tree, folder: str, plane: int, *, max_side: int) -> Image:
+def read_array_plane(tree: Tree, folder: str, plane: int, *, max_side: int, sparse: bool = False) -> Image:
     """Return one plane of an array: the last two axes are height and width, all others together count the planes.
 
     Args:
@@ -250,9 +266,10 @@ def read_array_plane(tree: Tree, folder: str, plane: int, *, max_side: int) -> I
         folder: Folder of the array.
         plane: Number of the plane, in C order of the leading axes.
         max_side: Largest accepted height or width, in pixels.
+        sparse: Whether chunks that were never written stand for the array's fill value.
 
     Raises:
-        UnreadableImageError: There is no such array or plane, or it cannot be decoded.
+        UnreadableImageError: There is no such array or plane, a chunk of it is absent, or it cannot be decoded.
         TransientError: The storage is away.
     """
     try:
@@ -260,7 +277,12 @@ def read_array_plane(tree: Tree, folder: str, plane: int, *, max_side: int) -> I
         document = _document(tree, folder, present)
         shape = _plane_shape(document, plane, max_side)
         store = TreeStore(
-            tree, folder, present, compression=compression_of(document), chunk_bytes=_chunk_bytes(document)
+            tree,
+            folder,
+            present,
+            compression=compression_of(document),
+            chunk_bytes=_chunk_bytes(document),
+            sparse=sparse,
         )
         array = zarr.open_array(store, mode="r")
         index: Any = tuple(int(number) for number in np.unravel_index(plane, shape[:-2])) if len(shape) > 2 else ()

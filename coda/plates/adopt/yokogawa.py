@@ -10,9 +10,10 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.choosing import PROJECTION
 from coda.plates.adopt.family import plates_by_names
-from coda.plates.adopt.finding import Finding, at, child, refusal
-from coda.plates.adopt.found import FoundPlate, ImageRef, safe_name
+from coda.plates.adopt.finding import Finding, Present, at, child, refusal
+from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check, format_of_size
 from coda.plates.adopt.names import parse_image
 from coda.plates.adopt.xml import Takers, UnsafeXmlError, parse_xml
@@ -24,13 +25,13 @@ DETAIL_NAME = "MeasurementDetail.mrf"
 MAX_INDEX_BYTES = 1 << 30
 MAX_SETTING_BYTES = 64 << 20
 
-_ONCE = "one plane, one time point and one action a stain (--plane and --time choose one, --channel maps channels)"
+_ONCE = "one action a stain (--channel maps channels)"
 _ENDINGS = (".tif", ".tiff", ".png")
 
 
 def indexes_of(paths: list[str]) -> list[str]:
     """Return the paths of the indexes among those of a tree."""
-    return sorted(path for path in paths if path.rpartition("/")[2] == INDEX_NAME)
+    return sorted(path for path in paths if path.rpartition("/")[2].lower() == INDEX_NAME.lower())
 
 
 def recognised(tree: Tree) -> bool:
@@ -56,7 +57,7 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
         if named:
             return named
         raise refusal(tree.where, f"no {INDEX_NAME}", f"{INDEX_NAME} beside the images")
-    present = set(paths)
+    present = Present(paths)
     return [_Measurement(tree, path, present, finding).plate() for path in indexes]
 
 
@@ -74,19 +75,18 @@ def _read(tree: Tree, path: str, at_most: int, root: str, each: Takers | None = 
 class _Measurement:
     """One measurement while it is read."""
 
-    def __init__(self, tree: Tree, path: str, present: set[str], finding: Finding) -> None:
+    def __init__(self, tree: Tree, path: str, present: Present, finding: Finding) -> None:
         self._where = at(tree, path)
         self._folder = path.rpartition("/")[0]
         self._present = present
         self._finding = finding
         self._channels = Channels(finding.channels)
         self._details = _Details(tree, self._folder, present)
-        self._gathering = Gathering(present, wells=self._details.wells, once=_ONCE)
+        self._gathering = Gathering(present, finding=finding, where=self._where, wells=self._details.wells, once=_ONCE)
         self._records: list[Element] = []
         self._errors: list[str] = []
         self._used: set[str] = set()
         self._prefixes: Counter[str] = Counter()
-        self._other = 0
         _read(tree, path, MAX_INDEX_BYTES, "MeasurementData", {"MeasurementRecord": self._records.append})
 
     def plate(self) -> FoundPlate:
@@ -94,18 +94,19 @@ class _Measurement:
         raw = any(item.get("Type") == "IMG" and not item.get("ZImageProcessing") for item in self._records)
         for record in self._records:
             if record.get("Type") == "ERR":
-                self._error(record)
-            elif record.get("Type") == "IMG" and raw and record.get("ZImageProcessing"):
-                self._other += 1
+                if self._finding.time is None or _time(record) in {self._finding.time, None}:
+                    self._error(record)
             elif record.get("Type") == "IMG":
                 self._image(record)
         fields = self._gathering.fields()
-        if not fields and not self._gathering.problems and not self._gathering.left_out:
+        if not fields and not self._gathering.problems() and not self._gathering.left_out:
             raise refusal(self._where, "no image", "records of type IMG")
         pixel = self._details.pixel_size(self._used, self._gathering, self._where)
         check(self._where, [self._gathering])
         return FoundPlate(
-            plate=safe_name(self._name()),
+            plate=self._name(),
+            measurement=self._where.split("/")[-2],
+            channels=tuple(self._channels.seen),
             fields=fields,
             wells=self._details.wells,
             pixel_size_um=pixel,
@@ -128,7 +129,8 @@ class _Measurement:
         where = f"well {well_name(*place)}" if place and max(place) < 48 else "a well that is not said"
         if place and numbers:
             where += f" field {numbers[0]}"
-            self._gathering.add(place, numbers[0], None, ImageRef(""), where=self._where)
+            time = _time(record)
+            self._gathering.add(place, numbers[0], None, ImageRef(""), where=self._where, time=time)
         self._errors.append(f"{where}: {text or 'no reason given'}")
 
     def _image(self, record: Element) -> None:
@@ -143,9 +145,6 @@ class _Measurement:
         if stain is None:
             self._gathering.leave_out(self._details.label(channel))
             return
-        if not self._chosen(record):
-            self._other += 1
-            return
         path = self._file(name)
         if path is None:
             self._gathering.fault(entry, "a file name that leads out of the folder", "a file name")
@@ -154,19 +153,18 @@ class _Measurement:
         if parsed is not None and "plate" in parsed.fields:
             self._prefixes[parsed.fields["plate"]] += 1
         self._used.add(str(channel))
-        self._gathering.add(place, site, stain, ImageRef(path), where=entry)
-
-    def _chosen(self, record: Element) -> bool:
-        wanted = {"ZIndex": self._finding.plane, "TimePoint": self._finding.time}
-        return all(number is None or record.get(name, "") == str(number) for name, number in wanted.items())
+        depth = _numbers(record, "ZIndex")
+        plane = PROJECTION if record.get("ZImageProcessing") else depth[0] if depth else None
+        self._gathering.add(place, site, stain, ImageRef(path), where=entry, plane=plane, time=_time(record))
 
     def _file(self, name: str) -> str | None:
         """Return the path of an image; a measurement may have been converted to another kind of file."""
         named = child(self._folder, name)
-        if named is None or named in self._present:
-            return named
+        if named is None:
+            return None
         stem = named.rpartition(".")[0]
-        return next((stem + ending for ending in _ENDINGS if stem + ending in self._present), named)
+        names = (named, *(stem + ending for ending in _ENDINGS))
+        return next(filter(None, map(self._present.find, names)), named)
 
     def _notes(self, *, raw: bool) -> list[str]:
         notes = []
@@ -174,8 +172,6 @@ class _Measurement:
             shown = "; ".join(self._errors[:5])
             more = f"; and {len(self._errors) - 5} more" if len(self._errors) > 5 else ""
             notes.append(f"{len(self._errors)} errors that the instrument recorded: {shown}{more}")
-        if self._other:
-            notes.append(f"{self._other} images of other planes, time points or projections left out")
         if not raw and any(record.get("ZImageProcessing") for record in self._records):
             notes.append("the images are projections over the planes, made by the instrument")
         return notes
@@ -184,6 +180,11 @@ class _Measurement:
 def _place(record: Element) -> tuple[int, int] | None:
     numbers = _numbers(record, "Row", "Column")
     return (numbers[0] - 1, numbers[1] - 1) if numbers and min(numbers) >= 1 else None
+
+
+def _time(record: Element) -> int | None:
+    numbers = _numbers(record, "TimePoint")
+    return numbers[0] if numbers else None
 
 
 def _numbers(record: Element, *names: str) -> list[int] | None:
@@ -196,13 +197,13 @@ def _numbers(record: Element, *names: str) -> list[int] | None:
 class _Details:
     """Optics and channels of a measurement, as far as they are written beside it."""
 
-    def __init__(self, tree: Tree, folder: str, present: set[str]) -> None:
+    def __init__(self, tree: Tree, folder: str, present: Present) -> None:
         self.wells: int | None = None
         self.plate = ""
         self._optics: dict[str, Element] = {}
         self._settings: dict[str, Element] = {}
-        path = child(folder, DETAIL_NAME)
-        if path is None or path not in present:
+        path = present.find(child(folder, DETAIL_NAME) or "")
+        if path is None:
             return
         root = _read(tree, path, MAX_SETTING_BYTES, "MeasurementDetail")
         size = _numbers(root, "RowCount", "ColumnCount")
@@ -210,8 +211,8 @@ class _Details:
         sample = root.find("./MeasurementSamplePlate")
         self.plate = (sample.get("Name", "") if sample is not None else "").strip()
         self._optics = {item.get("Ch", ""): item for item in root.iterfind("./MeasurementChannel")}
-        setting = child(folder, root.get("MeasurementSettingFileName", ""))
-        if setting is not None and setting in present:
+        setting = present.find(child(folder, root.get("MeasurementSettingFileName", "")) or "")
+        if setting is not None:
             mes = _read(tree, setting, MAX_SETTING_BYTES, "MeasurementSetting")
             for item in mes.iterfind("./ChannelList/Channel"):
                 self._settings.setdefault(item.get("Ch", ""), item)

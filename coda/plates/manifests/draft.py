@@ -17,7 +17,7 @@ from coda.plates.adopt.assemble import (
     tables_of,
 )
 from coda.plates.adopt.deliver import remarks_on
-from coda.plates.adopt.finding import Finding
+from coda.plates.adopt.finding import Finding, links_told
 from coda.plates.adopt.found import FoundField, FoundPlate
 from coda.plates.adopt.given_maps import plate_maps
 from coda.plates.adopt.layouts import PREPARED, detect, find_plates
@@ -167,7 +167,7 @@ def draft(
     files = tuple(TreeFile(path, sizes[path]) for path in sorted(sizes))
     result = Draft(
         layout, tuple(plates), identity, tables, files, tuple(absent), images_at,
-        (*remarks_on(plates, given), *told, *remarks),
+        (*links_told(place), *remarks_on(plates, given), *told, *remarks),
     )  # fmt: skip
     size = len(result.manifest().to_json())
     if size > MAX_MANIFEST_BYTES:
@@ -200,9 +200,9 @@ def _refuse_planes(plates: Sequence[FoundPlate], where: str) -> None:
     remedy = "Write them out as files of their own: coda plates adopt."
     problems = []
     for plate in plates:
-        images = [image for item in plate.fields for image in item.files.values() if image.plane is not None]
+        images = [image for item in plate.fields for image in item.files.values() if not image.is_file]
         if images:
-            found = f"{len(images)} images that are planes of larger files ({images[0].path})"
+            found = f"{len(images)} images that are planes of larger files (or made of several: {images[0].path})"
             problems.append(Problem(f"{where}, plate {plate.plate}", found, "one file for each image", remedy))
     raise_if_any(ContractError, "A manifest names files, and these images are none.", problems)
 

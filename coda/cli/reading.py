@@ -1,0 +1,119 @@
+"""Options of every command that reads plates as somebody else left them: what to choose, and what things are called."""
+
+from typing import Annotated
+
+import typer
+
+from coda.cli.options import channel_mapping
+from coda.errors import ConfigError, Problem, raise_if_any
+from coda.plates.addresses import spellings
+from coda.plates.adopt.choosing import MADE
+from coda.plates.adopt.finding import Finding
+from coda.plates.adopt.found import PROJECTIONS
+from coda.plates.references import Moved
+from coda.plates.tabular.dialect import Dialects
+
+PlaneOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"Plane of stacks, as the instrument numbers it, or {', '.join(PROJECTIONS)}, {MADE}; "
+        "STAIN=PLANE for one stain; may repeat."
+    ),
+]
+TimeOption = Annotated[int | None, typer.Option(help="Time point, as the instrument numbers it.")]
+AcquisitionOption = Annotated[
+    str | None,
+    typer.Option(help="Acquisition to take: id, name, or folder of a measurement."),
+]
+JoinOption = Annotated[
+    bool, typer.Option("--join-acquisitions", help="Acquisitions are stainings of the same fields: put them together.")
+]
+ImageOption = Annotated[
+    str | None,
+    typer.Option(help="Which of several images of a field counts, by the name of one; 'all' for fields of their own."),
+]
+SparseOption = Annotated[
+    bool, typer.Option("--sparse", help="Chunks that are absent were never written: they stand for the fill value.")
+]
+RenameOption = Annotated[
+    list[str] | None, typer.Option(help="PLATE=NAME: call a plate otherwise in the delivery; may repeat.")
+]
+MovedOption = Annotated[
+    list[str] | None,
+    typer.Option(help="OLD=NEW: what tables name below folder OLD lies below NEW (of the tree) now; may repeat."),
+]
+
+
+def finding_of(
+    *,
+    channels: list[str] | None,
+    pattern: str | None,
+    batch: str | None,
+    plates: list[str] | None,
+    planes: list[str] | None,
+    time: int | None,
+    acquisition: str | None,
+    join: bool,
+    image: str | None,
+    sparse: bool,
+    renames: list[str] | None,
+    moved: list[str] | None,
+    tables: Dialects,
+) -> Finding:
+    """Return what the user says about a tree.
+
+    Raises:
+        ConfigError: An option cannot be understood; all of them together.
+    """
+    problems: list[Problem] = []
+    default, single = _planes(planes or [], problems)
+    finding = Finding(
+        channels=channel_mapping(channels or []),
+        pattern=pattern,
+        batch=batch,
+        plates=frozenset(plates or ()),
+        plane=default,
+        planes=single,
+        time=time,
+        acquisition=acquisition,
+        join=join,
+        image=image,
+        sparse=sparse,
+        renames=dict(_pairs("--rename", renames or [], problems)),
+        tables=tables,
+        moved=tuple(Moved(_parts(old), _parts(new)) for old, new in _pairs("--moved", moved or [], problems)),
+    )
+    if join and acquisition is not None:
+        problems.append(Problem("--join-acquisitions", "--acquisition beside it", "one of them", "Leave one out."))
+    raise_if_any(ConfigError, "Options cannot be understood.", problems)
+    return finding
+
+
+def _planes(values: list[str], problems: list[Problem]) -> tuple[int | str | None, dict[str, int | str]]:
+    default: int | str | None = None
+    single: dict[str, int | str] = {}
+    for value in values:
+        stain, equals, text = value.rpartition("=")
+        wish = int(text) if text.isascii() and text.isdigit() else text
+        if isinstance(wish, str) and wish not in {*PROJECTIONS, MADE}:
+            expected = f"a number, {', '.join(PROJECTIONS)} or {MADE}, with STAIN= before it for one stain"
+            problems.append(Problem("--plane", repr(value), expected, "For example --plane DNA=2 or --plane maximum."))
+        elif (equals and stain in single) or (not equals and default is not None):
+            problems.append(Problem("--plane", f"{value} beside another one", "one choice", "Leave one out."))
+        elif equals:
+            single[stain] = wish
+        else:
+            default = wish
+    return default, single
+
+
+def _pairs(name: str, values: list[str], problems: list[Problem]) -> list[tuple[str, str]]:
+    pairs = [value.rpartition("=") for value in values]
+    for value, (old, equals, new) in zip(values, pairs, strict=True):
+        if not equals or not old or (name == "--rename" and not new):
+            problems.append(Problem(name, repr(value), "OLD=NEW", f"For example {name} 'old name=new'."))
+    return [(old, new) for old, equals, new in pairs if equals and old]
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return next(iter(spellings(text).values()))
