@@ -10,14 +10,15 @@ from pathlib import Path
 from coda.warm.asking import Asker
 
 WARM = (
-    "kfp.dsl.executor_main", "coda.settings", "coda.steps.context", "numpy", "coda.steps.ingest", "coda.steps.archive",
-    "pandas", "coda.steps.validate", "scipy.stats", "sqlalchemy", "altair", "great_expectations.util",
-    "great_expectations.datasource.fluent", "great_expectations", "coda.steps.version", "dvc.cli", "dvc.commands.add",
-    "dvc.commands.data_sync", "dvc.repo", "dvc_s3", "torch", "coda.steps.adapt", "coda.steps.pretrain",
-    "coda.steps.train_head", "coda.steps.evaluate", "coda.steps.judge", "mlflow", "coda.steps.register_adaptation",
-    "coda.steps.register_training", "coda.steps.release", "coda.steps.predict", "coda.steps.report",
-    "coda.steps.finish", "matplotlib.pyplot", "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.store.model_registry.sqlalchemy_store",
+    "kfp.dsl.executor_main", "coda.settings", "coda.steps.context", "numpy", "coda.steps.ingest", "tifffile",
+    "imagecodecs", "zarr", "pyarrow.parquet", "coda.steps.archive", "pandas", "coda.steps.validate", "scipy.stats",
+    "sqlalchemy", "altair", "great_expectations.util", "great_expectations.datasource.fluent", "great_expectations",
+    "coda.steps.version", "dvc.cli", "dvc.commands.add", "dvc.commands.data_sync", "dvc.repo", "dvc_s3", "s3fs",
+    "aiobotocore.session", "torch", "coda.networks.torchvision_shim:ensure_torchvision", "timm", "coda.steps.adapt",
+    "coda.steps.pretrain", "coda.steps.train_head", "coda.steps.evaluate", "sklearn.neighbors", "coda.steps.judge",
+    "mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.artifact.local_artifact_repo", "coda.steps.register_adaptation", "coda.steps.register_training",
+    "coda.steps.release", "coda.steps.predict", "coda.steps.report", "coda.steps.finish", "matplotlib.pyplot",
 )  # fmt: skip
 """Modules of the steps, in the order in which a run needs them; what they import inside their functions too, and large
 libraries in parts, since a step that is asked for waits for the import under way."""

@@ -85,7 +85,7 @@ def worker(modules: Sequence[str], log: Path) -> Iterator[Asker]:
     """Start a warm worker in this process's group and environment; it ends with this context, or this process.
 
     Args:
-        modules: What it imports, in this order.
+        modules: What it imports, in this order; ``module:function`` also calls a function that makes a library ready.
         log: File for what libraries print while they are imported.
     """
     ours, its = socket.socketpair()
