@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator
+from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, table_dialects
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.local.offline import storage_settings
 from coda.plates.disk import writing
@@ -18,7 +18,7 @@ from coda.plates.jump.position import join_by_position
 from coda.plates.jump.tables import JumpTables
 from coda.plates.layout import parse_well
 from coda.plates.solvents import Solvents, packaged, read_solvents
-from coda.plates.tabular.dialect import Dialect, UnreadableTableError, dialects_of
+from coda.plates.tabular.dialect import Dialect, UnreadableTableError
 from coda.plates.tabular.table import read
 from coda.plates.tabular.unique import contradictions
 from coda.storage.places import place_at
@@ -74,8 +74,7 @@ def build(
         problem = Problem("--out", str(out), "a file that ends in .csv", "Name it so.")
         raise ConfigError("The label table is a CSV.", [problem])
     files = {path.name: _bytes(path) for path in (annotations, compounds, controls) if path is not None}
-    dialects = dialects_of(table_separator or (), table_encoding or (), table_decimal or ())
-    dialects.require_used(list(files))
+    dialects = table_dialects(table_separator, table_encoding, table_decimal, [annotations, compounds, controls], [])
     separators = _separators(mechanism_separator or ())
     of = dialects.of
     right = read_keyed(files[annotations.name], str(annotations), by, annotation_key, of(annotations.name))

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from coda.cli.manifest_check import findings_json, print_findings
-from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator
+from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, table_dialects
 from coda.cli.reading import (
     AcquisitionOption,
     ImageOption,
@@ -40,7 +40,6 @@ from coda.plates.manifests.draft import AUTO, AbsentImage, Draft, Maps, draft
 from coda.plates.manifests.places import Place
 from coda.plates.manifests.publish import publish
 from coda.plates.solvents import read_solvents
-from coda.plates.tabular.dialect import dialects_of
 from coda.plates.tree import Tree
 from coda.settings import Settings
 from coda.storage.image_places import VARIABLE
@@ -120,7 +119,10 @@ def build(
     finding = finding_of(
         channels=channel, pattern=pattern, batch=jump_batch, plates=plate, planes=plane, time=time,
         acquisition=acquisition, join=join, image=image, sparse=False, renames=rename, moved=moved,
-        tables=dialects_of(table_separator or (), table_encoding or (), table_decimal or ()),
+        tables=table_dialects(
+            table_separator, table_encoding, table_decimal, [plate_map, compound_metadata],
+            [place, *([place_at(jump_tables, settings)] if jump_tables is not None else [])],
+        ),
     )  # fmt: skip
     remarks: list[str] = []
     maps: Maps | None = None

@@ -1,5 +1,6 @@
 """Options that several sub-commands share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,8 @@ import typer
 
 from coda.config import Params, load_params
 from coda.errors import ConfigError, Problem
+from coda.plates.tabular.dialect import Dialects, dialects_of
+from coda.plates.tree import Tree
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="Complete parameter file.")]
 Overlays = Annotated[list[Path], typer.Option("--overlay", help="File with only the keys it changes; may repeat.")]
@@ -26,12 +29,38 @@ SolventsFile = Annotated[
     Path | None, typer.Option("--solvents", help="Your list of solvents, which no treatment may be (docs/plates.md).")
 ]
 
+TABLES = (".csv", ".txt", ".tsv", ".gz", ".parquet")
+"""Endings of tables."""
+
 DEFAULT_PARAMS = Path("params.yaml")
 
 
 def read_params(params: Path, overlays: list[Path] | None, changes: list[str] | None) -> Params:
     """Return the parameters a command line asks for."""
     return load_params(params, overlays or (), changes or ())
+
+
+def table_dialects(
+    separators: list[str] | None, encodings: list[str] | None, decimals: list[str] | None,
+    paths: Sequence[Path | None], trees: Sequence[Tree],
+) -> Dialects:  # fmt: skip
+    """Return how tables are written, as options say.
+
+    Args:
+        separators: Values of `--table-separator`.
+        encodings: Values of `--table-encoding`.
+        decimals: Values of `--table-decimal`.
+        paths: Tables that the command line names.
+        trees: Folders whose tables are read; they are listed only when an option names one table.
+
+    Raises:
+        ConfigError: An option cannot be understood, or is about a table that nobody reads.
+    """
+    dialects = dialects_of(separators or (), encodings or (), decimals or ())
+    if dialects.named:
+        listed = (file.path for tree in trees for file in tree.files() if file.path.lower().endswith(TABLES))
+        dialects.require_used([*(str(path) for path in paths if path is not None), *listed])
+    return dialects
 
 
 def channel_mapping(values: list[str]) -> dict[str, str]:

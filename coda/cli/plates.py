@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator
+from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, table_dialects
 from coda.cli.plates_show import show_plates
 from coda.cli.reading import (
     AcquisitionOption,
@@ -24,7 +24,6 @@ from coda.local.offline import storage_settings
 from coda.plates.adopt.deliver import Identity, adopt
 from coda.plates.adopt.layouts import LAYOUTS, detect
 from coda.plates.solvents import read_solvents
-from coda.plates.tabular.dialect import dialects_of
 from coda.storage.places import place_at
 
 app = typer.Typer(no_args_is_help=True, help="Look into plate stores; adopt plates of real instruments.")
@@ -89,7 +88,7 @@ def adopt_plates(
     finding = finding_of(
         channels=channel, pattern=pattern, batch=jump_batch, plates=only_plate, planes=plane, time=time,
         acquisition=acquisition, join=join, image=image, sparse=sparse, renames=rename, moved=moved,
-        tables=dialects_of(table_separator or (), table_encoding or (), table_decimal or ()),
+        tables=table_dialects(table_separator, table_encoding, table_decimal, [plate_map], [tree]),
     )  # fmt: skip
     if layout == "auto":
         layout = detect(tree)

@@ -15,6 +15,7 @@ from coda.errors import Problem
 from coda.plates.layout import fits, parse_well, well_name
 from coda.plates.references import FileResolver, Resolved
 from coda.plates.tabular.numbers import whole_number
+from coda.plates.tabular.wording import NOTHING
 
 NOT_FLUORESCENT = re.compile(r"^(brightfield|bright field|bf|dpc|digital ?phase|phase)", re.IGNORECASE)
 """Channels that instruments add beside the stains; they are left out without a remark."""
@@ -134,10 +135,11 @@ def _field(record: dict[str, str], well: str, site: int, stains: Sequence[str], 
 
 def _reference(record: dict[str, str], stain: str) -> str:
     name = record.get(f"FileName_Orig{stain}", "")
-    if name:
+    if name.lower() not in NOTHING:
         folder = record.get(f"PathName_Orig{stain}", "")
         return f"{folder.rstrip('/')}/{name}" if folder else name
-    return record.get(f"URL_Orig{stain}", "")
+    address = record.get(f"URL_Orig{stain}", "")
+    return "" if address.lower() in NOTHING else address
 
 
 def shortened(problems: list[Problem], where: str, most: int = 20) -> list[Problem]:

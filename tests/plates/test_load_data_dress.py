@@ -60,6 +60,14 @@ def test_a_site_that_is_none_is_refused_with_its_line(tree, site):
 def test_any_separator_and_encoding(tree, separator, encoding):
     found = find_plates("load_data", tree({"P1": table().replace(",", separator)}, encoding=encoding), Finding())
     assert fields(found) == GOOD
+    assert "parted by" in " ".join(found[0].notes)
+
+
+@pytest.mark.parametrize("nothing", ["", "nan", "NA", "None"])
+def test_a_file_that_is_none_is_no_name_of_a_file(tree, nothing):
+    (plate,) = find_plates("load_data", tree({"P1": table().replace("B02_2.tif", nothing)}), Finding())
+    assert [item.files for item in plate.fields if item.site == 2] == [{}]
+    assert not any("not found" in note for note in plate.notes)
 
 
 def test_an_option_is_about_the_table_of_that_name(tree):

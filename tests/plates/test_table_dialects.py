@@ -5,15 +5,18 @@ import io
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from coda.cli.options import table_dialects
 from coda.errors import ConfigError
 from coda.plates.tabular.dialect import Dialect, UnreadableTableError, dialects_of
 from coda.plates.tabular.table import read
+from coda.plates.tree import LocalTree
 
 LETTERS = "abcXYZ0159.,;|\t\"'#!-+_/= éüµß°β\u00a0\n"
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "mac_roman", "cp850", "cp1253"]
@@ -168,6 +171,15 @@ def test_options_name_the_dialect_of_all_tables_or_of_one():
     for wrong in (([":::"], [], []), ([], ["no-such"], []), ([], [], ["dot"]), ([";", ","], [], [])):
         with pytest.raises(ConfigError):
             dialects_of(*wrong)
+
+
+def test_an_option_about_a_table_that_nobody_reads_is_an_error(tmp_path):
+    (tmp_path / "load_data.csv").write_text("a\n1\n")
+    tree, given_map = LocalTree(tmp_path), Path("x/wells.csv")
+    said = table_dialects(["wells.csv=;", "load_data.csv=tab"], None, None, [given_map, None], [tree])
+    assert (said.of("x/wells.csv").separator, said.of("load_data.csv").separator) == (";", "\t")
+    with pytest.raises(ConfigError, match=r"options for well\.csv; expected a table among load_data\.csv, wells\.csv"):
+        table_dialects(["well.csv=;"], None, None, [given_map], [tree])
 
 
 def test_the_reader_refuses_without_any_help_of_the_test_runner():

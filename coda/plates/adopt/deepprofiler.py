@@ -63,7 +63,7 @@ def _index_of(tree: Tree, paths: Sequence[str], dialects: Dialects) -> tuple[str
         if not name.endswith(".csv") or (name not in INDEXES and "/" in path):
             continue
         try:
-            table = read_rows(tree, path, dialects)
+            table = read_rows(tree, path, dialects).rows
         except ContractError:
             if name in INDEXES:
                 raise

@@ -19,7 +19,7 @@ from coda.plates.references import FileResolver
 from coda.plates.tabular.dialect import Dialects, UnreadableTableError
 from coda.plates.tabular.encoding import MAX_TABLE_BYTES
 from coda.plates.tabular.numbers import read_numbers
-from coda.plates.tabular.table import read_table
+from coda.plates.tabular.table import Table, read
 from coda.plates.tree import Tree
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")
@@ -143,7 +143,7 @@ def plates_named(tree: Tree, path: str, table: pd.DataFrame) -> frozenset[str]:
 
 
 def read_all(tree: Tree, paths: Sequence[str], finding: Finding) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
-    """Return the rows of tables, and remarks on those that cannot be read and that no wanted plate needs.
+    """Return the rows of tables; and remarks on how they are written, or on unreadable ones that are not needed.
 
     Raises:
         ContractError: Tables cannot be read, and all plates are wanted or a wanted one is in no other table; all of
@@ -151,9 +151,12 @@ def read_all(tree: Tree, paths: Sequence[str], finding: Finding) -> tuple[dict[s
     """
     rows: dict[str, pd.DataFrame] = {}
     problems: list[Problem] = []
+    told: list[str] = []
     for path in paths:
         try:
-            rows[path] = read_rows(tree, path, finding.tables)
+            table = read_rows(tree, path, finding.tables)
+            rows[path] = table.rows
+            told += [table.told(plain(path))] if table.notes else []
         except ContractError as error:
             problems += error.problems
     known = {str(name) for table in rows.values() if "Metadata_Plate" in table for name in table["Metadata_Plate"]}
@@ -167,17 +170,17 @@ def read_all(tree: Tree, paths: Sequence[str], finding: Finding) -> tuple[dict[s
         remedy = "Or take the plates of the other tables alone (--only-plate)."
         problems = [replace(problem, remedy=f"{problem.remedy} {remedy}") for problem in problems]
     raise_if_any(ContractError, f"{tree.where} cannot be adopted.", problems)
-    return rows, ()
+    return rows, tuple(told)
 
 
-def read_rows(tree: Tree, path: str, dialects: Dialects) -> pd.DataFrame:
-    """Return a table of a tree as text; its index is the line of each row.
+def read_rows(tree: Tree, path: str, dialects: Dialects) -> Table:
+    """Return a table of a tree as text.
 
     Raises:
         ContractError: It is no table, or too large for one.
     """
     try:
-        return read_table(tree.read(path, at_most=MAX_TABLE_BYTES), dialects.of(path))
+        return read(tree.read(path, at_most=MAX_TABLE_BYTES), dialects.of(path))
     except UnreadableTableError as error:
         remedy = error.remedy or "Write load_data again."
         raise refusal(at(tree, path), f"a table that {error}", "a load_data table", remedy) from error
