@@ -96,6 +96,9 @@ def test_rows_of_other_plates_do_not_block_a_plate_either(tree):
     with pytest.raises(ContractError, match="site 'sX'"):
         find_plates("load_data", place, Finding())
     assert fields(find_plates("load_data", place, Finding(plates=frozenset({"P1"})))) == GOOD
+    renamed = Finding(plates=frozenset({"new"}), renames={"P2": "new"})
+    with pytest.raises(ContractError, match="site 'sX'"):
+        find_plates("load_data", place, renamed)
 
 
 CONSORTIUM = {

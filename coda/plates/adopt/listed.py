@@ -161,7 +161,7 @@ def read_all(tree: Tree, paths: Sequence[str], finding: Finding) -> tuple[dict[s
             problems += error.problems
     known = {str(name) for table in rows.values() if "Metadata_Plate" in table for name in table["Metadata_Plate"]}
     known |= {at(tree, path).split("/")[-2] for path, table in rows.items() if "Metadata_Plate" not in table}
-    known |= {safe_name(name) for name in known}
+    known = {called for name in known for called in _names_of(name, finding)}
     if problems and finding.plates and finding.plates <= known:
         return rows, tuple(
             f"another plate's table was not read: {problem.where} {problem.found}" for problem in problems
@@ -171,6 +171,11 @@ def read_all(tree: Tree, paths: Sequence[str], finding: Finding) -> tuple[dict[s
         problems = [replace(problem, remedy=f"{problem.remedy} {remedy}") for problem in problems]
     raise_if_any(ContractError, f"{tree.where} cannot be adopted.", problems)
     return rows, tuple(told)
+
+
+def _names_of(plate: str, finding: Finding) -> set[str]:
+    """Return the names by which a user may mean a plate of a table: its own, the safe one, the new one."""
+    return {plate, safe_name(plate), finding.renames.get(plate, plate)}
 
 
 def read_rows(tree: Tree, path: str, dialects: Dialects) -> Table:
@@ -215,7 +220,7 @@ def plates_of_table(
         fields, faults = read_fields(
             rows, where=where, plate=str(name), declared=declared, wells=1536, resolver=files.images
         )
-        if finding.takes(str(name)) or finding.takes(safe_name(str(name))):
+        if not finding.plates or _names_of(str(name), finding) & finding.plates:
             problems += faults  # what is wrong with another plate does not matter
         plate = _plate(str(name), fields, left_out=left_out, settings=_settings(rows))
         given, notes = illumination_of(rows, str(name), declared, files.arrays)
