@@ -6,6 +6,7 @@ from typing import Literal
 import pandas as pd
 
 from coda.config.params import Adaptation, Pairs
+from coda.evaluation.percentages import against
 from coda.training.pairs import pairable_share
 
 AdaptedExtractor = Literal["adapted", "adapted_oda"]
@@ -45,18 +46,24 @@ def choose_rung(
     """
     if by == "none":
         return single_images(rows, "as the parameters ask for (pairs.by: none)")
-    needed = f"at least {min_pairable_share:.0%} are needed"
     across_batches = pairable_share(rows, "batch")
     if by == "batch" and across_batches >= min_pairable_share and across_batches > 0:
-        reason = f"{across_batches:.0%} of the treated fields have a partner (the same treatment) in another batch"
-        return Rung("coda", "batch", across_batches, f"CODA, pairs across batches: {reason} ({needed}).")
+        found, needed = against(across_batches, min_pairable_share)
+        reason = f"{found} of the treated fields have a partner (the same treatment) in another batch"
+        return Rung("coda", "batch", across_batches, f"CODA, pairs across batches: {reason} ({_needed(needed)}).")
     across_plates = pairable_share(rows, "plate")
+    found, needed = against(across_plates, min_pairable_share)
     if across_plates >= min_pairable_share and across_plates > 0:
-        reason = f"{across_plates:.0%} of the treated fields have a partner (the same treatment) on another plate"
-        but = f"only {across_batches:.0%} in another batch" if by == "batch" else "as the parameters ask for"
-        return Rung("coda", "plate", across_plates, f"CODA, pairs across plates: {reason}, {but} ({needed}).")
-    reason = f"only {across_plates:.0%} of the treated fields have a partner (the same treatment) on another plate"
-    return Rung("oda", "none", across_plates, f"ODA, views of single images: {reason} ({needed}).")
+        reason = f"{found} of the treated fields have a partner (the same treatment) on another plate"
+        few, _ = against(across_batches, min_pairable_share)
+        but = f"only {few} in another batch" if by == "batch" else "as the parameters ask for"
+        return Rung("coda", "plate", across_plates, f"CODA, pairs across plates: {reason}, {but} ({_needed(needed)}).")
+    reason = f"only {found} of the treated fields have a partner (the same treatment) on another plate"
+    return Rung("oda", "none", across_plates, f"ODA, views of single images: {reason} ({_needed(needed)}).")
+
+
+def _needed(share: str) -> str:
+    return f"at least {share} are needed"
 
 
 def single_images(rows: pd.DataFrame, why: str) -> Rung:

@@ -9,7 +9,7 @@ import typer
 
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
 from coda.contracts.ingest import IngestReport
-from coda.errors import ContractError
+from coda.errors import ContractError, Problem
 from coda.local.offline import offline_settings, storage_settings
 
 app = typer.Typer(no_args_is_help=True, help="Run one step of a pipeline on local paths.")
@@ -47,6 +47,29 @@ def ingest(
     reports = step(manifest, out, params=read_params(params, overlay, changes), settings=storage_settings(work))
     for report in reports:
         typer.echo(_account(report))
+    if not any(report.fields_accepted for report in reports):
+        raise ContractError(
+            "No field of any delivery could be used, so there is nothing for the next step.",
+            [problem for report in reports for problem in _refusals(report)],
+        )
+
+
+def _refusals(report: IngestReport) -> list[Problem]:
+    """Return why each plate was refused, or what is wrong with the whole delivery, first causes first."""
+    batch = f"{report.source}/{report.batch}"
+    whole = [
+        Problem(f"{batch}, {item.where}", item.found, item.expected, item.remedy) for item in report.batch_problems
+    ]
+    return whole or [
+        Problem(
+            f"{batch}, plate {plate.plate}",
+            plate.reason or "no field that can be read",
+            "a plate with enough readable fields",
+            "Correct what is said, and run the step again on the corrected delivery.",
+        )
+        for plate in report.plates
+        if plate.outcome == "refused"
+    ]
 
 
 def _account(report: IngestReport) -> str:

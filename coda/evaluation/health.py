@@ -4,6 +4,7 @@ import math
 
 from coda.config.policy import Health
 from coda.evaluation.measures import CandidateMeasures
+from coda.evaluation.percentages import against
 
 
 def health_reasons(candidate: CandidateMeasures, baseline: CandidateMeasures, policy: Health) -> list[str]:
@@ -29,9 +30,8 @@ def health_reasons(candidate: CandidateMeasures, baseline: CandidateMeasures, po
     share = value["top_class_share"]
     # on a plate whose compounds cannot fill the classes one mechanism may rightly be frequent; then entropy is absent
     if entropy is not None and share > policy.max_top_class_share:
-        reasons.append(
-            f"One mechanism takes {share:.0%} of the fields; at most {policy.max_top_class_share:.0%} is accepted."
-        )
+        takes, most = against(share, policy.max_top_class_share)
+        reasons.append(f"One mechanism takes {takes} of the fields; at most {most} is accepted.")
     spread = value["feature_spread"]
     if spread < policy.min_feature_spread:
         reasons.append(
@@ -42,8 +42,8 @@ def health_reasons(candidate: CandidateMeasures, baseline: CandidateMeasures, po
     if reference is not None and math.isfinite(reference.value):
         share_of_rank = value["rankme"] / max(reference.value, 1e-12)
         if share_of_rank < policy.min_rank_share:
+            uses, least = against(share_of_rank, policy.min_rank_share)
             reasons.append(
-                f"Its features use {value['rankme']:.1f} directions, {share_of_rank:.0%} of the baseline's; "
-                f"at least {policy.min_rank_share:.0%} needed."
+                f"Its features use {value['rankme']:.1f} directions, {uses} of the baseline's; at least {least} needed."
             )
     return reasons

@@ -117,9 +117,14 @@ def _kept(decision: Decision) -> str:
         if rivals:
             best = max(rivals, key=lambda name: rivals[name].value)
             why += f"; the closest, {best}, changed it by {gain_text(rivals[best])}{against}"
-    name = f" ({decision.incumbent.name})" if decision.incumbent is not None else ""
+    if decision.incumbent is None:  # nothing served this source yet: no word of anything that goes on
+        return (
+            f"{capital(way(decision.baseline.name))} serves {decision.source}/{decision.batch}, for "
+            f"{decision.source} has no release of its own: {why}."
+        )
     return (
-        f"What served {decision.source} before{name} keeps serving, now also {decision.source}/{decision.batch}: {why}."
+        f"What served {decision.source} before ({decision.incumbent.name}) keeps serving, now also "
+        f"{decision.source}/{decision.batch}: {why}."
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from coda.plates.layout import parse_well, row_name
 
 MIN_WELLS = 8
-"""Wells needed on each side before an edge effect or a control separation is stated."""
+"""Negative controls at the edge and inside, or treatments with wells at both, before an edge effect is stated."""
 
 MIN_CONTROLS = 4
 """Wells of each kind of control needed before their separation or spread is stated."""
@@ -66,34 +66,65 @@ class PlateEffects:
         row: Standard deviation between the rows' medians, less what chance alone would give, in robust standard
             deviations of the wells around their row's median: 0 is none, at 1 rows differ as much as wells of a row.
         column: The same for columns.
-        edge: Median of the outermost wells less that of the inner ones, in the inner wells' robust standard
-            deviations; negative when the edge is lower.
 
     Each is NaN where there are too few wells to say.
     """
 
     row: float
     column: float
-    edge: float
 
 
-def plate_effects(table: pd.DataFrame, shape: tuple[int, int] | None = None) -> PlateEffects:
-    """Measure row, column and edge effects of a `well_table`.
-
-    Args:
-        table: Plate layout, NaN where nothing was measured.
-        shape: Rows and columns of the plate format: what counts as its edge. By default that of the table.
-    """
+def plate_effects(table: pd.DataFrame) -> PlateEffects:
+    """Measure row and column effects of a `well_table`: plate layout, NaN where nothing was measured."""
     grid = table.to_numpy(dtype=np.float64)
-    rows, columns = shape or grid.shape
     at = np.argwhere(np.isfinite(grid))
     values = grid[np.isfinite(grid)]
-    on_edge = (at[:, 0] == 0) | (at[:, 0] == rows - 1) | (at[:, 1] == 0) | (at[:, 1] == columns - 1)
-    edge = np.nan
-    if on_edge.sum() >= MIN_WELLS and (~on_edge).sum() >= MIN_WELLS:
-        inner = values[~on_edge]
-        edge = _ratio(float(np.median(values[on_edge]) - np.median(inner)), robust_sd(inner))
-    return PlateEffects(row=_line_effect(at[:, 0], values), column=_line_effect(at[:, 1], values), edge=edge)
+    return PlateEffects(row=_line_effect(at[:, 0], values), column=_line_effect(at[:, 1], values))
+
+
+def edge_effect(wells: pd.DataFrame, statistic: str, shape: tuple[int, int]) -> float:
+    """Measure how far the outermost wells of a plate are from inner wells that got the same.
+
+    Wells of different treatments differ by what was done to them, and a random layout puts some of them at the edge; so
+    only like is compared with like: the negative controls where there are enough of them, else the wells of each
+    treatment that has some on both sides.
+
+    Args:
+        wells: One row a well, see `well_medians`.
+        statistic: Column of the table.
+        shape: Rows and columns of the plate format.
+
+    Returns:
+        The difference, edge less inside (the median over treatments), in standard deviations of wells that got the
+        same; negative when the edge is lower. NaN with less than `MIN_WELLS` to compare.
+    """
+    known = wells[wells[statistic].notna()]
+    places = [parse_well(str(well)) for well in known["Metadata_Well"]]
+    on_edge = np.array([place is not None and _is_edge(place, shape) for place in places], dtype=bool)
+    values = known[statistic].to_numpy(dtype=np.float64)
+    control = (known["Metadata_pert_type"] == "negcon").to_numpy()
+    if min((control & on_edge).sum(), (control & ~on_edge).sum()) >= MIN_WELLS:
+        return _edge_of([(values[control & on_edge], values[control & ~on_edge])])
+    alike = known.groupby("Metadata_Treatment", observed=True).indices.values()
+    sides = [(values[rows][on_edge[rows]], values[rows][~on_edge[rows]]) for rows in alike]
+    compared = [(edge, inner) for edge, inner in sides if len(edge) and len(inner)]
+    return _edge_of(compared) if len(compared) >= MIN_WELLS else float("nan")
+
+
+def _edge_of(sides: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> float:
+    """Return the edge effect of treatments with these values at the edge and inside."""
+    differences = [float(np.median(edge) - np.median(inner)) for edge, inner in sides]
+    residuals = np.concatenate([values - np.median(values) for pair in sides for values in pair])
+    free = len(residuals) - 2 * len(sides)
+    if free >= MIN_WELLS:
+        deviation = float(np.sqrt((residuals**2).sum() / free))
+    else:  # one well on each side of most treatments: a difference of two wells varies by twice their variance
+        deviation = float(np.std(differences, ddof=1) / np.sqrt(2))
+    return _ratio(float(np.median(differences)), deviation)
+
+
+def _is_edge(place: tuple[int, int], shape: tuple[int, int]) -> bool:
+    return place[0] in {0, shape[0] - 1} or place[1] in {0, shape[1] - 1}
 
 
 def _line_effect(line: NDArray[np.intp], values: NDArray[np.float64]) -> float:

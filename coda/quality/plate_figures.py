@@ -12,7 +12,14 @@ import pandas as pd
 
 from coda.contracts.quality import PlateFigures
 from coda.plates.layout import parse_well
-from coda.quality.plate_effects import best_separation, control_separation, plate_effects, well_medians, well_table
+from coda.quality.plate_effects import (
+    best_separation,
+    control_separation,
+    edge_effect,
+    plate_effects,
+    well_medians,
+    well_table,
+)
 from coda.quality.replicates import largest_cv, replicate_spread
 from coda.quality.stats import QC_PREFIX
 
@@ -91,11 +98,12 @@ def _place(filled: pd.DataFrame, shape: tuple[int, int]) -> dict[str, object]:
     if any(place is None or place[0] >= shape[0] or place[1] >= shape[1] for place in places):
         return {}  # the plate map is that of another format, which has a check of its own
     compared = filled[filled["Metadata_pert_type"] != "poscon"]
+    wells = well_medians(compared)
     largest: dict[str, object] = {}
     for column in _present(compared, STATED):
-        found = plate_effects(well_table(compared, column, shape), shape)
-        for kind in ("row", "column", "edge"):
-            effect = float(getattr(found, kind))
+        found = plate_effects(well_table(compared, column, shape))
+        effects = {"row": found.row, "column": found.column, "edge": edge_effect(wells, column, shape)}
+        for kind, effect in effects.items():
             if np.isfinite(effect) and not abs(effect) <= abs(float(str(largest.get(f"{kind}_effect", np.nan)))):
                 largest |= {f"{kind}_effect": effect, f"{kind}_statistic": _bare(column)}
     return largest

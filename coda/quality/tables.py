@@ -11,7 +11,7 @@ from coda.contracts.ingest import IngestReport, PlateOutcome
 from coda.contracts.manifest import BatchManifest
 from coda.plates.layout import FORMATS, fits, parse_well
 from coda.plates.plate_map import UNKNOWN_TREATMENT
-from coda.quality.identity import stain_identity
+from coda.quality.identity import stain_identity, stain_match
 from coda.quality.plate_figures import plate_figures
 from coda.quality.red_flags import RedFlags
 from coda.quality.stats import QC_PREFIX, STATISTICS
@@ -165,9 +165,11 @@ def stain_table(data: BatchData) -> pd.DataFrame:
                 values = fields[column].dropna().to_numpy(np.float64) if column in fields else np.empty(0)
                 low, middle, high = np.quantile(values, [0.1, 0.5, 0.9]) if len(values) else (np.nan,) * 3
                 row |= {f"{statistic}_p10": low, f"{statistic}_median": middle, f"{statistic}_p90": high}
-            rows.append(row | {"same_cells": _same_cells(fields, stain, data.channels)})
+            match, match_sure = stain_match(fields, stain, data.channels)
+            same_cells = _same_cells(fields, stain, data.channels)
+            rows.append(row | {"same_cells": same_cells, "match": match, "match_sure": match_sure})
     names = [f"{statistic}_{part}" for statistic in STATISTICS for part in ("p10", "median", "p90")]
-    table = pd.DataFrame(rows, columns=["plate", "stain", "fields", *names, "same_cells"])
+    table = pd.DataFrame(rows, columns=["plate", "stain", "fields", *names, "same_cells", "match", "match_sure"])
     return _against_other_plates(table)
 
 
@@ -175,7 +177,8 @@ def _same_cells(fields: pd.DataFrame, stain: str, channels: Sequence[str]) -> fl
     """Return how much a stain shows the cells that the others show, in [-1, 1].
 
     That is the median over fields of its highest correlation with another stain of the cytoplasm; NaN for DNA, which
-    has a check of its own, and where there is none to compare with. Real fields have 0.3 or more in every stain.
+    has a check of its own, and where there is none to compare with. Suites up to version 2 judge by it; unmodified
+    parts of real fields have 0.06 and more, so later ones judge by `stain_match`.
     """
     pairs = [sorted((stain, other), key=channels.index) for other in channels if other in CYTOPLASM and other != stain]
     columns = [name for a, b in pairs if (name := f"{QC_PREFIX}corr_{a}_{b}") in fields.columns]

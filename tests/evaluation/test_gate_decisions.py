@@ -28,7 +28,7 @@ SHUFFLED = np.random.default_rng(1).normal(0, 0.15, 24)
 CASES = [
     Case("a clear gain is released", (BASE, candidate("coda", 0.3)), "release", "coda", ("+0.20", "24 compounds")),
     Case("nothing better keeps the baseline", (BASE, candidate("coda", 0.1)), "keep_incumbent", "unadapted",
-         ("keeps serving", "coda")),
+         ("unadapted) serves lab_b/2026_01, for lab_b has no release of its own", "coda")),
     Case("a loss keeps the baseline", (BASE, candidate("coda", 0.0)), "keep_incumbent", "unadapted"),
     Case("a candidate that is worse for most treatments is not carried by a few",
          (BASE, candidate("coda", 0.1, noise=NOISE + np.where(np.arange(24) < 2, 0.6, -0.04))),

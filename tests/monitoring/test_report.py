@@ -191,7 +191,7 @@ def test_a_training_run_shows_its_batches_figures_and_release(tmp_path, demo_par
     ("outcome", "tone", "words"),
     [
         ("release", "caution", "a model fitted to this batch was released"),
-        ("keep_incumbent", "caution", "the earlier model keeps serving"),
+        ("keep_incumbent", "caution", "the model without adaptation serves it"),
         ("hold", "caution", "a person must decide"),
         ("refuse", "bad", "no model is fit for them"),
     ],

@@ -27,6 +27,7 @@ TYPICAL = {
     "near_black": 0.0, "dynamic_range": 0.05, "contrast": 0.8, "snr": 30.0, "focus": -3.0, "foreground": 0.35,
     "separability": 0.68, "compactness": 0.6,
 }  # fmt: skip
+BETWEEN = {"cells": 50.0, "corr": 0.4, "match": 15.0}
 NUCLEAR = {"separability": 0.82, "foreground": 0.1, "focus": -3.7}
 WELLS = [f"{row}{column:02d}" for row in "ABCD" for column in range(1, 7)]
 
@@ -80,7 +81,7 @@ class Batch:
             statistic, _, stain = name.partition("_")
             if name.startswith(("near_black", "dynamic_range")):
                 statistic, stain = name.rsplit("_", 1)
-            usual = 50.0 if statistic == "cells" else 0.4 if statistic == "corr" else TYPICAL[statistic]
+            usual = TYPICAL[statistic] if statistic in TYPICAL else BETWEEN[statistic]
             if stain == "DNA" and statistic in NUCLEAR:
                 usual = NUCLEAR[statistic]
             row[f"QC_{name}"] = usual * (1 + 0.03 * rng.standard_normal())

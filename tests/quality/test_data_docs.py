@@ -50,7 +50,7 @@ def suite_file(tmp_path: Path) -> Callable[..., str]:
     """Write a laboratory's own copy of the shipped suite, with changes by name of expectation."""
 
     def write(**changes: dict) -> str:
-        content = yaml.safe_load((SUITES / "cell-painting-v2.yaml").read_text(encoding="utf-8"))
+        content = yaml.safe_load((SUITES / "cell-painting-v3.yaml").read_text(encoding="utf-8"))
         content |= {"name": "our-own", "version": 7}
         for item in content["expectations"]:
             item.update(changes.get(item["name"], {}))
@@ -91,8 +91,8 @@ def broken(batch: object) -> None:
 
 
 def test_pages_and_report_agree_on_every_expectation(judge: Callable) -> None:
-    report, found = judge("cell-painting-v2", broken)
-    suite = load_suite("cell-painting-v2")
+    report, found = judge("cell-painting-v3", broken)
+    suite = load_suite("cell-painting-v3")
     in_report: dict[str, bool] = {}
     for check in report.checks:
         if check.name not in ADDED:

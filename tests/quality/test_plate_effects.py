@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from coda.quality.plate_effects import control_separation, plate_effects, well_table
+from coda.quality.plate_effects import control_separation, edge_effect, plate_effects, well_table
 
 
 def fields_of(grid: np.ndarray, sites: int = 2, pert_type: str = "trt") -> pd.DataFrame:
@@ -42,20 +42,46 @@ def test_planted_effects_are_found_in_the_right_direction() -> None:
     rng = np.random.default_rng(0)
     grid = rng.normal(0, 1, (16, 24))
     flat = plate_effects(well_table(fields_of(grid, 1), "x", (16, 24)))
-    edge = grid.copy()
-    edge[[0, -1], :] -= 5
-    edge[:, [0, -1]] -= 5
-    shifted = plate_effects(well_table(fields_of(edge, 1), "x", (16, 24)))
     rows = plate_effects(well_table(fields_of(grid + 3 * (np.arange(16) % 2)[:, None], 1), "x", (16, 24)))
-    assert abs(flat.edge) < 0.5
-    assert shifted.edge == pytest.approx(-5, abs=1)
     assert rows.row > 2 * flat.row
     assert rows.column < 1.5 * flat.column + 1
 
 
+def laid_out(rng: np.random.Generator, layout: str, shift: float) -> pd.DataFrame:
+    """A 384-well plate in random order whose treatments differ by ten deviations and whose edge is off by `shift`."""
+    wells = [(row, column) for row in range(16) for column in range(24)]
+    names = {
+        "controls": ["DMSO"] * 64 + [f"T{number}" for number in range(320)],
+        "replicates": [f"T{number // 4}" for number in range(384)],
+        "singles": [f"T{number}" for number in range(384)],
+    }[layout]
+    order = rng.permutation(384)
+    effects = {name: rng.normal(0, 10) for name in sorted(set(names))}
+    edge = np.array([row in {0, 15} or column in {0, 23} for row, column in wells])
+    treatments = [names[place] for place in order]
+    values = np.array([effects[name] for name in treatments]) + rng.normal(0, 1, 384) + shift * edge
+    return pd.DataFrame({
+        "Metadata_Well": [f"{chr(65 + row)}{column + 1:02d}" for row, column in wells],
+        "Metadata_Treatment": treatments,
+        "Metadata_pert_type": ["negcon" if name == "DMSO" else "trt" for name in treatments],
+        "QC_x": values,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", ["controls", "replicates"])
+def test_edge_effect_compares_wells_that_got_the_same(layout: str) -> None:
+    rng = np.random.default_rng(7)
+    even = [edge_effect(laid_out(rng, layout, 0.0), "QC_x", (16, 24)) for _ in range(100)]
+    dim = [edge_effect(laid_out(rng, layout, -5.0), "QC_x", (16, 24)) for _ in range(100)]
+    assert max(abs(effect) for effect in even) < 3  # the suite's limit
+    assert np.median(dim) == pytest.approx(-5, abs=0.5)
+    assert max(dim) < -3
+    assert np.isnan(edge_effect(laid_out(rng, "singles", -5.0), "QC_x", (16, 24)))
+
+
 def test_effects_are_not_stated_from_a_few_wells() -> None:
     effects = plate_effects(well_table(fields_of(np.ones((2, 3))), "x"))
-    assert np.isnan([effects.row, effects.column, effects.edge]).all()
+    assert np.isnan([effects.row, effects.column]).all()
 
 
 def test_control_separation_follows_the_published_formulas() -> None:

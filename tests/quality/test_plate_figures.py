@@ -143,7 +143,7 @@ def judged(batch: object, tmp_path: Path, params: Params, settings: Settings) ->
 def test_every_plate_quality_rule_warns_in_plain_words(
     make_batch: Callable, tmp_path: Path, demo_params: Params, settings: Settings
 ) -> None:
-    quality = demo_params.quality.model_copy(update={"suite": "cell-painting-v2"})
+    quality = demo_params.quality.model_copy(update={"suite": "cell-painting-v3"})
     params = demo_params.model_copy(update={"quality": quality})
     batch = make_batch(plates=("p1", "p2"))
     index, rows = batch.index, batch.field_rows("p1")
@@ -179,7 +179,7 @@ PLANTED = {
 def test_further_rules_read_their_figures(
     make_batch: Callable, tmp_path: Path, demo_params: Params, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quality = demo_params.quality.model_copy(update={"suite": "cell-painting-v2"})
+    quality = demo_params.quality.model_copy(update={"suite": "cell-painting-v3"})
     params = demo_params.model_copy(update={"quality": quality})
 
     def planted(fields: pd.DataFrame, shape: tuple[int, int]) -> dict[str, object]:

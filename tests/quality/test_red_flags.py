@@ -70,7 +70,7 @@ def judge(
 ) -> Callable[..., QualityReport]:
     def go(place: str, settings: Settings = settings) -> QualityReport:
         make_batch(plates=("p1", "p2", "p3")).write(tmp_path / "ds")
-        quality = demo_params.quality.model_copy(update={"suite": "cell-painting-v2", "red_flags": place})
+        quality = demo_params.quality.model_copy(update={"suite": "cell-painting-v3", "red_flags": place})
         params = demo_params.model_copy(update={"quality": quality})
         return validate(tmp_path / "ds", params=params, settings=settings)[0]
 

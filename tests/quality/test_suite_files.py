@@ -32,7 +32,9 @@ def columns(make_batch: Callable, tmp_path: Path) -> dict[str, set[str]]:
 
 
 def test_there_is_a_shipped_suite() -> None:
-    assert {"cell-painting-v1", "cell-painting-v2"} <= set(SHIPPED)  # an old report can be made again
+    assert {"cell-painting-v1", "cell-painting-v2", "cell-painting-v3"} <= set(
+        SHIPPED
+    )  # an old report can be made again
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -62,7 +64,7 @@ def test_file_name_tells_name_and_version(name: str) -> None:
 
 
 def broken(change: Callable[[dict], object], tmp_path: Path) -> str:
-    content = yaml.safe_load((SUITES / "cell-painting-v2.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((SUITES / "cell-painting-v3.yaml").read_text(encoding="utf-8"))
     change(content)
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -88,7 +90,7 @@ def test_a_broken_suite_says_where(change: Callable[[dict], object], said: list[
 
 
 def test_unknown_names_and_broken_yaml_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cell-painting-v2"):
+    with pytest.raises(ConfigError, match="cell-painting-v3"):
         load_suite("no-such-suite")
     path = tmp_path / "bad.yaml"
     path.write_text("name: [", encoding="utf-8")

@@ -110,8 +110,8 @@ def problem(batch: object, plate: str) -> None:
 
 
 def other_cells(batch: object, plate: str) -> None:
-    for name in [name for name in batch.index if name.startswith("QC_corr") and "Mito" in name]:
-        batch.change(name, 0.05, plate)
+    for name in [name for name in batch.index if name.startswith("QC_match") and "Mito" in name]:
+        batch.change(name, 0.7, plate)
 
 
 CRITICAL = {
@@ -130,7 +130,7 @@ CRITICAL = {
     "saturated": (set_to("QC_saturation_ER", 0.2), "pictures_are_not_saturated", ["ER", "20 %"]),
     "black": (set_to("QC_near_black_RNA", 1.0), "pictures_are_not_black", ["RNA", "100 %"]),
     "unstained": (set_to("QC_snr_Mito", 3.5), "stains_can_be_seen", ["Mito", "3.5"]),
-    "elsewhere": (other_cells, "stains_show_the_same_cells", ["Mito", "other things", "0.05"]),
+    "elsewhere": (other_cells, "stains_show_the_same_cells", ["Mito", "other things", "0.7"]),
     "blurred": (set_to("QC_focus_AGP", -11.0), "focus_is_plausible", ["AGP", "-11"]),
     "empty": (set_to("QC_cells_DNA", 0.0), "cells_are_there", ["0 nuclei"]),
 }
@@ -166,6 +166,22 @@ def sparse_edges(batch: object, plate: str) -> None:
     batch.index.loc[batch.field_rows(plate) & sides, "QC_cells_DNA"] = 3.0
 
 
+def sparse_edges_of_controls(batch: object, plate: str) -> None:
+    """All wells untreated, those at the edge (all but B02 to C05) with few cells."""
+    rows = batch.field_rows(plate)
+    edge = ~batch.index["Metadata_Well"].str.match(r"[BC]0[2-5]$")
+    batch.index.loc[rows, "Metadata_pert_type"] = "negcon"
+    batch.index.loc[rows & edge, "QC_cells_DNA"] = 30.0
+
+
+def few_foreign_fields(batch: object, plate: str) -> None:
+    """Three fields alone can be compared, and their ER shows other cells: too little to refuse a plate."""
+    pairs = [name for name in batch.index if name.startswith("QC_match_") and "ER" in name]
+    rows = batch.index.index[batch.field_rows(plate)]
+    batch.index.loc[rows[:3], pairs] = 0.7
+    batch.index.loc[rows[3:], pairs] = np.nan
+
+
 def drop_one(batch: object, plate: str) -> None:
     batch.index = batch.index.drop(index=batch.index.index[batch.field_rows(plate)][10])
 
@@ -189,7 +205,8 @@ WARNINGS = {
     "fainter": (set_to("QC_snr_Mito", 9.5), "stains_are_as_strong_as_on_other_plates"),
     "soft": (set_to("QC_focus_AGP", -4.5), "focus_is_as_on_other_plates"),
     "sparse": (sparse_edges, "few_wells_are_sparse"),
-    "edges": (sparse_edges, "edge_wells_are_like_the_others"),
+    "edges": (sparse_edges_of_controls, "edge_wells_are_like_the_others"),
+    "lone": (few_foreign_fields, "stains_seem_to_show_the_same_cells"),
     "short": (drop_one, "plates_are_complete"),
     "gap": (drop_well, "wells_are_all_there"),
 }
@@ -305,7 +322,7 @@ def test_refused_batches_are_no_history(make_batch: Callable, judge: Callable, t
 
 def test_an_unchanged_batch_is_not_called_different(make_batch: Callable) -> None:
     earlier = pd.concat([make_batch(batch=f"a{number}", seed=number).index for number in range(4)])
-    rules = load_suite("cell-painting-v2").history
+    rules = load_suite("cell-painting-v3").history
     table = history_table(make_batch(batch="b9", seed=77).index, earlier, STAINS, rules, 4)
     assert len(table) == 2 * (5 * len(rules.statistics) + 10)
     assert table["distance_mads"].max() < 5
@@ -320,7 +337,7 @@ def test_one_plate_and_lonely_treatments_are_warnings(make_batch: Callable, judg
 
 
 def edited_suite(tmp_path: Path, **changes: object) -> str:
-    content = yaml.safe_load((SUITES / "cell-painting-v2.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((SUITES / "cell-painting-v3.yaml").read_text(encoding="utf-8"))
     item = next(item for item in content["expectations"] if item["name"] == "edge_wells_are_like_the_others")
     item.update(changes)
     path = tmp_path / "mine.yaml"

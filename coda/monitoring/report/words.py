@@ -71,7 +71,8 @@ def headline(inputs: ReportInputs, run_id: str) -> Headline:
 
 def _judged(inputs: ReportInputs, gate: GateReport, names: str, run_id: str) -> Headline:
     if gate.outcome == "hold":
-        until = "the earlier model predicts it" if gate.fit_to_predict else "it has no predictions"
+        earlier = "the model without adaptation" if gate.incumbent is None else "the earlier model"
+        until = f"{earlier} predicts it" if gate.fit_to_predict else "it has no predictions"
         return Headline(
             "caution",
             "Waiting",
@@ -90,6 +91,10 @@ def _judged(inputs: ReportInputs, gate: GateReport, names: str, run_id: str) -> 
     remark = "with remarks" if warned else "without remarks"
     if gate.outcome == "release":
         done = f"{_released_words(gate)} was released, and its predictions are below"
+    elif gate.incumbent is None:
+        done = (
+            "no fitted model was clearly better, so the model without adaptation serves it; its predictions are below"
+        )
     else:
         done = "no fitted model was clearly better, so the earlier model keeps serving; its predictions are below"
     return Headline(
