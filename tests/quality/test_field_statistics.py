@@ -34,7 +34,7 @@ def make_field(seed: int = 0, side: int = 256) -> dict[str, np.ndarray]:
 def test_names_and_order_are_those_documented() -> None:
     values = field_statistics(make_field(), bit_depth=16)
     assert tuple(sorted(values)) == tuple(sorted(statistic_names(STAINS)))
-    assert len(values) == 5 * 15 + 1 + 10
+    assert len(values) == 5 * 15 + 1 + 10 + 10
     assert all(np.isfinite(value) for value in values.values())
 
 

@@ -51,7 +51,7 @@ def laid_out(rng: np.random.Generator, layout: str, shift: float) -> pd.DataFram
     """A 384-well plate in random order whose treatments differ by ten deviations and whose edge is off by `shift`."""
     wells = [(row, column) for row in range(16) for column in range(24)]
     names = {
-        "controls": ["DMSO"] * 64 + [f"T{number}" for number in range(320)],
+        "controls": ["DMSO"] * 128 + [f"T{number}" for number in range(256)],
         "replicates": [f"T{number // 4}" for number in range(384)],
         "singles": [f"T{number}" for number in range(384)],
     }[layout]

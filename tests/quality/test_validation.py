@@ -366,7 +366,7 @@ def test_an_impossible_expectation_is_the_operators_to_correct(
 
 
 def test_a_laboratory_can_tighten_a_limit(make_batch: Callable, judge: Callable, tmp_path: Path) -> None:
-    arguments = {"column": "edge_effect", "min_value": 100}
+    arguments = {"column": "cells_median", "min_value": 100}
     report = judge(make_batch(), suite=edited_suite(tmp_path, arguments=arguments, severity="critical"))
     assert report.refused
 
