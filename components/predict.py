@@ -32,4 +32,5 @@ def predict(
             params=Params.model_validate_json(params),
             settings=settings,
             gate=Path(decision.path),
+            run_id=run_id,
         )

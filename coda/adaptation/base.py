@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from coda.adaptation.candidates import INCUMBENT, Candidate
+from coda.config.serving import ServedAs
 from coda.contracts.release import Alignment
 from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor
@@ -69,7 +70,9 @@ class Incumbent:
         extractor_digest: Digest of the extractor's model folder.
         head: Its head.
         alignment: What it does to the tokens; fitted anew on every batch.
-        fields: The fields with its own extractor's stains, where those differ from the base's; rows in the same order.
+        fields: The fields with its own extractor's stains and size, where those differ from the base's; rows in the
+            same order.
+        serving: How its release is served; as the base where None.
     """
 
     extractor: Extractor
@@ -77,6 +80,7 @@ class Incumbent:
     head: FrozenHead
     alignment: Alignment
     fields: FieldSet | None = None
+    serving: ServedAs | None = None
 
 
 def with_incumbent(candidates: Sequence[Candidate], base: Base, incumbent: Incumbent | None) -> list[Candidate]:

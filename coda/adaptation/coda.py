@@ -14,6 +14,7 @@ from coda.adaptation.base import FrozenHead, HeadAlignment
 from coda.adaptation.hooks import new_hooks
 from coda.adaptation.ladder import Rung
 from coda.config.params import Params
+from coda.config.recorded import Today, contradictions, model_facts
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks.dino_head import SHAPE
 from coda.networks.state import AdaptationState
@@ -70,8 +71,8 @@ def adapt_extractor(
         should_stop: Asked before every iteration.
 
     Raises:
-        ConfigError: The table holds other columns, parameters contradict the state, an option needs a head or a prior
-            that the release lacks, or training cannot run with these fields; see `train_dino`.
+        ConfigError: The table holds other columns, parameters contradict what the state was made with, an option needs
+            a head or a prior that the release lacks, or training cannot run with these fields; see `train_dino`.
         TransientError: It was asked to stop; started again, it goes on.
     """
     require_blind(fields.table)
@@ -104,10 +105,8 @@ def adapt_extractor(
 def _go_on_with(state: AdaptationState, params: Params) -> None:
     """Refuse parameters that contradict what the state was pretrained with: they would be ignored."""
     fixed = {f"dino.{name}": (state.student_head.config[name], getattr(params.dino, name)) for name in SHAPE}
-    wanted = params.extractor.pool
-    if "pool" in state.student.config:
-        fixed["extractor.pool"] = (state.student.pool, wanted)
-    problems = [
+    problems = contradictions(model_facts(state.teacher.config, "the state that is adapted"), Today.of(params))
+    problems += [
         Problem(name, repr(asked), f"{kept!r}, as the release was pretrained", f"Set {name}={kept}, or pretrain anew.")
         for name, (kept, asked) in fixed.items()
         if kept != asked
@@ -115,7 +114,7 @@ def _go_on_with(state: AdaptationState, params: Params) -> None:
     raise_if_any(ConfigError, "The parameters contradict the source release that adaptation goes on from.", problems)
     for network in (state.student, state.teacher):
         # states from before 0017 do not say what their DINO head sees: the parameters are all that is known
-        network.config.setdefault("pool", wanted)
+        network.config.setdefault("pool", params.extractor.pool)
 
 
 def _require_moments(state: AdaptationState, params: Params) -> None:

@@ -14,10 +14,15 @@ from coda.adaptation.coda import Adapted
 from coda.adaptation.drift import drift_of
 from coda.adaptation.ladder import AdaptedExtractor, Rung
 from coda.adaptation.serving import Service
+from coda.config.recorded import Fact, Facts
+from coda.errors import IntegrityError, Problem
 from coda.evaluation.levels import field_table
 from coda.networks.alignment import TokenStatistics
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import write_parquet
+
+SERVED_AS = "served_as.json"
+"""File of the candidates folder: what the candidates were served with."""
 
 
 def write_answers(
@@ -63,6 +68,27 @@ def _write_statistics(folder: Path, statistics: Mapping[str, TokenStatistics]) -
     for group, name in names.items():
         (folder / name).write_bytes(statistics[group].to_bytes())
     (folder / "groups.json").write_text(json.dumps(names, indent=2) + "\n")
+
+
+def write_served_as(out: Path, facts: Facts) -> None:
+    """Write ``served_as.json``: the parameters that the candidates are served with, and where each is recorded."""
+    out.mkdir(parents=True, exist_ok=True)
+    content = {path: asdict(fact) for path, fact in sorted(facts.items())}
+    (out / SERVED_AS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_served_as(candidates: Path) -> dict[str, Fact]:
+    """Return what `write_served_as` wrote; empty for a folder from before it was.
+
+    Raises:
+        IntegrityError: The document is not what was written.
+    """
+    path = candidates / SERVED_AS
+    try:
+        return {name: Fact(**fact) for name, fact in json.loads(path.read_bytes()).items()} if path.is_file() else {}
+    except (ValueError, TypeError, AttributeError) as error:
+        problem = Problem(str(path), str(error)[:200], "how the candidates are served", "Run the adaptation again.")
+        raise IntegrityError("The candidates do not say how they are served.", [problem]) from error
 
 
 def write_log(out: Path, rungs: Mapping[AdaptedExtractor, Rung], trained: Mapping[AdaptedExtractor, Adapted]) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.config.params import Params
 from coda.config.policy import Reference
+from coda.config.serving import Views
 from coda.errors import IntegrityError, Problem
 from coda.networks.extractor import untrained_extractor
 from coda.plates.fieldset import FieldSet
@@ -21,7 +21,7 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 def reference_features(
-    fields: FieldSet, config: Mapping[str, Any], params: Params, *, seed: int
+    fields: FieldSet, config: Mapping[str, Any], params: Views, *, seed: int
 ) -> dict[Reference, NDArray[np.float32]]:
     """Return the features of every reference, rows as the fields.
 

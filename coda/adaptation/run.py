@@ -118,7 +118,8 @@ def _serve_present(
     services = {"base": serve(base.extractor, _ways(candidates, heads, "base"), fields, params, pool=pool)}
     ways = _ways(candidates, heads, INCUMBENT)
     if incumbent is not None and ways:
-        services[INCUMBENT] = serve(incumbent.extractor, ways, incumbent.fields or fields, params, pool=pool)
+        made = incumbent.serving or params
+        services[INCUMBENT] = serve(incumbent.extractor, ways, incumbent.fields or fields, made, pool=pool)
     return services
 
 

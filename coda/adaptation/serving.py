@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coda.config.params import Params
+from coda.config.serving import ServedAs, Views
 from coda.contracts.release import Alignment
 from coda.errors import ConfigError, Problem
 from coda.networks.alignment import TokenStatistics, coral, fit_statistics, rescale, standardise
@@ -69,7 +69,7 @@ def serve(
     extractor: Extractor,
     ways: Sequence[Way],
     fields: FieldSet,
-    params: Params,
+    params: ServedAs,
     *,
     pool: Literal["cls", "mean"] | None = None,
 ) -> Service:
@@ -117,7 +117,7 @@ def serve(
 def fit_groups(
     extractor: Extractor,
     fields: FieldSet,
-    params: Params,
+    params: Views,
     *,
     names: NDArray[np.str_],
     wells: Literal["all", "negcon"],

@@ -13,6 +13,7 @@ from coda.benchmark.data import Labelled
 from coda.benchmark.scoring import keep_and_score
 from coda.benchmark.specs import DataSpec, loaded
 from coda.config.params import Params
+from coda.config.recorded import Today, model_facts, settled
 from coda.contracts.release import Alignment
 from coda.networks.artifact import folder_digest
 from coda.networks.classifier import load_linear_head, save_linear_head
@@ -210,7 +211,12 @@ def answers(
         params: Crops, compute and `alignment`.
         fields: Fields to predict; alignment is fitted on them, without labels.
         raw: What is done to the tokens where the answers are called 'none': the paper does nothing.
+
+    Raises:
+        ConfigError: The parameters contradict what the extractor was made with.
     """
+    # a cell that was trained on another machine is served in the precision that it was trained in
+    params = settled(model_facts(extractor.config, "the extractor of this cell"), Today.of(params))
     if arm == "supervised":
         linear = load_linear_head(trained / "head")
         return {"none": (linear.classes, predict_fields(extractor, linear, fields, params))}

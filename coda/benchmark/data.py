@@ -19,6 +19,7 @@ from coda.errors import ConfigError, Problem
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import write_parquet
+from coda.plates.preparation import prepared, record_of, require_prepared
 from coda.simulation.design import plan_experiment, write_labels
 from coda.training.label_rule import report_beside
 from coda.training.labels import LabelList, read_labels
@@ -140,10 +141,18 @@ def from_datasets(
     except FileNotFoundError as error:
         problem = Problem(str(labels_csv), "no such file", "a CSV with Metadata_Compound and moa", "Check the path.")
         raise ConfigError("The label table is not there.", [problem]) from error
+    _require_prepared_alike(chosen)
     fields = load_fields(chosen, params.extractor.channels, params.crops.centre)
     pixels = [batch.accepted[["image_id", "sha256"]].to_numpy(str).tolist() for batch in chosen]
     digest = digest_of_json([pixels, labels.digest, list(params.extractor.channels), params.crops.centre])
     return Labelled(fields, labels, ", ".join(str(folder) for folder in folders), digest)
+
+
+def _require_prepared_alike(batches: Sequence[BatchFolder]) -> None:
+    """Refuse plates that were prepared in different ways: a model of one source would be measured on other pixels."""
+    plates = prepared(batches)
+    first = [plate for plate in plates if Path(plate.where).parent == batches[0].path]
+    require_prepared(plates, record_of(first), f"the plates of {batches[0].batch_id}")
 
 
 def _require_batches(folders: Sequence[Path], batches: Sequence[BatchFolder], sources: Sequence[str] | None) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+from coda.cli.options import DEFAULT_PARAMS, NamedParams, Overlays, Settings_, read_params
 from coda.errors import ConfigError, Problem
 
 app = typer.Typer(help="Dashboards and alert rules as code; the metrics endpoint; batch reports.", no_args_is_help=True)
@@ -69,7 +69,7 @@ def report(
     release: Annotated[Path | None, typer.Option(help="Release record.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Folder of the predictions.")] = None,
     evaluation: Annotated[Path | None, typer.Option(help="metrics.json of a training run.")] = None,
-    params: ParamsFile = DEFAULT_PARAMS,
+    params: NamedParams = None,
     overlay: Overlays | None = None,
     change: Settings_ | None = None,
     run_id: Annotated[str, typer.Option(help="Run to name in the report.")] = "by-hand",
@@ -83,7 +83,7 @@ def report(
     page = write_report(
         dataset,
         out,
-        params=read_params(params, overlay, change),
+        params=read_params(params or DEFAULT_PARAMS, overlay, change) if params or overlay or change else None,
         run_id=run_id,
         evaluation=evaluation,
         **inputs,

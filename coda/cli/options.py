@@ -29,6 +29,16 @@ SolventsFile = Annotated[
     Path | None, typer.Option("--solvents", help="Your list of solvents, which no treatment may be (docs/plates.md).")
 ]
 
+NamedParams = Annotated[
+    Path | None,
+    typer.Option(
+        "--params",
+        help="Complete parameter file, all of which is stated; else ./params.yaml, of which nothing is.",
+        show_default=False,
+    ),
+]
+"""For commands that use what a model records: only what is stated is held against the record."""
+
 TABLES = (".csv", ".txt", ".tsv", ".gz", ".parquet")
 """Endings of tables."""
 

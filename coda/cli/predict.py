@@ -4,14 +4,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+from coda.cli.options import NamedParams, Overlays, Settings_
+from coda.errors import ConfigError, Problem
+from coda.login import login_name
 from coda.settings import read_settings
+
+if TYPE_CHECKING:
+    from coda.steps.publication import Replacement
 
 app = typer.Typer(help="Predict a batch with the release that serves its source.")
 
@@ -34,15 +39,29 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    params: ParamsFile = DEFAULT_PARAMS,
+    replace_because: Annotated[
+        str | None,
+        typer.Option(
+            "--replace-because", help="Why these tables take the place of other ones that are published; those stay."
+        ),
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Who publishes; this login's name when not given.")] = None,
+    params: NamedParams = None,
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
 ) -> None:
-    """Write probabilities per field, well and compound, with the release that made them and reasons to abstain."""
+    """Write probabilities per field, well and compound, with the release that made them and reasons to abstain.
+
+    Everything that the numbers depend on is recorded with the release. Parameters are not needed; those that are given
+    must be the recorded ones.
+    """
+    from coda.config.recorded import Today
     from coda.steps.predict import predict as step
     from coda.steps.prediction_inputs import dataset_of, release_for, unfit_for
 
-    settings, values = read_settings(), read_params(params, overlay, changes)
+    settings, values = read_settings(), Today.read(params, overlay, changes)
+    who = by or login_name()
+    replacement = _replacement(replace_because, who)
     with dataset_of(batch, revision=revision, settings=settings) as (dataset, fetched), _work() as work:
         record = release_for(dataset, release, settings)
         # a release that a person names need not be the one that the gate found unfit
@@ -59,6 +78,8 @@ def predict(
             settings=settings,
             gate=unfit.write(work / "gate.json") if unfit else None,
             publish=published,
+            by=who,
+            replacement=replacement,
         )
         places = [str(folder)] if folder else []
         places += [f"{settings.platform.rstrip('/')}/{prefix}" for prefix in summary["prefixes"]]
@@ -71,6 +92,17 @@ def _work() -> Iterator[Path]:
         yield Path(folder)
 
 
+def _replacement(reason: str | None, by: str) -> "Replacement | None":
+    from coda.steps.publication import Replacement
+
+    if reason is None:
+        return None
+    if not reason.strip():
+        problem = Problem("--replace-because", "nothing", "a reason in words", "Write why; it is kept for good.")
+        raise ConfigError("Published tables are not replaced without a reason.", [problem])
+    return Replacement(by, reason.strip())
+
+
 def _show(summary: dict[str, Any], places: list[str], unfit: str) -> None:
     table = Table(title=f"Predicted with release {summary['release_id']} ({summary['method']})")
     for name in ("level", "rows", "with a reason to abstain"):
@@ -81,5 +113,7 @@ def _show(summary: dict[str, Any], places: list[str], unfit: str) -> None:
     console.print(table)
     if unfit:
         console.print(f"Nothing fit serves this batch, so no answers are given: {unfit}", markup=False)
+    for note in summary["notes"]:
+        console.print(f"Note: {note}", markup=False)
     for place in places:
         console.print(f"Tables: {place} (compound.csv and well.csv are the ones for people)", markup=False)

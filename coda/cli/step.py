@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+from coda.cli.options import DEFAULT_PARAMS, NamedParams, Overlays, ParamsFile, Settings_, read_params
 from coda.contracts.ingest import IngestReport
 from coda.errors import ContractError, Problem
 from coda.local.offline import offline_settings, storage_settings
@@ -125,16 +125,17 @@ def train_head(
     pretrained: Annotated[Path, typer.Option("--pretrained", help="Output of pretrain.")],
     labels: Labels,
     out: Out,
-    params: ParamsFile = DEFAULT_PARAMS,
+    params: NamedParams = None,
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
     work: Work = WORK,
 ) -> None:
     """Train the heads on the frozen extractor's tokens."""
+    from coda.config.recorded import Today
     from coda.steps.train_head import train_head as step
 
-    merged = read_params(params, overlay, changes)
-    _print(step(dataset, pretrained, labels, out, params=merged, settings=offline_settings(work), run_id="step"))
+    today = Today.read(params, overlay, changes)
+    _print(step(dataset, pretrained, labels, out, params=today, settings=offline_settings(work), run_id="step"))
 
 
 @app.command()
@@ -144,16 +145,17 @@ def evaluate(
     heads: Annotated[Path, typer.Option("--heads", help="Output of train-head.")],
     labels: Labels,
     out: Out,
-    params: ParamsFile = DEFAULT_PARAMS,
+    params: NamedParams = None,
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
     work: Work = WORK,
 ) -> None:
     """Measure the heads on the batches that were held out."""
+    from coda.config.recorded import Today
     from coda.steps.evaluate import evaluate as step
 
-    merged = read_params(params, overlay, changes)
-    _print(step(dataset, pretrained, heads, labels, out, params=merged, settings=offline_settings(work)))
+    today = Today.read(params, overlay, changes)
+    _print(step(dataset, pretrained, heads, labels, out, params=today, settings=offline_settings(work)))
 
 
 def _print(numbers: dict[str, float]) -> None:

@@ -71,6 +71,26 @@ def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[st
     return params
 
 
+def statements(
+    base: Path | None, overlays: Sequence[Path] = (), settings: Sequence[str] = ()
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return who states which values: each named file or option, and its keys as they are nested in it.
+
+    Args:
+        base: A complete parameter file that a person named; None where nobody did.
+        overlays: As for `load_params`, which tells what is wrong with them.
+        settings: The same.
+    """
+    found = [(str(path), _read(path)) for path in ([] if base is None else [base]) + list(overlays)]
+    for setting in settings:
+        path, _, text = setting.partition("=")
+        nested: Any = _parse(text)
+        for key in reversed(path.split(".")):
+            nested = {key: nested}
+        found.append((f"--set {setting}", nested))
+    return found
+
+
 def changed(params: Params, changes: Mapping[str, Any]) -> Params:
     """Return parameters with some values changed, checked as a whole.
 

@@ -6,18 +6,21 @@ from coda.contracts.fields import FieldRecord
 from coda.contracts.gate import CandidateScore, GateReport, Measure
 from coda.contracts.ingest import ContractProblem, IngestReport, PlateOutcome
 from coda.contracts.manifest import MANIFEST_NAME, STAINS, BatchManifest
+from coda.contracts.publication import Publication
 from coda.contracts.quality import Check, QualityReport, QuarantinedField
 from coda.contracts.release import DataRevision, ModelRef, PointerEntry, ReleaseRecord
 from coda.contracts.run import RunRecord, StepRecord
 
 PUBLISHED: tuple[type[Contract], ...] = (
     BatchManifest, FieldRecord, QualityReport, GateReport, ReleaseRecord, PointerEntry, RunRecord,
+    Publication,
 )  # fmt: skip
 """Contracts whose JSON schemas are published in docs/schemas."""
 
 __all__ = [
     "MANIFEST_NAME", "PUBLISHED", "STAINS", "BatchManifest", "CandidateScore", "Check", "Contract",
     "ContractProblem", "DataRevision", "FailureRecord", "FieldRecord", "GateReport", "IngestReport", "Measure",
-    "ModelRef", "PlateOutcome", "PointerEntry", "QualityReport", "QuarantinedField", "ReleaseRecord", "RunRecord",
+    "ModelRef", "PlateOutcome", "PointerEntry", "Publication", "QualityReport", "QuarantinedField", "ReleaseRecord",
+    "RunRecord",
     "StepRecord",
 ]  # fmt: skip

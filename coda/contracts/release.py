@@ -50,6 +50,12 @@ class ReleaseRecord(Contract):
         default=None,
         description="Statistics of the head's training tokens, where the alignment ('rescale', 'coral') reads them.",
     )
+    min_top_over_chance: float | None = Field(
+        default=None,
+        gt=0,
+        description="Smallest top probability that counts as an answer, in multiples of 1/classes; releases from "
+        "before it was recorded have it in the parameters of their run.",
+    )
     approver: str = Field(description="'gate' for an automatic release, else the person who promoted it.")
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from coda.doctor.findings import Finding, Repair
 from coda.doctor.records import Records
-from coda.errors import Problem
+from coda.errors import ContractError, IntegrityError, Problem
 from coda.monitoring.history import report_prefix
 from coda.runners.workdir import is_running
-from coda.steps.predict import SUMMARY
+from coda.steps.publication import current
 from coda.storage.clone import WORKING
 from coda.storage.objects import ObjectStore, OpenUpload, store_for
 
@@ -28,7 +28,7 @@ def results(records: Records) -> Iterator[Finding]:
     keys = {item.key for item in records.store.list("predictions/")}
     drafts = {run.draft.release_id for run in records.runs.values() if run.draft is not None}
     known = {*records.released(), *drafts}
-    for folder in sorted({key.rsplit("/", 1)[0] for key in keys}):
+    for folder in sorted({"/".join(key.split("/")[:4]) for key in keys if key.count("/") > 3}):
         release_id = folder.rsplit("/", 1)[1]
         # what cannot be read may be the release that made them
         if release_id not in known and not records.unreadable:
@@ -41,7 +41,7 @@ def results(records: Records) -> Iterator[Finding]:
         if last.state not in SERVED or record is None:
             continue
         name, served = f"{last.source}/{last.batch}", record.release_id
-        if served is not None and f"predictions/{name}/{served}/{SUMMARY}" not in keys:
+        if served is not None and not _whole(records, name, served, last.manifest_digest, keys):
             found = f"no whole tables of {name}"
             remedy = f"Predict it: coda predict {name} --release {served} (docs/predict.md)."
             yield Finding("predictions", Problem(f"predictions/{name}/{served}", found, "its tables", remedy))
@@ -56,6 +56,15 @@ def messages(records: Records) -> Iterator[Finding]:
         remedy = "Correct what sends it; have its batch found by `coda trigger once`; then delete this object."
         found = f"a message of {item.modified:%Y-%m-%d %H:%M} that is no notification"
         yield Finding("message", Problem(records.store.url(item.key), found, "none", remedy))
+
+
+def _whole(records: Records, name: str, served: str, manifest_digest: str, keys: set[str]) -> bool:
+    """Return whether tables of this version of a batch are published, and all of them are there."""
+    try:
+        found = current(records.store, name, served, manifest_digest)
+    except (ContractError, IntegrityError):
+        return False  # a list that cannot be read announces nothing
+    return found is not None and all(f"{found.prefix}/{file}" in keys for file in found.files)
 
 
 def uploads(records: Records) -> Iterator[Finding]:

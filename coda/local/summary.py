@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from coda.contracts import GateReport, QualityReport, RunRecord
+from coda.errors import IntegrityError, Problem
 from coda.evaluation.accuracy import accuracy
 from coda.local.stages import Stages
 from coda.registry.releases import ReleaseLog
 from coda.settings import Settings
+from coda.steps.publication import current
 from coda.storage.objects import ObjectStore, store_for
 
 WELL = ["Metadata_Batch", "Metadata_Plate", "Metadata_Well"]
@@ -90,8 +92,8 @@ def _target(store: ObjectStore, runs: list[RunRecord], source: str, truth: pd.Se
             continue
         gate = GateReport.parse(store.get(f"runs/{run.run_id}/gate.json"), "gate.json")
         mine = {Path(item.key).stem: _read(store, item.key) for item in store.list(f"runs/{run.run_id}/candidates/")}
-        if gate.fit_to_predict:
-            mine["released"] = _read(store, f"predictions/{source}/{batch}/{run.release_id}/field.parquet")
+        if gate.fit_to_predict and run.release_id is not None:
+            mine["released"] = _released(store, run.batches[0], run.release_id, run.manifest_digests[0])
         for method, table in mine.items():
             tables.setdefault(method, []).append(table)
         batches[batch] = {
@@ -103,6 +105,14 @@ def _target(store: ObjectStore, runs: list[RunRecord], source: str, truth: pd.Se
         }
     methods = {method: _scores(pd.concat(parts), truth) for method, parts in tables.items()}
     return {"methods": methods, "batches": batches}
+
+
+def _released(store: ObjectStore, batch: str, release_id: str, manifest_digest: str) -> pd.DataFrame:
+    found = current(store, batch, release_id, manifest_digest)
+    if found is None:
+        problem = Problem(f"predictions of {batch}", "none", f"those of release {release_id}", f"coda predict {batch}")
+        raise IntegrityError("A batch that was served has no published predictions.", [problem])
+    return pd.read_parquet(io.BytesIO(found.read(store, "field.parquet")))
 
 
 def _read(store: ObjectStore, key: str) -> pd.DataFrame:

@@ -7,8 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from coda.config.params import Params
+from coda.config.recorded import TRAINED
 from coda.networks import artifact
 from coda.networks.extractor import Extractor, pool_tokens, require_kind
+from coda.networks.made_with import made_with
 from coda.networks.rebuild import rebuild
 from coda.networks.weights import initialise_xavier, seeded
 
@@ -58,6 +60,7 @@ def new_linear_head(params: Params, extractor: Extractor, classes: tuple[str, ..
         "channels": list(extractor.channels),
         "crops": params.crops.model_dump(mode="json"),
         "initial_weights": f"random:{seed}",
+        TRAINED: made_with(params),
     }
     with seeded(seed):
         head = LinearHead(config)

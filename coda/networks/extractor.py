@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coda.config.params import Params
+from coda.config.recorded import TRAINED
 from coda.errors import ConfigError, Problem
 from coda.networks import artifact
 from coda.networks.drop_path import given_drop_paths
+from coda.networks.made_with import made_with
 from coda.networks.rebuild import rebuild
 from coda.networks.weights import fit_to, initial_weights, initialise_xavier, resize_positions, seeded
 
@@ -24,7 +26,8 @@ class Extractor(nn.Module):
 
     Attributes:
         vit: timm's network; its own forward pass is not used, since it resizes positions differently.
-        config: Everything needed to rebuild it: arch, overrides, channels, pool, drop_path, crops.
+        config: Everything needed to rebuild it: arch, overrides, channels, pool, drop_path; and what it is made with,
+            which serving repeats: crops, and below ``trained`` precision, attention, preparation of the pixels.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -147,7 +150,7 @@ def new_extractor(params: Params, *, seed: int, drop_path: float | None = None) 
     """Return an extractor with the first weights that the parameters ask for, in float32 on the CPU.
 
     Args:
-        params: The `extractor` and `crops` sections.
+        params: The `extractor` and `crops` sections; precision, attention and pooling are noted from the others.
         seed: Of random first weights.
         drop_path: Stochastic depth in place of ``extractor.drop_path``, which is DINO's.
 
@@ -165,6 +168,7 @@ def new_extractor(params: Params, *, seed: int, drop_path: float | None = None) 
         "initial_weights": weights.origin if weights else f"random:{seed}",
         "pool": wanted.pool,
         "crops": params.crops.model_dump(mode="json"),
+        TRAINED: made_with(params),
     }
     with seeded(seed):
         extractor = Extractor(config)

@@ -15,10 +15,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from coda.config.params import Params
+from coda.config.recorded import TRAINED
+from coda.config.serving import groups_of
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.networks import artifact
 from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor, build_vit, require_kind
+from coda.networks.made_with import made_with
 from coda.networks.rebuild import rebuild
 from coda.networks.weights import InitialWeights, initial_weights, initialise_xavier, seeded
 
@@ -32,7 +35,8 @@ class Head(nn.Module):
 
     Attributes:
         config: ``arch``, ``overrides``, ``classes``, ``alignment`` ('none' or 'standardise'), ``channels``, ``crops``,
-            ``initial_weights``.
+            ``initial_weights``, and below ``trained`` what serving repeats: precision, attention, the groups of an
+            alignment.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -85,6 +89,10 @@ def new_head(params: Params, extractor: Extractor, classes: tuple[str, ...], ali
         "channels": list(extractor.channels),
         "crops": params.crops.model_dump(mode="json"),
         "initial_weights": weights.origin if weights else f"random:{seed}",
+        TRAINED: {
+            **made_with(params),
+            **groups_of(params),
+        },
     }
     with seeded(seed):
         head = Head(config)

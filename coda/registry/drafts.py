@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from coda.config.moved import as_of_today
+from coda.config.recorded import flat, same
 from coda.contracts import ReleaseRecord
-from coda.errors import ConfigError, Problem
+from coda.errors import ConfigError, Problem, raise_if_any
 from coda.registry.releases import ReleaseLog
 from coda.settings import Settings
 from coda.storage.failures import ObjectNotFoundError
@@ -48,10 +50,26 @@ def keep_draft(record: ReleaseRecord, out: Path, *, settings: Settings) -> Relea
 
 
 def keep_params(run_id: str, params: Mapping[str, Any], *, settings: Settings) -> None:
-    """Write the parameters of a run to ``runs/<run_id>/params.json``, so that releases can be compared later."""
+    """Write the parameters of a run to ``runs/<run_id>/params.json``: what releases of it were made with.
+
+    Those of its first time stay: a run that is repeated on another machine may differ in its `compute` section alone.
+
+    Raises:
+        ConfigError: The run was made with other parameters, which its release names.
+    """
     store = store_for(settings.platform, settings)
+    key = f"runs/{run_id}/{PARAMS}"
     body = json.dumps(dict(params), indent=2, sort_keys=True) + "\n"
-    store.put(f"runs/{run_id}/{PARAMS}", body.encode(), content_type="application/json")
+    if store.put_if_absent(key, body.encode()):
+        return
+    kept, mine = flat(as_of_today(read_kept(run_id, PARAMS, settings=settings))), flat(as_of_today(params))
+    remedy = "Give this run an id of its own, or repeat it with the parameters that are kept."
+    problems = [
+        Problem(f"{path}, run {run_id}", repr(mine.get(path)), f"{kept.get(path)!r}, kept in {store.url(key)}", remedy)
+        for path in sorted(mine.keys() | kept.keys())
+        if not path.startswith("compute.") and not same(mine.get(path), kept.get(path))
+    ]
+    raise_if_any(ConfigError, "A run is not made twice with different parameters.", problems)
 
 
 def read_kept(run_id: str, name: str, *, settings: Settings) -> dict[str, Any]:

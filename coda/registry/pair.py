@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from coda.config.recorded import AUTOMATIC, TRAINED
 from coda.contracts import ModelRef, ReleaseRecord
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.registry.package import read_config, require_kind
@@ -53,10 +54,16 @@ def mismatches(extractor: dict[str, Any], head: dict[str, Any], alignment: str) 
     for name, what in (("width", "tokens of width"), ("channels", "stains")):
         if extractor[name] != head[name]:
             problems.append(Problem(f"head: {name}", f"{what} {head[name]}", f"{what} {extractor[name]}", _REMEDY))
-    for name in ("global_size", "normalise", "eval_grid"):
-        mine, theirs = head.get("crops", {}).get(name), extractor.get("crops", {}).get(name)
-        if mine != theirs:
-            problems.append(Problem(f"head: crops.{name}", repr(mine), repr(theirs), _REMEDY))
+    for name in ("centre", "global_size", "normalise", "eval_grid"):
+        one, other = head.get("crops", {}).get(name), extractor.get("crops", {}).get(name)
+        if one != other:
+            problems.append(Problem(f"head: crops.{name}", repr(one), repr(other), _REMEDY))
+    mine, theirs = head.get(TRAINED) or {}, extractor.get(TRAINED) or {}
+    problems += [
+        Problem(f"head: {path}", repr(mine[path]), repr(theirs[path]), _REMEDY)
+        for path in AUTOMATIC
+        if path in mine and path in theirs and mine[path] != theirs[path]
+    ]
     trained = "standardise" if alignment == "standardise" else "none"
     if head["alignment"] != trained:
         remedy = f"Choose the head of alignment {trained!r}, or release with alignment {head['alignment']!r}."

@@ -5,6 +5,7 @@ holds no code.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coda.errors import ConfigError, Problem
+from coda.config.params import Crops
+from coda.config.recorded import TRAINED
+from coda.config.serving import recorded_crops
+from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks import artifact
-from coda.networks.extractor import Extractor, load_extractor
+from coda.networks.extractor import Extractor, load_extractor, set_attention
 from coda.networks.head import Head, load_head
+from coda.networks.runtime import Runtime
 from coda.registry import signing
 from coda.settings import VARIABLES
+from coda.training.crops import standardised_crops
 
 
 class ExtractorModel:
@@ -25,28 +31,33 @@ class ExtractorModel:
 
     def __init__(self, network: Extractor) -> None:
         """Serve this network on the CPU."""
+        set_attention(network, _runtime(network.config).attention)
         self.network = network
 
     def predict(self, model_input: NDArray[Any], params: dict[str, Any] | None = None) -> NDArray[np.float32]:
-        """Return the tokens of images.
+        """Return the tokens of crops, in the precision that the network was trained in.
 
         Args:
-            model_input: Shape (batch, channels, height, width), stains in the network's own order, sides multiples
-                of the patch size. float32 is taken as it is (normalised crops); uint8 is stored pixels, which are
-                normalised here: each image and channel to mean 0 and deviation 1.
+            model_input: Shape (batch, channels, side, side), stains in the network's own order, and the side that its
+                record names (``crops.global_size``). float32 is taken as it is (standardised crops); uint8 is stored
+                pixels, which are standardised here as in training: each crop and channel by its own moments.
             params: None are known.
 
         Returns:
             float32, shape (batch, 1 + patches, width), class token first.
+
+        Raises:
+            ConfigError: The crops are not those that the network was trained on.
         """
         _refuse_params(params)
         images = _array(model_input, 4, (np.float32, np.uint8))
-        values = torch.from_numpy(images.astype(np.float32))
+        crops = recorded_crops(self.network.config.get("crops") or {})
+        _require_crops(images, crops, self.network.channels)
+        values = torch.from_numpy(images)
         if images.dtype == np.uint8:
-            deviation, mean = torch.std_mean(values, dim=(2, 3), keepdim=True, correction=0)
-            values = (values - mean) / deviation.clamp_min(1e-5)
-        with torch.inference_mode():
-            return self.network(values).numpy()  # type: ignore[no-any-return]
+            values = standardised_crops(values)
+        with torch.inference_mode(), _runtime(self.network.config).autocast():
+            return self.network(values).float().numpy()  # type: ignore[no-any-return]
 
     def get_raw_model(self) -> Extractor:
         """Return the network itself."""
@@ -58,6 +69,7 @@ class HeadModel:
 
     def __init__(self, network: Head) -> None:
         """Serve this network on the CPU."""
+        set_attention(network, _runtime(network.config).attention)
         self.network = network
 
     def predict(self, model_input: NDArray[Any], params: dict[str, Any] | None = None) -> NDArray[np.float32]:
@@ -73,8 +85,9 @@ class HeadModel:
         """
         _refuse_params(params)
         tokens = torch.from_numpy(_array(model_input, 3, (np.float32,)))
-        with torch.inference_mode():
-            return torch.softmax(self.network(tokens), dim=-1).numpy()
+        with torch.inference_mode(), _runtime(self.network.config).autocast():
+            logits = self.network(tokens)
+        return torch.softmax(logits.float(), dim=-1).numpy()
 
     def get_raw_model(self) -> Head:
         """Return the network itself."""
@@ -103,6 +116,27 @@ def _load_pyfunc(data_path: str) -> ExtractorModel | HeadModel:
         return HeadModel(load_head(model))
     problem = Problem(str(model), f"kind {kind!r}", "an extractor or a head", "Register the right model folder.")
     raise ConfigError("This package holds no network that can predict.", [problem])
+
+
+def _runtime(config: Mapping[str, Any]) -> Runtime:
+    """Return how a network was trained, on the CPU; a folder from before it was recorded runs in float32."""
+    trained = config.get(TRAINED) or {}
+    low = torch.bfloat16 if trained.get("compute.precision") == "bfloat16" else None
+    return Runtime(torch.device("cpu"), low, "sdpa" if trained.get("compute.attention") == "sdpa" else "explicit")
+
+
+def _require_crops(images: NDArray[Any], crops: Crops, channels: tuple[str, ...]) -> None:
+    shape, side = images.shape[1:], crops.global_size
+    expected = f"{len(channels)} stains of {side} x {side} pixels (crops.global_size in its config.json)"
+    problems = []
+    if shape != (len(channels), side, side):
+        remedy = "Cut crops of this size."
+        problems.append(Problem("input", f"images of shape {shape}", expected, remedy))
+    if images.dtype == np.uint8 and crops.normalise != "crop":
+        expected = f"float32, standardised by crops.normalise={crops.normalise} as its config.json says"
+        remedy = "Standardise by the moments of the whole image before cutting."
+        problems.append(Problem("input", "uint8 crops, whose images' moments are not known", expected, remedy))
+    raise_if_any(ConfigError, "These are not the crops that the model was trained on.", problems)
 
 
 def _array(value: NDArray[Any], axes: int, types: tuple[type, ...]) -> NDArray[Any]:

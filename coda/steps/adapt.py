@@ -9,13 +9,20 @@ import numpy as np
 
 from coda.adaptation.base import Base, Incumbent
 from coda.adaptation.candidates import Candidate
+from coda.adaptation.folder import write_served_as
 from coda.adaptation.run import adapt_and_serve
 from coda.config.params import Params
+from coda.config.recorded import TRAINED, Fact, Today, settled, told
+from coda.config.serving import LEAST, NEEDED
+from coda.contracts.release import ReleaseRecord
 from coda.errors import ConfigError, Problem
+from coda.networks.made_with import made_with
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
+from coda.plates.preparation import prepared, record_of
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
+from coda.steps.made_with import facts_of, named, release_facts, require_fitting, serving_of, tell
 from coda.steps.progress import shown
 from coda.steps.source_release import default_release, fetch_base, fetch_incumbent, own_release
 from coda.training.split import batch_names
@@ -46,7 +53,7 @@ def adapt(
         archive: Dataset folder with earlier accepted batches of the same source; it may be empty or absent.
         out: Candidates folder to write (docs/architecture.md), with ``base_release.json``, the release it started
             from, and ``incumbent_release.json``, the source's own one.
-        params: Parameters.
+        params: Parameters. What contradicts the record of the release that is adapted is refused.
         settings: Where the registry, the release log and checkpoints are.
         run_id: The run; started again under the same name it goes on from its newest checkpoint.
 
@@ -54,7 +61,8 @@ def adapt(
         The candidates, from simple to involved.
 
     Raises:
-        ConfigError: There is no source release, or nothing in the batch may be used.
+        ConfigError: There is no source release, nothing in the batch may be used, or the parameters or the preparation
+            of the batch contradict what the release was made with.
         IntegrityError: A model's bytes are not the recorded ones, or a frozen head changed.
         TransientError: A service is away, or the step was asked to stop.
     """
@@ -71,6 +79,7 @@ def adapt(
         shown("Adapting", params.compute) as report,
     ):
         base = fetch_base(record, Path(work), settings)
+        params, served_as = _as_made(record, base, [*batches, *earlier], params)
         fields = load_fields([*batches, *earlier], base.extractor.channels, params.crops.centre)
         is_batch = np.isin(batch_names(fields.table), sorted(own))
         if not is_batch.any():
@@ -78,11 +87,34 @@ def adapt(
             problem = Problem(str(dataset), f"{len(batches)} batch(es) without an accepted field", "a field", remedy)
             raise ConfigError("There is nothing to adapt to.", [problem])
         record.write(out / BASE_RELEASE)
+        write_served_as(out, served_as)
         incumbent = _incumbent([*batches, *earlier], base, Path(work), out, params, settings, run_id)
         return adapt_and_serve(
             base, fields, is_batch, out, params, seed=params.seed, incumbent=incumbent,
             checkpoints=checkpoints, report=report, should_stop=should_stop,
         )  # fmt: skip
+
+
+def _as_made(
+    record: ReleaseRecord, base: Base, batches: Sequence[BatchFolder], params: Params
+) -> tuple[Params, dict[str, Fact]]:
+    """Return the run's parameters with what the base was made with in their place, and these facts alone.
+
+    An extractor that is adapted from a base without a record gets one: what this run measured it with.
+    """
+    name = named(record.extractor)
+    models = [(name, base.extractor.config), (f"the state of {name}", base.state.teacher.config)]
+    models += [(f"the head on {alignment!r} of {name}", frozen.head.config) for alignment, frozen in base.heads.items()]
+    facts, today = facts_of(models), Today.of(params)
+    needed = [path for path in NEEDED if path != LEAST]
+    values, untold = told(facts, today, needed)
+    tell([*untold, *require_fitting(batches, base.extractor, name)])
+    settled_params = settled(facts, today)
+    for network in (base.state.student, base.state.teacher):
+        if TRAINED not in network.config:
+            network.config[TRAINED] = {**made_with(settled_params), **record_of(prepared(batches))}
+    where = "the parameters of the run"
+    return settled_params, {**{path: Fact(value, where) for path, value in values.items()}, **facts}
 
 
 def _incumbent(
@@ -94,7 +126,10 @@ def _incumbent(
     settings: Settings,
     run_id: str,
 ) -> Incumbent | None:
-    """Fetch what serves the source of these batches already, and note it in the candidates folder."""
+    """Fetch what serves the source of these batches already, and note it in the candidates folder.
+
+    It is measured as its own release is served, whatever the base and the run's parameters are.
+    """
     path = out / INCUMBENT_RELEASE
     record = own_release(batches[0].manifest.source, settings, run_id=run_id)
     if record is None:
@@ -102,7 +137,12 @@ def _incumbent(
         return None
     record.write(path)
     incumbent = fetch_incumbent(record, base, work, settings)
-    stains = incumbent.extractor.channels
-    if stains == base.extractor.channels:
-        return incumbent
-    return replace(incumbent, fields=load_fields(batches, stains, params.crops.centre))
+    facts = release_facts(record, incumbent.extractor, incumbent.head.head, settings)
+    # the run's parameters were stated for the base; of the incumbent they tell only what no record does
+    untold = {name: "the parameters of the run" for name in NEEDED if name not in facts}
+    serving = serving_of(facts, incumbent.extractor, Today(params, untold))
+    tell([*serving.notes, *require_fitting(batches, incumbent.extractor, named(record.extractor))])
+    stains, centre = incumbent.extractor.channels, serving.crops.centre
+    if (stains, centre) == (base.extractor.channels, params.crops.centre):
+        return replace(incumbent, serving=serving)
+    return replace(incumbent, serving=serving, fields=load_fields(batches, stains, centre))

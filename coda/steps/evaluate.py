@@ -1,23 +1,27 @@
 """Step: measure every head on the held-out batches of the source."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.config.params import Params
+from coda.config.params import Params, Split
+from coda.config.recorded import Today, joined, set_aside, told
+from coda.config.serving import LEAST, NEEDED, Serving
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.errors import ConfigError, Problem
 from coda.evaluation.accuracy import accuracy, macro_f1
 from coda.evaluation.levels import well_features
 from coda.networks import artifact
-from coda.networks.extractor import load_extractor
-from coda.networks.head import LABELS, load_head, load_source_statistics
+from coda.networks.extractor import Extractor, load_extractor
+from coda.networks.head import LABELS, Head, load_head, load_source_statistics
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import load_fields, open_batches
 from coda.settings import Settings
+from coda.steps.made_with import facts_of, require_fitting, serving_of, split_facts, tell
 from coda.steps.train_head import is_built, read_file
 from coda.training.groups import group_statistics, standardise_groups
 from coda.training.labels import LabelList, read_labels
@@ -26,7 +30,7 @@ from coda.training.tokens import extract_tokens, field_probabilities
 
 
 def evaluate(
-    dataset: Path, pretrained: Path, heads: Path, labels: str, out: Path, *, params: Params, settings: Settings
+    dataset: Path, pretrained: Path, heads: Path, labels: str, out: Path, *, params: Params | Today, settings: Settings
 ) -> dict[str, float]:
     """Predict the held-out batches with every head and compare with the label table.
 
@@ -40,7 +44,8 @@ def evaluate(
         heads: Output of head training.
         labels: Label table: path or s3:// address.
         out: Folder for the results.
-        params: Crops, `split`, `alignment`, compute.
+        params: Of these only ``compute.device``, ``threads`` and ``images`` are used, and what is stated where the
+            models record nothing. A stated value that contradicts what they were made with is refused.
         settings: Where object storage is.
 
     Returns:
@@ -52,23 +57,29 @@ def evaluate(
         ContractError: The label table cannot be used.
         IntegrityError: A network or stored fields are not the recorded ones.
     """
-    set_threads(params.compute)
+    today = Today.of(params)
     extractor = load_extractor(pretrained / "extractor")
-    fields = load_fields(open_batches(dataset), extractor.channels, params.crops.centre)
-    fields = fields.take(held_out_fields(fields.table, params.split))
+    found = {folder: load_head(folder) for folder in _head_folders(heads)}
+    serving, split = _made_with(pretrained / "extractor", extractor, found, today)
+    set_threads(serving.compute)
+    batches = open_batches(dataset)
+    tell([*serving.notes, *require_fitting(batches, extractor, str(pretrained / "extractor"))])
+    fields = load_fields(batches, extractor.channels, serving.crops.centre)
+    fields = fields.take(held_out_fields(fields.table, split))
     table = read_labels(read_file(labels, settings), labels, built=is_built(labels, settings))
-    tokens = extract_tokens(extractor, fields, params)
-    statistics = group_statistics(tokens, fields.table, by=params.alignment.by, wells=params.alignment.wells)
-    names = group_names(fields.table, params.alignment.by)
+    tokens = extract_tokens(extractor, fields, serving)
+    groups = serving.alignment
+    statistics = group_statistics(tokens, fields.table, by=groups.by, wells=groups.wells)
+    names = group_names(fields.table, groups.by)
     numbers: dict[str, float] = {}
     out.mkdir(parents=True, exist_ok=True)
-    for folder in _head_folders(heads):
-        head, truth = load_head(folder), _truth(folder, table, fields.table)
+    for folder, head in found.items():
+        truth = _truth(folder, table, fields.table)
         aligned = tokens
         if head.alignment == "standardise":
             source = load_source_statistics(folder)
             aligned = standardise_groups(tokens, names, {name: own.like(source) for name, own in statistics.items()})
-        probabilities = field_probabilities(head, aligned, params)
+        probabilities = field_probabilities(head, aligned, serving)
         _keep(out / f"{head.alignment}.parquet", fields.table, probabilities, head.classes)
         numbers |= {
             f"{head.alignment}_{name}": value for name, value in _scores(probabilities, truth, fields.table).items()
@@ -76,6 +87,19 @@ def evaluate(
         numbers |= _sizes(truth, fields.table)
     (out / "metrics.json").write_text(json.dumps(numbers, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return numbers
+
+
+def _made_with(where: Path, extractor: Extractor, heads: Mapping[Path, Head], today: Today) -> tuple[Serving, Split]:
+    """Return how the models are served, and what was held out of their training."""
+    models = [(str(where), extractor.config), *((str(folder), head.config) for folder, head in heads.items())]
+    facts = facts_of(models)
+    tell(set_aside(facts, today))
+    # no table of this step marks an answer as uncertain
+    serving = serving_of(facts, extractor, today, [path for path in NEEDED if path != LEAST])
+    held = joined(*(split_facts(config, name) for name, config in models))
+    values, notes = told(held, today, [f"split.{name}" for name in Split.model_fields])
+    tell(notes)
+    return serving, Split.model_validate({path.removeprefix("split."): value for path, value in values.items()})
 
 
 def _head_folders(heads: Path) -> list[Path]:

@@ -7,9 +7,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.adaptation.candidates import Candidate, read_candidates
-from coda.adaptation.folder import pairing_remarks
+from coda.adaptation.folder import pairing_remarks, read_served_as
 from coda.adaptation.references import read_reference
 from coda.config.params import Params
+from coda.config.recorded import Today, refuse_contradictions
 from coda.contracts.gate import GateReport
 from coda.errors import ContractError, IntegrityError, Problem
 from coda.evaluation.definitions import evidence_of
@@ -35,7 +36,7 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
     Raises:
         ContractError: The dataset holds no batch.
         IntegrityError: The candidates folder is not whole.
-        ConfigError: The policy cannot be used.
+        ConfigError: The policy cannot be used, or the parameters contradict what the candidates were served with.
     """
     del settings
     batches = open_batches(dataset)
@@ -44,6 +45,7 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
         raise ContractError("There is nothing to judge.", [problem])
     rows = pd.read_parquet(candidates / "fields.parquet")
     offered = read_candidates(candidates)
+    refuse_contradictions(read_served_as(candidates), Today.of(params))
     policy, samples = params.gate.policy, params.gate.bootstrap
     before = next((_features(item, candidates) for item in offered if item.name == policy.baseline), None)
     measured = [_measured(candidate, candidates, rows, before, params) for candidate in offered]

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import logging
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pandas as pd
 from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, mark_uncertain, withhold
 from coda.adaptation.serving import Way, serve
 from coda.config.params import Params
+from coda.config.recorded import HABITS, Facts, Today, set_aside
+from coda.config.serving import Serving
 from coda.contracts.gate import GateReport
 from coda.contracts.release import ReleaseRecord
 from coda.durable import give_name
@@ -23,12 +27,15 @@ from coda.plates.dataset import BatchFolder, load_fields, open_batches
 from coda.plates.index import write_parquet
 from coda.registry import fetch
 from coda.settings import Settings
+from coda.steps.made_with import named, release_facts, require_fitting, serving_of
+from coda.steps.publication import SUMMARY, Draft, Replacement
+from coda.steps.publication import publish as publish_tables
 from coda.steps.source_release import fetch_head
 from coda.storage.failures import disk_explained
-from coda.storage.objects import ObjectStore
 
 TABLES = ("field", "well", "compound")
-SUMMARY = "predictions.json"
+
+log = logging.getLogger(__name__)
 
 
 def predict(
@@ -36,65 +43,96 @@ def predict(
     release: Path,
     out: Path,
     *,
-    params: Params,
+    params: Params | Today,
     settings: Settings,
     gate: Path | None = None,
     publish: bool = True,
+    run_id: str = "",
+    by: str = "",
+    replacement: Replacement | None = None,
 ) -> dict[str, Any]:
-    """Predict every accepted field with the extractor and head that a release binds.
+    """Predict every accepted field with the extractor and head that a release binds, as the release says.
 
-    Both models are fetched from the registry and verified byte by byte. The same batch, release and parameters give
-    the same bytes, so a repeated call changes nothing. ``predictions.json`` names the digest of every table and goes
-    last: a call that is killed leaves tables without it (or, in the bucket, with one that does not name them).
+    Both models are fetched from the registry and verified byte by byte. What their numbers depend on beside the weights
+    is in their records and is taken from there (decision 0015), so batch and release alone decide every byte, but for
+    the machine's rounding. ``predictions.json`` names the digest of every table and goes last: a call that is killed
+    leaves tables without it. What is published is never changed; see `coda.steps.publication`.
 
     Args:
         dataset: Dataset folder, validated.
         release: ReleaseRecord file.
         out: Folder to write to: ``field.parquet``, ``well.parquet``, ``compound.parquet``, ``well.csv`` and
             ``compound.csv`` (for people) and ``predictions.json``.
-        params: Crops, compute, `alignment`, and `predict`.
+        params: Of these only ``compute.device``, ``threads`` and ``images`` are used. Any other value that is stated
+            must be the recorded one; as plain Params all are, unless the release is another run's than `run_id`.
         settings: Where the registry and the platform bucket are.
         gate: ``gate.json``, when a gate judged. Where it says that what serves is not fit for the batch, every answer
             about the batch is withheld, with the gate's sentence.
         publish: Whether the tables also go below ``predictions/<source>/<batch>/<release_id>/`` of the platform
             bucket.
+        run_id: Pipeline run that predicts; empty for a person.
+        by: Who publishes, where no pipeline does.
+        replacement: Who puts these tables in the place of other ones that are published, and why.
 
     Returns:
         What ``predictions.json`` says (release, and for each level the number of rows and of abstentions), and
-        ``prefixes``: where the tables were published.
+        ``prefixes``: where the tables are published, and ``notes``: what was not used or is not recorded.
 
     Raises:
+        ConfigError: A stated parameter, or the preparation of the batch, contradicts what the models were made with;
+            or other tables are published already.
         ContractError: The dataset holds no batch.
         IntegrityError: A model's or field's bytes are not the recorded ones.
         TransientError: A service is away.
     """
-    set_threads(params.compute)
+    today = Today.of(params)
     record = ReleaseRecord.read(release)
+    if run_id and record.run_id != run_id:
+        today = today.unstated()  # the run keeps what served before: its parameters were stated for what it made itself
     batches = open_batches(dataset)
     if not batches:
         remedy = "Run ingest first, or give the folder above <source>/<batch>."
         problem = Problem(str(dataset), "no ingested batch", "at least one", remedy)
         raise ContractError("There is nothing to predict.", [problem])
-    tables = _tables(batches, record, params, settings)
+    tables, made = _tables(batches, record, today, settings)
     decision = GateReport.read(gate) if gate is not None else None
     if decision is not None and not decision.fit_to_predict:
         tables = {name: _withheld(table, decision) for name, table in tables.items()}
-    summary = _write(out, tables, record)
-    prefixes = [_upload(tables, batch, record, settings) for batch in batches] if publish else []
-    return summary | {"prefixes": prefixes}
+    for note in made.notes if run_id else ():
+        log.warning("%s", note)  # a person's call shows them itself
+    summary = _write(out, tables, record, made.served_as)
+    whose = run_id or by
+    prefixes = []
+    for batch in batches if publish else ():
+        with tempfile.TemporaryDirectory(prefix="coda-predictions-") as work:
+            draft = _draft(Path(work), tables, batch, record, made, run_id, whose)
+            prefixes.append(publish_tables(draft, settings, replacement=replacement).prefix)
+    return summary | {"prefixes": prefixes, "notes": list(made.notes)}
+
+
+@dataclass(frozen=True)
+class _Made:
+    """How tables were made: what was recorded, and what nobody recorded or was set aside."""
+
+    served_as: dict[str, Any]
+    notes: tuple[str, ...]
 
 
 def _tables(
-    batches: list[BatchFolder], record: ReleaseRecord, params: Params, settings: Settings
-) -> dict[str, pd.DataFrame]:
+    batches: list[BatchFolder], record: ReleaseRecord, today: Today, settings: Settings
+) -> tuple[dict[str, pd.DataFrame], _Made]:
     with tempfile.TemporaryDirectory(prefix="coda-release-") as work:
         folder = fetch(record.extractor, Path(work) / "extractor", settings=settings)
         extractor = load_extractor(folder, record.extractor.digest)
         frozen = fetch_head(record.head, Path(work) / "head", settings)
-    fields = load_fields(batches, extractor.channels, params.crops.centre)
+    facts = release_facts(record, extractor, frozen.head, settings)
+    serving = serving_of(facts, extractor, today)
+    set_threads(serving.compute)
+    untold = require_fitting(batches, extractor, named(record.extractor))
+    fields = load_fields(batches, extractor.channels, serving.crops.centre)
     way = Way(record.method, record.alignment, frozen.head, frozen.source)
-    served = serve(extractor, [way], fields, params).ways[way.name]
-    least = params.predict.min_top_over_chance
+    served = serve(extractor, [way], fields, serving).ways[way.name]
+    least = serving.min_top_over_chance or 0.0
     field = mark_uncertain(
         field_table(fields.table, served.probabilities, frozen.head.classes), min_top_over_chance=least
     )
@@ -104,11 +142,19 @@ def _tables(
     reports = [batch.quality for batch in batches if batch.quality is not None]
     well = add_missing_wells(well, plan, reports)
     made_by = {"release_id": record.release_id}
-    return {
+    tables = {
         "field": field.assign(**made_by),
         "well": well.assign(**made_by),
         "compound": add_missing_compounds(compound, well).assign(**made_by),
     }
+    notes = (*set_aside(facts, today), *serving.notes, *untold)
+    return tables, _Made(_served_as(facts, serving), notes)
+
+
+def _served_as(facts: Facts, serving: Serving) -> dict[str, Any]:
+    """Return the parameters that the tables were made with: what is recorded, and what was taken where nothing is."""
+    recorded = {path: fact.value for path, fact in sorted(facts.items()) if path not in HABITS}
+    return recorded | serving.values
 
 
 def _withheld(table: pd.DataFrame, decision: GateReport) -> pd.DataFrame:
@@ -118,11 +164,13 @@ def _withheld(table: pd.DataFrame, decision: GateReport) -> pd.DataFrame:
     return withhold(table, of_batch, f"{told}: {decision.sentence}")
 
 
-def _write(out: Path, tables: dict[str, pd.DataFrame], record: ReleaseRecord) -> dict[str, Any]:
+def _write(
+    out: Path, tables: dict[str, pd.DataFrame], record: ReleaseRecord, served_as: dict[str, Any]
+) -> dict[str, Any]:
     with disk_explained(out):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".predictions-", dir=out) as work:
-            summary = _fill(Path(work), tables, record)
+            summary = _fill(Path(work), tables, record, served_as)
             _move(Path(work), out)
     return summary
 
@@ -144,13 +192,15 @@ def _equal(draft: Path, present: Path) -> bool:
     return present.is_file() and present.read_bytes() == draft.read_bytes()
 
 
-def _fill(folder: Path, tables: dict[str, pd.DataFrame], record: ReleaseRecord) -> dict[str, Any]:
+def _fill(
+    folder: Path, tables: dict[str, pd.DataFrame], record: ReleaseRecord, served_as: dict[str, Any]
+) -> dict[str, Any]:
     for name in TABLES:
         write_parquet(tables[name], folder / f"{name}.parquet")
     (folder / "well.csv").write_text(well_sheet(tables["well"]), encoding="utf-8")
     (folder / "compound.csv").write_text(compound_sheet(tables["compound"]), encoding="utf-8")
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-    summary = summary_of(tables, record) | {"files": files}
+    summary = summary_of(tables, record) | {"served_as": served_as, "files": files}
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 
@@ -170,20 +220,23 @@ def summary_of(tables: dict[str, pd.DataFrame], record: ReleaseRecord) -> dict[s
     }
 
 
-def _upload(tables: dict[str, pd.DataFrame], batch: BatchFolder, record: ReleaseRecord, settings: Settings) -> str:
-    store = ObjectStore(settings.platform, settings.s3_endpoint)
-    prefix = f"predictions/{batch.batch_id}/{record.release_id}"
+def _draft(
+    folder: Path,
+    tables: dict[str, pd.DataFrame],
+    batch: BatchFolder,
+    record: ReleaseRecord,
+    made: _Made,
+    run_id: str,
+    by: str,
+) -> Draft:
+    """Write the tables of one batch, and say what they are."""
+    manifest = batch.manifest
     own = {
         name: table[
-            (table["Metadata_Source"] == batch.manifest.source) & (table["Metadata_Batch"] == batch.manifest.batch)
+            (table["Metadata_Source"] == manifest.source) & (table["Metadata_Batch"] == manifest.batch)
         ].reset_index(drop=True)
         for name, table in tables.items()
     }
-    with tempfile.TemporaryDirectory(prefix="coda-predictions-") as work:
-        _fill(Path(work), own, record)
-        sizes = {path.name: path.stat().st_size for path in Path(work).iterdir()}
-        stored = {item.key.rpartition("/")[2]: item.size for item in store.list(f"{prefix}/")}
-        # the list names the digest of every table and goes last: when it is there and the same, so is all the rest
-        if stored != sizes or store.find(f"{prefix}/{SUMMARY}") != (Path(work) / SUMMARY).read_bytes():
-            store.upload_folder(Path(work), prefix, last=(SUMMARY,))
-    return prefix
+    _fill(folder, own, record, made.served_as)
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    return Draft(folder, files, batch.batch_id, manifest.digest(), record, made.served_as, run_id, by)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from coda.config import params_digest
 from coda.config.params import Params
+from coda.config.recorded import TRAINED
 from coda.networks.extractor import save_extractor
 from coda.networks.runtime import set_threads
 from coda.networks.state import new_state, save_state
 from coda.plates.dataset import open_batches
 from coda.plates.fieldset import FieldSet
+from coda.plates.preparation import prepared, record_of
 from coda.plates.stored import StoredFields
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
@@ -63,6 +65,8 @@ def pretrain(
         compounds = _labelled_compounds(labels, settings) if own.fields == "labelled" else None
         anchors = chosen_fields(fields.table, own.fields, compounds, key="pretrain.fields")
         state = new_state(params, seed=params.seed)
+        for network in (state.student, state.teacher):
+            network.config[TRAINED] |= record_of(prepared(open_batches(dataset)))
         # one process keeps checkpoints, shows progress and writes what was learned
         checkpoints = first.enter_context(kept_checkpoints(settings, run_id, "pretrain")) if world.first else None
         report = first.enter_context(shown("Pretraining", params.compute)) if world.first else None

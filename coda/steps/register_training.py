@@ -71,6 +71,7 @@ def register_training(
         run_id=run_id,
         params_digest=provenance.params_digest,
         gate_sentence=_sentence(best, field, well),
+        min_top_over_chance=params.predict.min_top_over_chance,
         approver="gate",
     )
     keep_params(run_id, params.model_dump(mode="json"), settings=settings)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from coda.config import params_digest
 from coda.config.params import Params
+from coda.config.recorded import Today, set_aside, settled
 from coda.errors import ConfigError, Problem
 from coda.networks.artifact import folder_digest
 from coda.networks.extractor import load_extractor
@@ -18,6 +19,7 @@ from coda.networks.runtime import set_threads
 from coda.plates.dataset import load_fields, open_batches
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
+from coda.steps.made_with import facts_of, require_fitting, split_facts, tell
 from coda.steps.progress import shown
 from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import locate
@@ -30,7 +32,7 @@ from coda.training.split import held_out_fields
 
 
 def train_head(
-    dataset: Path, pretrained: Path, labels: str, out: Path, *, params: Params, settings: Settings, run_id: str
+    dataset: Path, pretrained: Path, labels: str, out: Path, *, params: Params | Today, settings: Settings, run_id: str
 ) -> dict[str, float]:
     """Train the heads; with evaluation, the only step that reads a mechanism of action.
 
@@ -43,7 +45,8 @@ def train_head(
         labels: Label table: path or s3:// address of a CSV with Metadata_Compound and moa. The report that `coda labels
             build` wrote beside it goes with the heads.
         out: Folder for the heads.
-        params: All sections but ingest, quality and gate.
+        params: All sections but ingest, quality and gate. A stated value that contradicts what the extractor was made
+            with is refused; a default gives way to it.
         settings: Where object storage is, and where checkpoints are kept.
         run_id: Run this belongs to, noted with the results; an interrupted run goes on from its checkpoint.
 
@@ -56,9 +59,15 @@ def train_head(
         IntegrityError: The extractor or stored fields are not the recorded ones.
         TransientError: The process was asked to stop; a checkpoint was written.
     """
-    set_threads(params.compute)
+    today, where = Today.of(params), str(pretrained / "extractor")
     extractor = load_extractor(pretrained / "extractor")
-    fields = load_fields(open_batches(dataset), extractor.channels, params.crops.centre)
+    # batches that the extractor has learned from are no test of a head
+    facts = facts_of([(where, extractor.config)]) | split_facts(extractor.config, where)
+    params = settled(facts, today)
+    set_threads(params.compute)
+    batches = open_batches(dataset)
+    tell([*set_aside(facts, today), *require_fitting(batches, extractor, where)])
+    fields = load_fields(batches, extractor.channels, params.crops.centre)
     validation = held_out_fields(fields.table, params.split)
     training_fields, validation_fields = fields.take(~validation), fields.take(validation)
     table = read_labels(read_file(labels, settings), labels, built=is_built(labels, settings))

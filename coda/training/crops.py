@@ -130,10 +130,7 @@ class Cropper:
         if self.crops.normalise == "image":
             mean, sd = self._image_moments(rows)
             return crops.sub_(mean).div_(sd + 1e-6)
-        # in two steps: torch.std_mean is an order of magnitude slower on a CPU (docs/speed.md)
-        crops.sub_(crops.mean(dim=(-2, -1), keepdim=True))
-        norm = torch.linalg.vector_norm(crops, dim=(-2, -1), keepdim=True)
-        return crops.div_(norm / (crops.shape[-2] * crops.shape[-1] - 1) ** 0.5 + 1e-6)
+        return _by_own_moments(crops)
 
     def _image_moments(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         known = self._moments
@@ -213,6 +210,26 @@ def turned_at_random(images: Tensor, crops: Crops, source: torch.Generator) -> T
         source: Generator on the CPU.
     """
     return _turned(images, _turns(torch.rand((3, len(images)), generator=source) < 0.5, crops))
+
+
+def standardised_crops(pixels: Tensor) -> Tensor:
+    """Return stored pixels as a network sees them where each crop is standardised by its own moments.
+
+    Args:
+        pixels: uint8, shape (crops, channels, side, side).
+
+    Returns:
+        Float32 of the same shape.
+    """
+    return _by_own_moments(pixels.float().div_(255))
+
+
+def _by_own_moments(crops: Tensor) -> Tensor:
+    """Give every channel of every crop mean 0 and (unbiased) deviation 1; changed in place and returned."""
+    # in two steps: torch.std_mean is an order of magnitude slower on a CPU (docs/speed.md)
+    crops.sub_(crops.mean(dim=(-2, -1), keepdim=True))
+    norm = torch.linalg.vector_norm(crops, dim=(-2, -1), keepdim=True)
+    return crops.div_(norm / (crops.shape[-2] * crops.shape[-1] - 1) ** 0.5 + 1e-6)
 
 
 def _keep(crops: int, batch: int, part: slice | None) -> Tensor | None:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coda.config.params import Params
+from coda.config.serving import Views
 from coda.networks.classifier import LinearHead
 from coda.networks.extractor import Extractor, pool_tokens, require_channels, set_attention
 from coda.networks.head import Head
@@ -23,7 +23,7 @@ BATCH = 256
 """Crops in one forward pass."""
 
 
-def extract_tokens(extractor: Extractor, fields: FieldSet | StoredFields, params: Params) -> Tensor:
+def extract_tokens(extractor: Extractor, fields: FieldSet | StoredFields, params: Views) -> Tensor:
     """Return the tokens of every field's evaluation crops: one centre crop, or a grid (``crops.eval_grid``).
 
     Args:
@@ -42,7 +42,7 @@ def extract_tokens(extractor: Extractor, fields: FieldSet | StoredFields, params
 
 
 @torch.inference_mode()
-def token_batches(extractor: Extractor, fields: FieldSet | StoredFields, params: Params) -> Iterator[Tensor]:
+def token_batches(extractor: Extractor, fields: FieldSet | StoredFields, params: Views) -> Iterator[Tensor]:
     """Yield the tokens of `extract_tokens` for a few fields at a time, in order."""
     cropper, per_batch = _prepare(extractor, fields, params), max(1, BATCH // params.crops.eval_grid**2)
     for start in range(0, len(fields), per_batch):
@@ -53,7 +53,7 @@ def token_batches(extractor: Extractor, fields: FieldSet | StoredFields, params:
 
 @torch.inference_mode()
 def random_crop_tokens(
-    extractor: Extractor, fields: FieldSet | StoredFields, params: Params, *, seed: int, crops: int
+    extractor: Extractor, fields: FieldSet | StoredFields, params: Views, *, seed: int, crops: int
 ) -> Tensor:
     """Return the tokens of random, augmented crops, as the head is trained on.
 
@@ -86,7 +86,7 @@ def field_features(tokens: Tensor, pool: Literal["cls", "mean"]) -> Tensor:
 
 
 @torch.inference_mode()
-def field_probabilities(head: Head | LinearHead, tokens: Tensor, params: Params) -> NDArray[np.float32]:
+def field_probabilities(head: Head | LinearHead, tokens: Tensor, params: Views) -> NDArray[np.float32]:
     """Return the head's class probabilities of every field: the mean over its crops.
 
     Args:
@@ -110,7 +110,7 @@ def field_probabilities(head: Head | LinearHead, tokens: Tensor, params: Params)
 
 
 def predict_fields(
-    extractor: Extractor, head: Head | LinearHead, fields: FieldSet | StoredFields, params: Params
+    extractor: Extractor, head: Head | LinearHead, fields: FieldSet | StoredFields, params: Views
 ) -> NDArray[np.float32]:
     """Return the class probabilities of every field without keeping tokens, for a head trained on raw tokens.
 
@@ -121,7 +121,7 @@ def predict_fields(
     return np.concatenate(parts)
 
 
-def _prepare(extractor: Extractor, fields: FieldSet | StoredFields, params: Params) -> Cropper:
+def _prepare(extractor: Extractor, fields: FieldSet | StoredFields, params: Views) -> Cropper:
     require_channels(extractor, fields.channels, "fields")
     runtime = resolve_runtime(params.compute)
     extractor.to(runtime.device).eval()
@@ -129,6 +129,6 @@ def _prepare(extractor: Extractor, fields: FieldSet | StoredFields, params: Para
     return Cropper(image_source(fields, runtime.device, params.compute.images), params.crops)
 
 
-def _forward(extractor: Extractor, crops: Tensor, params: Params) -> Tensor:
+def _forward(extractor: Extractor, crops: Tensor, params: Views) -> Tensor:
     with resolve_runtime(params.compute).autocast():
         return extractor(crops).float().cpu()  # type: ignore[no-any-return]

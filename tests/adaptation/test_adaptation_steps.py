@@ -26,6 +26,7 @@ from coda.registry import (
 from coda.steps.adapt import adapt
 from coda.steps.judge import judge
 from coda.steps.predict import predict
+from coda.steps.publication import current
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and SQLAlchemy warn about their own insides
 
@@ -95,14 +96,15 @@ def test_predictions_are_those_of_the_judged_candidate_and_land_in_the_bucket(
     assert len(text.splitlines()) == 1 + int((well["Metadata_pert_type"] == "trt").sum())
     store = ReleaseLog(settings).store
     prefix = "predictions/lab_b/b2/r-2/"
-    first = {info.key.removeprefix(prefix): info.etag for info in store.list(prefix)}
+    first = {info.key: info.etag for info in store.list(prefix)}
     files = {"field.parquet", "well.parquet", "compound.parquet", "well.csv", "compound.csv", "predictions.json"}
-    assert set(first) == files
-    stored = pd.read_parquet(io.BytesIO(store.get(prefix + "field.parquet")))
+    found = current(store, "lab_b/b2", "r-2")
+    assert set(found.files) == files
+    stored = pd.read_parquet(io.BytesIO(found.read(store, "field.parquet")))
     pd.testing.assert_frame_equal(stored, field)
     predict(datasets["b2"], tmp_path / "release.json", tmp_path / "again", params=params, settings=settings)
-    assert {info.key.removeprefix(prefix): info.etag for info in store.list(prefix)} == first
-    for name in first:
+    assert {info.key: info.etag for info in store.list(prefix)} == first
+    for name in files:
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
 
 

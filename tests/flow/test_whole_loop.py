@@ -5,12 +5,15 @@ import json
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from coda.cli.predict import app as predict_app
 from coda.contracts import GateReport
-from coda.errors import CodaError
+from coda.errors import CodaError, ConfigError
 from coda.local.arrival import run_until_settled
 from coda.registry.releases import ReleaseLog
 from coda.registry.versions import list_versions
+from coda.steps.publication import current
 from coda.storage.data_registry import list_batches
 from coda.storage.objects import store_for
 
@@ -42,7 +45,8 @@ def test_a_new_batch_ends_served_predicted_and_reported(loop, adapted):
     assert run["data"][0]["revision"], "the run does not name its data revision"
     gate = GateReport.parse(platform.get(f"runs/{adapted['run_id']}/gate.json"), "gate.json")
     assert {candidate.name for candidate in gate.candidates} == set(loop.params.adaptation.candidates)
-    fields = pd.read_parquet(io.BytesIO(platform.get(f"predictions/lab_b/b1/{serving.release_id}/field.parquet")))
+    published = current(platform, "lab_b/b1", serving.release_id, run["manifest_digests"][0])
+    fields = pd.read_parquet(io.BytesIO(published.read(platform, "field.parquet")))
     chosen = pd.read_parquet(io.BytesIO(platform.get(f"runs/{adapted['run_id']}/candidates/{gate.chosen}.parquet")))
     columns = sorted(column for column in fields.columns if column.startswith("p_"))
     merged = fields.merge(chosen, on="image_id", suffixes=("", "_judged"))
@@ -59,6 +63,31 @@ def test_the_same_batch_again_starts_nothing(loop, adapted):
     again = run_until_settled("lab_b/b1", loop.settings, loop.params, loop.folder / "work", "lab_a", lambda line: None)
     assert again["run_id"] == adapted["run_id"]
     assert len(list_versions(loop.settings)) == versions
+
+
+def test_the_command_of_the_readme_gives_the_tables_of_the_pipeline_and_changes_nothing(
+    loop, adapted, root, tmp_path, monkeypatch
+):
+    platform = store_for(loop.settings.platform, loop.settings)
+    release = ReleaseLog(loop.settings).serving("lab_b").release_id
+    before = {item.key: (item.etag, item.modified) for item in platform.list("predictions/")}
+    published = current(platform, "lab_b/b1", release)
+    assert published.entry.run_id == adapted["run_id"]
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("COLUMNS", "200")
+    done = CliRunner().invoke(predict_app, ["lab_b/b1", "--out", str(tmp_path / "bare")])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "crops.global_size: 32 is used, as recorded in config.json of coda-extractor" in " ".join(
+        done.output.split()
+    )
+    for name in published.files:
+        assert (tmp_path / "bare" / name).read_bytes() == published.read(platform, name)
+    wrong = CliRunner().invoke(predict_app, ["lab_b/b1", "--overlay", "params/demo.yaml"])
+    assert isinstance(wrong.exception, ConfigError)
+    (problem,) = [item for item in wrong.exception.problems if item.where == "crops.global_size"]
+    assert "48 (params/demo.yaml)" in problem.found
+    assert problem.expected.startswith("32, recorded in config.json of coda-extractor version ")
+    assert {item.key: (item.etag, item.modified) for item in platform.list("predictions/")} == before
 
 
 def test_a_broken_batch_is_refused_with_reasons_and_reaches_no_registry(loop, adapted):

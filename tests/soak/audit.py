@@ -261,10 +261,11 @@ class _Audit:
             if run_id in self.runs
         }
         there = {"/".join(key.split("/")[1:4]) for key in self.left.objects if key.startswith("predictions/")}
-        whole = {key[len("predictions/") :].rpartition("/")[0] for key in self.left.objects if _is_summary(key)}
+        whole = {"/".join(key.split("/")[1:4]) for key in self.left.objects if _is_entry(key)}
         self.found.lost += [f"predictions {name}: missing" for name in sorted(wanted - whole)]
         self.found.orphans += [f"predictions {name}: of no accepted version" for name in sorted(there - wanted)]
 
 
-def _is_summary(key: str) -> bool:
-    return key.startswith("predictions/") and key.endswith("/predictions.json")
+def _is_entry(key: str) -> bool:
+    """Whether an object announces published tables: an entry goes last, after all that it names."""
+    return key.startswith("predictions/") and key.split("/")[4:5] == ["publications"]

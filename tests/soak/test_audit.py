@@ -43,7 +43,7 @@ def world():
     documents["releases/s/000001.json"] = {"scope": "s", "sequence": 1, "release": release("b1", 2)}
     objects = {key: json.dumps(value).encode() for key, value in documents.items()}
     for batch in ("b1", "b2"):
-        for name in ("field.parquet", "predictions.json"):
+        for name in ("0/field.parquet", "publications/000001.json"):
             objects[f"predictions/s/{batch}/adapt-s-b1/{name}"] = b""
     models = [Model("coda-extractor", 1, "train-1"), Model("coda-head", 1, "train-1")]
     models.append(Model("coda-extractor", 2, "adapt-s-b1"))
@@ -79,7 +79,7 @@ PLANTED = {
     "no release": ("lost", "not in the release log", lambda left: without(left, "releases/s/000001.json")),
     "no predictions": (
         "lost", "predictions s/b2/adapt-s-b1: missing",
-        lambda left: without(left, "predictions/s/b2/adapt-s-b1/predictions.json"),
+        lambda left: without(left, "predictions/s/b2/adapt-s-b1/publications/000001.json"),
     ),
     "no data": ("lost", "data revision", lambda left: replace(left, revisions=frozenset({"commit-b2"}))),
     "ended twice": (
@@ -107,7 +107,7 @@ PLANTED = {
     ),
     "predictions of nobody": (
         "orphans", "predictions s/b2/other: of no accepted version",
-        lambda left: changed(left, "predictions/s/b2/other/predictions.json"),
+        lambda left: changed(left, "predictions/s/b2/other/publications/000001.json"),
     ),
     "a gap in the log": (
         "lost", "entries [2]",

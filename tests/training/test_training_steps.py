@@ -34,6 +34,8 @@ def place(tmp_path, monkeypatch, fields):
     table = fields.table.assign(**{name: 0.0 for name in METADATA_COLUMNS.values() if name not in fields.table})
     full = replace(fields, table=table)
     monkeypatch.setattr("coda.steps.pretrain.place_fields", lambda _batches, _channels, _centre, _where: full)
+    for module in ("pretrain", "made_with"):
+        monkeypatch.setattr(f"coda.steps.{module}.prepared", lambda _batches: [])
     for module in ("pretrain", "train_head", "evaluate"):
         monkeypatch.setattr(f"coda.steps.{module}.open_batches", lambda folder: [folder])
     for module in ("train_head", "evaluate"):

@@ -15,6 +15,7 @@ import coda
 from coda.config import Params, params_digest
 from coda.contracts import StepRecord
 from coda.durable import give_name
+from coda.errors import ConfigError, Problem
 from coda.evaluation.levels import TREATED
 from coda.monitoring.facts import summarise
 from coda.monitoring.history import BatchSummary
@@ -54,7 +55,7 @@ def write_report(
     dataset: Path,
     out: Path,
     *,
-    params: Params,
+    params: Params | None,
     run_id: str,
     candidates: Path | None = None,
     gate: Path | None = None,
@@ -67,7 +68,7 @@ def write_report(
     Args:
         dataset: Dataset folder with at least one batch.
         out: HTML file to write.
-        params: Parameters of the run.
+        params: Parameters of the run; None where they are not at hand, and the release is asked for their digest.
         run_id: Run to name.
         candidates: Candidates folder, if the run adapted.
         gate: Gate report, if the run judged.
@@ -84,11 +85,28 @@ def write_report(
     return write_page(inputs, out, params=params, run_id=run_id)
 
 
+def _made_with(params: Params | None, inputs: ReportInputs, run_id: str) -> dict[str, str]:
+    """Return the parameters of the run as the page names them: never today's in the place of the run's own.
+
+    Raises:
+        ConfigError: The run's release names other parameters.
+    """
+    recorded = inputs.release.params_digest if inputs.release and inputs.release.run_id == run_id else None
+    if params is None:
+        return {"Parameters digest": recorded or "not given to this report"}
+    digest = params_digest(params)
+    if recorded is not None and digest != recorded:
+        remedy = "Leave the parameters out, or give those of the run (runs/<run_id>/params.json)."
+        problem = Problem(f"parameters of run {run_id}", f"digest {digest}", f"{recorded}, as its release says", remedy)
+        raise ConfigError("These are not the parameters of the run that is reported.", [problem])
+    return {"Parameters digest": digest, "Seed": str(params.seed)}
+
+
 def write_page(
     inputs: ReportInputs,
     out: Path,
     *,
-    params: Params,
+    params: Params | None,
     run_id: str,
     history: Mapping[str, Sequence[BatchSummary]] | None = None,
     steps: Sequence[StepRecord] = (),
@@ -99,7 +117,7 @@ def write_page(
     Args:
         inputs: What it is about.
         out: HTML file to write.
-        params: Parameters of the run.
+        params: Parameters of the run; None where they are not at hand, and the release is asked for their digest.
         run_id: Run to name.
         history: Earlier summaries by source.
         steps: Steps of the run that have ended.
@@ -113,8 +131,7 @@ def write_page(
         "Run": run_id,
         "Written": f"{at:%Y-%m-%d %H:%M} UTC",
         "Program": f"coda {coda.__version__}",
-        "Parameters digest": params_digest(params),
-        "Seed": str(params.seed),
+        **_made_with(params, inputs, run_id),
     }
     context: dict[str, Any] = {
         "headline": verdict,
