@@ -168,7 +168,7 @@ def contradictions(facts: Facts, today: Today) -> list[Problem]:
         origin, value = today.origin(path), today.value(path)
         if origin is None or path in HABITS or fact.value == UNSAID or same(value, fact.value):
             continue
-        remedy = f"Leave {path} out, or give {path}={_typed(fact.value)}; another value needs another model."
+        remedy = f"Set {path}={_typed(fact.value)}, or leave it out; another value needs another model."
         problems.append(
             Problem(path, f"{_typed(value)} ({origin})", f"{_typed(fact.value)}, recorded in {fact.where}", remedy)
         )
