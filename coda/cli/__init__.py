@@ -4,6 +4,7 @@ Sub-commands are imported when they are used, so that `coda --help` answers at o
 """
 
 import importlib
+import os
 from typing import Any
 
 import typer
@@ -73,16 +74,24 @@ def _version() -> None:
 
 
 def main() -> None:
-    """Run the command line; a `CodaError` becomes its message and its exit code."""
+    """Run the command line; an error of ours, or of the operating system, becomes its message and its exit code."""
+    # prometheus_client would share its numbers with other processes by files in a folder that need not be there
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
-        app()
+        try:
+            app()
+        except (OSError, UnicodeError) as error:
+            from coda.cli.system import explained
+
+            raise explained(error) from error
     except CodaError as error:
         # imported here: settings bring pydantic, which takes a fifth of a second of every call of --help
         from rich.console import Console
 
         from coda.settings import without_secrets
 
-        console = Console(stderr=True, highlight=False)
+        # no emoji: an address such as host:-1: would get a thumb
+        console = Console(stderr=True, highlight=False, emoji=False)
         console.print(f"[bold red]{type(error).__name__}[/bold red]", end=" ")
         console.print(without_secrets(str(error)), markup=False, soft_wrap=True)
         raise SystemExit(error.exit_code) from error

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from coda.cli.hangup import end_on_hangup
 from coda.cli.rows import Column, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Run the whole loop on this machine, or keep its stack up.")
@@ -45,6 +46,7 @@ def run(
     console = Console(file=sys.stdout)
     root = Path.cwd()
     require_checkout(root)
+    end_on_hangup()
     summaries = []
     for number in range(seed, seed + seeds):
         if seeds > 1:
@@ -66,6 +68,7 @@ def up(seed: Seed = 0, runs: Runs = RUNS) -> None:
 
     root = Path.cwd()
     require_checkout(root)
+    end_on_hangup()
     keep_up(runs / f"seed-{seed}", demo_params(seed, root), Console())
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
-from coda.errors import CodaError
+from coda.errors import CodaError, Problem
 
 app = typer.Typer(no_args_is_help=True, help="Run or compile the training and adaptation pipelines.")
 
@@ -87,8 +87,12 @@ def compile_(
     image: Annotated[str, typer.Option(envvar="CODA_IMAGE", help="Image of the steps, best with a digest.")] = "",
 ) -> None:
     """Compile the pipelines to YAML."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)  # here, where a folder that cannot be is explained
     # definitions lie above the library: they are run as a program, never imported by it
     command = [sys.executable, "-m", "pipelines.compile", "--image", image]
     done = subprocess.run([*command, *(["--out", str(out)] if out else [])], check=False)
     if done.returncode:
-        raise CodaError("The pipelines could not be compiled; the reason is above.")
+        where = str(out or "the folder of the definitions")
+        problem = Problem(where, "the reason above", "compiled pipelines", "Correct it and compile again.")
+        raise CodaError("The pipelines could not be compiled.", [problem])

@@ -96,16 +96,19 @@ def serve(
     patience_s: Patience = 6 * 3600,
     poll_every_s: Annotated[float, typer.Option(min=1, help="Seconds between two listings.")] = 30,
     host: Annotated[str, typer.Option(help="Address of /healthz, /readyz and /metrics.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of these pages; 0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of these pages; 0 takes a free one.")] = 8080,
     grace_s: Annotated[float, typer.Option(min=0, help="Seconds that runs get to end on SIGTERM.")] = 20,
     webhook: Webhook = False,  # noqa: FBT002
     webhook_host: Annotated[str, typer.Option(help="Address of the webhook.")] = "127.0.0.1",
-    webhook_port: Annotated[int, typer.Option(help="Port of the webhook; 0 takes a free one.")] = 8081,
+    webhook_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the webhook; 0 takes a free one.")
+    ] = 8081,
     log_format: Annotated[LogFormatChoice, typer.Option(help="Lines for people, or one JSON object a line.")] = (
         LogFormatChoice.text
     ),
 ) -> None:
     """Look and run until SIGTERM or Ctrl-C, told of new batches by any of --poll, --queue and --webhook."""
+    from coda.monitoring.listening import address
     from coda.trigger.logs import log_to
     from coda.trigger.server import TriggerService
     from coda.trigger.webhook_server import PATH
@@ -120,7 +123,7 @@ def serve(
     listener = _listener(trigger, secrets, webhook_host, webhook_port) if secrets else None
     ways = [f"the list of the landing prefix, every {poll_every_s:.0f} s"] if poll else []
     ways += [f"the queue {trigger.settings.queue_url}"] if queue and trigger.settings.queue_url else []
-    ways += [f"the webhook http://{webhook_host}:{listener.port}{PATH}"] if listener else []
+    ways += [f"the webhook http://{address(webhook_host, listener.port)}{PATH}"] if listener else []
     _require_a_way(ways)
     as_json = log_format is LogFormatChoice.json
     service = TriggerService(
@@ -128,7 +131,7 @@ def serve(
     )
     service.stop_on_signals()
     say = log.info if as_json else typer.echo
-    say(f"Watching {trigger.settings.landing} by {' and '.join(ways)}; http://{host}:{service.port}/metrics")
+    say(f"Watching {trigger.settings.landing} by {' and '.join(ways)}; http://{address(host, service.port)}/metrics")
     service.serve(grace_s=grace_s)
     say("Stopped.")
 

@@ -2,10 +2,10 @@
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -14,25 +14,29 @@ from coda.config import Params
 from coda.errors import CodaError, Problem
 from coda.local.environment import script
 from coda.local.services import EmbeddedServices, free_port
+from coda.local.tied import end, start
 
 
 def keep_up(folder: Path, params: Params, console: Console) -> None:
-    """Start everything, print the addresses, and stop cleanly on Ctrl-C or SIGTERM.
+    """Start everything, print the addresses, and stop cleanly on KeyboardInterrupt.
+
+    However this process ends, what it started ends with it.
 
     Args:
         folder: State of a demo, finished or not; an empty folder gives an empty stack.
         params: Parameters that arriving batches are adapted with.
         console: Where the addresses go.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
     with EmbeddedServices(folder / "services") as services:
         work = folder / "work"
         work.mkdir(parents=True, exist_ok=True)
         chosen = work / "params.yaml"
         chosen.write_text(params.model_dump_json(indent=2), encoding="utf-8")  # JSON is YAML
         mlflow_port, trigger_port = free_port(), free_port()
-        processes = [_mlflow(services, mlflow_port, folder), _trigger(services, trigger_port, chosen, work, folder)]
+        processes = []
         try:
+            processes.append(_mlflow(services, mlflow_port, folder))
+            processes.append(_trigger(services, trigger_port, chosen, work, folder))
             _print_addresses(services, mlflow_port, trigger_port, folder, console)
             while all(process.poll() is None for process in processes):
                 time.sleep(1.0)
@@ -41,15 +45,16 @@ def keep_up(folder: Path, params: Params, console: Console) -> None:
             problem = Problem("the local stack", found, "services that run until Ctrl-C", f"Read {folder}/*.log.")
             raise CodaError("The stack is stopped.", [problem])
         except KeyboardInterrupt:
-            console.print("Stopping ...")
+            _tell(console, "Stopping ...")
         finally:
-            for process in processes:
-                _stop(process)
-    console.print("Everything is stopped; the state is kept. `make up` starts it again, `make clean` forgets it.")
+            for process in reversed(processes):
+                end(process)
+    _tell(console, "Everything is stopped; the state is kept. `make up` starts it again, `make clean` forgets it.")
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+def _tell(console: Console, text: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        console.print(text)
 
 
 def _mlflow(services: EmbeddedServices, port: int, folder: Path) -> subprocess.Popen[bytes]:
@@ -61,32 +66,14 @@ def _mlflow(services: EmbeddedServices, port: int, folder: Path) -> subprocess.P
     }
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", services.settings.mlflow_uri]
     command += ["--default-artifact-root", str(services.settings.mlflow_artifacts), "--workers", "1"]
-    with (folder / "mlflow.log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            env=environment, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    return start(command, environment=environment, log=folder / "mlflow.log")
 
 
 def _trigger(services: EmbeddedServices, port: int, params: Path, work: Path, folder: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "coda", "trigger", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with (folder / "trigger.log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "--params", str(params), "--work", str(work)],
-            env={**os.environ, **services.environment}, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    # each has its own session: Ctrl-C reaches this process alone, which then ends them in order with their children
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    command += ["--params", str(params), "--work", str(work)]
+    return start(command, environment={**os.environ, **services.environment}, log=folder / "trigger.log")
 
 
 def _print_addresses(

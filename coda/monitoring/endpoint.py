@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from coda.monitoring.listening import listening
 from coda.monitoring.names import METRICS
 
 log = logging.getLogger(__name__)
@@ -73,8 +74,12 @@ def serve(folder: Path, port: int, *, host: str = "127.0.0.1") -> tuple[WSGIServ
 
     Returns:
         The server (call `shutdown` and `server_close` to stop it), its thread, and the port it listens on.
+
+    Raises:
+        ConfigError: The address cannot be listened on.
     """
     registry = CollectorRegistry()
     registry.register(TextfileCollector(folder))
-    server, thread = start_http_server(port, addr=host, registry=registry)
+    with listening("The metrics endpoint", host, port):
+        server, thread = start_http_server(port, addr=host, registry=registry)
     return server, thread, int(server.server_port)

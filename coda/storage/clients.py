@@ -13,6 +13,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError
 
+from coda.errors import Problem, ServiceRefusedError
 from coda.storage.aws_settings import connecting, require_usable
 
 _CLIENTS: dict[tuple[object, ...], Any] = {}
@@ -77,6 +78,7 @@ def _connect(endpoint: str | None, attempts: int, timeout_s: float, *, unsigned:
     client = _client("s3", endpoint, config)
     client.meta.events.register_last("before-call.s3", _send_at_once)
     client.meta.events.register("before-parse.s3", _require_whole)
+    client.meta.events.register("before-parse.s3", _require_s3)
     return client
 
 
@@ -102,3 +104,21 @@ def _require_whole(operation_model: Any, response_dict: Any, **_: Any) -> None:
         whole = operation_model.http["method"] == "HEAD" or len(body) == int(length)
     if not whole:
         raise ConnectionClosedError(endpoint_url=operation_model.name)
+
+
+_TAGGED = frozenset({"PutObject", "GetObject", "HeadObject", "UploadPart"})
+
+
+def _require_s3(operation_model: Any, response_dict: Any, endpoint_url: str | None = None, **_: Any) -> None:
+    """Refuse the success of something that is no object store: a sign-in page takes a PUT, and has nothing to list."""
+    if not 200 <= response_dict["status_code"] < 300:
+        return
+    name, headers, body = operation_model.name, response_dict["headers"], response_dict["body"]
+    tagged = name not in _TAGGED or "etag" in headers
+    listed = not name.startswith("List") or (isinstance(body, bytes) and b"<List" in body[:2000])
+    if not (tagged and listed):
+        kind = headers.get("content-type", "no content type")
+        found = f"HTTP {response_dict['status_code']} with {kind}, without what an object store answers to {name}"
+        remedy = "Let AWS_ENDPOINT_URL_S3 name the object store itself, past any sign-in page."
+        problem = Problem(endpoint_url or "AWS_ENDPOINT_URL_S3", found, "an answer of S3", remedy)
+        raise ServiceRefusedError("Something else answers in place of the object store.", [problem])

@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from coda.errors import CodaError, ConfigError, TransientError
 from coda.monitoring.endpoint import TextfileCollector
+from coda.monitoring.listening import family_of, listening
 from coda.trigger.service import Handled, Trigger
 from coda.trigger.webhook_server import WebhookServer
 
@@ -81,10 +82,9 @@ class TriggerService:
         if trigger.settings.metrics_dir is not None:
             # where no Pushgateway is, what the steps of this machine wrote down is scraped from here
             trigger.metrics.registry.register(TextfileCollector(Path(trigger.settings.metrics_dir)))
-        try:
-            self._pages = ThreadingHTTPServer((host, port), _handler(self))
-        except OSError as error:
-            raise ConfigError(f"The trigger cannot listen on {host}:{port}: {error.strerror}.") from error
+        with listening("The trigger", host, port):
+            family = {"address_family": family_of(host)}
+            self._pages = type("Pages", (ThreadingHTTPServer,), family)((host, port), _handler(self))
         self._pages.daemon_threads = True
 
     @property
@@ -121,13 +121,14 @@ class TriggerService:
         self.trigger.nudged.set()
 
     def stop_on_signals(self) -> None:
-        """Stop on SIGTERM and SIGINT; for the main thread of a program that ends with `serve`."""
+        """Stop on SIGTERM, SIGINT and a closed terminal; for the main thread of a program that ends with `serve`."""
         reading, writing = socket.socketpair()
         writing.settimeout(0)
         # not in a handler: it could run while this very thread holds the lock of the event it has to set
         signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _leave_to_the_socket)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup stays in force
+                signal.signal(number, _leave_to_the_socket)
 
         def wait() -> None:
             reading.recv(1)

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from coda.errors import ConfigError
+from coda.monitoring.listening import family_of, listening
 from coda.trigger.limits import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
@@ -67,10 +67,8 @@ class WebhookServer:
             ConfigError: The port is taken.
         """
         self._thread: threading.Thread | None = None
-        try:
+        with listening("The webhook", host, port, "webhook-"):
             self._server = _Server((host, port), webhook, request_s, most_connections)
-        except OSError as error:
-            raise ConfigError(f"The webhook cannot listen on {host}:{port}: {error.strerror}.") from error
 
     @property
     def port(self) -> int:
@@ -101,6 +99,7 @@ class _Server(ThreadingHTTPServer):
         self.webhook = webhook
         self.request_s = request_s
         self._free = threading.BoundedSemaphore(most_connections)
+        self.address_family = family_of(address[0])
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
