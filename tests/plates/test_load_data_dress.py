@@ -3,6 +3,7 @@
 import pytest
 
 from coda.errors import ContractError
+from coda.plates.adopt.assemble import Identity, check_plates
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.layouts import find_plates
 from coda.plates.jump.tables import JumpTables
@@ -68,6 +69,16 @@ def test_a_file_that_is_none_is_no_name_of_a_file(tree, nothing):
     (plate,) = find_plates("load_data", tree({"P1": table().replace("B02_2.tif", nothing)}), Finding())
     assert [item.files for item in plate.fields if item.site == 2] == [{}]
     assert not any("not found" in note for note in plate.notes)
+
+
+def test_the_first_cause_is_told_where_no_image_was_found(tree):
+    place = tree({"P1": table().replace("B02_", "elsewhere_")})
+    plates = find_plates("load_data", place, Finding())
+    with pytest.raises(
+        ContractError, match=r"no image: 2 image\(s\) of the table were not found, the first: "
+    ) as caught:
+        check_plates(plates, Identity("s", "b", "x", "confocal", 0.6), "tree", {})
+    assert "--channel" not in str(caught.value)
 
 
 def test_an_option_is_about_the_table_of_that_name(tree):

@@ -108,7 +108,7 @@ def _unmatched_channels(plates: Sequence[FoundPlate], mapped: Mapping[str, str])
 def _no_image(plate: FoundPlate, where: str) -> Problem:
     """Return why a plate has no image of a stain: the first cause, which is not always the channels."""
     place = f"{where}, plate {plate.plate}"
-    absent = [note for note in plate.notes if note.endswith(")") and " not " in note and "image(s)" in note]
+    absent = [note for note in plate.notes if " not " in note and "image(s)" in note]
     if plate.fields and absent:
         remedy = "Give the folder that holds the images; where folders were renamed, say how: --moved OLD=NEW."
         return Problem(place, f"no image: {absent[0]}", "images where the tables or the index name them", remedy)
