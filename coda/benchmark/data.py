@@ -58,13 +58,7 @@ class Labelled:
         if not rows.any():
             problem = Problem("source", source, f"one of {', '.join(self.sources)}", "Name a source of the data.")
             raise ConfigError("The data have no such source.", [problem])
-        places = np.flatnonzero(rows)
-        if places[-1] - places[0] + 1 == len(places):
-            # a source's fields usually lie together: then no image is copied
-            part = slice(int(places[0]), int(places[-1]) + 1)
-            table = self.fields.table.iloc[part].reset_index(drop=True)
-            return FieldSet(self.fields.images[part], table, self.fields.channels)
-        return self.fields.take(places)
+        return self.fields.take(rows)
 
 
 def simulated_digest(seed: int, plan: SimulationPlan) -> str:

@@ -13,10 +13,3 @@ def budgets(params: Params) -> dict[str, Budget]:
         "mae.adaptation": params.mae.adaptation,
         "supervised": params.supervised,
     }
-
-
-def section_of(params: Params, budget: Budget) -> str:
-    """Return the dotted name of one of the budgets, for messages; 'budget' for one that is none of them."""
-    named = budgets(params)
-    same = [name for name, own in named.items() if own is budget]
-    return (same or [name for name, own in named.items() if own == budget] or ["budget"])[0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from coda.contracts.fields import METADATA_COLUMNS
@@ -108,9 +109,41 @@ def load_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre:
         ConfigError: A batch lacks a stain.
         IntegrityError: A store is absent or damaged, or a field's pixels are not the ones that were recorded.
     """
-    stored = open_fields(batches, channels, centre)
+    return read_fields(open_fields(batches, channels, centre))
+
+
+def read_fields(stored: StoredFields) -> FieldSet:
+    """Read fields into memory, verifying each field's checksum; see `load_fields` for the errors."""
     images = stored.read(range(len(stored)), threads=min(8, os.cpu_count() or 1))
     return FieldSet(images, stored.table, stored.channels)
+
+
+def require_covered(stored: StoredFields) -> None:
+    """Refuse to train on fields that are smaller than the square cut from them: the rest would be black.
+
+    Raises:
+        ConfigError: It names every batch with such fields, and the square that fits.
+    """
+    names = (stored.table["Metadata_Source"] + "/" + stored.table["Metadata_Batch"]).to_numpy(str)
+    sides = np.array([min(place.shape[1:]) for place in stored.places], dtype=np.int64)
+    small = sides < stored.centre
+    if not small.any():
+        return
+    fits = int(sides.min())
+    remedy = (
+        f"Set crops.centre={fits} (and crops.global_size to no more), leave these batches out, or ingest them with a "
+        "larger ingest.scaling_factor."
+    )
+    problems = [
+        Problem(
+            f"batch {name}",
+            f"{int((names[small] == name).sum())} field(s), down to {int(sides[names == name].min())} stored pixels",
+            f"at least crops.centre ({stored.centre}) on each side",
+            remedy,
+        )
+        for name in np.unique(names[small])
+    ]
+    raise ConfigError("Fields are smaller than the square that training cuts from them.", problems)
 
 
 def open_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre: int) -> StoredFields:

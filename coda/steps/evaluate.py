@@ -19,7 +19,7 @@ from coda.networks import artifact
 from coda.networks.extractor import Extractor, load_extractor
 from coda.networks.head import LABELS, Head, load_head, load_source_statistics
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import load_fields, open_batches
+from coda.plates.dataset import open_batches, open_fields, read_fields
 from coda.settings import Settings
 from coda.steps.made_with import facts_of, require_fitting, serving_of, split_facts, tell
 from coda.steps.train_head import is_built, read_file
@@ -64,8 +64,8 @@ def evaluate(
     set_threads(serving.compute)
     batches = open_batches(dataset)
     tell([*serving.notes, *require_fitting(batches, extractor, str(pretrained / "extractor"))])
-    fields = load_fields(batches, extractor.channels, serving.crops.centre)
-    fields = fields.take(held_out_fields(fields.table, split))
+    stored = open_fields(batches, extractor.channels, serving.crops.centre)
+    fields = read_fields(stored.take(held_out_fields(stored.table, split)))
     table = read_labels(read_file(labels, settings), labels, built=is_built(labels, settings))
     tokens = extract_tokens(extractor, fields, serving)
     groups = serving.alignment

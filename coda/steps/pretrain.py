@@ -11,7 +11,7 @@ from coda.config.recorded import TRAINED
 from coda.networks.extractor import save_extractor
 from coda.networks.runtime import set_threads
 from coda.networks.state import new_state, save_state
-from coda.plates.dataset import open_batches
+from coda.plates.dataset import open_batches, open_fields, require_covered
 from coda.plates.fieldset import FieldSet
 from coda.plates.preparation import prepared, record_of
 from coda.plates.stored import StoredFields
@@ -48,8 +48,8 @@ def pretrain(
         Numbers for the run's metrics: iterations, seconds, samples_per_s, loss, pairable_share, alarms, ...
 
     Raises:
-        ConfigError: The first weights cannot be had, there are too few batches, nothing can be paired, or training
-            diverged.
+        ConfigError: The first weights cannot be had, there are too few batches, fields are smaller than crops.centre,
+            nothing can be paired, or training diverged.
         IntegrityError: Stored fields are not the ones that were ingested.
         TransientError: The process was asked to stop; a checkpoint was written.
     """
@@ -85,9 +85,11 @@ def pretrain(
 
 def load_training_fields(dataset: Path, params: Params) -> FieldSet | StoredFields:
     """Return the accepted fields of the batches that are not held out; see `pretrain` for the errors."""
-    batches, where = open_batches(dataset), params.compute.images
-    fields = place_fields(batches, params.extractor.channels, params.crops.centre, where)
-    return fields.take(~held_out_fields(fields.table, params.split))
+    stored = open_fields(open_batches(dataset), params.extractor.channels, params.crops.centre)
+    # chosen before anything is read, so that what is held out takes neither time nor memory
+    chosen = stored.take(~held_out_fields(stored.table, params.split))
+    require_covered(chosen)
+    return place_fields(chosen, params.compute.images)
 
 
 def _labelled_compounds(labels: str | None, settings: Settings) -> tuple[str, ...] | None:

@@ -16,7 +16,7 @@ from coda.networks.artifact import folder_digest
 from coda.networks.extractor import load_extractor
 from coda.networks.head import LABEL_REPORT, LABELS, SOURCE_STATISTICS, save_head
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import load_fields, open_batches
+from coda.plates.dataset import open_batches, open_fields, require_covered
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.made_with import facts_of, require_fitting, split_facts, tell
@@ -25,6 +25,7 @@ from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import locate
 from coda.training.head import HeadResult
 from coda.training.head import train_head as train
+from coda.training.images import place_fields
 from coda.training.label_rule import read_report, report_beside
 from coda.training.labels import JoinReport, LabelList, join, read_labels
 from coda.training.material import prepare_material
@@ -67,7 +68,9 @@ def train_head(
     set_threads(params.compute)
     batches = open_batches(dataset)
     tell([*set_aside(facts, today), *require_fitting(batches, extractor, where)])
-    fields = load_fields(batches, extractor.channels, params.crops.centre)
+    stored = open_fields(batches, extractor.channels, params.crops.centre)
+    require_covered(stored)
+    fields = place_fields(stored, params.compute.images)
     validation = held_out_fields(fields.table, params.split)
     training_fields, validation_fields = fields.take(~validation), fields.take(validation)
     table = read_labels(read_file(labels, settings), labels, built=is_built(labels, settings))

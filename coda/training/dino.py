@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coda.config.budgets import section_of
-from coda.config.params import DinoBudget, Pairs, Params
+from coda.config.params import DinoBudget, Pairs, Params, Pretrain
 from coda.networks.extractor import require_channels
 from coda.networks.runtime import resolve_runtime
 from coda.networks.state import AdaptationState
@@ -120,7 +119,7 @@ def train_dino(
     result = run(
         objective, length=length, budget=budget, identity=identity, checkpoints=checkpoints, report=report,
         should_stop=should_stop, flops_per_sample=dino_step(state.student, state.student_head, params.crops),
-        rate=f"{section_of(params, budget)}.learning_rate",
+        rate=f"{'pretrain' if isinstance(budget, Pretrain) else 'adaptation.budget'}.learning_rate",
     )  # fmt: skip
     objective.finish()
     return DinoResult(

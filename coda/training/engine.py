@@ -265,7 +265,8 @@ def fields_digest(fields: FieldSet | StoredFields) -> str:
     if isinstance(fields, StoredFields):
         recorded = [(place.image_id, place.sha256) for place in fields.places]
         return digest_of_json([recorded, fields.channels, fields.centre])
-    pixels = hashlib.sha256(np.ascontiguousarray(fields.images[:, :, ::16, ::16]).tobytes()).hexdigest()
+    sparse = fields.pool[:, :, ::16, ::16] if fields.rows is None else fields.pool[:, :, ::16, ::16][fields.rows]
+    pixels = hashlib.sha256(np.ascontiguousarray(sparse).tobytes()).hexdigest()
     return digest_of_json([fields.table["image_id"].tolist(), pixels])
 
 

@@ -4,6 +4,7 @@ Whichever it is, the same rows and corners give the same pixels, so that the pla
 """
 
 import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coda.plates.dataset import BatchFolder, load_fields, open_fields
+from coda.plates.dataset import read_fields
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
 
@@ -59,21 +60,22 @@ class MemoryImages:
 
     reads_ahead = False
 
-    def __init__(self, images: Tensor, device: torch.device | None = None) -> None:
+    def __init__(self, images: Tensor, device: torch.device | None = None, places: Tensor | None = None) -> None:
         """Keep the images where they lie.
 
         Args:
-            images: uint8, shape (fields, channels, height, width).
+            images: uint8, shape (images, channels, height, width).
             device: Where crops go; the images' own device when not given.
+            places: Image of each field, shape (fields,), on the CPU; the fields are the images when not given.
         """
-        self._images = images
+        self._images, self._places = images, places
         self._device = device or images.device
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Fields, channels, height and width."""
-        fields, channels, height, width = self._images.shape
-        return fields, channels, height, width
+        images, channels, height, width = self._images.shape
+        return images if self._places is None else len(self._places), channels, height, width
 
     @property
     def device(self) -> torch.device:
@@ -82,14 +84,17 @@ class MemoryImages:
 
     def cut(self, rows: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
         """Cut one square from each row; see `cut_crops`."""
-        return _sent(cut_crops(self._images, rows, tops, lefts, size), self._device)
+        return _sent(cut_crops(self._images, self._placed(rows), tops, lefts, size), self._device)
 
     def whole(self, rows: Tensor) -> Tensor:
         """Return whole images, uint8, shape (rows, channels, height, width)."""
-        return _sent(self._images[rows.to(self._images.device)], self._device)
+        return _sent(self._images[self._placed(rows).to(self._images.device)], self._device)
 
     def expect(self, rows: Sequence[NDArray[np.intp]]) -> None:
         """Need nothing: all is here."""
+
+    def _placed(self, rows: Tensor) -> Tensor:
+        return rows if self._places is None else self._places[rows]
 
 
 class StoredImages:
@@ -109,6 +114,8 @@ class StoredImages:
         self._most = max(1, held_bytes // max(1, int(np.prod(fields.shape[1:]))))
         self._held: OrderedDict[int, Future[NDArray[np.uint8]]] = OrderedDict()
         self._readers = ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1), thread_name_prefix="plate-reader")
+        # a source is made for every look at the fields; its threads must not outlive it
+        weakref.finalize(self, self._readers.shutdown, wait=False)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -162,36 +169,41 @@ def image_source(fields: FieldSet | StoredFields, device: torch.device, where: s
         fields: Fields in memory, or their places in plate stores.
         device: Where crops are needed.
         where: ``compute.images``. Images in memory are brought to the device once ('device', or 'auto' where they take
-            at most `DEVICE_SHARE` of its free memory); else crops are cut in host memory and sent.
+            at most `DEVICE_SHARE` of its free memory), whoever asks for how many parts of them; else crops are cut in
+            host memory and sent.
     """
     if isinstance(fields, StoredFields):
         return StoredImages(fields, device)
-    images = torch.from_numpy(fields.images)
-    if device.type == "cpu" or where == "device" or (where == "auto" and _fits(images, device)):
-        return MemoryImages(images.to(device))
-    return MemoryImages(images, device)
+    images = torch.from_numpy(fields.pool)
+    places = torch.from_numpy(np.ascontiguousarray(fields.rows)) if fields.rows is not None else None
+    if device.type == "cpu":
+        return MemoryImages(images, places=places)
+    key = (id(fields.pool), str(device))
+    if key not in _UPLOADED and (where == "device" or (where == "auto" and _fits(images, device))):
+        _UPLOADED[key] = images.to(device)
+        # forgotten with the images in host memory, before another array can have their identity
+        weakref.finalize(fields.pool, _UPLOADED.pop, key, None)
+    return MemoryImages(_UPLOADED.get(key, images), device, places)
 
 
-def place_fields(
-    batches: Sequence[BatchFolder], channels: Sequence[str], centre: int, where: str
-) -> FieldSet | StoredFields:
-    """Read the accepted fields of batches into memory, or leave them in their plate stores.
+_UPLOADED: dict[tuple[int, str], Tensor] = {}
+"""Images on a device, by the array in host memory that they are a copy of."""
+
+
+def place_fields(stored: StoredFields, where: str) -> FieldSet | StoredFields:
+    """Read fields into memory, or leave them in their plate stores.
 
     Args:
-        batches: Batch folders.
-        channels: Stains to keep.
-        centre: Side of the square cut from the middle of each field.
+        stored: The fields that are needed, and no others: what is not needed is taken away first (`StoredFields.take`).
         where: ``compute.images``; 'auto' leaves them where they would take more than `HOST_SHARE` of the memory that
             this process may use.
 
     Raises:
-        ConfigError: A batch lacks a stain.
         IntegrityError: A store that is read is absent or damaged.
     """
-    stored = open_fields(batches, channels, centre)
     if where == "stored" or (where == "auto" and int(np.prod(stored.shape)) > HOST_SHARE * memory_limit()):
         return stored
-    return load_fields(batches, channels, centre)
+    return read_fields(stored)
 
 
 def memory_limit() -> int:

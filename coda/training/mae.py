@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coda.config.budgets import section_of
 from coda.config.params import Budget, Params
 from coda.networks.extractor import pool_tokens, require_channels, set_attention
 from coda.networks.mae import MaeState, mae_loss, random_keep
@@ -99,7 +98,7 @@ def train_mae(
     result = run(
         objective, length=length, budget=budget, identity=identity,
         checkpoints=checkpoints, report=report, should_stop=should_stop, flops_per_sample=work,
-        rate=f"{section_of(params, budget)}.learning_rate",
+        rate=f"mae.{'pretrain' if budget is params.mae.pretrain else 'adaptation'}.learning_rate",
     )  # fmt: skip
     state.encoder.eval()
     state.decoder.eval()

@@ -105,7 +105,7 @@ def test_a_stopped_run_goes_on_with_the_next_image(setting, tmp_path, stop_at):
     )
     assert np.array_equal(again, whole)
     assert seen == list(range(stop_at + 1, 8))
-    other = dataclasses.replace(fields, images=255 - fields.images)
+    other = dataclasses.replace(fields, pool=255 - fields.images, rows=None)
     with pytest.raises(ConfigError, match="another experiment"):
         predict_with_ttt(state, head, other, params, seed=0, checkpoints=kept)
 

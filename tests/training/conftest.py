@@ -1,5 +1,6 @@
 """Small fields and networks: everything here takes milliseconds."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 
 from coda.config import Params, load_params
 from coda.plates.fieldset import FieldSet
+from coda.plates.store import PlateStoreWriter, checksum, encode
+from coda.plates.store import StoredField as Field
+from coda.plates.stored import Place, StoredFields
 
 TINY = (
     "extractor.overrides={img_size: 16, patch_size: 8, embed_dim: 16, depth: 1, num_heads: 2}",
@@ -30,6 +34,8 @@ TINY = (
     "compute.threads=1",
     "compute.precision=float32",
 )
+
+STAINS = ("DNA", "ER", "RNA", "AGP", "Mito")
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +79,23 @@ def fields(make_table: Callable[..., pd.DataFrame]) -> FieldSet:
     tiles = np.tile(patterns[kinds], (1, 1, 4, 4))
     images = (tiles + rng.integers(0, 90, tiles.shape)).astype(np.uint8)
     return FieldSet(images, table, ("DNA", "AGP", "RNA"))
+
+
+@pytest.fixture
+def stored(tmp_path: Path, fields: FieldSet) -> StoredFields:
+    """The fields of the fixture, in two plate stores of five stains, in another order of stains."""
+    places = []
+    for number in range(2):
+        path = tmp_path / f"plate_{number}.ome.zarr.zip"
+        with PlateStoreWriter(path, f"plate_{number}", 96, STAINS, (1.0, 1.0), {}) as writer:
+            for row in range(number, len(fields), 2):
+                pixels = np.zeros((5, 32, 32), np.uint8)
+                for channel, stain in enumerate(fields.channels):
+                    pixels[STAINS.index(stain)] = fields.images[row, channel]
+                chunk = encode(pixels)
+                array = writer.add(Field((row // 12, row % 12), 1, pixels.shape, chunk))
+                digest = hashlib.sha256(pixels.data).hexdigest()
+                place = Place(path, array, pixels.shape, STAINS, digest, checksum(chunk), f"field_{row}")
+                places.append((row, place))
+    in_order = tuple(place for _, place in sorted(places, key=lambda item: item[0]))
+    return StoredFields(in_order, fields.table, fields.channels, 32)

@@ -75,7 +75,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(fields, tiny, tm
 def test_a_checkpoint_of_other_data_is_refused(fields, tiny, tmp_path):
     params = tiny()
     train(fields, params, checkpoints=Checkpoints(tmp_path))
-    other = replace(fields, images=255 - fields.images)
+    other = replace(fields, pool=255 - fields.images)
     with pytest.raises(ConfigError, match="another experiment"):
         train(other, params, checkpoints=Checkpoints(tmp_path))
 

@@ -1,6 +1,6 @@
 """Images in memory or in their plate stores: the same pixels, read ahead, bounded, verified."""
 
-import hashlib
+import gc
 from dataclasses import replace
 
 import numpy as np
@@ -9,35 +9,10 @@ import torch
 
 from coda.errors import IntegrityError
 from coda.networks.state import new_state
-from coda.plates.store import PlateStoreWriter, checksum, encode
-from coda.plates.store import StoredField as Field
-from coda.plates.stored import Place, StoredFields
 from coda.training import images as images_module
 from coda.training.crops import Cropper
 from coda.training.dino import train_dino
 from coda.training.images import MemoryImages, StoredImages, image_source, memory_limit
-
-STAINS = ("DNA", "ER", "RNA", "AGP", "Mito")
-
-
-@pytest.fixture
-def stored(tmp_path, fields):
-    """The fields of the fixture, in two plate stores of five stains, in another order of stains."""
-    places = []
-    for number in range(2):
-        path = tmp_path / f"plate_{number}.ome.zarr.zip"
-        with PlateStoreWriter(path, f"plate_{number}", 96, STAINS, (1.0, 1.0), {}) as writer:
-            for row in range(number, len(fields), 2):
-                pixels = np.zeros((5, 32, 32), np.uint8)
-                for channel, stain in enumerate(fields.channels):
-                    pixels[STAINS.index(stain)] = fields.images[row, channel]
-                chunk = encode(pixels)
-                array = writer.add(Field((row // 12, row % 12), 1, pixels.shape, chunk))
-                digest = hashlib.sha256(pixels.data).hexdigest()
-                place = Place(path, array, pixels.shape, STAINS, digest, checksum(chunk), f"field_{row}")
-                places.append((row, place))
-    in_order = tuple(place for _, place in sorted(places, key=lambda item: item[0]))
-    return StoredFields(in_order, fields.table, fields.channels, 32)
 
 
 def drawn(count=20, seed=0):
@@ -132,3 +107,25 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch, tmp_path):
     assert memory_limit() == whole // 2 // 4
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_limit() == whole // 4
+
+
+def test_parts_of_a_source_are_cut_as_the_source_is(fields):
+    rows = np.array([5, 40, 2, 17])
+    part = image_source(fields.take(rows).take(np.array([3, 0])), torch.device("cpu"))
+    whole = image_source(fields, torch.device("cpu"))
+    assert part.shape == (2, 3, 32, 32)
+    corner = torch.tensor([3, 7])
+    chosen = torch.tensor([17, 5])
+    assert torch.equal(part.cut(torch.arange(2), corner, corner, 16), whole.cut(chosen, corner, corner, 16))
+    assert torch.equal(part.whole(torch.arange(2)), whole.whole(chosen))
+
+
+def test_a_source_is_brought_to_a_device_once_for_all_of_its_parts_and_is_forgotten_with_it(fields):
+    own = replace(fields, pool=fields.pool.copy())
+    device = torch.device("meta")
+    sources = [image_source(part, device, "device") for part in (own, own.take(np.arange(9)), own)]
+    assert len({id(source._images) for source in sources}) == 1
+    assert len(images_module._UPLOADED) == 1
+    del own, sources
+    gc.collect()
+    assert not images_module._UPLOADED

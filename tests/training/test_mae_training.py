@@ -102,7 +102,7 @@ def test_the_loss_falls_and_both_networks_learn(fields, tiny):
     params = tiny(*SHORT, "mae.pretrain.iterations=100", "mae.pretrain.learning_rate=0.01", "crops.centre=16",
                   "crops.rotations=false", "crops.flips=false", "mae.norm_pixels=false")  # fmt: skip
     bars = np.tile(np.repeat([20, 200, 90, 140], 4), 2).astype(np.uint8)
-    alike = dataclasses.replace(fields, images=fields.images // 8 + bars[None, None, :, None] // 2)
+    alike = dataclasses.replace(fields, pool=fields.images // 8 + bars[None, None, :, None] // 2)
     state = new_mae_state(params, seed=5)
     before = bits(state)
     result = train(alike, params, state=state)
@@ -125,7 +125,7 @@ def test_a_later_training_starts_from_the_state_it_is_given(fields, tiny):
 def test_other_data_or_another_start_do_not_take_the_checkpoint(fields, tiny, tmp_path):
     params = tiny(*SHORT)
     train(fields, params, checkpoints=Checkpoints(tmp_path))
-    other = dataclasses.replace(fields, images=255 - fields.images)
+    other = dataclasses.replace(fields, pool=255 - fields.images)
     with pytest.raises(ConfigError, match="another experiment"):
         train(other, params, checkpoints=Checkpoints(tmp_path))
     with pytest.raises(ConfigError, match="another experiment"):

@@ -76,7 +76,7 @@ def test_adaptation_learns_from_the_releases_compounds_and_their_mechanisms_chan
     unseen = ~mixed.table["Metadata_Compound"].isin(COMPOUNDS).to_numpy()
     images = mixed.images.copy()
     images[unseen] = 255 - images[unseen]
-    inverted = adapted(replace(mixed, images=images), params, heads_of(params, dict.fromkeys(COMPOUNDS, "a")))
+    inverted = adapted(replace(mixed, pool=images), params, heads_of(params, dict.fromkeys(COMPOUNDS, "a")))
     assert all(torch.equal(tensor, inverted[name]) for name, tensor in one.items())
     every = adapted(mixed, params.model_copy(update={"adaptation": tiny("adaptation.budget.iterations=3",
                     "adaptation.budget.batch_size=6").adaptation}), {})  # fmt: skip
@@ -91,7 +91,7 @@ def test_pretraining_on_the_subset_sees_no_pixel_of_the_others(mixed, tiny):
     states = []
     for pixels in (mixed.images, images):
         state = new_state(params, seed=0)
-        train_dino(replace(mixed, images=pixels), params, params.pretrain, state=state, seed=0, anchors=mask)
+        train_dino(replace(mixed, pool=pixels), params, params.pretrain, state=state, seed=0, anchors=mask)
         states.append(state.tensors())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -16,10 +17,11 @@ from coda.networks.artifact import extra_file
 from coda.networks.extractor import load_extractor
 from coda.networks.head import LABEL_REPORT, load_head, load_source_statistics
 from coda.networks.state import load_state
+from coda.plates.stored import StoredFields
 from coda.settings import Settings
 from coda.steps.evaluate import evaluate
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
-from coda.steps.pretrain import pretrain
+from coda.steps.pretrain import load_training_fields, pretrain
 from coda.steps.train_head import built_report, train_head
 from coda.training.labels import read_labels
 
@@ -29,17 +31,17 @@ LABELS = "Metadata_Compound,moa\n" + "".join(f"compound_{n},moa_{n % 2}\n" for n
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, fields):
-    """Settings and folders; the dataset folder is stood in for by fields in memory."""
-    table = fields.table.assign(**{name: 0.0 for name in METADATA_COLUMNS.values() if name not in fields.table})
-    full = replace(fields, table=table)
-    monkeypatch.setattr("coda.steps.pretrain.place_fields", lambda _batches, _channels, _centre, _where: full)
+def place(tmp_path, monkeypatch, stored):
+    """Settings and folders; the dataset folder is stood in for by plate stores without an index."""
+    table = stored.table
+    full = replace(stored, table=table.assign(**{n: 0.0 for n in METADATA_COLUMNS.values() if n not in table}))
     for module in ("pretrain", "made_with"):
         monkeypatch.setattr(f"coda.steps.{module}.prepared", lambda _batches: [])
     for module in ("pretrain", "train_head", "evaluate"):
         monkeypatch.setattr(f"coda.steps.{module}.open_batches", lambda folder: [folder])
-    for module in ("train_head", "evaluate"):
-        monkeypatch.setattr(f"coda.steps.{module}.load_fields", lambda _batches, _channels, _centre: full)
+        monkeypatch.setattr(
+            f"coda.steps.{module}.open_fields", lambda _batches, _channels, centre: replace(full, centre=centre)
+        )
     (tmp_path / "labels.csv").write_text(LABELS)
     return tmp_path
 
@@ -243,3 +245,35 @@ def test_too_few_batches_are_told(place, tiny):
         pretrain(
             place, place / "pre", params=tiny("split.validation_batches=3"), settings=settings_in(place), run_id="r"
         )
+
+
+def test_fields_smaller_than_the_square_that_is_cut_are_refused_before_anything_is_read(place, tiny, monkeypatch):
+    """They were filled up with black, in silence: a 256 px field was two thirds black."""
+    monkeypatch.setattr("coda.plates.stored.StoredFields.read", None)
+    with pytest.raises(ConfigError, match="smaller than the square") as caught:
+        pretrain(place, place / "pre", params=tiny("crops.centre=33"), settings=settings_in(place), run_id="r")
+    assert [problem.where for problem in caught.value.problems] == ["batch lab/batch_0", "batch lab/batch_1"]
+    assert "Set crops.centre=32" in caught.value.problems[0].remedy
+
+
+def test_held_out_fields_are_not_read_and_what_is_read_is_not_copied(place, tiny, monkeypatch):
+    """`compute.images: auto` promises that images take half of the memory: no second copy, and no other field."""
+    params, read = tiny(), []
+    real = StoredFields._fill
+    monkeypatch.setattr(
+        StoredFields, "_fill", lambda self, row, image: read.append(self.places[row].image_id) or real(self, row, image)
+    )
+    tracemalloc.start()
+    fields = load_training_fields(place, params)
+    images = fields.images.nbytes
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    half = fields.take(np.arange(len(fields)) % 2 == 0)
+    quarter = half.take(np.arange(len(half)) % 2 == 0)
+    grown = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert sorted(read) == sorted(fields.table["image_id"])
+    assert set(fields.table["Metadata_Batch"]) == {"batch_0", "batch_1"}
+    assert grown < images / 2
+    assert np.shares_memory(quarter.pool, fields.images)
+    assert np.array_equal(quarter.images, fields.images[::4])
