@@ -52,6 +52,6 @@ class FieldSet:
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "FieldSet":
         """Return the fields at these rows (mask or positions), in the order given; no image is copied."""
-        positions = np.flatnonzero(rows) if rows.dtype == bool else rows
+        positions = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.intp, copy=False)
         table = self.table.iloc[positions].reset_index(drop=True)
         return FieldSet(self.pool, table, self.channels, positions if self.rows is None else self.rows[positions])

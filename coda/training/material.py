@@ -12,6 +12,7 @@ from coda.config.params import Params
 from coda.networks.alignment import TokenStatistics, fit_statistics
 from coda.networks.extractor import Extractor
 from coda.plates.fieldset import FieldSet
+from coda.plates.stored import StoredFields
 from coda.training.groups import group_statistics, standardise_groups
 from coda.training.head import TokenSet
 from coda.training.labels import LabelList
@@ -36,7 +37,13 @@ class Material:
 
 
 def prepare_material(
-    extractor: Extractor, training: FieldSet, validation: FieldSet, labels: LabelList, params: Params, *, seed: int
+    extractor: Extractor,
+    training: FieldSet | StoredFields,
+    validation: FieldSet | StoredFields,
+    labels: LabelList,
+    params: Params,
+    *,
+    seed: int,
 ) -> Material:
     """Run the frozen extractor over training and held-out fields.
 
@@ -75,7 +82,9 @@ def prepare_material(
 class _Aligned:
     """Aligns tokens of a set of fields and keeps the labelled ones."""
 
-    def __init__(self, fields: FieldSet, codes: NDArray[np.int64], params: Params, tokens: Tensor) -> None:
+    def __init__(
+        self, fields: FieldSet | StoredFields, codes: NDArray[np.int64], params: Params, tokens: Tensor
+    ) -> None:
         by, wells = params.alignment.by, params.alignment.wells
         self.names = group_names(fields.table, by)
         self.statistics = group_statistics(tokens, fields.table, by=by, wells=wells)
