@@ -20,7 +20,7 @@ def give_name(draft: Path, path: Path) -> Path:
         OSError: The disk is full, or failed.
     """
     for item in [draft, *sorted(draft.rglob("*"))] if draft.is_dir() else [draft]:
-        if item.is_file() and not item.is_symlink():
+        if not item.is_symlink() and (item.is_file() or item.is_dir()):
             _sync(item)
     draft.replace(path)
     _sync(path.parent)

@@ -154,3 +154,34 @@ def test_manifest_keys_stay_below_the_landing_prefix(text):
     for key in manifest_keys(message, landing):
         assert not {"", ".", ".."} & set(key.split("/"))
         key.encode()
+
+
+def eventbridge(kind="Object Created", **detail):
+    """An event as Amazon documents it; keys are not encoded for a URL."""
+    found = {
+        "version": "0", "bucket": {"name": "b"}, "object": {"key": "lab+b/x y%2F/manifest.json", "size": 5},
+        "request-id": "R", "requester": "1", "source-ip-address": "1.2.3.4", "reason": "PutObject", **detail,
+    }  # fmt: skip
+    return {
+        "version": "0", "id": "i", "detail-type": kind, "source": "aws.s3", "account": "1", "region": "eu-west-1",
+        "time": "2026-11-12T00:00:00Z", "resources": ["arn:aws:s3:::b"], "detail": found,
+    }  # fmt: skip
+
+
+def test_events_of_eventbridge_are_understood_alone_and_in_an_envelope():
+    alone = json.dumps(eventbridge())
+    wrapped = json.dumps({"Type": "Notification", "Message": alone})
+    for body in (alone, wrapped, json.dumps({"specversion": "1.0", "data": eventbridge()})):
+        assert read_message(body).notices == (Notice("b", "lab+b/x y%2F/manifest.json"),)
+
+
+@pytest.mark.parametrize("kind", ["Object Deleted", "Object Tags Added", "Object Restore Completed"])
+def test_other_events_of_eventbridge_say_nothing(kind):
+    message = read_message(json.dumps(eventbridge(kind)))
+    assert (message.notices, message.problem) == ((), "")
+
+
+@pytest.mark.parametrize("detail", [{"bucket": None}, {"object": {}}, {"object": [1]}])
+def test_event_of_eventbridge_without_an_object_is_unreadable_and_never_nothing(detail):
+    assert read_message(json.dumps(eventbridge(**detail))).problem
+    assert read_message(json.dumps({"detail-type": "Scheduled Event", "detail": {}})).problem

@@ -257,3 +257,59 @@ def test_messages_that_would_break_a_reader_are_kept_for_a_person(place):
     place.queue().drain(lambda key: True)
     assert place.waiting() == 0
     assert len(list(place.platform.list("events/unreadable/"))) == 2
+
+
+def dead_letters(place, receives="3"):
+    dead = place.sqs.create_queue(QueueName=f"dead-{uuid4().hex[:8]}")["QueueUrl"]
+    arn = place.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": receives})
+    place.sqs.set_queue_attributes(QueueUrl=place.url, Attributes={"RedrivePolicy": policy})
+    return dead
+
+
+def test_unreadable_message_is_kept_counted_told_and_goes_to_the_dead_letters(place, demo_params, caplog):
+    train(place.settings)
+    dead = dead_letters(place)
+    place.sqs.send_message(QueueUrl=place.url, MessageBody='{"hello": 1}')
+    trigger = place.trigger(Immediate(place.platform), demo_params)
+    for _ in range(3):
+        trigger.look()
+    (kept,) = place.sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10)["Messages"]
+    assert kept["Body"] == '{"hello": 1}'
+    assert len(list(place.platform.list("events/unreadable/"))) == 1
+    read = trigger.metrics.registry.get_sample_value
+    assert read("coda_trigger_queue_messages_total", {"outcome": "unreadable"}) >= 1
+    assert caplog.text.count("cannot be read (no Records)") == 1
+
+
+def test_event_of_eventbridge_starts_its_batch(place, demo_params):
+    train(place.settings)
+    deliver(place.landing)
+    place.sqs.purge_queue(QueueUrl=place.url)
+    event = {
+        "detail-type": "Object Created", "source": "aws.s3",
+        "detail": {"bucket": {"name": place.bucket}, "object": {"key": "in/lab_b/b1/manifest.json"}},
+    }  # fmt: skip
+    place.sqs.send_message(QueueUrl=place.url, MessageBody=json.dumps(event))
+    assert [item.state for item in place.trigger(Immediate(place.platform), demo_params).run_once()] == ["released"]
+
+
+@pytest.mark.parametrize("error", [ConfigError("ExpiredToken"), CodaError("found 400 (Bad Request)")])
+def test_restarts_with_credentials_that_expired_move_nothing_to_the_dead_letters(
+    place, demo_params, monkeypatch, error
+):
+    train(place.settings)
+    dead = dead_letters(place)
+    deliver(place.landing)
+
+    def expired(*arguments, **more):
+        raise error
+
+    with monkeypatch.context() as patch:
+        for name in ("exists", "size", "get", "find"):
+            patch.setattr(ObjectStore, name, expired)
+        for _ in range(5):
+            with pytest.raises(type(error)):
+                place.trigger(Immediate(place.platform), demo_params).look()
+    assert "Messages" not in place.sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10)
+    assert [item.state for item in place.trigger(Immediate(place.platform), demo_params).run_once()] == ["released"]

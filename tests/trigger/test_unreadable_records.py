@@ -225,7 +225,9 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.data())
 def test_no_bytes_whatever_in_any_record_end_the_trigger_or_delay_another_batch(demo_params, data):
     with pytest.MonkeyPatch.context() as patch:
