@@ -112,7 +112,10 @@ def shortened(text: str, width: int, *, middle: bool = False) -> str:
     if len(text) <= width:
         return text
     if not middle:
-        return text[: width - 1].rstrip() + "…"
+        head = text[: width - 1]
+        word = head.rfind(" ")
+        # a word or a time that is cut tells less than its absence, where little is lost
+        return (head[:word] if word >= 2 * width // 3 else head).rstrip() + "…"
     head = width // 2
     tail = width - 1 - head
     return text[:head] + "…" + (text[-tail:] if tail else "")
