@@ -1,13 +1,13 @@
 """Who reads which section of the parameters: a key that is read by nobody it belongs to would be ignored in silence."""
 
 import pytest
+from reading import Reading
 
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.ladder import Rung
 from coda.adaptation.references import reference_features
 from coda.adaptation.serving import serve
 from coda.adaptation.ttt import predict_with_ttt
-from coda.config import Params
 from coda.networks.extractor import new_extractor
 from coda.networks.head import new_head
 from coda.networks.mae import new_mae_state
@@ -23,27 +23,6 @@ from coda.training.tokens import extract_tokens
 LABELS = LabelList({f"compound_{n}": f"moa_{n % 2}" for n in range(4)})
 SHORT = ("pretrain.iterations=2", "adaptation.budget.iterations=2", "head.budget.iterations=2", "ttt.steps=1",
          "supervised.iterations=2", "mae.pretrain.iterations=2", "ttt.copies=4")  # fmt: skip
-
-
-class Reading:
-    """Parameters that note which of their sections are read."""
-
-    def __init__(self, params: Params) -> None:
-        sections, read = set(Params.model_fields), set[str]()
-
-        class Noting(Params):
-            def __getattribute__(self, name):
-                if name in sections:
-                    read.add(name)
-                return super().__getattribute__(name)
-
-            def model_dump(self, **options):
-                read.update(options.get("include") or ())
-                return super().model_dump(**options)
-
-        self.read = read
-        self.params = Noting.model_construct(**{name: getattr(params, name) for name in sections})
-        read.clear()
 
 
 def pretraining(params, fields, plain):

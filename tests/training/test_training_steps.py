@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from reading import Reading
 from servers import moto_server
 
 from coda.contracts.fields import METADATA_COLUMNS
@@ -277,3 +278,43 @@ def test_held_out_fields_are_not_read_and_what_is_read_is_not_copied(place, tiny
     assert grown < images / 2
     assert np.shares_memory(quarter.pool, fields.images)
     assert np.array_equal(quarter.images, fields.images[::4])
+
+
+def test_a_step_reads_its_own_sections_and_no_other(place, tiny):
+    """A key of another section cannot change what a step does, and none of its own is passed over with its section."""
+    settings, labels = settings_in(place), str(place / "labels.csv")
+    plain = tiny("crops.eval_grid=1", "pretrain.iterations=2", "head.budget.iterations=2")
+
+    def read_by(step):
+        reading = Reading(plain)
+        step(reading.params)
+        return reading.read
+
+    assert read_by(lambda params: pretrain(place, place / "pre", params=params, settings=settings, run_id="r")) == {
+        "seed", "compute", "extractor", "crops", "split", "pretrain", "pairs", "dino",
+    }  # fmt: skip
+    assert read_by(
+        lambda params: train_head(place, place / "pre", labels, place / "heads", params=params, settings=settings,
+                                  run_id="r")
+    ) == {"seed", "compute", "extractor", "crops", "split", "alignment", "head"}  # fmt: skip
+    assert read_by(
+        lambda params: evaluate(place, place / "pre", place / "heads", labels, place / "out", params=params,
+                                settings=settings)
+    ) == {"compute", "crops", "split", "alignment"}  # fmt: skip
+
+
+def test_pretraining_on_the_papers_subset_needs_the_label_table_and_reads_no_mechanism(place, tiny):
+    params, settings = tiny("pretrain.iterations=2", "pretrain.fields=labelled"), settings_in(place)
+    with pytest.raises(ConfigError, match="labelled") as error:
+        pretrain(place, place / "none", params=params, settings=settings, run_id="a")
+    assert "--labels" in error.value.problems[0].remedy
+    (place / "other.csv").write_text(LABELS.replace("moa_0", "moa_9").replace("moa_1", "moa_0"))
+    states = []
+    for name in ("labels", "other"):
+        table = str(place / f"{name}.csv")
+        pretrain(place, place / name, params=params, settings=settings, run_id=name, labels=table)
+        states.append(load_state(place / name / "state").tensors())
+    pretrain(place, place / "all", params=tiny("pretrain.iterations=2"), settings=settings, run_id="b")
+    every = load_state(place / "all" / "state").tensors()
+    assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
+    assert not all(tensor.equal(every[name]) for name, tensor in states[0].items())
