@@ -1,5 +1,7 @@
 """Parameters that note what is read of them: who reads which section (tests of trainers and steps)."""
 
+import sys
+
 from coda.config import Params
 
 
@@ -11,7 +13,8 @@ class Reading:
 
         class Noting(Params):
             def __getattribute__(self, name):
-                if name in sections:
+                # the names of budgets are looked up for messages; that is no reading of their values
+                if name in sections and sys._getframe(1).f_globals["__name__"] != "coda.config.budgets":
                     read.add(name)
                 return super().__getattribute__(name)
 

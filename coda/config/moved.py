@@ -24,11 +24,8 @@ SHARED: Mapping[str, str] = {
 }
 """New key -> the key of another section that it was read from before, and that is still there."""
 
-NEW: Mapping[str, Any] = {"split.by": "batch"}
-"""Key that earlier versions did not have -> what they did."""
-
-
 ADDED: Mapping[str, Any] = {
+    "split.by": "batch",
     "pretrain.fields": "all",
     "adaptation.fields": "all",
     "adaptation.source_batch_size": None,
@@ -50,7 +47,7 @@ def as_of_today(values: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         A copy; values that are of today already are returned as they are.
     """
-    if not any(found_at(values, path) for path in MOVED) and all(found_at(values, path) for path in NEW):
+    if not any(found_at(values, path) for path in MOVED):
         return dict(values)
     result: dict[str, Any] = _copied(values)
     for new, old in SHARED.items():
@@ -65,8 +62,6 @@ def as_of_today(values: Mapping[str, Any]) -> dict[str, Any]:
         found_at(result, section)[0].pop(name)
         for place in places:
             _put(result, place, found[0])
-    for new, value in NEW.items():
-        _put(result, new, value)
     return result
 
 

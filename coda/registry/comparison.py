@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coda.config.moved import as_of_today
+from coda.config.moved import completed
 from coda.contracts import ReleaseRecord
 from coda.registry.drafts import GATE, PARAMS, read_kept
 from coda.registry.package import PACKAGE, PROVENANCE, read_provenance
@@ -187,8 +187,8 @@ def block_of(name: str) -> str:
 
 
 def _parameters(side: Side) -> dict[str, str]:
-    # a key that only moved between two versions of the code is no difference
-    return dict(flat(as_of_today(side.params)))
+    # a key that only moved, or was added, between two versions of the code is no difference
+    return dict(flat(completed(side.params)))
 
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -23,6 +23,7 @@ def as_before(params):
             section.pop(name, None)
     values["dino"] |= OLD_DINO
     del values["split"], values["alignment"]
+    del values["pretrain"]["fields"], values["adaptation"]["fields"], values["adaptation"]["source_batch_size"]
     del values["pretrain"]["keep_optimizer"], values["supervised"]["plateau_factor"]
     values["head"] |= {"validation_batches": 2, "plateau_factor": 0.3}
     values["adaptation"] |= {"align_by": "plate", "align_wells": "negcon", "carry_optimizer": True}
@@ -46,6 +47,8 @@ def test_stored_parameters_of_before_mean_what_they_meant(paper):
         assert {name: getattr(budget, name) for name in OLD_DINO if name != "pool"} == {
             name: value for name, value in OLD_DINO.items() if name != "pool"
         }
+    # what could not be said before is what was done before
+    assert (found.split.by, found.pretrain.fields, found.adaptation.fields) == ("batch", "all", "all")
     # what was not moved is as it was
     assert found.mae == paper.mae
     assert Params.model_validate_json(found.model_dump_json()) == found

@@ -110,6 +110,7 @@ def test_the_paper_is_one_overlay(root):
         assert (budget.learning_rate, budget.warmup_epochs, budget.ema_start) == (1e-4, 10.0, 0.996)
     assert params.adaptation.budget.batch_size == 64, "plates and batches (section 5.1)"
     assert (params.pairs.by, params.pairs.control_share) == ("batch", 0.0)
+    assert (params.split.by, params.split.validation_batches) == ("plate", 1)
     assert params.pretrain.fields == params.adaptation.fields == "labelled"
     # the head: 50 epochs that nothing ends, divided by 10 at saturation, on raw tokens
     assert (params.head.budget.epochs, params.head.budget.warmup_epochs, params.head.plateau_factor) == (50.0, 3.0, 0.1)
