@@ -4,6 +4,13 @@ import sys
 
 from coda.config import Params
 
+WRITING_DOWN = {
+    ("coda.config.budgets", "budgets"),
+    ("coda.networks.made_with", "made_with"),
+    ("coda.config.serving", "groups_of"),
+}
+"""Functions that put values into messages and into a model's record: what they read changes no weight."""
+
 
 class Reading:
     """Parameters that note which of their sections are read."""
@@ -13,8 +20,8 @@ class Reading:
 
         class Noting(Params):
             def __getattribute__(self, name):
-                # the names of budgets are looked up for messages; that is no reading of their values
-                if name in sections and sys._getframe(1).f_globals["__name__"] != "coda.config.budgets":
+                caller = sys._getframe(1)
+                if name in sections and (caller.f_globals["__name__"], caller.f_code.co_name) not in WRITING_DOWN:
                     read.add(name)
                 return super().__getattribute__(name)
 
