@@ -30,7 +30,7 @@ from tests.flow.loop import DESIGN, copy_as, smoke_overlays
 SMALLER = DESIGN.model_copy(update={"sites_per_well": 1, "field_px": 64})
 TRAINED = "lab_a"
 TEMPLATE = ("lab_b", "t1")
-PACE = Pace(lease_s=1.0, attempts=10_000, backoff_s=0.0, tick_s=0.1, parallel=2)
+PACE = Pace(lease_s=1.0, attempts=10_000, losses=10_000, backoff_s=0.0, tick_s=0.1, parallel=2)
 
 
 @dataclass

@@ -41,7 +41,7 @@ def test_two_triggers_in_any_interleaving_run_each_version_once(params, steps):
     with pytest.MonkeyPatch.context() as patch:
         platform = in_memory(patch.setattr)
         cluster = Cluster(platform.store)
-        pace = Pace(lease_s=0.0, backoff_s=0.0, tick_s=0.0, attempts=1000)
+        pace = Pace(lease_s=0.0, backoff_s=0.0, tick_s=0.0, attempts=1000, losses=1000)
         make = lambda: Trigger(platform.settings, cluster, params=params, pace=pace)  # noqa: E731
         triggers = [make(), make()]
         deliver(platform.landing)
