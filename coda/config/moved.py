@@ -26,6 +26,7 @@ SHARED: Mapping[str, str] = {
 
 ADDED: Mapping[str, Any] = {
     "split.by": "batch",
+    "head.tokens_gib": 1024.0,
     "pretrain.fields": "all",
     "adaptation.fields": "all",
     "adaptation.source_batch_size": None,

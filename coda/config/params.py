@@ -188,6 +188,9 @@ class Head(Section):
     plateau_factor: Annotated[float, Field(gt=0, lt=1)]
     plateau_patience: Count
     random_crops: Count = Field(description="Random crops a field whose tokens are cached for training.")
+    tokens_gib: Annotated[float, Field(ge=0)] = Field(
+        description="Memory for tokens of labelled fields; what does not fit lies in a temporary file."
+    )
     renew_crops: bool = Field(description="Draw new crops every epoch, which runs the extractor every epoch.")
     alignments: tuple[Literal["none", "standardise"], ...] = Field(
         min_length=1, description="One head is trained for each: on raw tokens, on tokens standardised per batch."

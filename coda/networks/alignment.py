@@ -115,6 +115,43 @@ class _Sums:
         return (self.shift + offset).float().cpu(), sd.float().cpu(), covariance.float().cpu(), self.count
 
 
+class RunningStatistics:
+    """Moments of tokens that are given a few at a time, so that no more of them need be in memory."""
+
+    def __init__(self) -> None:
+        """Begin without a token."""
+        self._every: _Sums | None = None
+        self._class_token: _Sums | None = None
+
+    def add(self, tokens: Tensor) -> None:
+        """Take in tokens, shape (..., 1 + patches, width), or (tokens, width); see `fit_statistics`."""
+        if not tokens.numel():
+            return
+        if self._every is None:
+            # sums are taken around the first part's mean, so that large means do not eat the digits of the variance
+            shift = tokens.reshape(-1, tokens.shape[-1]).double().mean(dim=0)
+            self._every = _Sums(shift)
+            self._class_token = _Sums(shift) if tokens.ndim > 2 and tokens.shape[-2] > 1 else None
+        self._every.add(tokens)
+        if self._class_token is not None:
+            self._class_token.add(tokens[..., 0, :])
+
+    def statistics(self) -> TokenStatistics:
+        """Return the moments of all tokens so far.
+
+        Raises:
+            ValueError: There was none.
+        """
+        if self._every is None:
+            message = "statistics need at least one token"
+            raise ValueError(message)
+        if self._class_token is None:
+            return TokenStatistics(*self._every.moments())
+        patches = self._every.without(self._class_token)
+        own = (Moments(*self._class_token.moments()), Moments(*patches.moments()))
+        return TokenStatistics(*self._every.moments(), *own)
+
+
 def fit_statistics(tokens: Tensor | Iterable[Tensor]) -> TokenStatistics:
     """Return mean, deviation and covariance over all tokens, of class tokens and of patches.
 
@@ -125,26 +162,10 @@ def fit_statistics(tokens: Tensor | Iterable[Tensor]) -> TokenStatistics:
     Raises:
         ValueError: There is no token.
     """
-    every: _Sums | None = None
-    class_token: _Sums | None = None
+    running = RunningStatistics()
     for part in _parts(tokens):
-        if not part.numel():
-            continue
-        if every is None:
-            # sums are taken around the first part's mean, so that large means do not eat the digits of the variance
-            shift = part.reshape(-1, part.shape[-1]).double().mean(dim=0)
-            every = _Sums(shift)
-            class_token = _Sums(shift) if part.ndim > 2 and part.shape[-2] > 1 else None
-        every.add(part)
-        if class_token is not None:
-            class_token.add(part[..., 0, :])
-    if every is None:
-        message = "statistics need at least one token"
-        raise ValueError(message)
-    if class_token is None:
-        return TokenStatistics(*every.moments())
-    patches = every.without(class_token)
-    return TokenStatistics(*every.moments(), Moments(*class_token.moments()), Moments(*patches.moments()))
+        running.add(part)
+    return running.statistics()
 
 
 def standardise(tokens: Tensor, stats: TokenStatistics, *, eps: float = 1e-6) -> Tensor:

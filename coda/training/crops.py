@@ -94,6 +94,8 @@ class Cropper:
         chance = _draw(len(rows), self.images.shape[1], source, self.crops, jitter=jitter)
         if keep is not None:
             rows, chance = rows[keep], chance.at(keep)
+        if not len(rows):
+            return torch.empty((0, self.images.shape[1], size, size), device=self.images.device)
         tops = self.corner[0] + (chance.places[0] * (self.side[0] - size + 1)).long()
         lefts = self.corner[1] + (chance.places[1] * (self.side[1] - size + 1)).long()
         cut = _turned(self.images.cut(rows, tops, lefts, size), chance.turns)

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coda.networks.alignment import TokenStatistics, fit_statistics, standardise
+from coda.networks.alignment import RunningStatistics, TokenStatistics, fit_statistics, standardise
 from coda.training.split import group_names
 
 
@@ -27,6 +27,28 @@ def group_statistics(tokens: Tensor, table: pd.DataFrame, *, by: str, wells: str
             chosen = chosen & controls
         statistics[str(name)] = fit_statistics(tokens[torch.from_numpy(np.flatnonzero(chosen))])
     return statistics
+
+
+class GroupStatistics:
+    """Statistics of each group of fields, from tokens that are given a few fields at a time."""
+
+    def __init__(self, table: pd.DataFrame, *, by: str, wells: str) -> None:
+        """Begin without a token; see `group_statistics` for the arguments."""
+        self.names = group_names(table, by)
+        controls = (table["Metadata_pert_type"] == "negcon").to_numpy()
+        having = np.isin(self.names, self.names[controls]) if wells == "negcon" else np.zeros(len(table), dtype=bool)
+        self._counts = controls | ~having
+        self._running = {str(name): RunningStatistics() for name in np.unique(self.names)}
+
+    def add(self, rows: NDArray[np.intp], tokens: Tensor) -> None:
+        """Take in tokens of fields, shape (fields, ..., tokens, width)."""
+        for name in np.unique(self.names[rows]):
+            chosen = np.flatnonzero((self.names[rows] == name) & self._counts[rows])
+            self._running[str(name)].add(tokens[torch.from_numpy(chosen)])
+
+    def statistics(self) -> dict[str, TokenStatistics]:
+        """Return the statistics of every group."""
+        return {name: running.statistics() for name, running in self._running.items()}
 
 
 def standardise_groups(tokens: Tensor, names: NDArray[np.str_], statistics: dict[str, TokenStatistics]) -> Tensor:

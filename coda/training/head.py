@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coda.config.params import Params
+from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head, new_head
 from coda.training.checkpoint import Checkpoints
 from coda.training.engine import fingerprint, run, tensors_digest
+from coda.training.groups import standardise_groups
 from coda.training.lesson import Lesson, Plateau, require_fields
 from coda.training.passes import passes
 from coda.training.progress import Report
 from coda.training.randomness import derived_seed
 from coda.training.schedules import Length, length_of
-from coda.training.tokens import field_probabilities
+from coda.training.tokens import BATCH, field_probabilities
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,36 @@ class TokenSet:
     """Tokens with their classes: rounds of random crops for training, evaluation crops for validation.
 
     Attributes:
-        tokens: Shape (rounds or crops, fields, 1 + patches, width), float32 on the CPU, aligned already.
+        tokens: Shape (rounds or crops, fields, 1 + patches, width), float32 on the CPU, as the extractor made them.
         codes: Class of every field, none negative, shape (fields,).
+        names: Group of every field, for alignment.
+        statistics: Of each group, to standardise by; None for raw tokens.
+        made_of: Digest of all that the tokens follow from; by themselves where it is not given.
     """
 
     tokens: Tensor
     codes: NDArray[np.int64]
+    names: NDArray[np.str_] | None = None
+    statistics: dict[str, TokenStatistics] | None = None
+    made_of: str | None = None
+
+    def at(self, rounds: Tensor, fields: Tensor) -> Tensor:
+        """Return aligned tokens of some crops: (samples,) of each give (samples, tokens, width)."""
+        return self._aligned(self.tokens[rounds, fields], fields)
+
+    def of_fields(self, fields: Tensor) -> Tensor:
+        """Return aligned tokens of all crops of some fields, shape (fields, crops, tokens, width)."""
+        return self._aligned(self.tokens[:, fields].transpose(0, 1), fields)
+
+    @property
+    def identity(self) -> str:
+        """Digest that names the tokens, for the experiment that a checkpoint belongs to."""
+        return self.made_of or tensors_digest({"tokens": self.tokens})
+
+    def _aligned(self, tokens: Tensor, fields: Tensor) -> Tensor:
+        if self.statistics is None or self.names is None:
+            return tokens
+        return standardise_groups(tokens, self.names[fields.numpy()], self.statistics)
 
 
 @dataclass(frozen=True)
@@ -91,10 +117,11 @@ def train_head(
     budget = params.head.budget
     length = length_of(budget, first.tokens.shape[0] * first.tokens.shape[1])
     head = new_head(params, extractor, classes, alignment, seed=derived_seed(seed, "head", 0))
-    sets = {"tokens": first.tokens, "held_out": validation.tokens}
     codes = [first.codes.tolist(), validation.codes.tolist(), list(classes)]
     options = [params.head.model_dump(mode="json"), alignment, seed]
-    identity = fingerprint("head", tensors_digest({**sets, **head.state_dict()}), codes, options)
+    identity = fingerprint(
+        "head", first.identity, validation.identity, tensors_digest(head.state_dict()), codes, options
+    )
     lesson = _HeadLesson(head, training, first, validation, params, length, seed)
     result = run(
         lesson, length=length, budget=budget, identity=identity,
@@ -131,7 +158,7 @@ class _HeadLesson(Lesson):
             if epoch != self._epoch:
                 self._epoch, self._tokens = epoch, self.training(epoch)
             number = self._tokens.tokens.shape[1]
-            tokens.append(self._tokens.tokens[samples // number, samples % number])
+            tokens.append(self._tokens.at(samples // number, samples % number))
             codes.append(torch.from_numpy(self._tokens.codes)[samples % number])
         return torch.cat(tokens).to(self.runtime.device), torch.cat(codes).to(self.runtime.device)
 
@@ -140,5 +167,7 @@ class _HeadLesson(Lesson):
         return found
 
     def validate(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        tokens = self.validation.tokens.transpose(0, 1)
-        return field_probabilities(self.head, tokens, self.params), self.validation.codes
+        crops, fields = self.validation.tokens.shape[:2]
+        parts = torch.split(torch.arange(fields), max(1, BATCH // crops))
+        found = [field_probabilities(self.head, self.validation.of_fields(part), self.params) for part in parts]
+        return np.concatenate(found), self.validation.codes

@@ -52,24 +52,49 @@ def token_batches(extractor: Extractor, fields: FieldSet | StoredFields, params:
 
 
 @torch.inference_mode()
+def random_crop_batches(
+    extractor: Extractor,
+    fields: FieldSet | StoredFields,
+    params: Views,
+    *,
+    seed: int,
+    crops: int,
+    chosen: NDArray[np.bool_] | None = None,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield tokens of random, augmented crops, as the head is trained on, a few fields at a time.
+
+    Args:
+        extractor: Any.
+        fields: Images with the extractor's stains.
+        params: Crops and compute.
+        seed: Of the crops. Numbers are drawn for all fields, so that a field's crop does not depend on the choice.
+        crops: Rounds of one crop of every field.
+        chosen: Fields that are computed; all when not given.
+
+    Yields:
+        Round, rows, and tokens of these rows: float32 on the CPU, shape (rows, 1 + patches, width).
+    """
+    cropper = _prepare(extractor, fields, params)
+    wanted = torch.ones(len(fields), dtype=torch.bool) if chosen is None else torch.from_numpy(chosen)
+    for number in range(crops):
+        source = generator(seed, "head crops", number)
+        for rows in torch.split(torch.arange(len(fields)), BATCH):
+            keep = wanted[rows].nonzero().flatten()
+            cut = cropper.random_crops(rows, params.crops.global_size, source, jitter=True, keep=keep)
+            if len(keep):
+                yield number, rows[keep], _forward(extractor, cut, params)
+
+
 def random_crop_tokens(
     extractor: Extractor, fields: FieldSet | StoredFields, params: Views, *, seed: int, crops: int
 ) -> Tensor:
-    """Return the tokens of random, augmented crops, as the head is trained on.
+    """Return the tokens of `random_crop_batches` for all fields.
 
     Returns:
         Float32 on the CPU, shape (crops, fields, 1 + patches, width).
     """
-    cropper = _prepare(extractor, fields, params)
-    rounds = []
-    for number in range(crops):
-        source = generator(seed, "head crops", number)
-        parts = []
-        for rows in torch.arange(len(fields)).split(BATCH):  # type: ignore[no-untyped-call]
-            cut = cropper.random_crops(rows, params.crops.global_size, source, jitter=True)
-            parts.append(_forward(extractor, cut, params))
-        rounds.append(torch.cat(parts))
-    return torch.stack(rounds)
+    parts = [tokens for _, _, tokens in random_crop_batches(extractor, fields, params, seed=seed, crops=crops)]
+    return torch.cat(parts).view(crops, len(fields), *parts[0].shape[1:])
 
 
 def field_features(tokens: Tensor, pool: Literal["cls", "mean"]) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from coda.errors import ConfigError
 from coda.evaluation.accuracy import accuracy
 from coda.networks.extractor import new_extractor
+from coda.training import material as material_module
 from coda.training.groups import group_statistics, standardise_groups
 from coda.training.head import TokenSet, train_head
 from coda.training.labels import LabelList
@@ -93,9 +94,10 @@ def test_material_is_standardised_by_each_batch_over_all_of_its_wells(tiny, fiel
     assert raw.codes.tolist() == LABELS.codes(fields.take(~mask).table).tolist()
     batches = fields.table["Metadata_Batch"][~mask].to_numpy()
     for batch in np.unique(batches):
-        own = aligned.tokens[:, torch.from_numpy(batches == batch)]
+        own = aligned.of_fields(torch.from_numpy(np.flatnonzero(batches == batch)))
         assert own.mean(dim=(0, 1, 2)).abs().max() < 1e-3
-    check = material.validation("standardise").tokens
+    held = material.validation("standardise")
+    check = held.of_fields(torch.arange(len(held.codes)))
     assert check.mean(dim=(0, 1, 2)).abs().max() < 1e-3
     torch.testing.assert_close(material.source.mean, raw.tokens.mean(dim=(0, 1, 2)), atol=1e-4, rtol=1e-3)
     assert torch.equal(material.training("none", 1).tokens, raw.tokens)  # renew_crops is off in the demo
@@ -107,8 +109,37 @@ def test_renewed_crops_differ_from_epoch_to_epoch(tiny, fields):
     material = prepare_material(
         new_extractor(params, seed=0), fields.take(~mask), fields.take(mask), LABELS, params, seed=0
     )
-    assert not torch.equal(material.training("none", 0).tokens, material.training("none", 1).tokens)
-    assert torch.equal(material.training("none", 1).tokens, material.training("none", 1).tokens)
+    first, second = (material.training("none", epoch).tokens.clone() for epoch in (0, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(material.training("none", 1).tokens, second)
+    assert torch.equal(material.training("none", 0).tokens, first)
+
+
+@pytest.mark.parametrize("gib", [1.0, 0.0])
+def test_tokens_of_unlabelled_fields_are_never_kept_and_the_limit_holds(tiny, fields, gib, monkeypatch):
+    """The peak of torch's memory is that of a few fields beside the labelled ones; at a limit of 0, of those alone."""
+    monkeypatch.setattr("coda.training.tokens.BATCH", 8)
+    params = tiny(f"head.tokens_gib={gib}", "head.random_crops=3", "crops.eval_grid=1")
+    extractor, one = new_extractor(params, seed=0), LabelList({"compound_0": "a"})
+    labelled = (fields.table["Metadata_Compound"] == "compound_0").to_numpy()
+    few, others = np.flatnonzero(labelled), np.flatnonzero(~labelled)
+    in_files = []
+    real = material_module._reserve
+    monkeypatch.setattr(material_module, "_reserve", lambda file, size: in_files.append(size) or real(file, size))
+
+    def peak(rows):
+        with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+            material = prepare_material(extractor, fields.take(rows), fields.take(few[:2]), one, params, seed=0)
+            kept = material.training("none", 0).tokens
+            material.training("standardise", 1)
+        sizes = [event.nbytes() for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+        return max(np.cumsum(sizes)), kept.nbytes
+
+    least, kept = peak(np.concatenate([few, others]))
+    most, also = peak(np.concatenate([few, np.tile(others, 9)[:236]]))
+    assert kept == also == 3 * len(few) * 5 * 16 * 4
+    assert most - least < 0.1 * 3 * 200 * 5 * 16 * 4  # of the tokens of unlabelled fields, nothing stays
+    assert in_files == ([2 * 5 * 16 * 4, kept] * 2 if gib == 0 else [])
 
 
 def test_statistics_of_negative_controls_only(make_table):
