@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +67,14 @@ def shared_data() -> Path:
 def demo_params() -> Params:
     """The parameters of the demo."""
     return load_params(ROOT / "params.yaml", [ROOT / "params" / "demo.yaml"])
+
+
+@pytest.fixture(scope="session")
+def answers_ipv6() -> bool:
+    """Whether this machine has the address ::1."""
+    try:
+        with socket.socket(socket.AF_INET6) as asked:
+            asked.bind(("::1", 0))
+    except OSError:
+        return False
+    return True

@@ -76,7 +76,8 @@ def _version() -> None:
 def main() -> None:
     """Run the command line; an error of ours, or of the operating system, becomes its message and its exit code."""
     # prometheus_client would share its numbers with other processes by files in a folder that need not be there
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        os.environ.pop(name, None)
     try:
         try:
             app()

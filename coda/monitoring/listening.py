@@ -38,7 +38,9 @@ def listening(what: str, host: str, port: int, option: str = "") -> Iterator[Non
     try:
         yield
     except (OSError, OverflowError, UnicodeError) as error:
-        found = getattr(error, "strerror", None) or str(error)
+        found = (getattr(error, "strerror", None) or str(error)).rstrip(".")
+        if not 0 <= port <= 65535:
+            found = "port must be 0-65535"  # as Python words it for some of them; the resolver has other words
         remedy = f"Choose others with --{option}host and --{option}port; port 0 takes a free one."
         problem = Problem(address(host, port), found, "an address of this machine, and a port that is free", remedy)
         raise ConfigError(f"{what} cannot listen on {address(host, port)}: {found}.", [problem]) from error

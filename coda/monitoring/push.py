@@ -6,12 +6,14 @@ that fails is a warning in the log.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, push_to_gateway, write_to_textfile
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, push_to_gateway, write_to_textfile
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from coda.monitoring.names import METRICS
 from coda.settings import Settings
@@ -50,24 +52,36 @@ def create(name: str, registry: CollectorRegistry) -> Gauge | Counter | Histogra
     return Gauge(name, metric.help, metric.labels, registry=registry)
 
 
+class _Fixed(Collector):
+    """Numbers that are known already. A `Gauge` would share them by files where PROMETHEUS_MULTIPROC_DIR is set."""
+
+    def __init__(self, values: Mapping[str, Mapping[tuple[str, ...], float]]) -> None:
+        self._values = values
+
+    def collect(self) -> Iterator[Metric]:
+        for name, series in self._values.items():
+            family = GaugeMetricFamily(name, METRICS[name].help, labels=METRICS[name].labels)
+            for labels, value in series.items():
+                family.add_metric(labels, value)
+            yield family
+
+
 def build_registry(samples: Iterable[Sample]) -> CollectorRegistry:
     """Put samples into a registry of their own.
 
     Raises:
         ValueError: A metric is not declared, is no gauge, or a sample has other labels than declared.
     """
-    registry = CollectorRegistry()
-    gauges: dict[str, Gauge] = {}
+    values: dict[str, dict[tuple[str, ...], float]] = {}
     for sample in samples:
         metric = METRICS.get(sample.name)
         if metric is None or metric.kind not in ("gauge", "info"):
             raise ValueError(f"{sample.name} is not a declared gauge; declare it in coda/monitoring/names.py")
         if set(sample.labels) != set(metric.labels):
             raise ValueError(f"{sample.name} has labels {sorted(sample.labels)}, declared are {sorted(metric.labels)}")
-        if sample.name not in gauges:
-            gauges[sample.name] = Gauge(sample.name, metric.help, metric.labels, registry=registry)
-        gauge = gauges[sample.name]
-        (gauge.labels(**sample.labels) if metric.labels else gauge).set(sample.value)
+        values.setdefault(sample.name, {})[tuple(str(sample.labels[name]) for name in metric.labels)] = sample.value
+    registry = CollectorRegistry()
+    registry.register(_Fixed(values))
     return registry
 
 

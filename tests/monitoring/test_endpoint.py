@@ -5,6 +5,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from coda.errors import ConfigError
 from coda.monitoring.endpoint import UNREADABLE, TextfileCollector, serve
 from coda.monitoring.push import Sample, push
 from coda.settings import Settings
@@ -71,3 +72,27 @@ def test_the_endpoint_answers_with_what_is_in_the_folder_now(tmp_path):
         server.server_close()
         thread.join()
     assert 'coda_batch_plates{instrument="Phenix",source="lab_b"} 4.0' in text
+
+
+@pytest.mark.parametrize("host", ["::1", "::", "127.0.0.1", "localhost"])
+def test_the_endpoint_listens_on_addresses_of_both_families(tmp_path, host, answers_ipv6):
+    if ":" in host and not answers_ipv6:
+        pytest.skip("this machine has no ::1")
+    write(tmp_path, "lab_b", 4)
+    server, thread, port = serve(tmp_path, 0, host=host)
+    at = {"::1": "[::1]", "::": "[::1]"}.get(host, host)
+    try:
+        with urllib.request.urlopen(f"http://{at}:{port}/metrics", timeout=5) as answer:
+            assert b"coda_batch_plates" in answer.read()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_is_none_is_told_in_one_sentence(tmp_path, port):
+    with pytest.raises(ConfigError) as caught:
+        serve(tmp_path, port)
+    assert caught.value.message.endswith("0-65535.")
+    assert ".." not in str(caught.value)

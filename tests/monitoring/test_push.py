@@ -1,4 +1,7 @@
 import logging
+import os
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -127,3 +130,26 @@ def test_the_trigger_gets_the_kind_that_is_declared():
     assert registry.get_sample_value("coda_trigger_lag_seconds_bucket", {"le": "300.0"}) == 1.0
     with pytest.raises(KeyError):
         create("coda_surprise", registry)
+
+
+def test_a_step_pushes_though_numbers_of_several_processes_were_asked_for(tmp_path):
+    """As a component is started: without the command line, in an environment that is not ours."""
+    program = (
+        "from types import SimpleNamespace as S\nfrom coda.monitoring.push import Sample, push\n"
+        "labels = {'source': 'lab_b', 'instrument': 'Phenix'}\n"
+        "samples = [Sample('coda_batch_plates', 3, labels), Sample('coda_batch_plates', 4, labels)]\n"
+        f"settings = S(pushgateway=None, metrics_dir={str(tmp_path / 'metrics')!r})\n"
+        "assert push(samples, job='coda_report', source='lab_b', settings=settings)\n"
+    )
+    absent = tmp_path / "absent"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(absent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "metrics" / "coda_report-lab_b.prom").read_text()
+    assert "# TYPE coda_batch_plates gauge" in text
+    assert [line for line in text.splitlines() if not line.startswith("#")] == [
+        'coda_batch_plates{instrument="Phenix",source="lab_b"} 4.0'
+    ]
+    assert not absent.exists()

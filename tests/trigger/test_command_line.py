@@ -165,6 +165,7 @@ def test_serve_with_all_three_ways_says_so_and_ends_at_sigterm(place, root, tmp_
     environment = {
         **os.environ, **place.environment, "CODA_QUEUE_URL": url, "CODA_WEBHOOK_TOKEN": "token-0123456789abcdef",
         "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "absent"),
     }  # fmt: skip
     command = [
         sys.executable, "-m", "coda", "trigger", "serve", "--webhook", "--webhook-port", "0", "--port", "0",

@@ -180,6 +180,20 @@ def test_what_steps_of_this_machine_wrote_is_scraped_here(settings, demo_params,
     assert "coda_trigger_queue_length" in body
 
 
+def test_pages_are_shown_on_ipv6(settings, demo_params, answers_ipv6):
+    if not answers_ipv6:
+        pytest.skip("this machine has no ::1")
+    service = TriggerService(Trigger(settings, Immediate(None), params=demo_params), host="::1")
+    loop = threading.Thread(target=service.serve)
+    loop.start()
+    try:
+        with urllib.request.urlopen(f"http://[::1]:{service.port}/metrics", timeout=10) as answer:
+            assert b"coda_trigger_queue_length" in answer.read()
+    finally:
+        service.stop()
+        loop.join(30)
+
+
 def test_taken_port_is_a_clear_error(settings, demo_params):
     trigger = Trigger(settings, Immediate(None), params=demo_params)
     first = TriggerService(trigger)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from conftest_trigger import Cluster, Immediate, deliver, manifest_of
 
-from coda.errors import ConfigError, TransientError
+from coda.errors import ConfigError, Problem, ServiceRefusedError, TransientError
 from coda.trigger.interventions import retry
 from coda.trigger.ledger import Ledger
 from coda.trigger.service import Pace, Trigger
@@ -261,6 +261,43 @@ def test_submitter_that_is_not_configured_is_for_the_operator_and_says_nothing_o
     assert words(platform)[-1] == "landed"
     (handled,) = make(Immediate(platform.store)).run_once()
     assert handled.state == "released"
+
+
+def test_submitter_that_refuses_gives_the_batch_back_untried_and_is_not_asked_again(platform, make):
+    class Refusing(Cluster):
+        refuses = True
+
+        def submit(self, request):
+            if self.refuses:
+                self.requests.append(request)
+                problem = Problem("http://kfp", "a sign-in page", "the API", "Give CODA_KFP_TOKEN.")
+                raise ServiceRefusedError("Kubeflow answers with a sign-in page.", [problem])
+            super().submit(request)
+
+    deliver(platform.landing)
+    cluster = Refusing(platform.store)
+    trigger = make(cluster)
+    with pytest.raises(ServiceRefusedError, match="sign-in page"):
+        trigger.run_once()
+    assert len(cluster.requests) == 1
+    (state,) = trigger.ledger.newest()
+    assert (state.state, state.attempt, state.lost) == ("landed", 0, 0)
+    assert state.reasons[0] == "Kubeflow answers with a sign-in page."
+    assert "Give CODA_KFP_TOKEN." in state.reasons[1]
+    # the operator acts: what was refused after a real attempt has used up that one alone
+    cluster.refuses = False
+    trigger.advance()
+    cluster.end(state.run_id, "transient")
+    trigger.advance()
+    assert [(state.state, state.attempt) for state in trigger.ledger.newest()] == [("running", 2)]
+    cluster.end(state.run_id, "transient")
+    cluster.refuses = True
+    with pytest.raises(ServiceRefusedError):
+        trigger.advance()
+    assert [(state.state, state.attempt) for state in trigger.ledger.newest()] == [("landed", 2)]
+    cluster.refuses = False
+    trigger.advance()
+    assert [(state.state, state.attempt) for state in trigger.ledger.newest()] == [("running", 3)]
 
 
 def test_one_run_a_source_and_so_many_in_all(platform, make):

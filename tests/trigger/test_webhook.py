@@ -501,3 +501,16 @@ def test_secrets_and_messages_are_not_logged(place, caplog):
         place.post(records("in/l/b/manifest.json", opaque=TOKEN), {}, path=f"{PATH}?token={TOKEN}")
         place.post(b"{")
     assert TOKEN not in caplog.text
+
+
+def test_the_webhook_answers_on_ipv6(platform, demo_params, answers_ipv6):
+    if not answers_ipv6:
+        pytest.skip("this machine has no ::1")
+    place = Place(platform, demo_params, host="::1")
+    try:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"http://[::1]:{place.server.port}{PATH}", data=b"{}", timeout=10)
+        with refused.value as answer:
+            assert answer.code == 401
+    finally:
+        place.server.stop()
