@@ -116,9 +116,9 @@ def shortened(text: str, width: int, *, middle: bool = False) -> str:
         word = head.rfind(" ")
         # a word or a time that is cut tells less than its absence, where little is lost
         return (head[:word] if word >= 2 * width // 3 else head).rstrip() + "…"
-    head = width // 2
-    tail = width - 1 - head
-    return text[:head] + "…" + (text[-tail:] if tail else "")
+    before = width // 2
+    after = width - 1 - before
+    return text[:before] + "…" + (text[-after:] if after else "")
 
 
 def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
