@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from coda.plates.name_forms import plain_folder
+
 MOST_FOLDERS = 32
 """Folders of one plate that are listed one by one; with more, the folder above them is."""
 
@@ -15,9 +17,10 @@ def folders_of(paths: Iterable[str], most: int = MOST_FOLDERS) -> tuple[str, ...
         most: Number of folders above which those that share the folder above them are taken as one.
 
     Returns:
-        Folders in alphabetical order; '' for the root.
+        Folders in alphabetical order; '' for the root. A folder whose name may be stored in another normal form is
+        never named, the one above it is.
     """
-    folders = {_parent(path) for path in paths}
+    folders = {plain_folder(path) for path in paths}
     while len(folders) > max(1, most):
         deepest = max(_depth(folder) for folder in folders)
         folders = {_parent(folder) if _depth(folder) == deepest else folder for folder in folders}

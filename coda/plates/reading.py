@@ -13,6 +13,7 @@ from coda.contracts.manifest import FileEntry
 from coda.contracts.quality import QuarantinedField
 from coda.plates.files import BatchFiles, LargerFileError, OutsideBatchError
 from coda.plates.images import UnreadableImageError, decode_image
+from coda.plates.name_forms import AlikeNamesError
 
 FETCHERS = 8
 """Files of a process under way at once."""
@@ -78,6 +79,8 @@ def read_verified(files: BatchFiles, entry: FileEntry, *, max_bytes: int) -> byt
         data = files.read(entry.path, at_most=entry.size_bytes)
     except LargerFileError as error:
         raise _other_size(error.size_bytes, entry) from error
+    except AlikeNamesError as error:
+        raise SetAsideError(error.reason, delivery=True) from error
     except FileNotFoundError as error:
         raise SetAsideError("is in the manifest but was not delivered", delivery=True) from error
     except OutsideBatchError as error:

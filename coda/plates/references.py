@@ -7,11 +7,12 @@ that may lead to another plate, or another well, is none.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coda.plates.addresses import Parts, spellings
 from coda.plates.layout import parse_well
+from coda.plates.name_forms import composed, spelled, twins
 from coda.plates.tabular.wording import shown
 
 CONTAINERS = frozenset((
@@ -91,17 +92,28 @@ class FileResolver:
             home: Folder of the table, where the tables below it are about one plate; new roots count from there.
             moved: Moves that the user named; they replace learning for the references they fit.
         """
-        self._own, self._others, self._moved = own, frozenset(others), tuple(moved)
-        self._home: Parts = tuple(home.split("/")) if home else ()
+        paths = list(paths)
+        self._twins = twins(paths)
+        # names are compared in NFC, unless two files differ in nothing else: then only exact names mean one of them
+        self._form: Callable[[str], str] = str if self._twins else composed
+        self._own, self._others = own, frozenset(map(self._form, others))
+        self._moved = tuple(Moved(self._formed(move.old), self._formed(move.new)) for move in moved)
+        self._home: Parts = self._formed(home.split("/")) if home else ()
         self._folders: dict[Parts, _Folder] = defaultdict(_Folder)
         self._named: dict[str, list[str]] = defaultdict(list)
         for path in paths:
-            *folder, name = path.split("/")
+            *folder, name = self._form(path).split("/")
             self._folders[tuple(folder)].add(name, path)
             self._named[name.casefold()].append(path)
         self._by_last: dict[str, list[Parts]] = defaultdict(list)
         for parts in self._folders:
             self._by_last[parts[-1] if parts else ""].append(parts)
+
+    def _formed(self, parts: Iterable[str]) -> Parts:
+        return tuple(map(self._form, parts))
+
+    def _read(self, text: str) -> dict[str, Parts]:
+        return {name: self._formed(parts) for name, parts in spellings(text).items()}
 
     def resolve(self, reference: str, plate: str = "") -> str:
         """Return the path of a reference that stands alone; see `learn`."""
@@ -116,12 +128,12 @@ class FileResolver:
         """
         paths: dict[str, str] = {}
         reasons: dict[str, str] = {}
-        for texts in _sets(references):
-            self._learn_set(plate, texts, paths, reasons)
+        for texts in _sets(references, self._read):
+            self._learn_set(self._form(plate), texts, paths, reasons)
         return Resolved(paths, reasons)
 
     def _learn_set(self, plate: str, texts: Sequence[str], paths: dict[str, str], reasons: dict[str, str]) -> None:
-        read = {text: spellings(text) for text in texts}
+        read = {text: self._read(text) for text in texts}
         rest = []
         for text in texts:
             hit = self._told(read[text])
@@ -210,6 +222,9 @@ class FileResolver:
     def _reason(self, text: str, parts: Parts) -> str:
         there = self._named.get(parts[-1].casefold(), []) if parts else []
         if not there:
+            alike = [path for path in self._twins if composed(parts[-1]) == composed(path).rpartition("/")[2]]
+            if alike:
+                return f"{spelled(text)} may mean any of {' and '.join(map(spelled, alike))}, whose names look alike"
             return f"{shown(text)} is not among the files of the manifest"
         if len(there) > 1:
             places = ", ".join(dict.fromkeys(path.rpartition("/")[0] or "." for path in there[:3]))
@@ -289,12 +304,12 @@ class _Identity:
         return part != self.plate and parse_well(part) is not None
 
 
-def _sets(references: Mapping[str, Iterable[str]]) -> list[list[str]]:
+def _sets(references: Mapping[str, Iterable[str]], read: Callable[[str], Mapping[str, Parts]]) -> list[list[str]]:
     """Return the references of channels that belong together: those that share a folder."""
     sets: list[tuple[set[Parts], dict[str, None]]] = []
     for texts in references.values():
         own = dict.fromkeys(text for text in texts if text)
-        folders = {next(iter(spellings(text).values()))[:-1] for text in own}
+        folders = {next(iter(read(text).values()))[:-1] for text in own}
         joined = [item for item in sets if item[0] & folders]
         for others, more in joined:
             folders |= others

@@ -1,6 +1,6 @@
 """Ingest: delivered batches, named by their manifests, into a dataset folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -10,6 +10,7 @@ from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchMani
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.batch import ingest_batch
 from coda.plates.files import BatchFiles, LargerFileError, LocalFiles
+from coda.plates.name_forms import by_form, composed, only, plain_folder
 from coda.plates.plan import fields_listed
 from coda.plates.split_files import SplitFiles, table_paths
 from coda.plates.workers import Workers
@@ -29,19 +30,40 @@ class ObjectFiles:
     def __init__(self, store: ObjectStore) -> None:
         """Keep the store, whose prefix is the folder of the manifest."""
         self._store = store
+        self._forms: dict[str, Mapping[str, list[str]]] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the keys that were listed: a worker process lists what it needs."""
+        return {**self.__dict__, "_forms": {}}
 
     def read(self, path: str, *, at_most: int) -> bytes:
         """Return the bytes of an object; see `coda.plates.files.BatchFiles`."""
         try:
-            return self._store.get(path, at_most=at_most)
+            data = self._store.find(path, at_most=at_most)
+            return data if data is not None else self._store.get(self._stored(path), at_most=at_most)
         except ObjectNotFoundError as error:
             raise FileNotFoundError(path) from error
         except ObjectTooLargeError as error:
-            raise LargerFileError(path, self._store.size(path) or at_most + 1) from error
+            raise LargerFileError(path, self.size(path) or at_most + 1) from error
 
     def size(self, path: str) -> int | None:
         """Return the size in bytes, or None when there is no such object."""
-        return self._store.size(path)
+        size = self._store.size(path)
+        if size is not None:
+            return size
+        try:
+            return self._store.size(self._stored(path))
+        except FileNotFoundError:
+            return None
+
+    def _stored(self, path: str) -> str:
+        """Return the key that a path means which is no key (`coda.plates.name_forms`)."""
+        if path.isascii():
+            raise FileNotFoundError(path)
+        folder = plain_folder(path)
+        if folder not in self._forms:
+            self._forms[folder] = by_form(info.key for info in self._store.list(f"{folder}/" if folder else ""))
+        return only(path, self._forms[folder].get(composed(path), []))
 
     def __repr__(self) -> str:
         return f"ObjectFiles({self._store!r})"

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from coda.contracts import MANIFEST_NAME, BatchManifest
 from coda.contracts.manifest import MAX_MANIFEST_BYTES
 from coda.errors import CodaError, ContractError, Problem
 from coda.plates.folders import folders_of
+from coda.plates.name_forms import absent, by_form, matched
 from coda.plates.split_files import table_paths
 from coda.settings import Settings
 from coda.storage.failures import ObjectTooLargeError
@@ -164,7 +165,9 @@ def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchMa
             this batch alone.
     """
     folder = version.key.removesuffix(MANIFEST_NAME)
-    sizes = {item.key.removeprefix(folder): item.size for item in landing.list(folder)}
+    beside = {item.key.removeprefix(folder): item.size for item in landing.list(folder)}
+    wanted = {file.path for plate in manifest.plates for file in plate.files}
+    sizes, forms = _as_wanted(wanted, beside), by_form(beside)
     if manifest.images_at is not None:
         tables = table_paths(manifest)
         paths = [file.path for plate in manifest.plates for file in plate.files if file.path not in tables]
@@ -174,21 +177,23 @@ def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchMa
             remedy = "Nothing is to be done if it comes back; else correct images_at, or the rights to read there."
             problem = Problem("images_at", error.message, f"images at {manifest.images_at}", remedy)
             return Missing(len(paths), (problem, *error.problems))
-        sizes = {path: sizes[path] for path in tables & set(sizes)} | elsewhere
+        sizes = _as_wanted(tables, beside) | _as_wanted(paths, elsewhere)
+        forms = by_form((*tables & set(beside), *elsewhere))
     count, problems = 0, []
     for plate in manifest.plates:
-        absent = [file.path for file in plate.files if file.path not in sizes]
+        lacking = [file.path for file in plate.files if file.path not in sizes]
         other = [
             f"{file.path} has {sizes[file.path]} bytes instead of {file.size_bytes}"
             for file in plate.files
             if sizes.get(file.path, file.size_bytes) != file.size_bytes
         ]
-        count += len(absent) + len(other)
+        count += len(lacking) + len(other)
         found = []
-        if len(absent) == len(plate.files):
-            found.append(f"none of its {len(absent)} files")
-        elif absent:
-            found.append(f"{len(absent)} of {len(plate.files)} files absent ({_first(absent)})")
+        if len(lacking) == len(plate.files):
+            found.append(f"none of its {len(lacking)} files")
+        elif lacking:
+            names = _first([absent(path, forms) for path in lacking])
+            found.append(f"{len(lacking)} of {len(plate.files)} files absent ({names})")
         if other:
             found.append(f"{len(other)} of {len(plate.files)} files with another size ({_first(other)})")
         if found:
@@ -200,9 +205,12 @@ def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchMa
 
 def _sizes_at(images_at: str, paths: Sequence[str], settings: Settings) -> dict[str, int]:
     tree = images_tree(images_at, settings)
-    wanted = set(paths)
-    listed = (file for folder in folders_of(paths) for file in tree.files(folder))
-    return {file.path: file.size_bytes for file in listed if file.path in wanted}
+    return {file.path: file.size_bytes for folder in folders_of(paths) for file in tree.files(folder)}
+
+
+def _as_wanted(paths: Collection[str], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the sizes of the stored files that paths of the manifest mean, by these paths."""
+    return {path: sizes[stored] for path, stored in matched(paths, sizes).items()}
 
 
 def _first(names: Sequence[str], most: int = 3) -> str:

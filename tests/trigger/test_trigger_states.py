@@ -1,5 +1,7 @@
 """What the trigger does with what arrives and with how runs end."""
 
+import json
+import unicodedata
 from datetime import timedelta
 
 import pytest
@@ -74,6 +76,42 @@ def test_incomplete_batch_waits_with_the_missing_files_named(platform, make):
     assert "1 of 3 files with another size (map.csv has 2 bytes instead of 3)" in text
     deliver(platform.landing, manifest=False)
     (handled,) = trigger.run_once()
+    assert handled.state == "released"
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize(("said", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_files_of_a_mac_are_found_by_names_in_the_other_form(platform, make, tmp_path, said, stored, elsewhere):
+    said, stored = (unicodedata.normalize(form, "Größe/é ö.tif") for form in (said, stored))
+    manifest = json.loads(manifest_of("lab_b", "b1").to_json().replace("a b/im+1.tif", said))
+    tables = ("map.csv", "load.csv")
+    if elsewhere:
+        manifest["images_at"] = str(tmp_path)
+        platform.settings = platform.settings.model_copy(update={"image_roots": str(tmp_path)})
+    for name in tables:
+        platform.landing.put(f"lab_b/b1/{name}", b"abc")
+
+    def put(name):
+        if elsewhere:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"abc")
+        else:
+            platform.landing.put(f"lab_b/b1/{name}", b"abc")
+
+    looks_alike = unicodedata.normalize("NFC", stored).replace("é", "e\u0301")
+    put(stored)
+    put(looks_alike)
+    platform.landing.put("lab_b/b1/manifest.json", json.dumps(manifest).encode())
+    assert make(Immediate(platform.store)).run_once() == []
+    (state,) = Ledger(platform.store).newest()
+    text = " ".join(state.reasons)
+    assert "1 of 3 files absent" in text
+    assert f"'{looks_alike}' (neither NFC nor NFD)" in text
+    if elsewhere:
+        (tmp_path / looks_alike).unlink()
+    else:
+        platform.landing.delete(f"lab_b/b1/{looks_alike}")
+    (handled,) = make(Immediate(platform.store)).run_once()
     assert handled.state == "released"
 
 

@@ -1,7 +1,7 @@
 """Holding a manifest against what is there: missing, extra, duplicated, of another size, of other content."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
@@ -10,6 +10,7 @@ from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, FileEntry, Pla
 from coda.plates.folders import folders_of
 from coda.plates.manifests.digests import Progress, verify
 from coda.plates.manifests.places import Place
+from coda.plates.name_forms import absent, by_form, matched
 from coda.plates.split_files import table_paths
 from coda.plates.tree import TreeFile
 
@@ -91,15 +92,14 @@ def check(
     findings: list[Finding] = list(_duplicated(manifest))
     read = 0
     for place, wanted in _places(entries, tables, beside, elsewhere):
-        listed = {file.path: file for file in _listing(place, wanted, whole=place is beside)}
-        findings += _missing_or_other(manifest, wanted, listed)
-        if place is beside:
-            listed.pop(MANIFEST_NAME, None)
-        findings += _extra(set(listed) - set(entries), place)
+        there = {file.path: file for file in _listing(place, wanted, whole=place is beside)}
+        stored = matched(wanted, there)
+        listed = {path: there[name] for path, name in stored.items()}
+        findings += _missing_or_other(manifest, wanted, listed, by_form(there))
+        known = {*entries, *stored.values(), *([MANIFEST_NAME] if place is beside else [])}
+        findings += _extra(set(there) - known, place)
         if digests:
-            same = [
-                file for path, file in listed.items() if path in wanted and file.size_bytes == wanted[path].size_bytes
-            ]
+            same = {path: file for path, file in listed.items() if file.size_bytes == wanted[path].size_bytes}
             read += len(same)
             findings += _other_content(manifest, place, same, digests, progress or (lambda *_: None))
     order = {kind: number for number, kind in enumerate((*WRONG, "extra"))}
@@ -125,30 +125,36 @@ def _listing(place: Place, wanted: dict[str, FileEntry], *, whole: bool) -> Iter
 
 
 def _missing_or_other(
-    manifest: BatchManifest, wanted: dict[str, FileEntry], listed: dict[str, TreeFile]
+    manifest: BatchManifest,
+    wanted: dict[str, FileEntry],
+    listed: dict[str, TreeFile],
+    forms: Mapping[str, list[str]],
 ) -> Iterator[Finding]:
     for plate, entry in _each(manifest):
         if entry.path not in wanted:
             continue
         file = listed.get(entry.path)
         if file is None:
-            yield Finding("missing", plate.plate, entry.path, "nothing", f"{entry.size_bytes} bytes")
+            name = absent(entry.path, forms)
+            found = "nothing" if name == entry.path else f"no {name}"
+            yield Finding("missing", plate.plate, entry.path, found, f"{entry.size_bytes} bytes")
         elif file.size_bytes != entry.size_bytes:
             found, expected = f"{file.size_bytes} bytes", f"{entry.size_bytes} bytes"
             yield Finding("wrong size", plate.plate, entry.path, found, expected)
 
 
 def _other_content(
-    manifest: BatchManifest, place: Place, files: list[TreeFile], workers: int, progress: Progress
+    manifest: BatchManifest, place: Place, files: dict[str, TreeFile], workers: int, progress: Progress
 ) -> Iterator[Finding]:
+    named = {file.path: path for path, file in files.items()}
     listed_by = {entry.path: (plate.plate, entry) for plate, entry in _each(manifest)}
-    for file, outcome in verify(place, files, workers=workers, progress=progress):
-        plate, entry = listed_by[file.path]
+    for file, outcome in verify(place, list(files.values()), workers=workers, progress=progress):
+        plate, entry = listed_by[named[file.path]]
         if not isinstance(outcome, str):
             found = outcome.problems[0].found if outcome.problems else outcome.message
-            yield Finding("wrong content", plate, file.path, found, "a file that can be read")
+            yield Finding("wrong content", plate, entry.path, found, "a file that can be read")
         elif outcome != entry.sha256:
-            yield Finding("wrong content", plate, file.path, f"SHA-256 {outcome}", f"SHA-256 {entry.sha256}")
+            yield Finding("wrong content", plate, entry.path, f"SHA-256 {outcome}", f"SHA-256 {entry.sha256}")
 
 
 def _duplicated(manifest: BatchManifest) -> Iterator[Finding]:
