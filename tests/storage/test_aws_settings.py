@@ -16,6 +16,9 @@ from coda.trigger.queue import Queue
 SSO = "sso_start_url=https://x.awsapps.com/start\nsso_region=us-east-1\nsso_account_id=123456789012\nsso_role_name=r\n"
 ROLE = "role_arn=arn:aws:iam::123456789012:role/r\n"
 
+BROKEN = "testing\n"
+"""A value as a secret made from a file has it: the line break came along."""
+
 NO_KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
 """Keys in the environment win over profiles and roles."""
 
@@ -47,8 +50,8 @@ UNUSABLE: dict[str, tuple[dict[str, str], str]] = {
         "AWS_CONFIG_FILE",
     ),
     "a region with blanks": ({"AWS_DEFAULT_REGION": "eu west 1"}, "AWS_DEFAULT_REGION"),
-    "a key with a line break": ({"AWS_ACCESS_KEY_ID": "testing\n"}, "AWS_ACCESS_KEY_ID"),
-    "a secret with a line break": ({"AWS_SECRET_ACCESS_KEY": "testing\n"}, "AWS_SECRET_ACCESS_KEY"),
+    "a key with a line break": ({"AWS_ACCESS_KEY_ID": BROKEN}, "AWS_ACCESS_KEY_ID"),
+    "a secret with a line break": ({"AWS_SECRET_ACCESS_KEY": BROKEN}, "AWS_SECRET_ACCESS_KEY"),
     "a token with a line break": ({"AWS_SESSION_TOKEN": "testing\r\n"}, "AWS_SESSION_TOKEN"),
     "half of the credentials": ({"AWS_SECRET_ACCESS_KEY": ""}, "AWS_ACCESS_KEY_ID"),
     "no credentials at all": (NO_KEYS, "AWS_ACCESS_KEY_ID"),
