@@ -50,9 +50,10 @@ def serve(
 ) -> None:
     """Expose the metrics files for Prometheus until Ctrl-C."""
     from coda.monitoring.endpoint import serve as start
+    from coda.monitoring.listening import address
 
     server, thread, bound = start(folder, port, host=host)
-    typer.echo(f"metrics at http://{host}:{bound}/metrics (Ctrl-C stops)")
+    typer.echo(f"metrics at http://{address(host, bound)}/metrics (Ctrl-C stops)")
     try:
         thread.join()
     except KeyboardInterrupt:
