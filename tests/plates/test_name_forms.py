@@ -7,6 +7,7 @@ import pytest
 from batches import SETTINGS, deliver
 from hypothesis import given
 from hypothesis import strategies as st
+from lying import drafted, lay, published
 
 from coda.contracts import BatchManifest
 from coda.plates.files import LocalFiles
@@ -124,6 +125,23 @@ def test_a_batch_from_a_mac_is_checked_and_ingested_whole(manifest, tables, smal
     assert found.read == found.files
     (report,) = ingest([delivery.uri], tmp_path / "out", params=small_params(), settings=SETTINGS)
     assert (report.fields_accepted, report.quarantined, report.problems) == (8, (), ())
+
+
+def test_a_manifest_is_built_with_the_names_as_stored_whatever_form_the_table_writes(tmp_path):
+    folder, place = tmp_path / "b1", LocalPlace(tmp_path / "b1")
+    lay(folder, sites=1, shape=(16, 16))
+    for image in list((folder / "images").rglob("*.tiff")):
+        image.rename(image.with_name(unicodedata.normalize("NFD", image.name.replace("_s1_", "_s1_é_"))))
+    table = folder / "all_load_data.csv"
+    table.write_text(unicodedata.normalize("NFC", table.read_text().replace("_s1_", "_s1_é_")))
+    built = drafted(place, folder)
+    assert built.absent == ()
+    assert {file.path for file in built.files} == {
+        path.relative_to(folder).as_posix() for path in (folder / "images").rglob("*.tiff")
+    }
+    published(built, place, place, tmp_path / "work")
+    manifest = BatchManifest.read(folder / "manifest.json")
+    assert check(manifest, place, None, digests=1).wrong == 0
 
 
 def test_a_check_names_the_two_spellings_of_what_it_does_not_take(tmp_path):
