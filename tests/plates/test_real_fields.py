@@ -107,16 +107,14 @@ def phenix_delivery(shared_data, tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", ["phenix", "load_data"])
-def test_a_phenix_plate_is_refused_for_its_controls_and_its_empty_stain(layout, shared_data, tmp_path, judged):
+def test_a_phenix_plate_is_refused_for_its_controls_and_its_empty_stain_told(layout, shared_data, tmp_path, judged):
     """By eye: ER, RNA and AGP show cells; the mitochondria were never stained, Mito holds lamp light and dust."""
     manifest = phenix_delivery(shared_data, tmp_path, layout)
     folder, report, _ = judged(manifest, *PHENIX)
-    assert failed(report, "critical") == {
-        "negative_controls_are_there", "stains_show_the_same_cells", "enough_plates_are_left",
-    }  # fmt: skip
+    assert failed(report, "critical") == {"negative_controls_are_there", "enough_plates_are_left"}
     assert "its one plate cannot be used. Plate BR00122249: 0 negative-control wells; no plate map" in report.sentence
-    assert "and 1 further reason" in report.sentence
-    (empty,) = (check for check in report.checks if check.name == "stains_show_the_same_cells")
+    # one field is too little to refuse a plate for what its pictures show
+    (empty,) = (check for check in report.checks if check.name == "stains_of_the_cytoplasm_resemble_each_other")
     assert (empty.where, empty.observed.count("the pictures of")) == ("plate BR00122249", 1)
     assert "the pictures of Mito" in empty.observed
     assert "nuclei_can_be_looked_for" in failed(report, "warning")
@@ -236,8 +234,8 @@ def test_small_fields_are_told_because_the_network_would_see_a_black_frame(share
 
 
 @pytest.mark.parametrize("stain", ["ER", "RNA", "AGP", "Mito"])
-def test_pictures_of_another_well_under_one_stain_are_found_out(stain, shared_data, tmp_path, judged):
-    """A mixed-up file name: one stain of each U2OS plate comes from the HUVEC plate of the same number."""
+def test_pictures_of_another_well_under_one_stain_are_warned_of(stain, shared_data, tmp_path, judged):
+    """A mixed-up file name: one stain of each U2OS plate, of one field, comes from the HUVEC plate of the number."""
     mixed = tmp_path / "train/U2OS-01"
     shutil.copytree(shared_data / "images/rxrx1/train/U2OS-01", mixed)
     number = {"ER": 2, "AGP": 3, "RNA": 4, "Mito": 5}[stain]
@@ -247,7 +245,7 @@ def test_pictures_of_another_well_under_one_stain_are_found_out(stain, shared_da
     identity = who(pixel_size_um=0.65, plate_map=rxrx1_map(tmp_path / "map.csv", "U2OS"))
     manifest, _ = adopt("rxrx1", mixed, tmp_path / "in", identity)
     _, report, _ = judged(manifest, *RXRX1, "quality.min_negcon_wells=1")
-    checks = [c for c in report.checks if c.name == "stains_show_the_same_cells" and not c.passed]
+    checks = [c for c in report.checks if c.name == "stains_seem_to_show_the_same_cells" and not c.passed]
     assert {check.where for check in checks} == {f"plate U2OS-01_Plate{number}" for number in range(1, 5)}
     assert all(f"the pictures of {stain}" in check.observed for check in checks)
 
@@ -276,7 +274,12 @@ def test_the_ingest_command_accounts_for_refused_plates_and_says_its_notes(share
     manifest, _ = adopt("rxrx1", shared_data / "images/rxrx1/train/RPE-01", tmp_path / "in", who(pixel_size_um=0.65))
     arguments = ["ingest", "--manifest", str(manifest), "--params", str(root / "params.yaml"), "--work", str(tmp_path)]
     refused = CliRunner().invoke(step_app, [*arguments, "--out", str(tmp_path / "strict")])
-    assert refused.exit_code == 0, refused.output
+    assert isinstance(refused.exception, ContractError)
+    assert "nothing for the next step" in refused.exception.message
+    assert [problem.where for problem in refused.exception.problems] == [
+        f"lab/b, plate RPE-01_Plate{n}" for n in (1, 2, 3, 4)
+    ]
+    assert all("fields can be read" in problem.found for problem in refused.exception.problems)
     assert "lab/b: 0 of 8 fields in the plate stores, 4 of 4 plates refused, 4 field(s) or file(s)" in refused.output
     taken = CliRunner().invoke(step_app, [*arguments, "--out", str(tmp_path / "lax"), "--set", *RXRX1])
     assert "4 of 8 fields" in taken.output
