@@ -140,7 +140,8 @@ def standing(folder: Path, root: Path, seed: int) -> Iterator[Platform]:
                     store_for(uri, settings).ensure_bucket()
             # the adapted extractor is taken each time: every accepted version registers a model and releases it
             policy = root / "tests" / "flow" / "eager_gate.yaml"
-            changes = ["adaptation.candidates=[unadapted, coda]", f"gate.policy={policy}"]
+            # the stored fields of SMALLER are half as large as its images
+            changes = ["adaptation.candidates=[unadapted, coda]", f"gate.policy={policy}", "crops.centre=32"]
             params = load_params(root / "params.yaml", smoke_overlays(root), changes)
             platform = Platform(folder, settings, params, prepared(), seed)
             platform.train()
