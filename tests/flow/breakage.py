@@ -79,3 +79,10 @@ def give(column: str, value):
             row[column] = value(row) if callable(value) else value
 
     return edit
+
+
+def without_controls(rows: list[dict[str, str]]) -> None:
+    """Make a compound of each negative control."""
+    for row in rows:
+        if row["Metadata_pert_type"] == "negcon":
+            row |= {"Metadata_pert_type": "trt", "Metadata_Compound": "c-x", "Metadata_Treatment": "c-x"}

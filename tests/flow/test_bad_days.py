@@ -27,7 +27,7 @@ from coda.storage.bulk import upload_folder
 from coda.storage.data_registry import list_batches
 from coda.storage.objects import store_for
 from coda.trigger.server import TriggerService
-from tests.flow.breakage import cut, edit_table, give, images_of, scribble
+from tests.flow.breakage import cut, edit_table, images_of, scribble, without_controls
 from tests.flow.loop import DESIGN
 from tests.flow.watching import entry_of, registered, shown, trigger_of
 
@@ -200,8 +200,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_under_the_trigger_fails_in_words_and_goes_on_when_there_is_room(loop, small_disk):
     before = registered(loop, "lab_b")
     # a plate that is read whole, so that its store is written, and that validation then refuses at once
-    uncontrolled = give("Metadata_pert_type", lambda row: row["Metadata_pert_type"].replace("negcon", "trt"))
-    loop.deliver("lab_b", "bad4", plates=1, change=lambda folder: edit_table(folder, "plate_map", uncontrolled))
+    loop.deliver("lab_b", "bad4", plates=1, change=lambda folder: edit_table(folder, "plate_map", without_controls))
     (handled,) = trigger_of(loop, small_disk).run_once()
     assert handled.state == "failed"
     words = " ".join(handled.reasons)

@@ -22,6 +22,7 @@ from tests.flow.breakage import (
     record,
     rename,
     scribble,
+    without_controls,
     write_manifest,
 )
 from tests.flow.loop import DESIGN, smoke_params
@@ -49,12 +50,6 @@ def judged(params, tmp_path):
         return read, verdict
 
     return run
-
-
-def without_controls(rows):
-    for row in rows:
-        if row["Metadata_pert_type"] == "negcon":
-            row |= {"Metadata_pert_type": "trt", "Metadata_Compound": "c-x", "Metadata_Treatment": "c-x"}
 
 
 def solvent_as_treatment(rows):

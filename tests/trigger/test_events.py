@@ -5,7 +5,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coda.trigger.events import ENVELOPES, Notice, fingerprint, manifest_keys, read_message
@@ -128,7 +128,7 @@ def test_seaweedfs_tells_of_entries_of_its_filer(body, notices):
     assert (message.notices, message.problem) == (notices, "")
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), lambda children: st.one_of(
     st.lists(children),
     st.dictionaries(
