@@ -144,7 +144,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
                 "Set the variable again; a file that it comes from may end in a line break.",
             )
             for name, value in values.items()
-            if value != value.strip() or _CONTROL.search(value)
+            # blanks around the items of a list mean nothing
+            if (value != value.strip() and name != "image_roots") or _CONTROL.search(value)
         ],
     )
     try:

@@ -211,7 +211,7 @@ def test_a_held_decision_names_who_decides_and_what_to_type(tmp_path):
     verdict = headline(gather(run.dataset, gate=run.gate), "run-77")
     assert verdict.next_step.startswith("Ada or Grace reads the decision")
     assert 'coda registry promote run-77 --reason "..."' in verdict.next_step
-    assert "until then the earlier model predicts it" in verdict.sentence
+    assert "until then the model without adaptation predicts it" in verdict.sentence
     report.model_copy(update={"approvers": (), "fit_to_predict": False}).write(run.gate)
     verdict = headline(gather(run.dataset, gate=run.gate), "run-77")
     assert verdict.next_step.startswith("A person who may promote")

@@ -120,9 +120,10 @@ def test_one_hiccup_is_not_noticed(faulty: Callable[[Answer], ObjectStore]) -> N
 def test_a_body_that_breaks_off_is_read_again(faulty: Callable[[Answer], ObjectStore]) -> None:
     def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
         if number > 1:
-            send(handler, 200, b"content")
+            send(handler, 200, b"content", ETag='"x"')
             return
         handler.send_response(200)
+        handler.send_header("ETag", '"x"')
         handler.send_header("Content-Length", "7")
         handler.end_headers()
         handler.wfile.write(b"con")
@@ -137,7 +138,7 @@ def test_the_winner_whose_answer_was_lost_still_wins(faulty: Callable[[Answer], 
 
     def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
         if handler.command == "HEAD":
-            send(handler, 200, b"", **held)
+            send(handler, 200, b"", ETag='"x"', **held)
         elif held:
             send(handler, 412, error_body("PreconditionFailed"))
         else:  # the object is written, and then the service fails before it can say so
@@ -154,7 +155,7 @@ def test_colliding_writers_are_sent_back_and_try_again(faulty: Callable[[Answer]
         if number == 1:
             send(handler, 409, error_body("ConditionalRequestConflict"))
         else:
-            send(handler, 200)
+            send(handler, 200, ETag='"x"')
 
     assert faulty(answer).put_if_absent("claim", b"x")
 
@@ -182,7 +183,7 @@ def test_a_disk_that_is_full_for_dvc_is_the_operators(
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\necho 'ERROR: {words}' >&2\nexit 255\n")
     program.chmod(0o755)
-    monkeypatch.setattr("coda.storage.programs.sys.executable", str(program))
+    monkeypatch.setattr("coda.warm.asking.sys.executable", str(program))
     with pytest.raises(ConfigError) as caught:
         dvc(tmp_path, "push")
     assert words in str(caught.value)
