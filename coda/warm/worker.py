@@ -53,6 +53,7 @@ class Worker:
         self._first = connection
         self._spoiled = sys.platform != "linux"  # other systems' libraries do not survive a fork
         self._variables = _read_once(os.environ)
+        self._interrupt = signal.getsignal(signal.SIGINT)
         self._children: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
 
@@ -60,7 +61,8 @@ class Worker:
         """Serve until the other side is gone; in a fork, return the program it is to be."""
         # in the handler, and so also in the middle of a long import: who asked does not wait for it
         signal.signal(signal.SIGCHLD, lambda *_: self._reap())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the programs; this process ends with the runner
+        # Ctrl-C is for the programs, where it was not ignored; this process ends with the runner
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         gc.disable()  # nothing here is garbage, and a search would touch all pages that forks share
         self._listen(self._first)
         while self._first.fileno() >= 0:
@@ -138,7 +140,7 @@ class Worker:
         """Close what is the parent's, in a fork."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, self._interrupt)
         for key in list(self._selector.get_map().values()):
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.close()

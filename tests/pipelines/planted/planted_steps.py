@@ -142,7 +142,7 @@ def judge(dataset, candidates, out, *, params, settings):
     ).write(out)
 
 
-def predict(dataset, release, out, *, params, settings, gate):
+def predict(dataset, release, out, *, params, settings, gate, run_id):
     note("predict", dataset, release, gate)
     out.mkdir(parents=True)
     return {}
