@@ -242,7 +242,7 @@ def gate_report(document: BatchManifest, outcome: str = "release") -> GateReport
     )
 
 
-def release_record(document: BatchManifest) -> ReleaseRecord:
+def release_record(document: BatchManifest, params_digest: str | None = None) -> ReleaseRecord:
     return ReleaseRecord(
         release_id=f"{document.source}-0007",
         source=document.source,
@@ -252,13 +252,19 @@ def release_record(document: BatchManifest) -> ReleaseRecord:
         head=ModelRef(name="coda-head", version=2, digest=digest("head")),
         alignment="standardise",
         run_id="run-1",
-        params_digest=digest("params"),
+        params_digest=params_digest or digest("params"),
         gate_sentence="It was better.",
         approver="gate",
     )
 
 
-def write_run(folder: Path, *, outcome: str = "release", verdict: str = "accepted_with_warnings") -> Run:
+def write_run(
+    folder: Path,
+    *,
+    outcome: str = "release",
+    verdict: str = "accepted_with_warnings",
+    params_digest: str | None = None,
+) -> Run:
     """Write everything an adaptation run leaves behind, with a reference batch in the candidates' fields."""
     document = manifest()
     run = Run(
@@ -287,7 +293,7 @@ def write_run(folder: Path, *, outcome: str = "release", verdict: str = "accepte
     numbers = {"method": "coda", "loss_first": 5.1, "loss_last": 4.2, "seconds": 31.0, "pairable_share": 0.98}
     (run.candidates / "training.json").write_text(json.dumps(numbers))
     gate_report(document, outcome).write(run.gate)
-    release_record(document).write(run.release)
+    release_record(document, params_digest).write(run.release)
     fields = predictions(new, 3.0, np.random.default_rng(7))
     wells = well_table(fields)
     run.predictions.mkdir()

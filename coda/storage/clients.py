@@ -110,12 +110,17 @@ _TAGGED = frozenset({"PutObject", "GetObject", "HeadObject", "UploadPart"})
 
 
 def _require_s3(operation_model: Any, response_dict: Any, endpoint_url: str | None = None, **_: Any) -> None:
-    """Refuse the success of something that is no object store: a sign-in page takes a PUT, and has nothing to list."""
+    """Refuse the success of something that is no object store: a sign-in page takes a PUT, and has nothing to list.
+
+    The success of a PUT without the object's tag and without content says nothing at all: its header lines broke off.
+    """
     if not 200 <= response_dict["status_code"] < 300:
         return
     name, headers, body = operation_model.name, response_dict["headers"], response_dict["body"]
     tagged = name not in _TAGGED or "etag" in headers
     listed = not name.startswith("List") or (isinstance(body, bytes) and b"<List" in body[:2000])
+    if operation_model.http["method"] == "PUT" and not tagged and not body:
+        raise ConnectionClosedError(endpoint_url=endpoint_url or name)
     if not (tagged and listed):
         kind = headers.get("content-type", "no content type")
         found = f"HTTP {response_dict['status_code']} with {kind}, without what an object store answers to {name}"

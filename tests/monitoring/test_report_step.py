@@ -9,6 +9,7 @@ from report_inputs import manifest, write_batch, write_run
 from servers import moto_server
 
 from coda.adaptation.abstain import withhold
+from coda.config import params_digest
 from coda.errors import TransientError
 from coda.monitoring.history import BatchSummary, gate_key
 from coda.steps.report import report
@@ -34,7 +35,7 @@ def scraped(settings, source):
 
 
 def test_page_summary_and_metrics_are_kept(settings, tmp_path, demo_params):
-    run = write_run(tmp_path)
+    run = write_run(tmp_path, params_digest=params_digest(demo_params))
     store = ObjectStore(settings.platform, settings.s3_endpoint)
     for name, started in (("ingest", 1.0), ("adapt", 5.0)):
         times = {"name": name, "started": started, "seconds": 2.5}

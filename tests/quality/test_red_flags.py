@@ -44,7 +44,7 @@ def test_a_list_of_names_alone_is_red() -> None:
         ("Metadata_Plate\np1\n", "no column Metadata_Source"),
         (HEAD + "s1,,,red,x\ns1,b,p,purple,x\n", "line 2: found source 's1', batch '', plate ''"),
         (HEAD + "s1,,,red,x\ns1,b,p,purple,x\n", "line 3: found the flag 'purple'"),
-        ("", "not a table"),
+        ("", "a table that is empty"),
         ("\0\xff", "a table that"),
     ],
 )
