@@ -19,6 +19,7 @@ from coda.registry.approval import require_approver
 from coda.registry.drafts import named_release
 from coda.registry.versions import named_version
 from coda.settings import read_settings
+from coda.storage.records import UnreadableRecordError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,20 +40,32 @@ def list_(
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
-    """What serves each source; with --versions or --json, every registered version too."""
+    """What serves each source; with --versions or --json, every registered version too.
+
+    A source whose newest entry cannot be read is told after the others, and the command fails.
+    """
     settings = read_settings()
     log = ReleaseLog(settings)
-    entries = [entry for scope in log.scopes() if (entry := log.entry(scope)) is not None]
+    entries, problems = [], []
+    for scope in log.scopes():
+        try:
+            entry = log.entry(scope)
+        except UnreadableRecordError as error:
+            problems += error.problems
+        else:
+            entries += [entry] if entry is not None else []
     registered = list_versions(settings) if versions or as_json else []
     if as_json:
         serving = {entry.scope: entry for entry in entries}
         print_json({"serving": serving, "versions": [_plain(version) for version in registered]})
-        return
-    nothing = "Nothing serves yet. The training pipeline registers the first extractor and its heads."
-    print_rows(entries, SERVING, wide=wide, title="What serves", empty=nothing)
-    if versions:
+    elif entries or not problems:
+        nothing = "Nothing serves yet. The training pipeline registers the first extractor and its heads."
+        print_rows(entries, SERVING, wide=wide, title="What serves", empty=nothing)
+    if versions and not as_json:
         typer.echo()
         print_rows(registered, VERSIONS, wide=wide, title="Registered versions", empty="Nothing is registered yet.")
+    if problems:
+        raise UnreadableRecordError("What serves is not known everywhere.", problems)
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 import pytest
 from conftest_registry import Trained
+from typer.testing import CliRunner
 
+from coda.cli.registry import app
 from coda.registry import ReleaseLog, promote, rollback
 from coda.registry.mirror import drift
 from coda.storage import store_for
@@ -60,3 +62,14 @@ def test_rollback_over_a_superseded_entry_works(world):
     other = record.model_copy(update={"release_id": "other"})
     promote(other, "lab_b", by="Ada", reason="try", settings=settings)
     assert rollback("lab_b", by="Ada", reason="no", settings=settings).release == record
+
+
+def test_list_shows_what_serves_elsewhere_and_fails_with_the_cut_one(world, monkeypatch):
+    record, settings = world
+    for name, value in settings.environment.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, ["list"])
+    assert record.release_id in result.stdout
+    assert "lab_a" in result.stdout
+    assert isinstance(result.exception, UnreadableRecordError)
+    assert "coda registry promote RELEASE --scope lab_b --reason WHY" in str(result.exception)
