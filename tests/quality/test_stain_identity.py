@@ -1,20 +1,17 @@
 """Swapped stains: caught on simulated plates of every laboratory, and never seen where there are none."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import tifffile
-from PIL import Image
+from real_cells import quarters, real_fields, table_of
 
 from coda.config import Params
 from coda.contracts import STAINS
 from coda.local.offline import offline_settings
 from coda.quality.identity import stain_identity, stain_match
-from coda.quality.stats import field_statistics
 from coda.quality.suite import load_suite
 from coda.simulation import Design, break_batch, find_laboratory, plan_experiment, simulate_batch
 from coda.simulation.field import render_field
@@ -23,11 +20,6 @@ from coda.steps.validate import validate, verdict
 
 LIMIT = -0.06
 """The suite's critical limit on the margin."""
-
-
-def table_of(fields: list[dict[str, np.ndarray]], bit_depth: int) -> pd.DataFrame:
-    rows = [field_statistics(raw, bit_depth=bit_depth) for raw in fields]
-    return pd.DataFrame([{f"QC_{name}": value for name, value in row.items()} for row in rows])
 
 
 def swapped(fields: pd.DataFrame, other: str) -> pd.DataFrame:
@@ -66,18 +58,6 @@ def test_simulated_plates(laboratory: str, seed: int) -> None:
     assert wrong["dna_margin"] < LIMIT
 
 
-def real_fields(folder: Path) -> Iterator[tuple[str, int, dict[str, np.ndarray]]]:
-    jump = folder / "cpjump1_BR00117006"
-    names = {"DNA": 5, "AGP": 2, "RNA": 3}
-    yield "JUMP", 16, {s: tifffile.imread(jump / f"r01c01f01p01-ch{n}sk1fk1fl1.tiff") for s, n in names.items()}
-    for plate in sorted((folder / "rxrx1" / "train").glob("*/*")):
-        for site in (1, 2):
-            paths = {s: plate / f"B02_s{site}_w{n}.png" for n, s in enumerate(("DNA", "ER", "AGP", "RNA", "Mito"), 1)}
-            raw = {stain: np.asarray(Image.open(path)) for stain, path in paths.items() if path.is_file()}
-            if "DNA" in raw:
-                yield f"{plate.parent.name}/{plate.name}/{site}", 8, raw
-
-
 def critical_limits_broken(fields: pd.DataFrame) -> list[str]:
     """Hold one field against the shipped suite's critical limits on stains, as if it were a plate."""
     broken = []
@@ -107,13 +87,6 @@ def test_real_fields_of_four_cell_types(shared_data: Path) -> None:
             assert wrong["dna_margin"] < LIMIT, (name, other)
         seen += 1
     assert seen == 33
-
-
-def quarters(raw: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    half = next(iter(raw.values())).shape[0] // 2
-    for row in (0, half):
-        for column in (0, half):
-            yield {stain: image[row : row + half, column : column + half] for stain, image in raw.items()}
 
 
 def test_stain_of_another_plate_is_found_and_no_unmodified_field_is_accused(shared_data: Path) -> None:
