@@ -14,8 +14,14 @@ from coda.plates.manifests.draft import Maps
 from coda.plates.tree import Tree
 
 
+def jump_tables_of(tree: Tree) -> JumpTables | None:
+    """Return the consortium's tables; None where the folder holds the platemaps of one batch."""
+    return None if any(file.path == BARCODES for file in tree.files()) else JumpTables(tree)
+
+
 def described(
     tree: Tree,
+    tables: JumpTables | None,
     identity: Identity,
     finding: Finding,
     remarks: list[str],
@@ -23,17 +29,20 @@ def described(
     compounds: bytes | None,
     column: str,
     compounds_name: str = "compound metadata",
+    by_type: bool = False,
 ) -> tuple[Identity, Finding, Maps]:
     """Complete what the user said by JUMP's tables.
 
     Args:
         tree: The consortium's tables, or the platemaps of one batch (with `barcode_platemap.csv`).
+        tables: The former, read; None for the latter (`jump_tables_of`).
         identity: What the user said; what was said stays.
         finding: The same; plates of the batch are taken where none was named.
         remarks: Takes what is worth telling, once plate maps were made.
         compounds: Table of samples, for the platemaps of one batch.
         column: Its column that names a compound.
         compounds_name: Its file, for messages.
+        by_type: Give plates that the table of wells lacks what all others of their type agree on.
 
     Returns:
         Identity, finding, and what makes the plate maps.
@@ -42,7 +51,10 @@ def described(
         ContractError: A table is not there or cannot be read.
         ConfigError: The tables have no such batch or plate.
     """
-    if any(file.path == BARCODES for file in tree.files()):
+    if tables is None:
+        if by_type:
+            problem = Problem("--wells-by-type", tree.where, "the consortium's tables", "Leave the option out.")
+            raise ConfigError("The platemaps of one batch know no types of plates.", [problem])
 
         def by_workspace(plates: Sequence[FoundPlate]) -> Mapping[str, str]:
             maps, told = maps_of_workspace(
@@ -53,7 +65,6 @@ def described(
             return maps
 
         return identity, finding, by_workspace
-    tables = JumpTables(tree)
     known = tables.plates(identity.source)
     batches = sorted({plate.batch for plate in known.values()})
     if finding.batch is not None and finding.batch not in batches:
@@ -68,7 +79,7 @@ def described(
     )
 
     def by_tables(plates: Sequence[FoundPlate]) -> Mapping[str, str]:
-        maps, told = maps_of_tables(tables, identity.source, _imaged(plates))
+        maps, told = maps_of_tables(tables, identity.source, _imaged(plates), by_type=by_type)
         remarks.extend([*told, *_sites(plates, microscope.sites_per_well)])
         return maps
 

@@ -10,16 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from coda.cli.labels_jump import bytes_of, joined_by_position
 from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, table_dialects
+from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, PlateType, plate_filter
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.local.offline import storage_settings
 from coda.plates.disk import writing
-from coda.plates.jump.position import join_by_position
 from coda.plates.jump.tables import JumpTables
-from coda.plates.layout import parse_well
 from coda.plates.solvents import Solvents, packaged, read_solvents
-from coda.plates.tabular.dialect import Dialect, UnreadableTableError
-from coda.plates.tabular.table import read
+from coda.plates.tabular.dialect import Dialect
 from coda.plates.tabular.unique import contradictions
 from coda.storage.places import place_at
 from coda.training.annotations import KEY_COLUMNS, By, KeyedTable, annotate, read_keyed
@@ -39,6 +38,14 @@ app = typer.Typer(no_args_is_help=True, help="The label table that a head is tra
 
 SHOWN = 8
 """Names of a list that are printed; the report has all."""
+
+BY_POSITION = "compounds by position"
+"""What the report calls the compound table that was made of plates."""
+
+PLATEMAP = typer.Option(help="JUMP-Target-2_compound_platemap.txt: well_position, broad_sample.")
+METADATA = typer.Option(help="JUMP-Target-2_compound_metadata.tsv: broad_sample, InChIKey, names.")
+TABLES = typer.Option(help="Folder or prefix with JUMP's plate.csv.gz and well.csv.gz.")
+SOURCE = typer.Option(help="Source whose plates are joined; may repeat; all of the tables if not given.")
 
 CONTROL_KINDS = ("negcon", "poscon", "empty")
 
@@ -62,6 +69,14 @@ def build(
         Path | None, typer.Option(help="Table of controls: compound and Metadata_pert_type (a plate map will do).")
     ] = None,
     least: Annotated[int, typer.Option(min=1, help="Compounds that a mechanism needs.")] = LEAST_COMPOUNDS,
+    jump_tables: Annotated[str | None, TABLES] = None,
+    platemap: Annotated[Path | None, PLATEMAP] = None,
+    metadata: Annotated[Path | None, METADATA] = None,
+    source: Annotated[list[str] | None, SOURCE] = None,
+    plate: PlateOption = None,
+    plates: PlatesFile = None,
+    plate_pattern: PlatePattern = None,
+    plate_type: PlateType = None,
     solvents: SolventsFile = None,
     table_separator: TableSeparator = None,
     table_encoding: TableEncoding = None,
@@ -69,20 +84,35 @@ def build(
     *,
     keep_poscon: Annotated[bool, typer.Option("--keep-poscon", help="Learn positive controls too.")] = False,
 ) -> None:
-    """Join annotations with compounds, keep those of one mechanism, and report what was joined, missed and dropped."""
+    """Join annotations with compounds, keep those of one mechanism, and report what was joined, missed and dropped.
+
+    For JUMP-Target-2 the compounds may come from the positions of plates instead of a table: --jump-tables, --platemap
+    and --metadata, with the plates chosen as `coda manifest build` chooses them. Controls are then the consortium's.
+    """
     if out.suffix != ".csv":
         problem = Problem("--out", str(out), "a file that ends in .csv", "Name it so.")
         raise ConfigError("The label table is a CSV.", [problem])
-    files = {path.name: _bytes(path) for path in (annotations, compounds, controls) if path is not None}
+    files = {path.name: bytes_of(path) for path in (annotations, compounds, controls) if path is not None}
     dialects = table_dialects(table_separator, table_encoding, table_decimal, [annotations, compounds, controls], [])
     separators = _separators(mechanism_separator or ())
     of = dialects.of
+    known = dict[str, str]()
+    if _by_position(jump_tables, platemap, metadata, compounds):
+        tables = JumpTables(place_at(str(jump_tables), storage_settings()))
+        chosen = plate_filter(plate_type, plate, plates, plate_pattern)
+        found = joined_by_position(tables, source or (), chosen, Path(str(platemap)), Path(str(metadata)))
+        for said in found.told:
+            typer.echo(said)
+        files[BY_POSITION] = found.csv
+        known = {jcp: item.pert_type for jcp, item in tables.controls().items() if item.pert_type in CONTROL_KINDS}
     right = read_keyed(files[annotations.name], str(annotations), by, annotation_key, of(annotations.name))
     left = right
     if compounds is not None:
         left = read_keyed(files[compounds.name], str(compounds), by, compound_key, of(compounds.name))
+    elif BY_POSITION in files:
+        left = read_keyed(files[BY_POSITION], BY_POSITION, by, compound_key, Dialect())
     joined = annotate(left, right, by, mechanism, separators)
-    kinds: dict[str, str] = {}
+    kinds = known
     if controls is not None:
         kinds = _controls(files[controls.name], str(controls), of(controls.name))
     by_name = _solvents(joined, left, kinds, read_solvents(solvents) if solvents is not None else packaged())
@@ -99,73 +129,45 @@ def build(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(table_of(labels))
         Path(report_beside(str(out))).write_bytes(report.to_bytes())
-    _print(report, out, told_controls=controls is not None)
+    _print(report, out, told_controls=bool(kinds) or controls is not None)
 
 
 @app.command()
 def positions(
-    platemap: Annotated[Path, typer.Option(help="JUMP-Target-2_compound_platemap.txt: well_position, broad_sample.")],
-    metadata: Annotated[Path, typer.Option(help="JUMP-Target-2_compound_metadata.tsv: broad_sample, InChIKey, names.")],
-    jump_tables: Annotated[str, typer.Option(help="Folder or prefix with JUMP's plate.csv.gz and well.csv.gz.")],
+    platemap: Annotated[Path, PLATEMAP],
+    metadata: Annotated[Path, METADATA],
+    jump_tables: Annotated[str, TABLES],
     out: Annotated[Path, typer.Option(help="Compound table to write (.csv), for `coda labels build --compounds`.")],
-    source: Annotated[str, typer.Option(help="Source whose plates are joined.")] = "source_4",
-    plate: Annotated[
-        list[str] | None, typer.Option(help="Plate; all TARGET2 plates of the source if not given.")
-    ] = None,
+    source: Annotated[list[str] | None, SOURCE] = None,
+    plate: PlateOption = None,
+    plates: PlatesFile = None,
+    plate_pattern: PlatePattern = None,
+    plate_type: PlateType = None,
 ) -> None:
     """Tell which JCP2022 id is which compound, by the positions of JUMP-Target-2 plates."""
     tables = JumpTables(place_at(jump_tables, storage_settings()))
-    known = tables.plates(source)
-    names = plate or [item.plate for item in known.values() if item.plate_type == "TARGET2"]
-    wells = tables.wells(source, names)
-    absent = [name for name in names if name not in wells]
-    problems = [
-        Problem(tables.where, f"no wells of {name}", "the plate in well.csv", "Name others.") for name in absent
-    ]
-    if not names:
-        problems = [Problem(source, "no TARGET2 plate", "at least one", "Name the plates (--plate).")]
-    raise_if_any(ConfigError, "These plates cannot be joined.", problems)
-    layout = _table(platemap, ("well_position", "broad_sample"))
-    samples = _table(metadata, ("broad_sample", "InChIKey", "pert_iname", "control_type"))
-    problems = contradictions(layout, "well_position", ["broad_sample"], str(platemap), parse_well)
-    problems += contradictions(samples, "broad_sample", ["InChIKey"], str(metadata))
-    raise_if_any(ContractError, "The tables of the map contradict themselves.", problems[:20])
-    by_well = dict(zip(layout["well_position"], layout["broad_sample"], strict=True))
-    joined = join_by_position([wells[name] for name in names], by_well, samples)
-    raise_if_any(ContractError, f"Wells of {source} and the plate map do not agree.", joined.conflicts)
+    chosen = plate_filter(plate_type, plate, plates, plate_pattern)
+    joined = joined_by_position(tables, source or (), chosen, platemap, metadata)
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
-        joined.table.to_csv(out, index=False, lineterminator="\n")
-    typer.echo(f"{len(joined.table)} compounds by {joined.wells} wells of {len(names)} plate(s); wrote {out}")
-    if joined.unmatched:
-        typer.echo(f"{len(joined.unmatched)} well(s) match no compound: {_few(joined.unmatched)}")
-    if joined.replaced:
-        told = [f"{well} on {count} plate(s)" for well, count in joined.replaced.items()]
-        typer.echo(f"Solvent instead of a compound: {_few(told)}")
+        out.write_bytes(joined.csv)
+    typer.echo(f"{joined.told[0]}; wrote {out}")
+    for said in joined.told[1:]:
+        typer.echo(said)
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        problem = Problem(str(path), str(error.strerror), "a table", "Check the name.")
-        raise ConfigError("A table cannot be read.", [problem]) from error
-
-
-def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    try:
-        table = read(_bytes(path)).without_nothing()
-    except UnreadableTableError as error:
-        problem = Problem(str(path), f"a table that {error}", "CSV or tabs", "Check the file.")
-        raise ContractError(f"{path} cannot be read.", [problem]) from error
-    found = ", ".join(map(str, table.columns[:30]))
-    problems = [
-        Problem(str(path), f"the columns {found}", f"a column {name}", "Check the file.")
-        for name in columns
-        if name not in table.columns
-    ]
-    raise_if_any(ContractError, f"{path} lacks columns.", problems)
-    return table
+def _by_position(tables: str | None, platemap: Path | None, metadata: Path | None, compounds: Path | None) -> bool:
+    """Return whether compounds are told by the positions of plates; refuses half of what that needs."""
+    given = {"--jump-tables": tables, "--platemap": platemap, "--metadata": metadata}
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == len(given):
+        return False
+    problems = [Problem(name, "nothing", "a table", f"Give it with {', '.join(given)}.") for name in missing]
+    if compounds is not None:
+        remedy = "Leave out either --compounds or the other three."
+        problems.append(Problem("--compounds", str(compounds), "one table of the plates' compounds", remedy))
+    raise_if_any(ConfigError, "The compounds cannot be told by positions.", problems)
+    return True
 
 
 def _separators(names: Sequence[str]) -> tuple[str, ...]:

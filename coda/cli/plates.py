@@ -1,7 +1,7 @@
 """`coda plates`: look into ingested plates; adopt plates of real instruments."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,18 +11,27 @@ from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSep
 from coda.cli.plates_show import show_plates
 from coda.cli.reading import (
     AcquisitionOption,
+    BitDepthOption,
+    ChannelOption,
     ImageOption,
     JoinOption,
+    LayoutOption,
+    ModalityOption,
     MovedOption,
+    PatternOption,
+    PixelSizeOption,
     PlaneOption,
+    PlateMapOption,
+    PlateWellsOption,
     RenameOption,
     SparseOption,
     TimeOption,
     finding_of,
 )
+from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, plate_filter
 from coda.local.offline import storage_settings
 from coda.plates.adopt.deliver import Identity, adopt
-from coda.plates.adopt.layouts import LAYOUTS, detect
+from coda.plates.adopt.layouts import detect
 from coda.plates.solvents import read_solvents
 from coda.storage.places import place_at
 
@@ -41,22 +50,17 @@ def adopt_plates(
     source: Annotated[str, typer.Option(help="Laboratory.")],
     batch: Annotated[str, typer.Option(help="Name of the batch.")],
     instrument: Annotated[str, typer.Option(help="Name of the microscope.")],
-    layout: Annotated[str, typer.Option(help=f"How the folder is laid out: auto, {', '.join(LAYOUTS)}.")] = "auto",
-    modality: Annotated[Literal["widefield", "confocal"] | None, typer.Option(help="If the files do not say.")] = None,
-    pixel_size: Annotated[float | None, typer.Option(help="Edge of a stored pixel in micrometres.")] = None,
-    bit_depth: Annotated[int | None, typer.Option(help="Bits of the grey values.")] = None,
-    plate_wells: Annotated[int | None, typer.Option(help="Wells of the plate format, if the files do not say.")] = None,
-    plate_map: Annotated[
-        Path | None, typer.Option(help="CSV with the wells; without it each is an unknown treatment, none a control.")
-    ] = None,
-    channel: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=STAIN, such as 'Cy5=Mito' or 'C01=DNA'; NAME=none leaves one out; may repeat."),
-    ] = None,
-    pattern: Annotated[
-        str | None, typer.Option(help="Regular expression of the images' paths with groups well, channel, ...")
-    ] = None,
-    only_plate: Annotated[list[str] | None, typer.Option(help="Take this plate alone; may repeat.")] = None,
+    layout: LayoutOption = "auto",
+    modality: ModalityOption = None,
+    pixel_size: PixelSizeOption = None,
+    bit_depth: BitDepthOption = None,
+    plate_wells: PlateWellsOption = None,
+    plate_map: PlateMapOption = None,
+    channel: ChannelOption = None,
+    pattern: PatternOption = None,
+    plate: PlateOption = None,
+    plates: PlatesFile = None,
+    plate_pattern: PlatePattern = None,
     jump_batch: Annotated[str | None, typer.Option(help="Batch folder of a gallery source (layout jump).")] = None,
     plane: PlaneOption = None,
     time: TimeOption = None,
@@ -86,7 +90,8 @@ def adopt_plates(
         solvents=read_solvents(solvents) if solvents is not None else None,
     )
     finding = finding_of(
-        channels=channel, pattern=pattern, batch=jump_batch, plates=only_plate, planes=plane, time=time,
+        channels=channel, pattern=pattern, batch=jump_batch,
+        plates=plate_filter(None, plate, plates, plate_pattern), planes=plane, time=time,
         acquisition=acquisition, join=join, image=image, sparse=sparse, renames=rename, moved=moved,
         tables=table_dialects(table_separator, table_encoding, table_decimal, [plate_map], [tree]),
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Options of every command that reads plates as somebody else left them: what to choose, and what things are called."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,9 +11,30 @@ from coda.plates.addresses import spellings
 from coda.plates.adopt.choosing import MADE
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import PROJECTIONS
+from coda.plates.adopt.layouts import LAYOUTS
+from coda.plates.jump.selection import PlateFilter
 from coda.plates.references import Moved
 from coda.plates.tabular.dialect import Dialects
 
+LayoutOption = Annotated[str, typer.Option(help=f"How the images are laid out: auto, {', '.join(LAYOUTS)}.")]
+ModalityOption = Annotated[Literal["widefield", "confocal"] | None, typer.Option(help="If the files do not say.")]
+PixelSizeOption = Annotated[float | None, typer.Option(help="Edge of a stored pixel in micrometres.")]
+BitDepthOption = Annotated[int | None, typer.Option(help="Bits of the grey values, if the files do not say.")]
+PlateWellsOption = Annotated[int | None, typer.Option(help="Wells of the plate format, if the files do not say.")]
+PlateMapOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV with the wells of all plates; without it each is an unknown treatment, and none is a control."
+    ),
+]
+ChannelOption = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=STAIN, such as 'Cy5=Mito' or 'C01=DNA'; NAME=none leaves one out; may repeat."),
+]
+PatternOption = Annotated[
+    str | None,
+    typer.Option(help="Regular expression of the images' paths with groups well, channel, ...; for --layout pattern."),
+]
 PlaneOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -49,7 +71,7 @@ def finding_of(
     channels: list[str] | None,
     pattern: str | None,
     batch: str | None,
-    plates: list[str] | None,
+    plates: PlateFilter,
     planes: list[str] | None,
     time: int | None,
     acquisition: str | None,
@@ -71,7 +93,8 @@ def finding_of(
         channels=channel_mapping(channels or []),
         pattern=pattern,
         batch=batch,
-        plates=frozenset(plates or ()),
+        plates=plates.names,
+        patterns=plates.patterns,
         plane=default,
         planes=single,
         time=time,

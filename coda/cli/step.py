@@ -11,6 +11,7 @@ from coda.cli.options import DEFAULT_PARAMS, NamedParams, Overlays, ParamsFile, 
 from coda.contracts.ingest import IngestReport
 from coda.errors import ContractError, Problem
 from coda.local.offline import offline_settings, storage_settings
+from coda.storage.manifest_addresses import manifests_at
 
 app = typer.Typer(no_args_is_help=True, help="Run one step of a pipeline on local paths.")
 
@@ -32,7 +33,11 @@ WORK = Path("runs/steps")
 @app.command()
 def ingest(
     manifest: Annotated[
-        list[str], typer.Option("--manifest", help="Path or s3:// address of a manifest.json; may repeat.")
+        list[str],
+        typer.Option(
+            "--manifest",
+            help="Path or s3:// address of a manifest.json, or of a folder with those of several batches; may repeat.",
+        ),
     ],
     out: Out,
     params: ParamsFile = DEFAULT_PARAMS,
@@ -44,7 +49,9 @@ def ingest(
     from coda.steps.ingest import ingest as step
 
     # a manifest, or the images it names, may lie in object storage
-    reports = step(manifest, out, params=read_params(params, overlay, changes), settings=storage_settings(work))
+    settings = storage_settings(work)
+    uris = manifests_at(manifest, settings)
+    reports = step(uris, out, params=read_params(params, overlay, changes), settings=settings)
     for report in reports:
         typer.echo(_account(report))
     if not any(report.fields_accepted for report in reports):

@@ -28,6 +28,12 @@ def place_at(address: str, settings: Settings, *, new: bool = False) -> Place:
     return LocalPlace(Path(address))
 
 
+def below(address: str, name: str) -> str:
+    """Return the address of a folder below another one, in any form that `place_at` takes."""
+    place, mark, endpoint = address.partition("#") if "s3://" in address else (address, "", "")
+    return f"{place.rstrip('/')}/{name}{mark}{endpoint}"
+
+
 def images_tree(images_at: str, settings: Settings) -> Place:
     """Return the place of a manifest's images; see `coda.storage.image_places.images_place` for what is refused."""
     place = images_place(images_at, settings)

@@ -135,12 +135,15 @@ CONSORTIUM = {
 def test_the_consortiums_tables_may_not_contradict_themselves(tmp_path, name, row, read, told):
     for file, text in CONSORTIUM.items():
         (tmp_path / file).write_text(text)
-    tables = JumpTables(LocalTree(tmp_path))
-    before = read(tables)
+
+    def tables():
+        return JumpTables(LocalTree(tmp_path))
+
+    before = read(tables())
     equal = CONSORTIUM[name].splitlines()[1]
     (tmp_path / name).write_text(CONSORTIUM[name] + equal + "\n")
-    assert read(tables) == before
+    assert read(tables()) == before
     (tmp_path / name).write_text(CONSORTIUM[name] + row + "\n")
     with pytest.raises(ContractError, match="contradicts itself") as caught:
-        read(tables)
+        read(tables())
     assert told in str(caught.value)

@@ -81,6 +81,28 @@ def test_the_real_set_from_positions_to_labels(shared_data, tmp_path):
     assert "136 compounds of 54 mechanisms" in said
 
 
+def test_one_command_goes_from_plates_of_several_sources_to_the_same_labels(shared_data, tmp_path):
+    jump = shared_data / "jump"
+    target = jump / "target2"
+    truth = pd.read_csv(target / "target2_moa_joined.csv", dtype=str, keep_default_na=False)
+    hub = truth[["pert_iname", "moa_hub2020_by_name"]].rename(columns={"moa_hub2020_by_name": "moa"})
+    hub.to_csv(tmp_path / "hub.txt", sep="\t", index=False)
+    given = ["build", tmp_path / "hub.txt", "--by", "name", "--out", tmp_path / "labels.csv", "--jump-tables",
+             jump / "datasets", "--platemap", target / "JUMP-Target-2_compound_platemap.tsv"]  # fmt: skip
+    metadata = ["--metadata", target / "JUMP-Target-2_compound_metadata.tsv"]
+    said = call(*given, *metadata, "--source", "source_8", "--source", "source_7", "--plate-type", "TARGET2")
+    assert "302 compounds by 1536 wells of 4 plate(s)" in said
+    assert "7 plate(s) are not in the table of wells, and were left out" in said
+    assert "136 compounds of 54 mechanisms" in said
+    assert "No controls were named" not in said
+    with pytest.raises(ConfigError, match="--metadata: found nothing"):
+        call(*given)
+    with pytest.raises(ConfigError, match="--compounds"):
+        call(*given, *metadata, "--compounds", tmp_path / "hub.txt")
+    with pytest.raises(ConfigError, match="no wells of"):
+        call(*given, *metadata, "--source", "source_7")
+
+
 def test_plates_that_cannot_be_joined_are_told(shared_data, tmp_path):
     jump = shared_data / "jump"
     target = jump / "target2"

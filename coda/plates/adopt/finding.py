@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from coda.errors import ContractError, Problem
 from coda.plates.references import Moved
@@ -23,7 +24,8 @@ class Finding:
         channels: Channel, as the instrument's files call it -> stain; stronger than what a layout knows by itself.
         pattern: Regular expression of image paths with named groups, for the layouts that need one.
         batch: Batch of the tree, where it holds several.
-        plates: Plates to take; all of them when empty.
+        plates: Plates to take; all of them when there are no names and no patterns.
+        patterns: Patterns of names (`*`, `?`, `[...]`) of further plates to take.
         plane: Plane to take of stains that were imaged in several (a z-stack), as the instrument numbers it; or
             'maximum', 'mean' or 'best-focus' to project them, or 'projection' for one that the instrument made.
         planes: The same for single stains.
@@ -42,6 +44,7 @@ class Finding:
     pattern: str | None = None
     batch: str | None = None
     plates: frozenset[str] = frozenset()
+    patterns: tuple[str, ...] = ()
     plane: int | str | None = None
     planes: Mapping[str, int | str] = field(default_factory=dict)
     made_planes: tuple[int, ...] = ()
@@ -56,7 +59,9 @@ class Finding:
 
     def takes(self, plate: str) -> bool:
         """Return whether a plate of this name is wanted."""
-        return not self.plates or plate in self.plates
+        if not (self.plates or self.patterns):
+            return True
+        return plate in self.plates or any(fnmatchcase(plate, pattern) for pattern in self.patterns)
 
 
 class Present:

@@ -55,7 +55,12 @@ def _only_batch(tree: Tree, tables: Sequence[str]) -> str:
     batches = sorted({parts[2] for parts in (path.split("/") for path in tables) if len(parts) > 3})
     if len(batches) != 1:
         found = f"the batches {', '.join(batches[:30])}" if batches else f"no table below {TABLES}"
-        raise refusal(tree.where, found, "one batch of a source", "Name the batch (--jump-batch).")
+        raise refusal(
+            tree.where,
+            found,
+            "one batch of a source",
+            "Name the batch (--jump-batch), or take all (coda manifest build --all-batches).",
+        )
     return batches[0]
 
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.adopt.finding import Finding, plain
@@ -25,9 +26,10 @@ def named(where: str, plates: Sequence[FoundPlate], finding: Finding) -> list[Fo
     """
     _check_renames(where, plates, finding)
     called = [_called(plate, finding) for plate in plates]
-    wanted = [plate for plate in called if {plate.plate, plate.raw} & finding.plates or not finding.plates]
+    wanted = [plate for plate in called if finding.takes(plate.plate) or finding.takes(plate.raw)]
     known = {name for plate in called for name in (plate.plate, plate.raw)}
     unknown = sorted(finding.plates - known)
+    unknown += [pattern for pattern in finding.patterns if not any(fnmatchcase(name, pattern) for name in known)]
     if unknown:
         names = ", ".join(plain(name) for name in sorted({plate.raw for plate in called})[:20])
         problem = Problem("plates", ", ".join(map(plain, unknown)), f"plates among {names}", "Correct the name.")

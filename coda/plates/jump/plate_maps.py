@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pandas as pd
 
 from coda.errors import ContractError, Problem, raise_if_any
+from coda.plates.jump.by_type import wells_by_type
 from coda.plates.jump.tables import UNKNOWN, JumpTables, pert_type_of
 from coda.plates.jump.workspace import Content, Workspace
 from coda.plates.layout import parse_well, well_name
@@ -15,7 +16,7 @@ from coda.plates.tree import Tree
 
 
 def maps_of_tables(
-    tables: JumpTables, source: str, imaged: Mapping[str, Collection[tuple[int, int]]]
+    tables: JumpTables, source: str, imaged: Mapping[str, Collection[tuple[int, int]]], *, by_type: bool = False
 ) -> tuple[dict[str, str], list[str]]:
     """Return the plate maps of plates by the consortium's tables.
 
@@ -26,6 +27,7 @@ def maps_of_tables(
         tables: The tables.
         source: Source of the plates.
         imaged: Plate -> imaged wells as (row, column) from 0.
+        by_type: Give a plate that the table of wells lacks what all other plates of its type agree on.
 
     Returns:
         Plate -> CSV text with the columns of `coda.plates.plate_map.COLUMNS`; and remarks.
@@ -36,7 +38,13 @@ def maps_of_tables(
     known = tables.plates(source)
     wells = tables.wells(source, imaged)
     controls = tables.controls()
-    remedy = "Leave the plate out (--plate names the others), or give its wells with --plate-map."
+    told: list[str] = []
+    if by_type:
+        for plate in [plate for plate in imaged if plate in known and plate not in wells]:
+            wells[plate], said = wells_by_type(tables, known[plate])
+            told.append(said)
+    remedy = "Leave the plate out (--plate names the others), or give its wells with --plate-map"
+    remedy += "." if by_type else "; plates of one type that all hold the same: --wells-by-type."
     problems = [
         Problem(f"{tables.where}, plate {plate}", f"no row of {source}", f"the plate in {table}", remedy)
         for plate in imaged
@@ -44,7 +52,7 @@ def maps_of_tables(
         if plate not in rows
     ]
     raise_if_any(ContractError, f"JUMP's tables lack plates of {source}.", problems)
-    maps, remarks = {}, []
+    maps, remarks = {}, told
     for plate, places in imaged.items():
         modality = known[plate].modality
         contents = {

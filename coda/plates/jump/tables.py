@@ -30,6 +30,7 @@ UNKNOWN = frozenset({"", "JCP2022_UNKNOWN"})
 
 Modality = Literal["compound", "orf", "crispr"]
 
+_PLATE_COLUMNS = ("Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_PlateType")
 _WELL_COLUMNS = ("Metadata_Source", "Metadata_Plate", "Metadata_Well", "Metadata_JCP2022")
 
 
@@ -69,8 +70,16 @@ class Control:
     modality: str
 
 
+@dataclass(frozen=True)
+class PlateWells:
+    """Well of a plate, as the table writes it -> JCP2022 id; and rows that contradict each other."""
+
+    wells: dict[str, str]
+    problems: list[Problem]
+
+
 class JumpTables:
-    """The tables in a folder; each is read when it is asked for."""
+    """The tables in a folder; each is read when it is first asked for, and kept."""
 
     def __init__(self, tree: Tree) -> None:
         """Keep the folder.
@@ -80,11 +89,22 @@ class JumpTables:
                 it is or gzipped.
         """
         self._tree = tree
+        self._tables: dict[str, pd.DataFrame] = {}
+        self._wells: dict[tuple[str, str], PlateWells] = {}
 
     @property
     def where(self) -> str:
         """The folder, for messages."""
         return self._tree.where
+
+    def sources(self) -> list[str]:
+        """Return the names of the sources that have plates; see `plates` for the errors."""
+        return sorted(set(self._table("plate.csv", _PLATE_COLUMNS)["Metadata_Source"]))
+
+    def plates_of_type(self, plate_type: str) -> dict[tuple[str, str], JumpPlate]:
+        """Return the plates of one type in all sources, by source and name; see `plates` for the errors."""
+        found = (plate for source in self.sources() for plate in self.plates(source).values())
+        return {(plate.source, plate.plate): plate for plate in found if plate.plate_type == plate_type}
 
     def plates(self, source: str) -> dict[str, JumpPlate]:
         """Return the plates of a source by name.
@@ -92,9 +112,8 @@ class JumpTables:
         Raises:
             ContractError: The table is not there, cannot be read, or has no plate of this source.
         """
-        columns = ("Metadata_Source", "Metadata_Batch", "Metadata_Plate", "Metadata_PlateType")
-        table = self._table("plate.csv", columns)
-        rows = table.loc[table["Metadata_Source"] == source, list(columns)]
+        table = self._table("plate.csv", _PLATE_COLUMNS)
+        rows = table.loc[table["Metadata_Source"] == source, list(_PLATE_COLUMNS)]
         if rows.empty:
             raise self._no_source("plate.csv", table, source)
         plates: dict[str, JumpPlate] = {}
@@ -177,32 +196,53 @@ class JumpTables:
         Raises:
             ContractError: The table is not there or cannot be read, or names a well of a plate twice.
         """
+        self.keep([(source, plate) for plate in plates])
+        read = {plate: self._wells[source, plate] for plate in plates}
+        problems = [problem for plate in read.values() for problem in plate.problems]
+        raise_if_any(ContractError, "well.csv contradicts itself.", problems[:20])
+        return {plate: dict(found.wells) for plate, found in read.items() if found.wells}
+
+    def keep(self, plates: Collection[tuple[str, str]]) -> None:
+        """Read the wells of plates of any sources, all in one turn through the table; they are not read again.
+
+        Args:
+            plates: Source and name of each.
+
+        Raises:
+            ContractError: The table is not there or cannot be read. What contradicts itself is told by `wells`.
+        """
+        missing = set(plates) - set(self._wells)
+        if not missing:
+            return
         name, data = self._read("well.csv")
-        wanted = pa.array(sorted(set(plates)), pa.string())
-        result: dict[str, dict[str, str]] = {}
-        by_place: dict[tuple[str, tuple[int, int] | str], str] = {}
-        problems: list[Problem] = []
+        found = {key: PlateWells({}, []) for key in missing}
+        by_place: dict[tuple[str, str, tuple[int, int] | str], str] = {}
+        wanted = [pa.array(sorted({key[number] for key in missing}), pa.string()) for number in (0, 1)]
         try:
-            for rows in _blocks(data, source, wanted):
-                for plate, well, jcp in rows:
-                    known = result.setdefault(plate, {}).setdefault(well, jcp)
-                    place = parse_well(well)
-                    other = by_place.setdefault((plate, place or well), jcp)  # 'B3' is 'B03'
+            for rows in _blocks(data, *wanted):
+                for source, plate, well, jcp in rows:
+                    item = found.get((source, plate))
+                    if item is None:
+                        continue
+                    known = item.wells.setdefault(well, jcp)
+                    other = by_place.setdefault((source, plate, parse_well(well) or well), jcp)  # 'B3' is 'B03'
                     if {jcp, known, other} != {jcp}:
                         where = f"{self.where}: {name}, plate {plate}, well {well}"
-                        problems.append(Problem(where, f"{other} and {jcp}", "one content a well", "Correct it."))
+                        problem = Problem(where, f"{other} and {jcp}", "one content a well", "Correct it.")
+                        item.problems.append(problem)
         except (pa.ArrowException, OSError, EOFError, KeyError, zlib.error, UnreadableTableError) as error:
             raise self._unreadable(name, str(error)) from error
-        if problems:
-            raise ContractError(f"{name} contradicts itself.", problems[:20])
-        return result
+        self._wells |= found
 
     def _table(self, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
-        name, data = self._read(name)
-        try:
-            table = read_table(data)
-        except UnreadableTableError as error:
-            raise self._unreadable(name, str(error)) from error
+        kept = name
+        if kept not in self._tables:
+            name, data = self._read(name)
+            try:
+                self._tables[kept] = read_table(data)
+            except UnreadableTableError as error:
+                raise self._unreadable(name, str(error)) from error
+        table = self._tables[kept]
         absent = [column for column in columns if column not in table.columns]
         if absent:
             raise self._unreadable(name, f"has no column {', '.join(absent)}")
@@ -247,8 +287,8 @@ def pert_type_of(jcp: str, modality: Modality, controls: Mapping[str, Control]) 
     return control.pert_type if control.pert_type in {"negcon", "poscon"} else "trt"
 
 
-def _blocks(data: bytes, source: str, plates: pa.Array) -> "Iterator[zip[tuple[str, str, str]]]":
-    """Yield plate, well and id of the rows that are wanted, one block of the table after the other."""
+def _blocks(data: bytes, sources: pa.Array, plates: pa.Array) -> "Iterator[zip[tuple[str, str, str, str]]]":
+    """Yield source, plate, well and id of the rows that are wanted, one block of the table after the other."""
     stream = io.BytesIO(data)
     file = gzip.GzipFile(fileobj=stream) if data.startswith(b"\x1f\x8b") else stream
     options = pa_csv.ConvertOptions(
@@ -261,7 +301,7 @@ def _blocks(data: bytes, source: str, plates: pa.Array) -> "Iterator[zip[tuple[s
             seen += block.num_rows
             if seen > MAX_WELLS:
                 raise UnreadableTableError(f"has more than {MAX_WELLS} rows")
-            mine = pc.and_(pc.equal(block.column(0), source), pc.is_in(block.column(1), value_set=plates))
+            mine = pc.and_(pc.is_in(block.column(0), value_set=sources), pc.is_in(block.column(1), value_set=plates))
             rows = block.filter(mine)
             if rows.num_rows:
-                yield zip(*(rows.column(number).to_pylist() for number in (1, 2, 3)), strict=True)
+                yield zip(*(rows.column(number).to_pylist() for number in range(4)), strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Self, TextIO
 
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.disk import writing
@@ -39,22 +39,20 @@ class KeptDigests:
         """
         self.path = folder / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.digests.jsonl"
         self._known: dict[tuple[str, int, str], str] = {}
+        self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        """Read what was kept, and go on writing behind it."""
+        """Read what was kept; new digests are written behind it."""
         if self.path.is_file():
             with self.path.open(encoding="utf-8", errors="replace") as lines:
                 self._known = dict(filter(None, map(_line, lines)))
-        with writing(self.path.parent):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", encoding="utf-8")
-            # a line that a killed process left half-written must not swallow the next one
-            self._file.write("\n")
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the file; it stays for the next build."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def find(self, file: TreeFile, mark: str) -> str | None:
         """Return the digest of a file that has not changed since; else None."""
@@ -65,6 +63,11 @@ class KeptDigests:
         if mark:
             self._known[file.path, file.size_bytes, mark] = digest
             with writing(self.path.parent):
+                if self._file is None:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    self._file = self.path.open("a", encoding="utf-8")
+                    # a line that a killed process left half-written must not swallow the next one
+                    self._file.write("\n")
                 self._file.write(json.dumps([file.path, file.size_bytes, mark, digest]) + "\n")
                 self._file.flush()
 
