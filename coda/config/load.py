@@ -1,6 +1,7 @@
 """params.yaml and overlays -> one Params, with every problem reported at once."""
 
 import re
+import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,29 @@ def params_digest(params: Params) -> str:
     return digest_of_json(values)
 
 
+NO_FILE = "Check the path; `coda params init` writes params.yaml and params/ into the current folder."
+"""What to do where there is no file of parameters."""
+
+
+def shipped_params() -> dict[str, Path]:
+    """Return relative path -> file of the parameters that come with this program: the paper's, and the overlays.
+
+    In a clone they lie at its root, where DVC wants them; an installed wheel has them below ``share/coda``.
+
+    Raises:
+        ConfigError: They are in neither place.
+    """
+    places = Path(__file__).parents[2], Path(sysconfig.get_path("data")) / "share" / "coda"
+    for root in places:
+        if (root / "params.yaml").is_file():
+            return {
+                str(path.relative_to(root)): path
+                for path in (root / "params.yaml", *sorted(root.glob("params/*.yaml")))
+            }
+    problem = Problem(str(places[1]), "no params.yaml", "the files of the installed program", "Install it again.")
+    raise ConfigError("The program's own parameters are missing.", [problem])
+
+
 def _parse(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with one more kind of number
 
@@ -136,7 +160,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        problem = Problem(str(path), "no such file", "a YAML file of parameters", "Check the path.")
+        problem = Problem(str(path), "no such file", "a YAML file of parameters", NO_FILE)
         raise ConfigError("The parameters cannot be read.", [problem]) from error
     except yaml.YAMLError as error:
         problem = Problem(str(path), str(error).replace("\n", " "), "YAML", "Correct the file at this place.")
