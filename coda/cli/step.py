@@ -27,6 +27,7 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
 Data = Annotated[Path, typer.Option("--dataset", help="Dataset folder (from ingest).")]
 Labels = Annotated[str, typer.Option("--labels", help="CSV with Metadata_Compound and moa.")]
 Work = Annotated[Path, typer.Option("--work", help="Folder for checkpoints.")]
+RunId = Annotated[str, typer.Option("--run-id", help="Name under which checkpoints are kept.")]
 WORK = Path("runs/steps")
 
 
@@ -163,6 +164,74 @@ def evaluate(
 
     today = Today.read(params, overlay, changes)
     _print(step(dataset, pretrained, heads, labels, out, params=today, settings=offline_settings(work)))
+
+
+@app.command()
+def adapt(
+    dataset: Data,
+    out: Out,
+    earlier: Annotated[
+        Path | None, typer.Option("--earlier", help="Dataset folder with earlier accepted batches of the source.")
+    ] = None,
+    run_id: RunId = "step",
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = [],  # noqa: B006
+    changes: Settings_ = [],  # noqa: B006
+) -> None:
+    """Adapt the released extractor to a validated batch without labels; services as for `coda pipeline run`.
+
+    The candidates folder holds every way of serving the batch, for the gate to judge. Called again under the same
+    --run-id, a call that was broken off goes on from its newest checkpoint.
+    """
+    from coda.settings import read_settings
+    from coda.steps.adapt import adapt as step
+
+    merged, settings = read_params(params, overlay, changes), read_settings()
+    # a folder without batches is an archive without batches
+    for candidate in step(dataset, earlier or out, out, params=merged, settings=settings, run_id=run_id):
+        alarms = f" (alarms: {', '.join(candidate.alarms)})" if candidate.alarms else ""
+        typer.echo(f"{candidate.name}: {candidate.extractor} extractor, alignment {candidate.alignment}{alarms}")
+    typer.echo(f"Wrote {out}")
+
+
+@app.command()
+def predict(
+    dataset: Data,
+    release: Annotated[
+        str, typer.Option("--release", help="ReleaseRecord file, or the id of a release that serves or served.")
+    ],
+    out: Out,
+    decision: Annotated[
+        Path | None,
+        typer.Option("--decision", help="gate.json of the batch: where nothing is fit, nothing is answered."),
+    ] = None,
+    params: NamedParams = None,
+    overlay: Overlays = [],  # noqa: B006
+    changes: Settings_ = [],  # noqa: B006
+) -> None:
+    """Predict a batch with the registered models of one release, verified at load; services as for `coda predict`.
+
+    Nothing is published: that is what the pipeline does, and `coda predict --publish`.
+    """
+    import tempfile
+
+    from coda.config.recorded import Today
+    from coda.settings import read_settings
+    from coda.steps.predict import predict as step
+    from coda.steps.prediction_inputs import release_for
+
+    today, settings = Today.read(params, overlay, changes), read_settings()
+    record = release_for(dataset, release, settings)
+    with tempfile.TemporaryDirectory(prefix="coda-step-") as work:
+        summary = step(
+            dataset, record.write(Path(work) / "release.json"), out, params=today, settings=settings, gate=decision,
+            publish=False,
+        )  # fmt: skip
+    for note in summary["notes"]:
+        typer.echo(f"Note: {note}")
+    for level, counts in summary["levels"].items():
+        typer.echo(f"{level}: {counts['rows']} rows, {counts['abstained']} with a reason to abstain")
+    typer.echo(f"Wrote {out} (release {summary['release_id']})")
 
 
 def _print(numbers: dict[str, float]) -> None:
