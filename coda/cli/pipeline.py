@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
-from coda.errors import CodaError, Problem
+from coda.errors import CodaError, ConfigError, Problem
 
 app = typer.Typer(no_args_is_help=True, help="Run or compile the training and adaptation pipelines.")
 
@@ -38,7 +38,12 @@ class RunnerChoice(StrEnum):
 def run(
     pipeline: Annotated[Pipeline, typer.Argument(help="Which pipeline.")],
     manifest_uri: Annotated[
-        list[str], typer.Option("--manifest-uri", help="s3://.../manifest.json of a batch; may repeat for training.")
+        list[str],
+        typer.Option(
+            "--manifest-uri",
+            help="s3://.../manifest.json of a batch, or a prefix with the batches of a source; may repeat. Adaptation: "
+            "one run a batch.",
+        ),
     ],
     runner: Annotated[RunnerChoice, typer.Option(help="Processes, containers, or Kubeflow.")] = RunnerChoice.local,
     params: ParamsFile = DEFAULT_PARAMS,
@@ -56,22 +61,35 @@ def run(
     """
     from coda.runners import run_pipeline
     from coda.settings import read_settings
+    from coda.storage.manifest_addresses import manifests_at
+
+    settings, values = read_settings(), read_params(params, overlay, changes)
 
     # bound now: what the steps print is captured, what the run says is not
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    uris = manifests_at(manifest_uri, settings)
+    if pipeline is Pipeline.adaptation and (len(uris) > 1 or uris != manifest_uri):
+        from coda.cli.pipeline_batches import run_batches
+
+        if manifest_digest:
+            problem = Problem("--manifest-digest", manifest_digest, "one manifest beside it", "Leave it out.")
+            raise ConfigError("One digest cannot stand for several batches.", [problem])
+        run_batches(
+            uris, values, run_id=run_id, runner=runner.value, settings=settings, work=work, wait=wait, console=console
+        )  # fmt: skip
+        return
     name = run_id or f"{pipeline}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    arguments: dict[str, Any] = {"run_id": name, "params": read_params(params, overlay, changes)}
+    arguments: dict[str, Any] = {"run_id": name, "params": values}
     if pipeline is Pipeline.training:
-        arguments |= {"manifest_uris": manifest_uri, "labels": labels}
+        arguments |= {"manifest_uris": uris, "labels": labels}
     else:
-        arguments |= {"manifest_uri": manifest_uri[0] if len(manifest_uri) == 1 else manifest_uri}
-        arguments |= {"manifest_digest": manifest_digest}
+        arguments |= {"manifest_uri": uris[0], "manifest_digest": manifest_digest}
     console.print(f"Run {name}", markup=False)
     outcome = run_pipeline(
         pipeline.value,
         arguments,
         runner=runner.value,
-        settings=read_settings(),
+        settings=settings,
         work=work,
         say=lambda line: console.print(f"  {line}", markup=False),
         wait=wait,

@@ -102,8 +102,19 @@ def test_pipeline_that_ended_before_is_told_and_not_run(place, root, tmp_path):
     ("arguments", "where"),
     [
         (("training", "--manifest-uri", "s3://l/x/b/manifest.json"), "labels"),
-        (("adaptation", "--manifest-uri", "s3://l/a", "--manifest-uri", "s3://l/b"), "manifest_uri"),
-        (("adaptation", "--manifest-uri", "s3://l/a", "--run-id", "a/b"), "run_id"),
+        (("adaptation", "--manifest-uri", "s3://l/a/manifest.json", "--run-id", "a/b"), "run_id"),
+        (
+            (
+                "adaptation",
+                "--manifest-uri",
+                "s3://l/a.json",
+                "--manifest-uri",
+                "s3://l/b.json",
+                "--manifest-digest",
+                "x",
+            ),
+            "--manifest-digest",
+        ),
     ],
 )
 def test_arguments_that_cannot_be_are_named(place, root, tmp_path, arguments, where):
