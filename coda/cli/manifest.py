@@ -13,9 +13,11 @@ from coda.cli.manifest_build import Wish, build_one, images_are_read, progress_b
 from coda.cli.manifest_check import findings_json, print_findings
 from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, table_dialects
 from coda.cli.reading import (
+    DIGESTS,
     AcquisitionOption,
     BitDepthOption,
     ChannelOption,
+    DigestsFolder,
     ImageOption,
     JoinOption,
     LayoutOption,
@@ -47,8 +49,6 @@ from coda.settings import Settings
 from coda.storage.places import images_tree, place_at
 
 app = typer.Typer(no_args_is_help=True, help="Manifests of plates that lie somewhere already: build and check them.")
-
-WORK = Path("runs/manifests")
 
 Workers = Annotated[int, typer.Option(min=1, max=256, help="Files that are read at once.")]
 
@@ -98,7 +98,7 @@ def build(
                           "for OUT/SOURCE/BATCH."),
     ] = None,
     workers: Workers = 16,
-    work: Annotated[Path, typer.Option(help="Folder that keeps digests, so that a build can go on.")] = WORK,
+    work: DigestsFolder = DIGESTS,
     absent: Annotated[Path | None, typer.Option(help="Write the list of absent images to this CSV.")] = None,
     *,
     all_batches: Annotated[bool, typer.Option("--all-batches", help="All batches of the source (JUMP).")] = False,

@@ -7,12 +7,16 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from coda.cli.adopt_images import Images, leave, way_of
+from coda.cli.manifest_build import images_are_read
 from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, table_dialects
 from coda.cli.plates_show import show_plates
 from coda.cli.reading import (
+    DIGESTS,
     AcquisitionOption,
     BitDepthOption,
     ChannelOption,
+    DigestsFolder,
     ImageOption,
     JoinOption,
     LayoutOption,
@@ -31,7 +35,7 @@ from coda.cli.reading import (
 from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, plate_filter
 from coda.local.offline import storage_settings
 from coda.plates.adopt.deliver import Identity, adopt
-from coda.plates.adopt.layouts import detect
+from coda.plates.adopt.layouts import detect, find_plates
 from coda.plates.solvents import read_solvents
 from coda.storage.places import place_at
 
@@ -72,12 +76,21 @@ def adopt_plates(
     table_separator: TableSeparator = None,
     table_encoding: TableEncoding = None,
     table_decimal: TableDecimal = None,
+    images: Annotated[
+        Images,
+        typer.Option(
+            help="in-place: images stay, and the manifest says where; copy: copies; auto: in place where ingest may "
+            "read them there, else linked, and copied only where they are few."
+        ),
+    ] = "auto",
+    work: DigestsFolder = DIGESTS,
     *,
     join: JoinOption = False,
     sparse: SparseOption = False,
 ) -> None:
     """Make a delivery with a manifest out of a folder of real images, which stay as they are (docs/instruments.md)."""
-    tree = place_at(folder, storage_settings())
+    settings = storage_settings()
+    tree = place_at(folder, settings)
     identity = Identity(
         source=source,
         batch=batch,
@@ -98,12 +111,20 @@ def adopt_plates(
     if layout == "auto":
         layout = detect(tree)
         typer.echo(f"Layout: {layout}.")
-    with Progress(console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("Files brought", total=None)
-        manifest, remarks = adopt(
-            layout, tree, out, identity, finding,
-            lambda done, total: shown.update(task, completed=done, total=total),
-        )  # fmt: skip
+    found = find_plates(layout, tree, finding)
+    way = way_of(images, tree, found, out / source / batch, settings)
+    typer.echo(way.said)
+    console = Console(stderr=True, highlight=False)
+    if way.in_place:
+        manifest, remarks = leave(tree, found, layout, finding, identity, out / source / batch, work)
+        images_are_read(tree.where, settings, console)
+    else:
+        with Progress(console=console, transient=True) as shown:
+            task = shown.add_task("Files brought", total=None)
+            manifest, remarks = adopt(
+                layout, tree, out, identity, finding,
+                lambda done, total: shown.update(task, completed=done, total=total), found=found, linking=way.linking,
+            )  # fmt: skip
     for remark in remarks:
         typer.echo(remark)
     typer.echo(f"Wrote {manifest}")

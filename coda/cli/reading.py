@@ -16,6 +16,10 @@ from coda.plates.jump.selection import PlateFilter
 from coda.plates.references import Moved
 from coda.plates.tabular.dialect import Dialects
 
+DIGESTS = Path("runs/manifests")
+DigestsFolder = Annotated[
+    Path, typer.Option("--work", help="Folder that keeps digests of images that stay, so that a call can go on.")
+]
 LayoutOption = Annotated[str, typer.Option(help=f"How the images are laid out: auto, {', '.join(LAYOUTS)}.")]
 ModalityOption = Annotated[Literal["widefield", "confocal"] | None, typer.Option(help="If the files do not say.")]
 PixelSizeOption = Annotated[float | None, typer.Option(help="Edge of a stored pixel in micrometres.")]

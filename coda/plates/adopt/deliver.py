@@ -53,6 +53,9 @@ def adopt(
     identity: Identity,
     finding: Finding | None = None,
     progress: Progress | None = None,
+    *,
+    found: Sequence[FoundPlate] | None = None,
+    linking: bool = True,
 ) -> tuple[Path, list[str]]:
     """Write ``<out>/<source>/<batch>/`` from what a real instrument left; images are linked or copied, not changed.
 
@@ -63,6 +66,8 @@ def adopt(
         identity: Names, and what the tree does not say.
         finding: How the tree is to be read.
         progress: Told how far it is.
+        found: The plates, where the tree was read already.
+        linking: Link files of the same disk instead of copying them.
 
     Returns:
         The manifest's path; and remarks in plain words (channels and images that were left out).
@@ -74,13 +79,13 @@ def adopt(
         TransientError: The storage is away.
     """
     finding = finding or Finding()
-    plates = find_plates(layout, tree, finding)
+    plates = find_plates(layout, tree, finding) if found is None else list(found)
     check_plates(plates, identity, tree.where, finding.channels)
     maps, told = plate_maps(plates, identity.plate_map, finding.tables, identity.solvents)
     stains = stains_of_plates(plates)
     _check_size(plates, tree.where)
     target = out / identity.source / identity.batch
-    bringer = _Bringer(tree, target, sum(map(_files, plates)), progress, sparse=finding.sparse)
+    bringer = _Bringer(tree, target, sum(map(_files, plates)), progress, sparse=finding.sparse, linking=linking)
     with closing(bringer):
         delivered = [bringer.plate(plate) for plate in plates]
     entries = []
@@ -112,13 +117,16 @@ def _files(plate: FoundPlate) -> int:
 class _Bringer:
     """Brings images and illumination functions into a delivery; `entries` describes them by their new paths."""
 
-    def __init__(self, tree: Tree, target: Path, total: int, progress: Progress | None, *, sparse: bool) -> None:
+    def __init__(
+        self, tree: Tree, target: Path, total: int, progress: Progress | None, *, sparse: bool, linking: bool
+    ) -> None:
         self.entries: dict[str, FileEntry] = {}
         self._tree = tree
         self._target = target
         self._total = total
         self._done = 0
         self._progress = progress
+        self._linking = linking
         self._planes = PlaneReader(tree, sparse=sparse)
         self._unreadable: list[str] = []
 
@@ -186,9 +194,7 @@ class _Bringer:
         if source is None:
             return self._write(name, self._tree.read(path, at_most=MAX_IMAGE_BYTES))
         place = self._place(name)
-        try:
-            os.link(source, place)
-        except OSError:  # another disk, or one without links
+        if not (self._linking and _linked(source, place)):
             shutil.copyfile(source, place)
         self.entries[name] = _entry(self._target, name)
         return name
@@ -209,6 +215,33 @@ class _Bringer:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)
         return place
+
+
+def _linked(source: Path, place: Path) -> bool:
+    try:
+        os.link(source, place)
+    except OSError:  # another disk, one without links, or a file that others may not link to
+        return False
+    return True
+
+
+def links_work(tree: Tree, path: str, out: Path) -> bool:
+    """Return whether files of a tree can be linked into a folder, by trying it with one.
+
+    Args:
+        tree: The tree.
+        path: One of its files.
+        out: The folder, which need not be there yet; nothing stays in it.
+    """
+    source = tree.path(path) if isinstance(tree, LocalTree) else None
+    folder = next(place for place in (out.absolute(), *out.absolute().parents) if place.is_dir())
+    if source is None:
+        return False
+    trial = folder / f".link-{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        return _linked(source, trial)
+    finally:
+        trial.unlink(missing_ok=True)
 
 
 def _written(target: Path, path: str, text: str) -> FileEntry:

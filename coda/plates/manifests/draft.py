@@ -25,7 +25,7 @@ from coda.plates.folders import folders_of
 from coda.plates.layout import format_of, parse_well, well_name
 from coda.plates.manifests.places import Place
 from coda.plates.tabular.table import read_table
-from coda.plates.tree import TreeFile
+from coda.plates.tree import Tree, TreeFile
 
 AUTO = "auto"
 """Layout that is told from the names of the files."""
@@ -134,13 +134,21 @@ def draft(
         # to tell a layout everything is listed; a source of the gallery has millions of files
         layout = "jump" if finding.batch is not None else detect(place)
     found = find_plates(layout, place, finding)
+    return draft_of(found, place, layout, finding, identity, maps=maps, images_at=images_at)
+
+
+def draft_of(
+    found: Sequence[FoundPlate], place: Place, layout: str, finding: Finding, identity: Identity, *,
+    maps: Maps | None = None, images_at: str | None = None,
+) -> Draft:  # fmt: skip
+    """Describe plates that were found; see `draft`."""
     check_plates(found, identity, place.where, finding.channels)
     _refuse_planes(found, place.where)
     plates: list[FoundPlate] = []
     absent: list[AbsentImage] = []
     sizes: dict[str, int] = {}
     for plate in found:
-        there = _sizes(place, plate)
+        there = sizes_of(place, plate)
         present, lacking = _present(plate, there)
         plates.append(present)
         absent += lacking
@@ -197,7 +205,7 @@ def _with_format(
 
 
 def _refuse_planes(plates: Sequence[FoundPlate], where: str) -> None:
-    remedy = "Write them out as files of their own: coda plates adopt."
+    remedy = "Write them out as files of their own: coda plates adopt, with --images auto or copy."
     problems = []
     for plate in plates:
         images = [image for item in plate.fields for image in item.files.values() if not image.is_file]
@@ -207,7 +215,8 @@ def _refuse_planes(plates: Sequence[FoundPlate], where: str) -> None:
     raise_if_any(ContractError, "A manifest names files, and these images are none.", problems)
 
 
-def _sizes(place: Place, plate: FoundPlate) -> dict[str, int]:
+def sizes_of(place: Tree, plate: FoundPlate) -> dict[str, int]:
+    """Return path -> bytes of a plate's images and illumination functions that are there."""
     wanted = {image.path for item in plate.fields for image in item.files.values()} | set(plate.illumination.values())
     listed = (file for folder in folders_of(wanted) for file in place.files(folder))
     return {file.path: file.size_bytes for file in listed if file.path in wanted}
