@@ -1,18 +1,20 @@
 """A short-lived clone of the data registry: where batches are added, and where they are fetched."""
 
 import os
+import re
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from coda.errors import CodaError, ConfigError, Problem, TransientError
+from coda.errors import CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
+from coda.settings import without_secrets
 from coda.storage.programs import dvc, git
 
 BRANCH = "main"
@@ -24,6 +26,13 @@ WORKING = ".coda-data-"
 
 PUSHES = 40
 """Tries to push against other writers before a run gives up and is repeated later."""
+
+_LOST = re.compile(
+    r"\[rejected\]|fetch first|non-fast-forward|lock(ing)?[ _]ref|lock[ _]failure|failed to (update|lock)|stale info"
+    r"|incorrect old value|reference already exists",
+    re.IGNORECASE,
+)
+"""What servers call a push that another one came before; a '[remote rejected]' with other words refuses it for good."""
 
 # '?*' and not '*': DVC reads the file with dulwich, for which '*' matches nothing at all too, and would then leave out
 # every folder of a source
@@ -113,16 +122,7 @@ class Clone:
         try:
             git(self.folder, "push", "--quiet", "origin", f"HEAD:refs/heads/{self.branch}")
         except CodaError as error:
-            text = str(error)
-            lost = (
-                "rejected",
-                "fetch first",
-                "non-fast-forward",
-                "cannot lock ref",
-                "failed to update ref",
-                "stale info",
-            )
-            if any(word in text for word in lost):
+            if _LOST.search(str(error)):
                 return False
             raise
         return True
@@ -174,13 +174,33 @@ def _branch(folder: Path, url: str) -> str:
     somebody set the registry up by hand.
     """
     heads, head = [], ""
-    for line in git(folder, "ls-remote", "--symref", "--", url, "HEAD", "refs/heads/*").splitlines():
+    asking = ("ls-remote", "--symref", "--", url, "HEAD", "refs/heads/*")
+    answer = git(folder, *asking)
+    if not answer.strip():
+        _require_git_server(folder, url, asking)
+    for line in answer.splitlines():
         first, _, name = line.partition("\t")
         if name == "HEAD" and first.startswith("ref: "):
             head = first.removeprefix("ref: refs/heads/")
         elif name.startswith("refs/heads/"):
             heads.append(name.removeprefix("refs/heads/"))
     return next((name for name in (BRANCH, head) if name in heads), "")
+
+
+def _require_git_server(folder: Path, url: str, asking: Sequence[str]) -> None:
+    """Ask again what answered with no branch at all: git takes any page of HTML for an empty repository.
+
+    Raises:
+        ServiceRefusedError: The answer came by HTTP and has not the content type that Git servers give.
+    """
+    trace = folder / "answer.txt"  # the folder is readable by its owner alone
+    git(folder, *asking, variables={"GIT_TRACE_CURL": str(trace), "GIT_TRACE_CURL_NO_DATA": "1"})
+    text = trace.read_text(encoding="utf-8", errors="replace") if trace.exists() else ""
+    kinds = re.findall(r"Recv header: content-type: *(\S+)", text, re.IGNORECASE)
+    if kinds and not any(kind.startswith("application/x-git-") for kind in kinds):
+        remedy = "Let CODA_DATA_REGISTRY name the repository itself, past any sign-in page; check git's credentials."
+        problem = Problem(without_secrets(url), f"an answer of type {kinds[-1]}", "a Git server's answer", remedy)
+        raise ServiceRefusedError("Something else answers in place of the data registry.", [problem])
 
 
 def object_key(digest: str) -> str:

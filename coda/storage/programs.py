@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from coda.errors import CodaError, ConfigError, Problem, TransientError
 from coda.settings import without_secrets
@@ -17,7 +18,11 @@ from coda.warm import asking
 _AWAY = re.compile(
     r"could not connect|connect timeout|read timeout|timed out|connection (was )?(reset|refused|closed)|unreachable"
     r"|could not resolve host|temporary failure in name resolution|slowdown|service ?unavailable|internal ?error"
-    r"|bad gateway|http 5\d\d|error: 5\d\d|early eof|unexpected disconnect|hung up|broken pipe|too many requests"
+    r"|bad gateway|http 5\d\d|error: (429|5\d\d)|early eof|unexpected disconnect|hung up|broken pipe|too many requests"
+    # as curl says it, for git
+    r"|failed to connect|couldn't connect|empty reply|network is|no route to host"
+    r"|rpc failed; curl (18|28|35|52|55|56|92)"
+    r"|(gnutls|ssl)_?.{0,6}(recv|read|syscall)"
     # an upload whose last answer was lost, or which the store's clean-up took; what has arrived is not sent again
     r"|nosuchupload",
     re.IGNORECASE,
@@ -25,23 +30,54 @@ _AWAY = re.compile(
 _REFUSED = re.compile(
     r"permission denied|access ?denied|forbidden|authentication failed|could not read username|credential"
     r"|does not appear to be a git repository|repository .* (not found|does not exist)|no such remote|dubious ownership"
-    r"|config profile|(expired|invalid) ?token|nosuchbucket|invalidaccesskeyid|signaturedoesnotmatch"
+    r"|error: 40[137]|config profile|(expired|invalid) ?token|nosuchbucket|invalidaccesskeyid|signaturedoesnotmatch"
     r"|bucket .* does not exist",
     re.IGNORECASE,
 )
+_OF_SERVER = frozenset({"ls-remote", "clone", "fetch", "push"})
+"""What git asks of a server: a refusal that is no outage is for whoever set the address, the identity or the server."""
+
+_HINTS = re.compile(r"hint:|Please make sure you have the correct access rights|and the repository exists\.")
 _FULL = re.compile(r"no space left|disk quota exceeded|disk is full|read-only file system", re.IGNORECASE)
 
+Meaning: TypeAlias = tuple[type[CodaError], str, str]
+"""Class of the error, what was expected, and what to do."""
 
-def git(folder: Path, *arguments: str, timeout_s: float = 300) -> str:
+_MEANINGS: tuple[tuple[re.Pattern[str], Meaning], ...] = (
+    (_FULL, (ConfigError, "free disk space", "Free some space and repeat the step.")),
+    (_REFUSED, (
+        ConfigError, "a data registry this process may use",
+        "Check CODA_DATA_REGISTRY, CODA_DATA_REMOTE and the credentials (docs/settings.md).",
+    )),
+    (_AWAY, (
+        TransientError, "a data registry that answers", "Check that it is up; the step can be repeated safely.",
+    )),
+)  # fmt: skip
+"""Words of git and DVC -> what they mean; the first that are found."""
+
+_OF_A_SERVER: Meaning = (
+    ConfigError, "a Git server that takes this",
+    "Let CODA_DATA_REGISTRY name a repository that this identity may read and write; git's words say more.",
+)  # fmt: skip
+_UNKNOWN: Meaning = (CodaError, "success", "Read the message; docs/registry.md may help.")
+
+
+def git(folder: Path, *arguments: str, timeout_s: float = 300, variables: Mapping[str, str] | None = None) -> str:
     """Run git in a folder and return what it prints.
+
+    Args:
+        folder: Where it is run.
+        arguments: Its command line.
+        timeout_s: Seconds until it is stopped.
+        variables: Environment variables besides the chosen ones.
 
     Raises:
         TransientError: The remote does not answer, git took longer than `timeout_s`, or it was killed.
-        ConfigError: The repository is not there, or access is refused, or the disk is full.
+        ConfigError: The repository is not there, or its server refuses, or the disk is full.
         CodaError: Anything else that git refuses, with its own last lines.
     """
     command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", *arguments]
-    return _run(command, folder, {}, timeout_s)
+    return _run(command, folder, variables or {}, timeout_s)
 
 
 def dvc(folder: Path, *arguments: str, timeout_s: float = 4 * 3600) -> str:
@@ -79,8 +115,12 @@ def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str], tim
 
 def _failure(name: str, verb: str, code: int, output: str) -> CodaError:
     lines = [line.strip() for line in output.splitlines() if line.strip() and "Having any troubles" not in line]
-    telling = [line for line in lines if re.match(r"(error|fatal|remote|ssh|!)", line, re.IGNORECASE)] or lines
-    words = without_secrets(" ".join(telling[-4:]))[:500]
+    asked = name == "git" and verb in _OF_SERVER
+    if asked:  # ssh and helpers have words of their own before those of git
+        telling = [line for line in lines if not _HINTS.match(line)][-6:]
+    else:
+        telling = ([line for line in lines if re.match(r"(error|fatal|!)", line, re.IGNORECASE)] or lines)[-4:]
+    words = without_secrets(" ".join(telling))[:500]
     if code < 0:
         # by the kernel for want of memory, say: it says nothing of the data, and the same again may well succeed
         remedy = "Nothing is lost; the step can be repeated. Give it more memory if this happens often."
@@ -88,18 +128,12 @@ def _failure(name: str, verb: str, code: int, output: str) -> CodaError:
         return TransientError(f"{name} {verb} was killed by signal {-code}.", [problem])
     message = f"{name} {verb} failed."
     found = words or f"exit code {code}"
-    if _FULL.search(output):
-        return ConfigError(message, [Problem(name, found, "free disk space", "Free some space and repeat the step.")])
     if trusted := re.search(r"git config --global --add safe\.directory .*", output):
         remedy = f"Run `{trusted[0].strip()}` as the user this runs as, or give that user the repository."
         return ConfigError(message, [Problem(name, found, "a repository of this user, or one it trusts", remedy)])
-    if _REFUSED.search(output):
-        remedy = "Check CODA_DATA_REGISTRY, CODA_DATA_REMOTE and the credentials (docs/settings.md)."
-        return ConfigError(message, [Problem(name, found, "a data registry this process may use", remedy)])
-    if _AWAY.search(output):
-        remedy = "Check that it is up; the step can be repeated safely."
-        return TransientError(message, [Problem(name, found, "a data registry that answers", remedy)])
-    return CodaError(message, [Problem(name, found, "success", "Read the message; docs/registry.md may help.")])
+    otherwise = _OF_A_SERVER if asked else _UNKNOWN
+    kind, expected, remedy = next((meaning for pattern, meaning in _MEANINGS if pattern.search(output)), otherwise)
+    return kind(message, [Problem(name, found, expected, remedy)])
 
 
 def _verb(command: Sequence[str]) -> str:
