@@ -3,16 +3,19 @@
 No process-wide tracking URI is set: two connections of one process may point to different servers.
 """
 
+import errno
 import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
-from coda.errors import CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
-from coda.settings import Settings, without_secrets
+from coda.errors import NO_ROOM, OF_THE_DATA, CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
+from coda.settings import Settings, is_address, without_secrets
 from coda.storage.answers import judged
 from coda.storage.failures import explained as store_explained
 
@@ -48,14 +51,41 @@ def connect(settings: Settings) -> "MlflowClient":
 
     Raises:
         TransientError: The server or its database does not answer.
+        ServiceRefusedError: Address, credentials, rights or versions must be put right.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if settings.s3_endpoint is not None:
         # MLflow's own S3 access knows no other way to be told
         os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", settings.s3_endpoint)
+    _require_address(settings.mlflow_uri)
     with explained("connect to the model registry", settings):
-        return _client(settings.mlflow_uri)
+        try:
+            return _client(settings.mlflow_uri)
+        except (ImportError, OSError) as error:
+            # the driver of a database, or the folder of its file; what a connection raises has other numbers, or none
+            if isinstance(error, OSError) and error.errno not in OF_THE_DATA | NO_ROOM | {errno.EACCES, errno.EPERM}:
+                raise
+            remedy = "Correct MLFLOW_TRACKING_URI, or install the driver that it names (docs/settings.md)."
+            problem = Problem(without_secrets(settings.mlflow_uri), str(error)[:300], "an address of MLflow", remedy)
+            raise ServiceRefusedError("Could not connect to the model registry.", [problem]) from error
+
+
+def _require_address(uri: str) -> None:
+    """Refuse what can be no address before MLflow tries it again and again, for minutes.
+
+    Raises:
+        ServiceRefusedError: An HTTP address without a host or with an impossible port; a folder for a file.
+    """
+    found = ""
+    if uri.startswith(("http:", "https:")) and not is_address(uri):
+        found = f"{without_secrets(uri)!r}, whose host or port cannot be"
+    elif uri.startswith("sqlite:///") and Path(unquote(uri.removeprefix("sqlite:///"))).is_dir():
+        found = f"{uri!r}, which is a folder"
+    if found:
+        remedy = "Correct MLFLOW_TRACKING_URI (docs/settings.md)."
+        problem = Problem("MLFLOW_TRACKING_URI", found, "http(s)://host:port, or a database's address", remedy)
+        raise ServiceRefusedError("Could not connect to the model registry.", [problem])
 
 
 def experiment_id(client: "MlflowClient", settings: Settings) -> str:
@@ -92,7 +122,9 @@ def explained(action: str, settings: Settings) -> Iterator[None]:
     """
     import requests
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import ArgumentError, OperationalError
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    from coda.registry.mlflow_database import REMEDY, refused
 
     where = f"MLflow at {without_secrets(settings.mlflow_uri)}"
     try:
@@ -101,18 +133,23 @@ def explained(action: str, settings: Settings) -> Iterator[None]:
             yield
     except MlflowException as error:
         raise _judged(error, action, where) from error
-    except (requests.RequestException, OperationalError, ConnectionError) as error:
-        words = without_secrets(" ".join(str(error).split()))[:400]
-        problem = Problem(where, words, "an answer", "Check that MLflow is up; the step can be repeated safely.")
-        raise TransientError(f"Could not {action}: MLflow does not answer.", [problem]) from error
     except (ArgumentError, json.JSONDecodeError) as error:
         words = without_secrets(" ".join(str(error).split()))[:400]
         problem = Problem(where, words, "an address of MLflow", "Correct MLFLOW_TRACKING_URI (docs/settings.md).")
         raise ServiceRefusedError(f"Could not {action}.", [problem]) from error
+    except (requests.RequestException, SQLAlchemyError, ConnectionError) as error:
+        words = without_secrets(" ".join(str(error).split()))[:400]
+        if isinstance(error, SQLAlchemyError) and refused(error):
+            problem = Problem(where, words, "a database of this MLflow", REMEDY)
+            raise ServiceRefusedError(f"Could not {action}.", [problem]) from error
+        problem = Problem(where, words, "an answer", "Check that MLflow is up; the step can be repeated safely.")
+        raise TransientError(f"Could not {action}: MLflow does not answer.", [problem]) from error
 
 
 def _judged(error: "MlflowException", action: str, where: str) -> CodaError:
     """Return what MLflow, its client or something before it said, by who must act."""
+    from coda.registry.mlflow_database import REMEDY, refusal_in
+
     words = without_secrets(" ".join(str(error).split()))[:400]
     message = f"Could not {action}."
     if "database schema" in words:
@@ -132,7 +169,9 @@ def _judged(error: "MlflowException", action: str, where: str) -> CodaError:
         problem = Problem(where, words, "an answer of MLflow", remedy)
         return ServiceRefusedError("Something else answers in place of MLflow.", [problem])
     problem = Problem(where, words, "an accepted request", "Look at MLflow's own log; the step can be repeated.")
-    if error.error_code in _REFUSED:
+    if refusal_in(words):
+        problem = Problem(where, words, "a database of this MLflow", REMEDY)
+    if error.error_code in _REFUSED or refusal_in(words):
         return ServiceRefusedError(message, [problem])
     kind = ConfigError if error.error_code in _CONFIG else CodaError
     if error.error_code in _TRANSIENT or "database is locked" in words:
