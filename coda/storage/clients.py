@@ -12,9 +12,14 @@ import boto3
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError
+from botocore.handlers import BUILTIN_HANDLERS
 
 from coda.errors import Problem, ServiceRefusedError
+from coda.settings import without_secrets
 from coda.storage.aws_settings import connecting, require_usable
+
+PARSING = "before-parse.s3.*"
+"""What botocore calls the moment before it reads an answer."""
 
 _CLIENTS: dict[tuple[object, ...], Any] = {}
 _LOCK = threading.Lock()
@@ -77,8 +82,12 @@ def _connect(endpoint: str | None, attempts: int, timeout_s: float, *, unsigned:
     )
     client = _client("s3", endpoint, config)
     client.meta.events.register_last("before-call.s3", _send_at_once)
-    client.meta.events.register("before-parse.s3", _require_whole)
-    client.meta.events.register("before-parse.s3", _require_s3)
+    # before botocore's own looks, which take a page for a store that fails
+    theirs = [entry[1] for entry in BUILTIN_HANDLERS if entry[0] == PARSING]
+    for handler in theirs:
+        client.meta.events.unregister(PARSING, handler)
+    for handler in [_require_whole, _require_s3, *theirs]:
+        client.meta.events.register_first(PARSING, handler)
     return client
 
 
@@ -106,24 +115,40 @@ def _require_whole(operation_model: Any, response_dict: Any, **_: Any) -> None:
         raise ConnectionClosedError(endpoint_url=operation_model.name)
 
 
+_OF_IDENTITY = frozenset({401, 403})
+"""Refusals that are the operator's whoever gives them; rights and credentials are the first to look at."""
+
+NOT_MODIFIED = 304
 _TAGGED = frozenset({"PutObject", "GetObject", "HeadObject", "UploadPart"})
 
 
 def _require_s3(operation_model: Any, response_dict: Any, endpoint_url: str | None = None, **_: Any) -> None:
-    """Refuse the success of something that is no object store: a sign-in page takes a PUT, and has nothing to list.
+    """Refuse what is no object store: a sign-in page takes a PUT, has nothing to list, and its 404 is no lost object.
 
     The success of a PUT without the object's tag and without content says nothing at all: its header lines broke off.
     """
-    if not 200 <= response_dict["status_code"] < 300:
+    status, headers, body = response_dict["status_code"], response_dict["headers"], response_dict["body"]
+    told = body[:2000] if isinstance(body, bytes) else b""
+    if b"<Error" in told or status == 429 or status >= 500:
         return
-    name, headers, body = operation_model.name, response_dict["headers"], response_dict["body"]
-    tagged = name not in _TAGGED or "etag" in headers
-    listed = not name.startswith("List") or (isinstance(body, bytes) and b"<List" in body[:2000])
-    if operation_model.http["method"] == "PUT" and not tagged and not body:
-        raise ConnectionClosedError(endpoint_url=endpoint_url or name)
-    if not (tagged and listed):
+    name, location = operation_model.name, ""
+    if status >= 300:
+        # the answer to a HEAD has no body; nor has what AWS says of a bucket that is elsewhere
+        ours = any(header.lower().startswith("x-amz-") for header in headers)
+        known = (status == NOT_MODIFIED or ours) if status < 400 else not told or status in _OF_IDENTITY
+        location = f" to {headers['location']}" if "location" in headers else ""
+    else:
+        tagged = name not in _TAGGED or "etag" in headers
+        if operation_model.http["method"] == "PUT" and not tagged and not body:
+            raise ConnectionClosedError(endpoint_url=endpoint_url or name)
+        known = tagged and (not name.startswith("List") or b"<List" in told)
+    if not known:
+        if hasattr(body, "close"):
+            body.close()  # of an object that would have been read piece by piece
         kind = headers.get("content-type", "no content type")
-        found = f"HTTP {response_dict['status_code']} with {kind}, without what an object store answers to {name}"
+        found = f"HTTP {status}{location} with {kind}, without what an object store answers to {name}"
         remedy = "Let AWS_ENDPOINT_URL_S3 name the object store itself, past any sign-in page."
-        problem = Problem(endpoint_url or "AWS_ENDPOINT_URL_S3", found, "an answer of S3", remedy)
+        problem = Problem(
+            endpoint_url or "AWS_ENDPOINT_URL_S3", without_secrets(found)[:400], "an answer of S3", remedy
+        )
         raise ServiceRefusedError("Something else answers in place of the object store.", [problem])

@@ -53,12 +53,13 @@ _REMEDIES = {
     "301": "Set AWS_DEFAULT_REGION to the region of the bucket.",
     "AuthorizationHeaderMalformed": "Set AWS_DEFAULT_REGION to the region of the bucket.",
     "IllegalLocationConstraintException": "Set AWS_DEFAULT_REGION to the region of the bucket.",
+    "InvalidObjectState": "Restore the object from its archive class (`aws s3api restore-object`), then repeat.",
     "NotImplemented": "Use an object store that supports this request (docs/decisions/0003-release-log.md).",
     "QueueDoesNotExist": "Create the queue, or correct CODA_QUEUE_URL.",
     "NonExistentQueue": "Create the queue, or correct CODA_QUEUE_URL.",
 }
 
-_OF_CREDENTIALS = re.compile(r"token|expired|credential|signature|auth|security|accesskey", re.IGNORECASE)
+_OF_CREDENTIALS = re.compile(r"token|expired|credential|signature|auth|security|accesskey|client|signed", re.IGNORECASE)
 """Names that services give to a refused identity: there are many, and each service has its own."""
 
 _RENEW = "Renew the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or `aws sso login`)."
@@ -149,6 +150,8 @@ def _answered(error: aws.ClientError, action: str, uri: str, service: str, what:
         problem = Problem(service, f"{code} ({words})", "an answer", remedy)
         return TransientError(f"Could not {action} {uri}: {what} is overloaded or failing.", [problem])
     problem = Problem(uri, f"{code} ({words}) from {service}", "an accepted request", _remedy(code, status))
+    if code == "InvalidObjectState":
+        return CodaError(f"Could not {action} {uri}: it is archived.", [problem])  # says nothing of other objects
     refused = code in _REMEDIES or status in {401, 403} or _OF_CREDENTIALS.search(code)
     return (ConfigError if refused else CodaError)(f"Could not {action} {uri}.", [problem])
 

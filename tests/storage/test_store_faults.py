@@ -110,6 +110,13 @@ def test_an_unknown_refusal_keeps_its_words(faulty: Callable[[Answer], ObjectSto
         store.get("k")
 
 
+def test_an_object_in_an_archive_is_no_matter_of_rights(faulty: Callable[[Answer], ObjectStore]) -> None:
+    store = faulty(lambda handler, _: send(handler, 403, error_body("InvalidObjectState")))
+    with pytest.raises(CodaError, match="restore-object") as caught:
+        store.get("k")
+    assert not isinstance(caught.value, ConfigError), "one such object must not stop what other batches need"
+
+
 def test_one_hiccup_is_not_noticed(faulty: Callable[[Answer], ObjectStore]) -> None:
     def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
         send(handler, 503, error_body("SlowDown")) if number == 1 else send(handler, 200, b"content", ETag='"x"')
