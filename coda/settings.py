@@ -39,6 +39,13 @@ def is_address(text: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(host) and port != 0 and not re.search(r"[\s\x00-\x1f]", text)
 
 
+def _address(text: str | None) -> str | None:
+    if text is not None and not is_address(text):
+        message = "an address such as https://host/path"
+        raise ValueError(message)
+    return text
+
+
 class Settings(BaseModel):
     """Addresses of the services one run talks to."""
 
@@ -55,7 +62,9 @@ class Settings(BaseModel):
     data_docs: str | None = Field(default=None, description="Folder that Great Expectations keeps its Data Docs in.")
     pushgateway: str | None = Field(default=None, description="host:port of a Prometheus Pushgateway.")
     metrics_dir: str | None = Field(default=None, description="Folder for metrics files where no Pushgateway is.")
-    queue_url: str | None = Field(default=None, description="SQS queue with S3 notifications of the landing bucket.")
+    queue_url: Annotated[str | None, AfterValidator(_address)] = Field(
+        default=None, description="SQS queue with S3 notifications of the landing bucket."
+    )
     kfp_endpoint: str | None = Field(default=None, description="Kubeflow Pipelines API.")
     image: str = Field(default="", description="Image the steps run in, with digest.")
     signing_key: str | None = Field(default=None, description="PEM file of the private key that signs new versions.")

@@ -41,6 +41,10 @@ _NAMED: tuple[tuple[type[aws.BotoCoreError], str, str], ...] = (
     (aws.SSOError, "the AWS profile's sign-on", "Run `aws sso login` and start again."),
     (aws.LoginError, "the AWS profile's sign-on", "Run `aws login` and start again."),
     (aws.TokenRetrievalError, "the AWS profile's sign-on", "Run `aws sso login` and start again."),
+    (
+        aws.ParamValidationError, "the name of a bucket or of an object",
+        "Correct CODA_LANDING, CODA_PLATFORM, CODA_DATA_REMOTE or CODA_CHECKPOINTS (docs/settings.md).",
+    ),
     (aws.InvalidRegionError, "AWS_DEFAULT_REGION", "Set it to a region's name, for example us-east-1."),
     (aws.UnknownRegionError, "AWS_DEFAULT_REGION", "Set it to a region's name, for example us-east-1."),
     (aws.BaseEndpointResolverError, "AWS_DEFAULT_REGION", "Set it to a region's name, for example us-east-1."),
