@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from coda.contracts import FailureRecord
 from coda.errors import CodaError, ConfigError, ContractError, IntegrityError, Problem, TransientError
+from coda.runners.memory import killed_for_memory, memory_error
 from coda.settings import Settings
 from coda.steps.context import NO_ROOM_WORDS, NOT_STORED, no_room, read_failure
 
@@ -34,7 +35,7 @@ def reason(
 
     Returns:
         The step's own error when it could record one (type, exit code, message, problems); else an error with the
-        last lines of the log: a step that was killed, for want of memory say, records nothing.
+        last lines of the log: a step that was killed records nothing.
     """
     steps = [name.replace("-", "_") for name in failed]
     lines = [line for line in tail if not _OF_KFP.search(line)][-SHOWN:]
@@ -48,7 +49,14 @@ def reason(
         return as_error(recorded, log)
     if any(NOT_STORED in line for line in lines):
         return _away(steps, None, lines, log)
-    name = _last(steps)
+    return _by_log(_last(steps), lines, log)
+
+
+def _by_log(name: str, lines: list[str], log: str) -> CodaError:
+    """Return the error of a step that recorded none, by the last lines of its log."""
+    killed = [line for line in lines if killed_for_memory(line)]
+    if killed:
+        return memory_error(name, killed[-1], log)
     full = [line for line in lines if any(words in line.lower() for words in NO_ROOM_WORDS)]
     if full:
         return no_room(name, OSError(full[-1]))

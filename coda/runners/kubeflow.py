@@ -52,11 +52,13 @@ class Submission:
         kfp_id: Identifier the server gave.
         name: Our name of the run.
         state: KFP's word for where it is: 'PENDING', 'RUNNING', 'SUCCEEDED', 'FAILED', ...
+        words: What Kubernetes and Argo said of its steps that failed, for example 'OOMKilled (exit code 137)'.
     """
 
     kfp_id: str
     name: str
     state: str
+    words: str = ""
 
     @property
     def live(self) -> bool:
@@ -87,8 +89,8 @@ class Kubeflow:
                 page_size=100, sort_by="created_at desc", filter=_equals("name", name), namespace=self.namespace
             )
         found = [
-            Submission(self._named(run.run_id, name), name, str(run.state or "")) for run in answer.runs or ()
-            if run.display_name == name
+            Submission(self._named(run.run_id, name), name, str(run.state or ""), _words(run))
+            for run in answer.runs or () if run.display_name == name
         ]  # fmt: skip
         good = [run for run in found if run.live or run.state == "SUCCEEDED"]
         return next(iter(good or found), None)
@@ -228,6 +230,13 @@ class Kubeflow:
         return asked
 
 
+def _words(run: Any) -> str:
+    """Return the messages of a run and its tasks, each once; none of a run that did well."""
+    tasks = getattr(run.run_details, "task_details", None) or ()
+    messages = [str(item.error.message) for item in (run, *tasks) if getattr(item.error, "message", None)]
+    return " / ".join(dict.fromkeys(" ".join(message.split())[:200] for message in messages))[:1000]
+
+
 def _version_named(client: kfp.Client, pipeline: str, name: str) -> str | None:
     answer = client.list_pipeline_versions(pipeline, filter=_equals("display_name", name))
     found = (item for item in answer.pipeline_versions or () if item.display_name == name)
@@ -255,7 +264,12 @@ def run_kubeflow(job: Job) -> None:
             state = submission.state
             job.say(f"{job.run_id} is {state.lower()}.")
     if job.wait and submission.state != "SUCCEEDED":
-        raise reason(job.run_id, job.settings, log=f"run {submission.kfp_id} in Kubeflow, {submission.state.lower()}")
+        raise reason(
+            job.run_id,
+            job.settings,
+            tail=filter(None, [submission.words]),
+            log=f"run {submission.kfp_id} in Kubeflow, {submission.state.lower()}",
+        )
 
 
 def experiment_of(pipeline: str, arguments: Mapping[str, Any]) -> str:

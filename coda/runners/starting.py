@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from coda.runners.memory import BY_SIGNAL
 from coda.warm.asking import Asker
 
 WARM = (
@@ -73,8 +75,11 @@ def run_step(asker: Asker, full_command: Sequence[str], variables: dict[str, str
                 os.close(writer)
             for line in output:
                 print(line, end="")  # KFP indents what is printed here
+        code = program.wait()
+        if code == -signal.SIGKILL:
+            print(f"The step was {BY_SIGNAL}.")
         print("\n")
-        return program.wait()
+        return code
 
 
 def keep_metadata(command: Sequence[str]) -> None:

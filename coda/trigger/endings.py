@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from coda.contracts import FailureRecord, RunRecord
 from coda.errors import CodaError, ContractError, StoppedError, TransientError
+from coda.runners.memory import REMEDY, killed_for_memory
 from coda.trigger.pace import Pace
 from coda.trigger.states import LedgerState, State
 
@@ -59,6 +60,9 @@ def ending_of(
         return Ending(record.outcome, (record.sentence,), lost=state.lost)
     if failure is None:
         reason = "the run ended without leaving a reason"
+        if killed_for_memory(last_words):
+            # no machine was lost: with the same memory the same comes of it, so a person decides in the end
+            return _away(state, (f"a step was killed for want of memory: {last_words}", REMEDY), pace, "memory")
         return _lost(state, (f"{reason}; it last said: {last_words}",) if last_words else (reason,), pace)
     if isinstance(failure, CodaError):
         found = tuple(map(str, failure.problems))
@@ -84,8 +88,8 @@ def _lost(state: LedgerState, reasons: tuple[str, ...], pace: Pace) -> Ending:
     return Ending("failed", (*reasons, f"lost {lost} times with its machine"), "lost", lost)
 
 
-def _away(state: LedgerState, reasons: tuple[str, ...], pace: Pace) -> Ending:
+def _away(state: LedgerState, reasons: tuple[str, ...], pace: Pace, cause: str = "away") -> Ending:
     tries = max(1, state.attempt - state.lost)
     if tries < pace.attempts:
-        return Ending("landed", reasons, "away", state.lost, tries)
-    return Ending("failed", (*reasons, f"tried {tries} times; held for a person"), "away", state.lost)
+        return Ending("landed", reasons, cause, state.lost, tries)
+    return Ending("failed", (*reasons, f"tried {tries} times; held for a person"), cause, state.lost)

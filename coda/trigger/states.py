@@ -54,7 +54,8 @@ class LedgerState(Contract):
         default=0, ge=0, description="Times among them that the run was lost with its machine; a budget of their own."
     )
     cause: str = Field(
-        default="", description="What held it up, where the batch is not to blame: 'lost', 'away', 'defect', 'record'."
+        default="",
+        description="What held it up, where the batch is not to blame: 'lost', 'away', 'memory', 'defect', 'record'.",
     )
     reopened: int = Field(default=0, ge=0, description="Times it was opened again by itself after it was held.")
 

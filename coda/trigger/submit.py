@@ -163,8 +163,9 @@ class KubeflowSubmitter:
         return found is not None and found.live
 
     def last_words(self, run_id: str) -> str:
-        """Return nothing: what a pod printed is in Kubeflow."""
-        return ""
+        """Return what Kubeflow knows of steps that failed; what their pods printed is there."""
+        found = Kubeflow(self.settings).find(run_id)
+        return found.words if found is not None else ""
 
     def stop(self, grace_s: float) -> frozenset[str]:
         """Leave the runs alone: they do not depend on this process."""

@@ -262,3 +262,14 @@ def test_failed_run_on_the_cluster_shows_the_reason_of_its_step(server, settings
 def test_experiment_is_the_source(arguments, experiment):
     assert kubeflow.experiment_of("adaptation", arguments) == experiment
     assert compiled_path("adaptation").is_file()
+
+
+def test_a_step_that_kubernetes_killed_for_memory_is_told_with_the_memory_to_raise(server, settings, request_):
+    message = "OOMKilled (exit code 137)"
+    tasks = [{"display_name": "adapt", "state": "FAILED", "error": {"code": 2, "message": message}},
+             {"display_name": "ingest", "state": "SUCCEEDED"}]  # fmt: skip
+    server.runs.append({
+        "run_id": "id0", "display_name": request_.run_id, "state": "FAILED", "run_details": {"task_details": tasks},
+    })  # fmt: skip
+    assert KubeflowSubmitter(settings).last_words(request_.run_id) == message
+    assert KubeflowSubmitter(settings).last_words("another") == ""

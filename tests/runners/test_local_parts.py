@@ -12,9 +12,11 @@ import pytest
 from coda.contracts import FailureRecord
 from coda.errors import TransientError
 from coda.runners.capture import Capture
-from coda.runners.failure import BY_CODE, as_error
+from coda.runners.failure import BY_CODE, as_error, reason
 from coda.runners.local import local_paths
-from coda.runners.workdir import environment, is_running, opened
+from coda.runners.starting import run_step
+from coda.runners.workdir import environment, is_running, opened, python_path
+from coda.warm.asking import worker
 
 
 def test_a_run_has_one_process_and_its_lock_dies_with_it(tmp_path):
@@ -96,3 +98,15 @@ def test_folders_in_settings_are_found_and_nothing_else(tmp_path):
         }
     )  # fmt: skip
     assert found == [tmp_path / "db", tmp_path / "registry"]
+
+
+def test_a_step_that_the_system_kills_is_told_with_the_memory_to_raise(tmp_path, moto_server, capsys):
+    killer = "import os, signal, sys\nprint('allocating', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    command = ["sh", "-ec", "script", killer, "--executor_input", "{}", "--function_to_execute", "f"]
+    with worker(("coda.errors",), tmp_path / "log.txt") as asker:
+        assert run_step(asker, command, {"PYTHONPATH": python_path()}) == -9
+    lines = capsys.readouterr().out.splitlines()
+    error = reason("r", moto_server.settings(tmp_path), failed=["train-head"], tail=filter(None, lines))
+    assert error.exit_code == 75
+    assert "killed by signal 9" in str(error)
+    assert "head.tokens_gib" in str(error)

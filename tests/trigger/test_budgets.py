@@ -135,6 +135,28 @@ def state_of(attempt, lost):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["OOMKilled (exit code 137)", "TransientError Step 'adapt' failed / adapt: found The step was killed by signal 9."],
+)
+def test_want_of_memory_is_no_lost_machine_and_waits_for_a_person(words):
+    pace, tries = Pace(), []
+    for attempt in range(1, 10):
+        ending = ending_of(state_of(attempt, 0), None, None, words, pace)
+        tries.append(ending)
+        if not ending.again:
+            break
+    assert len(tries) == pace.attempts
+    assert "pipelines/resources.py" in " ".join(tries[-1].reasons)
+    held = state_of(attempt, ending.lost).model_copy(update={"state": ending.state, "cause": ending.cause})
+    assert held.waits_for_person, "it would be the same with the same memory"
+
+
+@pytest.mark.parametrize("words", ["", "Error (exit code 137)", "pod deleted", "The node was low on resource"])
+def test_other_ends_without_a_reason_are_lost_machines(words):
+    assert ending_of(state_of(1, 0), None, None, words, Pace()).cause == "lost"
+
+
 @given(st.lists(st.sampled_from(["lost", "away"]), max_size=40))
 def test_budgets_are_counted_apart(plan):
     pace, lost, away = Pace(), 0, 0
