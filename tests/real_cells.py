@@ -12,7 +12,7 @@ from coda.quality.stats import field_statistics
 
 
 def table_of(fields: list[dict[str, np.ndarray]], bit_depth: int) -> pd.DataFrame:
-    rows = [field_statistics(raw, bit_depth=bit_depth) for raw in fields]
+    rows = [field_statistics(raw, bit_depth=bit_depth, nuclei="DNA") for raw in fields]
     return pd.DataFrame([{f"QC_{name}": value for name, value in row.items()} for row in rows])
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.contracts.manifest import MANIFEST_NAME, STAINS, BatchManifest, FileEntry
+from coda.contracts.channels import STAINS
+from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, FileEntry
 from coda.plates.layout import FORMATS, well_name
 from coda.plates.plate_map import COLUMNS
 from coda.simulation.design import Design, plan_experiment

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from coda.benchmark.ingest_delivery import Delivered
 from coda.config.params import Ingest
-from coda.contracts.manifest import STAINS
+from coda.contracts.channels import STAINS
 from coda.plates.compress import compress_field
 from coda.plates.files import LocalFiles
 from coda.plates.illumination import PlateSums, estimate
@@ -105,7 +105,7 @@ def time_stages(delivered: Delivered, folder: Path, params: Ingest) -> StageTime
             with clock("write"):
                 writer.add(StoredField(item.place, item.site, (channels, height, width), chunk))
             with clock("statistics"):
-                field_statistics(dict(zip(STAINS, images, strict=True)), bit_depth=16)
+                field_statistics(dict(zip(STAINS, images, strict=True)), bit_depth=16, nuclei="DNA")
             pixels.append(stored)
             chunks.append(chunk)
     codecs = _codecs(delivered, fields, pixels, chunks, folder)

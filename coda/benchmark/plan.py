@@ -7,7 +7,7 @@ from pydantic import Field
 
 from coda.config.params import Ingest, Params
 from coda.contracts.base import Part, Slug
-from coda.contracts.manifest import Stain
+from coda.contracts.channels import STAINS, ChannelNames
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.simulation.design import Compound, Design, Experiment, WellPlan
 from coda.simulation.laboratories import Laboratory, find_laboratory
@@ -45,7 +45,7 @@ class SimulationPlan(Part):
     sources: tuple[SourcePlan, ...] = Field(min_length=1)
     design: Design = Field(default_factory=Design)
     ingest: Ingest = Field(description="How raw images become 8 bits: as the ingest step does it.")
-    channels: tuple[Stain, ...] = Field(min_length=1, description="Stains that are kept, in this order.")
+    channels: ChannelNames = Field(description="Stains that are kept, in this order; simulated fields have the five.")
     centre: int = Field(ge=1, description="Side of the square that is kept of every field, in stored pixels.")
 
 
@@ -69,8 +69,14 @@ def simulation_plan(
         design: Fields of the `Design` that differ from the demo's.
 
     Raises:
-        ConfigError: A source is neither built in nor among the laboratories that were given.
+        ConfigError: A source is neither built in nor among the laboratories that were given; or the extractor reads a
+            channel that simulated fields do not have.
     """
+    strange = [name for name in params.extractor.channels if name not in STAINS]
+    if strange:
+        remedy = "Set extractor.channels to some of them, or benchmark on plates of your own."
+        problem = Problem("extractor.channels", ", ".join(strange), f"channels among {', '.join(STAINS)}", remedy)
+        raise ConfigError("Simulated fields have the five Cell Painting stains.", [problem])
     given, changed = dict(laboratories or {}), dict(wells or {})
     sources = tuple(
         SourcePlan(

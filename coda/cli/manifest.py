@@ -17,6 +17,7 @@ from coda.cli.reading import (
     AcquisitionOption,
     BitDepthOption,
     ChannelOption,
+    ColourOption,
     DigestsFolder,
     ImageOption,
     JoinOption,
@@ -29,8 +30,11 @@ from coda.cli.reading import (
     PlateMapOption,
     PlateWellsOption,
     RenameOption,
+    RoleOption,
     TimeOption,
+    colours_given,
     finding_of,
+    roles_given,
 )
 from coda.cli.rows import AsJson, Wide, print_json
 from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, PlateType, plate_filter
@@ -66,6 +70,8 @@ def build(
     plate_wells: PlateWellsOption = None,
     plate_map: PlateMapOption = None,
     channel: ChannelOption = None,
+    role: RoleOption = None,
+    colour: ColourOption = None,
     pattern: PatternOption = None,
     plate: PlateOption = None,
     plates: PlatesFile = None,
@@ -131,6 +137,7 @@ def build(
             source=sources[0], batch=batch or (batches[0] if batches else ""), instrument=instrument,
             modality=modality, bit_depth=bit_depth, pixel_size_um=pixel_size, plate_wells=plate_wells,
             plate_map=plate_map, solvents=read_solvents(solvents) if solvents is not None else None,
+            roles=roles_given(role), colours=colours_given(colour),
         ),
         finding=finding_of(
             channels=channel, pattern=pattern, batch=batches[0] if batches else None, plates=chosen, planes=plane,

@@ -74,7 +74,7 @@ def table_dialects(
 
 
 def channel_mapping(values: list[str]) -> dict[str, str]:
-    """Return channel -> stain of options `--channel NAME=STAIN`.
+    """Return channel -> name in the delivery, of options `--channel NAME=CHANNEL`.
 
     Raises:
         ConfigError: An option is none of this form.
@@ -82,6 +82,6 @@ def channel_mapping(values: list[str]) -> dict[str, str]:
     pairs = [value.rpartition("=") for value in values]
     wrong = [value for value, pair in zip(values, pairs, strict=True) if not pair[0] or not pair[2]]
     if wrong:
-        problem = Problem("--channel", ", ".join(wrong), "NAME=STAIN", "For example --channel 'Alexa 568=AGP'.")
+        problem = Problem("--channel", ", ".join(wrong), "NAME=CHANNEL", "For example --channel 'Alexa 568=AGP'.")
         raise ConfigError("A channel cannot be understood.", [problem])
     return {name: stain for name, _, stain in pairs}

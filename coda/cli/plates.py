@@ -16,6 +16,7 @@ from coda.cli.reading import (
     AcquisitionOption,
     BitDepthOption,
     ChannelOption,
+    ColourOption,
     DigestsFolder,
     ImageOption,
     JoinOption,
@@ -28,9 +29,12 @@ from coda.cli.reading import (
     PlateMapOption,
     PlateWellsOption,
     RenameOption,
+    RoleOption,
     SparseOption,
     TimeOption,
+    colours_given,
     finding_of,
+    roles_given,
 )
 from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, plate_filter
 from coda.local.offline import storage_settings
@@ -61,6 +65,8 @@ def adopt_plates(
     plate_wells: PlateWellsOption = None,
     plate_map: PlateMapOption = None,
     channel: ChannelOption = None,
+    role: RoleOption = None,
+    colour: ColourOption = None,
     pattern: PatternOption = None,
     plate: PlateOption = None,
     plates: PlatesFile = None,
@@ -101,6 +107,8 @@ def adopt_plates(
         plate_wells=plate_wells,
         plate_map=plate_map,
         solvents=read_solvents(solvents) if solvents is not None else None,
+        roles=roles_given(role),
+        colours=colours_given(colour),
     )
     finding = finding_of(
         channels=channel, pattern=pattern, batch=jump_batch,

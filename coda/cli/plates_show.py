@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coda.cli.rows import Column, print_rows
+from coda.contracts.channels import words_of
 from coda.contracts.ingest import IngestReport, PlateOutcome
 from coda.errors import ConfigError, IntegrityError, Problem, raise_if_any
 from coda.plates.batch import REPORT_NAME
@@ -77,7 +78,8 @@ def _show(console: Console, path: Path, folder: BatchFolder | None, batch_id: st
     _describe(console, store, checked, index)
     if len(checked.fields):
         title = f"{batch_id}, plate {store.plate}" if batch_id else f"plate {store.plate}"
-        for picture in draw_plate(PlateToDraw(path, checked.fields, store.wells, store.plate, title), out):
+        drawn = PlateToDraw(path, checked.fields, store.wells, store.plate, title, store.roles, store.colours)
+        for picture in draw_plate(drawn, out):
             console.print(f"Wrote {picture}", soft_wrap=True, markup=False)
     return list(checked.problems)
 
@@ -90,7 +92,11 @@ def _describe(console: Console, store: PlateStore, checked: Checked, index: pd.D
     per_well = fields.groupby("Metadata_Well").size()
     rows = [
         ("file", f"{store.path} ({store.path.stat().st_size / 2**20:.1f} MiB)"),
-        ("stains", ", ".join(store.stains)),
+        (
+            "channels",
+            ", ".join(f"{name} ({store.roles[name]})" if name in store.roles else name for name in store.stains),
+        ),
+        ("colours", words_of(store.stains, store.roles, store.colours)),
         ("pixel", f"{height:.4g} um" if abs(height - width) < 1e-9 else f"{height:.4g} x {width:.4g} um"),
         ("plate", f"{store.wells} wells, {len(per_well)} of them with fields"),
         ("fields", f"{len(fields)} of {shapes} pixels, {per_well.min()} to {per_well.max()} a well"),

@@ -1,11 +1,14 @@
 """Options of every command that reads plates as somebody else left them: what to choose, and what things are called."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from coda.cli.options import channel_mapping
+from coda.contracts.channels import Role
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.plates.addresses import spellings
 from coda.plates.adopt.choosing import MADE
@@ -30,10 +33,6 @@ PlateMapOption = Annotated[
     typer.Option(
         help="CSV with the wells of all plates; without it each is an unknown treatment, and none is a control."
     ),
-]
-ChannelOption = Annotated[
-    list[str] | None,
-    typer.Option(help="NAME=STAIN, such as 'Cy5=Mito' or 'C01=DNA'; NAME=none leaves one out; may repeat."),
 ]
 PatternOption = Annotated[
     str | None,
@@ -61,6 +60,20 @@ ImageOption = Annotated[
 SparseOption = Annotated[
     bool, typer.Option("--sparse", help="Chunks that are absent were never written: they stand for the fill value.")
 ]
+ChannelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=CHANNEL: what a channel of the folder is called in the delivery, such as 'Cy5=Mito' or 'w2=Actin'; "
+        "NAME=none leaves one out; may repeat."
+    ),
+]
+RoleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=f"CHANNEL=ROLE: what a channel shows ({', '.join(get_args(Role))}), if its name does not say it."
+    ),
+]
+ColourOption = Annotated[list[str] | None, typer.Option(help="CHANNEL=RRGGBB: its colour in pictures; may repeat.")]
 RenameOption = Annotated[
     list[str] | None, typer.Option(help="PLATE=NAME: call a plate otherwise in the delivery; may repeat.")
 ]
@@ -114,6 +127,49 @@ def finding_of(
         problems.append(Problem("--join-acquisitions", "--acquisition beside it", "one of them", "Leave one out."))
     raise_if_any(ConfigError, "Options cannot be understood.", problems)
     return finding
+
+
+def roles_given(values: list[str] | None) -> dict[str, Role]:
+    """Return channel -> role of options `--role CHANNEL=ROLE`.
+
+    Raises:
+        ConfigError: An option is none of this form.
+    """
+    known = {role: role for role in get_args(Role)}
+    found: dict[str, Role] = {}
+    for name, text in _stated("--role", values, lambda text: text in known, f"CHANNEL= and one of {', '.join(known)}",
+                              "For example --role Hoechst=nuclei."):  # fmt: skip
+        found[name] = known[text]
+    return found
+
+
+def colours_given(values: list[str] | None) -> dict[str, str]:
+    """Return channel -> colour of options `--colour CHANNEL=RRGGBB`.
+
+    Raises:
+        ConfigError: An option is none of this form.
+    """
+    colour = re.compile("[0-9A-Fa-f]{6}")
+    pairs = _stated("--colour", values, lambda text: bool(colour.fullmatch(text)), "CHANNEL= and 6 hexadecimal digits",
+                    "For example --colour Actin=FF00FF.")  # fmt: skip
+    return dict(pairs)
+
+
+def _stated(
+    option: str, values: list[str] | None, fits: Callable[[str], bool], expected: str, example: str
+) -> list[tuple[str, str]]:
+    pairs = [(name.strip(), text.strip()) for name, _, text in (value.rpartition("=") for value in values or ())]
+    problems = [
+        Problem(option, repr(f"{name}={text}" if name else text), expected, example)
+        for name, text in pairs
+        if not name or not fits(text)
+    ]
+    said: dict[str, str] = {}
+    for name, text in pairs:
+        if said.setdefault(name, text) != text:
+            problems.append(Problem(option, f"{name}={said[name]} and {name}={text}", "one of them", "Leave one out."))
+    raise_if_any(ConfigError, f"{option} cannot be understood.", problems)
+    return pairs
 
 
 def _planes(values: list[str], problems: list[Problem]) -> tuple[int | str | None, dict[str, int | str]]:

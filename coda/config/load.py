@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from coda.config.combinations import impossible_combinations
 from coda.config.moved import MOVED, as_of_today, found_at, moved
@@ -194,8 +194,23 @@ def _fill_in_policy(merged: dict[str, Any], problems: list[Problem]) -> tuple[st
     return ()
 
 
-FREE_MAPPINGS = {("extractor", "overrides")}
+FREE_MAPPINGS = {("extractor", "overrides"), ("ingest", "renamed")}
 """Mappings whose keys are the user's: an overlay replaces them whole and may bring new keys."""
+
+
+def _optional() -> frozenset[tuple[str, ...]]:
+    """Return the keys that a complete file may lack: it was written before there were any."""
+    sections = {name: field.annotation for name, field in Params.model_fields.items()}
+    return frozenset(
+        (name, key)
+        for name, section in sections.items()
+        if isinstance(section, type) and issubclass(section, BaseModel)
+        for key, field in section.model_fields.items()
+        if not field.is_required()
+    )
+
+
+OPTIONAL = _optional()
 
 
 def _merge(
@@ -205,10 +220,10 @@ def _merge(
         path = (*above, str(key))
         if moved(".".join(path)):
             problems.append(_moved_key(where, ".".join(path)))
-        elif key not in target:
+        elif key not in target and path not in OPTIONAL:
             remedy = "Remove it, or correct the spelling" + _nearest(str(key), target)
             problems.append(Problem(f"{where}: {'.'.join(path)}", "an unknown key", "a key of params.yaml", remedy))
-        elif isinstance(value, dict) and isinstance(target[key], dict) and path not in FREE_MAPPINGS:
+        elif isinstance(value, dict) and isinstance(target.get(key), dict) and path not in FREE_MAPPINGS:
             _merge(target[key], value, where, path, problems)
         else:
             target[key] = value

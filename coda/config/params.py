@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from coda.config.moved import completed
 from coda.config.policy import GatePolicy
-from coda.contracts.manifest import Stain
+from coda.contracts.channels import ChannelName, ChannelNames
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -38,7 +38,11 @@ class Illumination(Section):
 class Ingest(Section):
     """Raw TIFF to plate store."""
 
-    channels: tuple[Stain, ...] = Field(min_length=1, description="Stains that must be present and are stored.")
+    channels: ChannelNames = Field(description="Channels that must be present and are stored, in this order.")
+    renamed: dict[ChannelName, ChannelName] = Field(
+        default_factory=dict,
+        description="Channel of a delivery -> name that it is stored under, as models know it; others keep theirs.",
+    )
     scaling_factor: Annotated[float, Field(gt=0, le=1)]
     pixel_size_um: Positive | None = Field(
         description="Edge of a stored pixel that all batches are brought to, in place of scaling_factor."
@@ -76,7 +80,7 @@ class Extractor(Section):
     """The vision transformer that is adapted (paper section 4)."""
 
     arch: str = Field(description="Any timm ViT by name.")
-    channels: tuple[Stain, ...] = Field(min_length=1, description="Stains the network sees, in this order.")
+    channels: ChannelNames = Field(description="Channels the network sees, by name, in this order.")
     overrides: dict[str, int] = Field(description="timm constructor arguments: embed_dim, depth, num_heads, ...")
     weights: Literal["imagenet", "random"] | str = Field(description="'imagenet', 'random' or a safetensors path.")
     pool: Literal["cls", "mean"] = Field(

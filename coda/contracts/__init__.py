@@ -1,11 +1,12 @@
 """What crosses a boundary: strict, versioned documents. Knows nothing of the rest of the library."""
 
 from coda.contracts.base import Contract
+from coda.contracts.channels import STAINS
 from coda.contracts.failure import FailureRecord
 from coda.contracts.fields import FieldRecord
 from coda.contracts.gate import CandidateScore, GateReport, Measure
 from coda.contracts.ingest import ContractProblem, IngestReport, PlateOutcome
-from coda.contracts.manifest import MANIFEST_NAME, STAINS, BatchManifest
+from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
 from coda.contracts.publication import Publication
 from coda.contracts.quality import Check, QualityReport, QuarantinedField
 from coda.contracts.release import DataRevision, ModelRef, PointerEntry, ReleaseRecord

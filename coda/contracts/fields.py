@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from coda.contracts.base import Contract, Digest, Slug
-from coda.contracts.manifest import Stain
+from coda.contracts.channels import ChannelName
 
 PertType = Literal["trt", "negcon", "poscon", "empty"]
 
@@ -42,7 +42,7 @@ class FieldRecord(Contract):
     dose_um: float | None = Field(default=None, ge=0)
     pixel_size_um: float = Field(gt=0, description="Edge of a stored pixel, after resampling.")
     instrument: str
-    channels: tuple[Stain, ...] = Field(description="Stains in the order of the stored array's first axis.")
+    channels: tuple[ChannelName, ...] = Field(description="Channels in the order of the stored array's first axis.")
     store: str = Field(description="File name of the plate store in the batch folder.")
     array: str = Field(description="Path of this field's array inside the plate store.")
     height: int = Field(gt=0)

@@ -46,7 +46,12 @@ class IngestReport(Contract):
     source: Slug
     batch: Slug
     manifest_digest: Digest
-    channels: tuple[str, ...] = Field(description="Stains in the order of the stores' first axis.")
+    channels: tuple[str, ...] = Field(description="Channels in the order of the stores' first axis.")
+    renamed: dict[str, str] = Field(
+        default_factory=dict,
+        exclude_if=lambda names: not names,
+        description="Channel as delivered -> name that it is stored under, where that is another (ingest.renamed).",
+    )
     fields_expected: int = Field(ge=0)
     fields_accepted: int = Field(ge=0)
     delivered: bool = Field(description="Whether every file was there with the digest that the manifest gives.")

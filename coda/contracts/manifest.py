@@ -2,17 +2,14 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from coda.contracts.base import Contract, Digest, Part, Slug
-
-STAINS = ("DNA", "ER", "RNA", "AGP", "Mito")
-"""The five Cell Painting stains by name, in the field's usual order."""
-
-Stain = Literal["DNA", "ER", "RNA", "AGP", "Mito"]
+from coda.contracts.channels import ChannelName, ChannelNames, Colour, Role
 
 MANIFEST_NAME = "manifest.json"
 
@@ -90,7 +87,7 @@ class PlateEntry(Part):
 
     plate: Slug
     plate_map: RelativePath = Field(description="CSV with a row for each well; see docs/data_contracts.md.")
-    load_data: RelativePath = Field(description="CSV with a row for each field: one FileName/PathName pair a stain.")
+    load_data: RelativePath = Field(description="CSV with a row for each field: one FileName/PathName pair a channel.")
     sites_per_well: int | None = Field(
         default=None,
         ge=1,
@@ -98,15 +95,20 @@ class PlateEntry(Part):
         description="Fields of every well that is not empty; null where wells differ: load_data says it for each then.",
     )
     files: tuple[FileEntry, ...] = Field(min_length=1, max_length=MAX_FILES_OF_A_PLATE)
-    illumination: dict[Stain, RelativePath] = Field(
+    illumination: dict[ChannelName, RelativePath] = Field(
         default_factory=dict,
-        description="Stain -> file (npy) with its illumination function; empty where ingest shall estimate them.",
+        description="Channel -> file (npy) with its illumination function; empty where ingest shall estimate them.",
     )
 
     @property
     def not_images(self) -> frozenset[str]:
         """Paths of the files that are no images: the two tables, and illumination functions."""
         return frozenset((self.plate_map, self.load_data, *self.illumination.values()))
+
+    def renamed(self, names: Mapping[str, str]) -> "PlateEntry":
+        """Return the plate with some channels under other names (old -> new)."""
+        given = {names.get(channel, channel): path for channel, path in self.illumination.items()}
+        return self.model_copy(update={"illumination": given})
 
     @model_validator(mode="after")
     def _tables_are_listed(self) -> Self:
@@ -129,7 +131,18 @@ class BatchManifest(Contract):
     batch: Slug
     created_at: AwareDatetime
     instrument: Instrument
-    channels: tuple[Stain, ...] = Field(min_length=1, description="Stains present, by name.")
+    channels: ChannelNames = Field(description="Channels present, by the names that the laboratory gives them.")
+    roles: dict[ChannelName, Role] = Field(
+        default_factory=dict,
+        exclude_if=lambda stated: not stated,
+        description="Channel -> what it shows, where its name does not say it: nuclei (one channel at most), "
+        "cytoplasm, or transmitted light.",
+    )
+    colours: dict[ChannelName, Colour] = Field(
+        default_factory=dict,
+        exclude_if=lambda stated: not stated,
+        description="Channel -> colour in pictures, as RRGGBB, where it shall not be the usual one.",
+    )
     plate_wells: Literal[6, 12, 24, 48, 96, 384, 1536] = Field(description="Wells of the plate format.")
     plates: tuple[PlateEntry, ...] = Field(min_length=1, max_length=MAX_PLATES)
     images_at: str | None = Field(
@@ -160,10 +173,30 @@ class BatchManifest(Contract):
         if both:
             message = f"files and folders of different names, but found {both[:5]} as both"
             raise ValueError(message)
-        if len(set(self.channels)) < len(self.channels):
-            message = f"each stain once, but found {list(self.channels)}"
+        strangers = sorted({*self.roles, *self.colours} - {*self.channels})
+        if strangers:
+            message = f"roles and colours of channels that there are, but found {', '.join(strangers)}"
+            raise ValueError(message)
+        nuclei = [channel for channel, role in self.roles.items() if role == "nuclei"]
+        if len(nuclei) > 1:
+            message = f"one channel with the role nuclei at most, but found {' and '.join(nuclei)}"
             raise ValueError(message)
         return self
+
+    def renamed(self, names: Mapping[str, str]) -> "BatchManifest":
+        """Return the manifest with some channels under other names (old -> new), which must not meet; its files stay.
+
+        Such a manifest says what the channels are called after ingest; its digest is not that of the delivery.
+        """
+        if not names:
+            return self
+        changes = {
+            "channels": tuple(names.get(channel, channel) for channel in self.channels),
+            "roles": {names.get(channel, channel): role for channel, role in self.roles.items()},
+            "colours": {names.get(channel, channel): colour for channel, colour in self.colours.items()},
+            "plates": tuple(plate.renamed(names) for plate in self.plates),
+        }
+        return self.model_copy(update=changes)
 
     @property
     def batch_id(self) -> str:

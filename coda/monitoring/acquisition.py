@@ -1,12 +1,11 @@
 """Image statistics of a batch by stain, for the metrics and the report."""
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from coda.contracts import STAINS
+from coda.quality.stats import channel_of
 
 STATISTICS: Mapping[str, str] = {
     "p50": "median brightness (grey values)",
@@ -17,8 +16,6 @@ STATISTICS: Mapping[str, str] = {
 }
 """Statistic -> what it says; the same names label `coda_acquisition_value`."""
 
-_COLUMN = re.compile(rf"^QC_(?P<statistic>{'|'.join(STATISTICS)})_(?P<stain>{'|'.join(STAINS)})$")
-
 
 def medians(index: pd.DataFrame) -> dict[tuple[str, str], float]:
     """Return the median over fields of each statistic, by (stain, statistic).
@@ -28,9 +25,11 @@ def medians(index: pd.DataFrame) -> dict[tuple[str, str], float]:
     """
     found = {}
     for column in index.columns:
-        match = _COLUMN.match(str(column))
-        values = index[column].to_numpy(dtype=np.float64) if match else np.empty(0)
+        statistic, channel = channel_of(str(column)) or ("", "")
+        if statistic not in STATISTICS:
+            continue
+        values = index[column].to_numpy(dtype=np.float64)
         values = values[np.isfinite(values)]
-        if match and len(values):
-            found[match["stain"], match["statistic"]] = float(np.median(values))
+        if len(values):
+            found[channel, statistic] = float(np.median(values))
     return found

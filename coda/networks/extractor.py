@@ -233,6 +233,6 @@ def require_kind(config: Mapping[str, Any], kind: str, folder: Path) -> None:
 def require_channels(extractor: Extractor, channels: Sequence[str], where: str) -> None:
     """Refuse images whose stains are not the extractor's, by name and order."""
     if tuple(channels) != extractor.channels:
-        remedy = "Load the fields with the extractor's own channels."
+        remedy = "Load the fields with the extractor's own channels, in its order."
         problem = Problem(where, ", ".join(channels), ", ".join(extractor.channels), remedy)
-        raise ConfigError("The images have other stains than the extractor was trained on.", [problem])
+        raise ConfigError("The images have other channels than the extractor was trained on.", [problem])

@@ -26,6 +26,7 @@ from coda.plates.plan import (
     fields_listed,
     plan_plate,
     plate_fields_listed,
+    stored_names,
 )
 from coda.plates.plate import PlateRecord, ingest_plate
 from coda.plates.workers import Workers
@@ -182,6 +183,7 @@ def _assemble(
         batch=manifest.batch,
         manifest_digest=manifest.digest(),
         channels=params.ingest.channels,
+        renamed={old: new for old, new in params.ingest.renamed.items() if old in manifest.channels},
         fields_expected=sum(outcome.fields_expected for outcome in outcomes),
         fields_accepted=sum(outcome.fields_accepted for outcome in outcomes),
         delivered=all(record.delivered for record in records),
@@ -209,7 +211,9 @@ def _join_illumination(folders: PlateFolders, plates: list[str], channels: tuple
 
 
 def _partly_given(plate: PlateEntry, params: Params) -> bool:
-    return params.ingest.illumination.prefer_given and not functions_given(plate, params.ingest.channels)
+    return params.ingest.illumination.prefer_given and not functions_given(
+        plate.renamed(params.ingest.renamed), params.ingest.channels
+    )
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -220,6 +224,12 @@ def _notes(
     manifest: BatchManifest, outcomes: tuple[PlateOutcome, ...], sides: set[tuple[int, int]], params: Params
 ) -> list[str]:
     notes = []
+    others = [name for name in stored_names(manifest, params) if name not in params.ingest.channels]
+    if others:
+        notes.append(f"Delivered and not stored, since ingest.channels does not list them: {', '.join(others)}.")
+    if params.ingest.renamed:
+        pairs = ", ".join(f"{old} as {new}" for old, new in params.ingest.renamed.items())
+        notes.append(f"Stored under other names (ingest.renamed): {pairs}.")
     few = [outcome.plate for outcome in outcomes if outcome.illumination == "too_few_fields"]
     if few:
         least = params.ingest.illumination.min_fields

@@ -17,6 +17,7 @@ from coda.errors import ConfigError, Problem, raise_if_any
 from coda.plates.batch import REPORT_NAME
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import INGESTED_NAME
+from coda.plates.lacking import cure, unread
 from coda.plates.stored import Place, StoredFields
 from coda.plates.stored_tables import read_stored, require, require_places
 
@@ -98,7 +99,7 @@ def load_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre:
 
     Args:
         batches: Batch folders; fields come in their order, and within a batch in the order of its index.
-        channels: Stains to keep, in this order; every field must have them.
+        channels: Channels to keep, by name and in this order; every field must have them, and may have others.
         centre: Side of the square that is cut from the middle of each field, in stored pixels; a smaller field is
             padded with zeros on all sides.
 
@@ -174,14 +175,32 @@ def _places(batch: BatchFolder, rows: pd.DataFrame) -> Iterator[Place]:
 
 def _check_channels(batches: Sequence[BatchFolder], tables: Sequence[pd.DataFrame], channels: Sequence[str]) -> None:
     problems = [
-        Problem(
-            f"batch {batch.batch_id}",
-            f"the stains {stored}",
-            f"all of {', '.join(channels)}",
-            "Ingest the batch with these stains (ingest.channels), or train on those that it has.",
-        )
+        _lacking(batch, str(stored).split(","), channels)
         for batch, table in zip(batches, tables, strict=True)
         for stored in table["channels"].unique()
         if not set(channels) <= set(str(stored).split(","))
     ]
-    raise_if_any(ConfigError, "A batch lacks stains that are asked for.", problems)
+    raise_if_any(ConfigError, "A batch lacks channels that the model reads.", problems)
+
+
+def _lacking(batch: BatchFolder, stored: Sequence[str], channels: Sequence[str]) -> Problem:
+    absent = [name for name in channels if name not in stored]
+    renamed = batch.ingest.renamed
+    unstored = [name for name in batch.manifest.renamed(renamed).channels if name not in stored]
+    return Problem(
+        f"batch {batch.batch_id}",
+        f"the channels {', '.join(stored)}",
+        f"all that the model reads: {', '.join(channels)} (missing: {', '.join(absent)})",
+        cure(stored, channels, unstored=unstored, already=renamed),
+    )
+
+
+def channels_unread(batches: Sequence[BatchFolder], channels: Sequence[str]) -> list[str]:
+    """Return sentences about channels that batches have and that are not among those a model reads."""
+    stored = {
+        batch.batch_id: list(
+            dict.fromkeys(name for names in batch.accepted["channels"].unique() for name in names.split(","))
+        )
+        for batch in batches
+    }
+    return unread(stored, channels)

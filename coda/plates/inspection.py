@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter
 
+from coda.contracts.channels import Role, colours_of, nuclei_of, roles_of
 from coda.errors import IntegrityError, Problem
 from coda.plates.layout import FORMATS, well_name
 from coda.plates.store_reading import StoreFile, damaged
@@ -19,6 +22,8 @@ from coda.quality.stats import QC_PREFIX, field_statistics
 
 MAX_SIDE = 2**15
 MAX_FIELDS = 200_000
+_COLOUR = re.compile("[0-9A-Fa-f]{6}")
+_ROLES = TypeAdapter(dict[str, Role])
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,9 @@ class PlateStore:
         path: The file.
         plate: Name of the plate.
         wells: Wells of the plate format.
-        stains: Stains along the first axis.
+        stains: Channels along the first axis.
+        roles: Their roles, as recorded, else as their names say.
+        colours: Their colours in pictures, six hexadecimal digits.
         pixel_size_um: Height and width of a stored pixel.
         provenance: What it was made from and how; empty for a store that another program wrote.
         fields: One row a field: ``Metadata_Well``, ``Metadata_Site``, ``channels``, ``array``, ``height``, ``width``.
@@ -39,6 +46,8 @@ class PlateStore:
     plate: str
     wells: int
     stains: tuple[str, ...]
+    roles: Mapping[str, Role]
+    colours: Mapping[str, str]
     pixel_size_um: tuple[float, float]
     provenance: Mapping[str, Any]
     fields: pd.DataFrame
@@ -62,20 +71,22 @@ def read_plate(path: Path) -> PlateStore:
         if not images:
             message = "no field at all"
             raise ValueError(message)
-        stains, scale = images[0][1:3]
-        if any(item[1:3] != (stains, scale) for item in images):
-            message = "fields of different stains or pixel sizes"
+        colours, scale = images[0][1:3]
+        if any(item[1:3] != (colours, scale) for item in images):
+            message = "fields of different channels or pixel sizes"
             raise ValueError(message)
+        provenance = dict(attributes.get("coda", {}))
         return PlateStore(
-            path=path, plate=str(plate["name"]), wells=size, stains=stains, pixel_size_um=scale,
-            provenance=dict(attributes.get("coda", {})), fields=pd.DataFrame([item[0] for item in images]),
+            path=path, plate=str(plate["name"]), wells=size, stains=tuple(colours), colours=colours,
+            roles=roles_of(colours, _ROLES.validate_python(provenance.get("roles", {}))), pixel_size_um=scale,
+            provenance=provenance, fields=pd.DataFrame([item[0] for item in images]),
         )  # fmt: skip
 
 
 def _images(
     store: StoreFile, wells: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[dict[str, Any], tuple[str, ...], tuple[float, float]]]:
-    """Yield row, stains and pixel size of each field, well by well as the plate lists them."""
+) -> Iterator[tuple[dict[str, Any], dict[str, str], tuple[float, float]]]:
+    """Yield row, channels with their colours and pixel size of each field, well by well as the plate lists them."""
     for well in wells:
         name = well_name(int(well["rowIndex"]), int(well["columnIndex"]))
         for image in _attributes(store, f"{well['path']}/zarr.json")["ome"]["well"]["images"]:
@@ -85,17 +96,24 @@ def _images(
             level = multiscale["datasets"][0]
             (transformation,) = level["coordinateTransformations"]
             _, height_um, width_um = (float(value) for value in transformation["scale"])
-            stains = tuple(str(channel["label"]) for channel in ome["omero"]["channels"])
+            given = ome["omero"]["channels"]
+            stains = tuple(str(channel["label"]) for channel in given)
+            written = {str(channel["label"]): str(channel.get("color", "")) for channel in given}
+            colours = colours_of(stains, {name: text for name, text in written.items() if _COLOUR.fullmatch(text)})
             array = f"{group}/{level['path']}"
             channels, height, width = (int(side) for side in _document(store, f"{array}/zarr.json")["shape"])
-            if channels != len(stains) or not 0 < min(height, width) <= max(height, width) <= MAX_SIDE:
+            if (
+                channels != len(stains)
+                or len(colours) != len(stains)
+                or not 0 < min(height, width) <= max(height, width) <= MAX_SIDE
+            ):
                 message = f"{array} has the shape {(channels, height, width)} and {len(stains)} stains"
                 raise ValueError(message)
             row = {
                 "Metadata_Well": name, "Metadata_Site": int(image["path"]), "channels": ",".join(stains),
                 "array": array, "height": height, "width": width,
             }  # fmt: skip
-            yield row, stains, (height_um, width_um)
+            yield row, colours, (height_um, width_um)
 
 
 def _document(store: StoreFile, name: str) -> dict[str, Any]:
@@ -182,5 +200,7 @@ def _read(file: StoreFile, store: PlateStore, row: Mapping[Any, Any], *, measure
         return Problem(where, "other pixels", f"pixels with the SHA-256 {row['sha256']}", "Fetch the batch again.")
     if not measure:
         return {}
-    statistics = field_statistics(dict(zip(store.stains, pixels, strict=True)), bit_depth=8)
+    statistics = field_statistics(
+        dict(zip(store.stains, pixels, strict=True)), bit_depth=8, nuclei=nuclei_of(store.roles)
+    )
     return {f"{QC_PREFIX}{name}": value for name, value in statistics.items()}

@@ -5,20 +5,17 @@ The stains come from the column names, never from channel numbers, which differ 
 """
 
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from coda.contracts.manifest import STAINS
+from coda.contracts.channels import is_transmitted
 from coda.errors import Problem
 from coda.plates.layout import fits, parse_well, well_name
 from coda.plates.references import FileResolver, Resolved
 from coda.plates.tabular.numbers import whole_number
 from coda.plates.tabular.wording import NOTHING
-
-NOT_FLUORESCENT = re.compile(r"^(brightfield|bright field|bf|dpc|digital ?phase|phase)", re.IGNORECASE)
-"""Channels that instruments add beside the stains; they are left out without a remark."""
 
 MAX_SITE = 9999
 """Largest number of a field in a well."""
@@ -33,14 +30,22 @@ class FieldRow:
     Attributes:
         well: Well name, 'B03'.
         site: Number of the field in the well, as the instrument counts (from 0 or from 1).
-        files: Stain -> path in the manifest, for the stains whose file was found there.
-        missing: Stain -> why there is no file for it.
+        files: Channel -> path in the manifest, for the channels whose file was found there.
+        missing: Channel -> why there is no file for it.
     """
 
     well: str
     site: int
     files: dict[str, str]
     missing: dict[str, str]
+
+    def renamed(self, names: Mapping[str, str]) -> "FieldRow":
+        """Return the field with some channels under other names (old -> new)."""
+        if not names:
+            return self
+        files = {names.get(channel, channel): path for channel, path in self.files.items()}
+        missing = {names.get(channel, channel): why for channel, why in self.missing.items()}
+        return replace(self, files=files, missing=missing)
 
 
 def stains_of(columns: Sequence[str]) -> tuple[str, ...]:
@@ -58,7 +63,7 @@ def read_fields(
         table: The table as text, see `coda.plates.tabular.table.read`.
         where: Name of the table, for messages.
         plate: Plate that the rows must be about.
-        declared: Stains the manifest declares.
+        declared: Channels the manifest declares.
         wells: Wells of the plate format.
         resolver: The files that its rows may mean.
 
@@ -102,14 +107,16 @@ def _column_problems(table: pd.DataFrame, where: str, declared: Collection[str])
         if name not in table.columns
     ]
     present = stains_of(list(table.columns))
+    expected = f"the channels of the manifest ({', '.join(declared)})"
     for stain in present:
-        if stain not in STAINS and not NOT_FLUORESCENT.match(stain):
-            remedy = "Rename the column to the stain it holds, or remove it."
-            problems.append(Problem(where, f"unknown stain {stain!r}", f"stains among {', '.join(STAINS)}", remedy))
-        elif stain in STAINS and stain not in declared:
-            remedy = "Add the stain to the manifest's channels, or remove its columns."
-            expected = f"the stains of the manifest ({', '.join(declared)})"
-            problems.append(Problem(where, f"stain {stain!r}", expected, remedy))
+        if stain in declared:
+            continue
+        meant = next((name for name in declared if name.casefold() == stain.casefold()), None)
+        if meant is not None:
+            problems.append(Problem(where, f"channel {stain!r}", expected, f"Write it as the manifest does: {meant}."))
+        elif not is_transmitted(stain):  # instruments add brightfield and phase contrast; whoever wants them lists them
+            remedy = "Add it to the manifest's channels, rename the column to the channel it holds, or remove it."
+            problems.append(Problem(where, f"unknown channel {stain!r}", expected, remedy))
     for stain in declared:
         if stain not in present:
             remedy = "Add the columns of this stain, or take it out of the manifest's channels."

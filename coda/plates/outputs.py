@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from coda.config.params import Params
+from coda.contracts.channels import colours_of, roles_of
 from coda.contracts.fields import FieldRecord
 from coda.contracts.manifest import BatchManifest
 from coda.durable import give_name
@@ -61,8 +62,11 @@ def store_writer(
             "high": illumination.high.tolist(),
         },
     }
+    named = manifest.renamed(params.ingest.renamed)
+    provenance |= {"roles": roles_of(params.ingest.channels, named.roles)}
     path = folders.batch / store_name(plate)
-    return PlateStoreWriter(path, plate, manifest.plate_wells, params.ingest.channels, pixel, provenance)
+    colours = colours_of(named.channels, named.colours)
+    return PlateStoreWriter(path, plate, manifest.plate_wells, params.ingest.channels, pixel, provenance, colours)
 
 
 def store_name(plate: str) -> str:

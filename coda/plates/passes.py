@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coda.config.params import Params
+from coda.contracts.channels import nuclei_of, roles_of
 from coda.contracts.manifest import BatchManifest
 from coda.contracts.quality import QuarantinedField
 from coda.plates.illumination import PlateIllumination, PlateSums
@@ -131,6 +132,8 @@ class Passes:
             buffer = io.BytesIO()  # numpy's own writing to a file does not say that a disk is full
             np.save(buffer, np.float32(1) / (light.full() if given is None else given), allow_pickle=False)
             gains.write_bytes(buffer.getbuffer())
+        stated = self.manifest.renamed(self.params.ingest.renamed).roles
+        nuclei = nuclei_of(roles_of(self.job.channels, stated))
         tasks = (
             CompressTask(
                 plate=self.job,
@@ -140,6 +143,7 @@ class Passes:
                 params=self.params.ingest,
                 factor=scaling_factor(self.manifest, self.params.ingest),
                 bit_depth=self.manifest.instrument.bit_depth,
+                nuclei=nuclei,
                 shown=frozenset(place - start for place in shown),
                 scratch=self.room.scratch if self.room is not None else None,
             )

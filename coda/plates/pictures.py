@@ -1,6 +1,6 @@
 """Pictures of an ingested plate: the plate as one sees it, some fields by stain, and heat maps in plate layout."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from coda.contracts.channels import Role, nuclei_of, tints_of
 from coda.plates.layout import FORMATS, parse_well, row_name
 from coda.plates.resample import resample
 from coda.plates.store_reading import read_arrays
-
-TINTS = {
-    "DNA": (0.1, 0.2, 1.0),
-    "ER": (0.0, 0.8, 0.2),
-    "RNA": (0.5, 0.5, 0.0),
-    "AGP": (0.9, 0.45, 0.0),
-    "Mito": (0.8, 0.0, 0.2),
-}
-"""Red, green and blue share of each stain in a colour picture."""
+from coda.quality.stats import cells_column
 
 HEAT_MAPS = {
     "p50": "median grey value",
@@ -57,6 +50,8 @@ class PlateToDraw:
         wells: Wells of the plate format.
         name: Name of the plate, for file names.
         title: What the pictures are titled with.
+        roles: Roles of the channels.
+        colours: Colours of the channels, six hexadecimal digits.
     """
 
     store: Path
@@ -64,6 +59,8 @@ class PlateToDraw:
     wells: int
     name: str
     title: str
+    roles: Mapping[str, Role]
+    colours: Mapping[str, str]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -102,10 +99,9 @@ def draw_plate(plate: PlateToDraw, folder: Path) -> list[Path]:
     return paths
 
 
-def colour(pixels: Pixels, channels: Sequence[str]) -> Pixels:
-    """Return one field (channels, height, width) as a colour picture (height, width, 3)."""
-    tints = np.array([TINTS.get(stain, (0.3, 0.3, 0.3)) for stain in channels], dtype=np.float32)
-    mixed = np.tensordot(pixels.astype(np.float32), tints, axes=(0, 0))
+def colour(pixels: Pixels, tints: Mapping[str, tuple[float, float, float]]) -> Pixels:
+    """Return one field (channels, height, width) as a colour picture (height, width, 3); tints in the same order."""
+    mixed = np.tensordot(pixels.astype(np.float32), np.array(list(tints.values()), dtype=np.float32), axes=(0, 0))
     return np.asarray(np.clip(mixed, 0, 255), dtype=np.uint8)
 
 
@@ -131,8 +127,9 @@ def _wells_figure(plate: PlateToDraw) -> Figure:
     side = 384 if len(places) <= 4 else 128 if len(places) <= 120 else 64
     size = (high[0] - low[0] + 1, high[1] - low[1] + 1)
     canvas = np.full((size[0] * side, size[1] * side, 3), 30, dtype=np.uint8)
+    tints = tints_of(plate.channels, plate.roles, plate.colours)
     for place, pixels in zip(places, _read(plate, firsts), strict=True):
-        small = colour(_shrunk(pixels, side - 2), plate.channels)
+        small = colour(_shrunk(pixels, side - 2), tints)
         top, left = (place[0] - low[0]) * side, (place[1] - low[1]) * side
         canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
     width = min(14.0, max(2.0 + size[1] * side / 90, 6.5))  # the title must fit also over a single well
@@ -150,6 +147,7 @@ def _fields_figure(plate: PlateToDraw) -> Figure:
     rows, channels = plate.rows, plate.channels
     chosen = rows.iloc[sorted({round(place) for place in np.linspace(0, len(rows) - 1, min(6, len(rows)))})]
     columns = len(channels) + 1
+    tints = tints_of(channels, plate.roles, plate.colours)
     size = (0.4 + 2.3 * columns, 0.5 + 2.45 * len(chosen))
     figure = Figure(figsize=size)
     grid = figure.subplots(len(chosen), columns, squeeze=False)
@@ -162,8 +160,9 @@ def _fields_figure(plate: PlateToDraw) -> Figure:
         for axes, stain, plane in zip(line, channels, small, strict=False):
             axes.imshow(plane, cmap="gray", vmin=0, vmax=255)
             axes.set_title(stain, fontsize=8)
-        line[-1].imshow(colour(small, channels))
-        line[-1].set_title("all", fontsize=8)
+            axes.spines[:].set(color=f"#{plate.colours[stain]}" if any(tints[stain]) else NO_WELL, linewidth=2)
+        line[-1].imshow(colour(small, tints))
+        line[-1].set_title("in colour", fontsize=8)
         label = f"{row['Metadata_Well']} site {row['Metadata_Site']}\n{row.get('Metadata_Treatment') or ''}"
         line[0].set_ylabel(label[:40], fontsize=7)
         for axes in line:
@@ -192,9 +191,10 @@ def _heat_figure(plate: PlateToDraw) -> Figure:
     counts = np.zeros(plate.shape)
     np.add.at(counts, tuple(np.array(places).T), 1)
     last = list(grid[-1])
-    if "QC_cells_DNA" in rows:
-        values = layout_means(rows["QC_cells_DNA"].to_numpy(dtype=float), places, plate.shape)
-        _heat_map(figure, last.pop(0), values, "nuclei a field", from_zero=True)
+    cells = cells_column(rows.columns)
+    if cells is not None:
+        values = layout_means(rows[cells].to_numpy(dtype=float), places, plate.shape)
+        _heat_map(figure, last.pop(0), values, f"nuclei a field ({nuclei_of(plate.roles)})", from_zero=True)
     _heat_map(figure, last.pop(0), np.where(counts > 0, counts, np.nan), "stored fields", from_zero=True)
     for axes in [*last, *(axes for line in grid[:-1] for axes in line[len(channels) :])]:
         axes.set_axis_off()

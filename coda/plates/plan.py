@@ -11,6 +11,7 @@ from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, FileEntry, Pla
 from coda.contracts.quality import QuarantinedField
 from coda.errors import Problem
 from coda.plates.files import BatchFiles
+from coda.plates.lacking import cure
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields
 from coda.plates.plate_map import WellRow, expected_sites, fit_problems, shift_problem
@@ -65,12 +66,13 @@ class PlatePlan:
 
 def content_key(manifest: BatchManifest, entry: PlateEntry, params: Params) -> str:
     """Return the digest of everything that decides what becomes of a plate: its files, its batch, the parameters."""
+    ingest = params.ingest.model_dump(mode="json", exclude={*MACHINE, *([] if params.ingest.renamed else ["renamed"])})
     return digest_of_json(
         {
             "version": INGEST_VERSION,
             "batch": manifest.model_dump(mode="json", exclude={"plates", "created_at", "simulation", "images_at"}),
             "plate": entry.model_dump(mode="json"),
-            "ingest": params.ingest.model_dump(mode="json", exclude=set(MACHINE)),
+            "ingest": ingest,
             "quorum": params.quality.plate_quorum,
         }
     )
@@ -88,20 +90,48 @@ def plate_fields_listed(manifest: BatchManifest, entry: PlateEntry) -> int:
 
 def batch_problems(manifest: BatchManifest, params: Params) -> list[ContractProblem]:
     """Return what makes a whole batch unusable before any file is read."""
-    absent = [stain for stain in params.ingest.channels if stain not in manifest.channels]
+    absent = [stain for stain in params.ingest.channels if stain not in stored_names(manifest, params)]
+    renamed = _renaming(manifest, params)
+    if renamed is not None:
+        return [recorded(renamed)]
     problems = [problem] if (problem := scaling_problem(manifest, params.ingest)) is not None else []
     if absent:
         problems.append(_absent_stains(manifest, params, absent))
     return [recorded(problem) for problem in problems]
 
 
+def stored_names(manifest: BatchManifest, params: Params) -> tuple[str, ...]:
+    """Return the channels of a delivery by the names under which they are stored."""
+    return manifest.renamed(params.ingest.renamed).channels
+
+
+def _renaming(manifest: BatchManifest, params: Params) -> Problem | None:
+    """Return why channels cannot be stored under the names that the parameters give them."""
+    renamed = params.ingest.renamed
+    unknown = [name for name in renamed if name not in manifest.channels]
+    names = stored_names(manifest, params)
+    folded = [name.casefold() for name in names]
+    met = sorted({name for name in names if folded.count(name.casefold()) > 1})
+    if not unknown and not met:
+        return None
+    found = f"{', '.join(unknown)}, which the delivery does not have" if unknown else f"{', '.join(met)} twice"
+    expected = f"channels of the delivery ({', '.join(manifest.channels)}), each under a name of its own"
+    return Problem("ingest.renamed", found, expected, "Correct it: --set 'ingest.renamed={OLD: NEW}', or {} for none.")
+
+
 def _absent_stains(manifest: BatchManifest, params: Params, absent: Sequence[str]) -> Problem:
+    names, wanted = stored_names(manifest, params), params.ingest.channels
+    remedy = (
+        f"Image these stains; or, if no model that reads the batch needs them, leave {', '.join(absent)} out of "
+        "ingest.channels and extractor.channels."
+    )
+    if any(name not in wanted for name in names):
+        remedy += f" {cure(names, wanted, already=params.ingest.renamed)}"
     return Problem(
         MANIFEST_NAME,
-        f"only the stains {', '.join(manifest.channels)}",
-        f"all of {', '.join(params.ingest.channels)} (missing: {', '.join(absent)})",
-        f"Image these stains; or, if no model that reads the batch needs them, leave {', '.join(absent)} out of "
-        "ingest.channels and extractor.channels.",
+        f"only the stains {', '.join(names)}",
+        f"all of {', '.join(wanted)} (missing: {', '.join(absent)})",
+        remedy,
     )
 
 
@@ -118,7 +148,7 @@ def plan_plate(files: BatchFiles, manifest: BatchManifest, entry: PlateEntry, pa
     Raises:
         TransientError: The storage is away.
     """
-    plan = PlatePlan(entry, content_key(manifest, entry, params))
+    plan = PlatePlan(entry.renamed(params.ingest.renamed), content_key(manifest, entry, params))
     listed = {file.path: file for file in entry.files}
     found = _fields_and_wells(files, manifest, plan, listed, params)
     if found is not None:
@@ -168,7 +198,7 @@ def _fields_and_wells(
         resolver=FileResolver(images),
     )
     plan.problems += [recorded(problem, entry.plate) for problem in (*field_problems, *well_problems)]
-    return fields, wells
+    return [field.renamed(params.ingest.renamed) for field in fields], wells
 
 
 def _fit(plan: PlatePlan, fields: Sequence[FieldRow], params: Params) -> list[Problem]:

@@ -19,11 +19,11 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from coda.contracts.channels import colours_of
 from coda.durable import give_name
 from coda.plates.layout import FORMATS, row_name
 
 CODEC = {"typesize": 1, "cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "blocksize": 0}
-COLOURS = {"DNA": "0000FF", "ER": "00FF00", "RNA": "FFFF00", "AGP": "FFA500", "Mito": "FF0000"}
 CRC_BYTES = 4
 _RESIDUE = 0x48674BC7
 """CRC-32C of any bytes followed by their own CRC-32C: what a sound chunk as a whole has."""
@@ -99,6 +99,7 @@ class PlateStoreWriter:
         channels: Stains along the first axis.
         pixel_size_um: Edge of a stored pixel.
         provenance: What the store was made from and how; kept in its metadata under "coda".
+        colours: Channel -> colour in pictures (six hexadecimal digits); the usual ones for those without.
     """
 
     path: Path
@@ -107,6 +108,7 @@ class PlateStoreWriter:
     channels: Sequence[str]
     pixel_size_um: tuple[float, float]
     provenance: Mapping[str, Any]
+    colours: Mapping[str, str] = field(default_factory=dict)
     _sites: dict[tuple[int, int], list[int]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -176,8 +178,8 @@ class PlateStoreWriter:
         multiscales = [{"name": name, "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}]
         window = {"min": 0, "max": 255, "start": 0, "end": 255}
         channels = [
-            {"label": stain, "color": COLOURS.get(stain, "FFFFFF"), "active": True, "window": window}
-            for stain in self.channels
+            {"label": name, "color": colour, "active": True, "window": window}
+            for name, colour in colours_of(self.channels, self.colours).items()
         ]
         return _group({"ome": {"version": "0.5", "multiscales": multiscales, "omero": {"channels": channels}}})
 

@@ -56,6 +56,7 @@ class CompressTask:
         params: Percentiles.
         factor: Scaling factor.
         bit_depth: Bits of the camera.
+        nuclei: Channel whose nuclei are counted, None where there is none.
         shown: Positions in `jobs` of fields to make small pictures of.
         scratch: Where decoded fields may lie.
     """
@@ -67,6 +68,7 @@ class CompressTask:
     params: Ingest
     factor: float
     bit_depth: int
+    nuclei: str | None
     shown: frozenset[int]
     scratch: Scratch | None = None
 
@@ -134,7 +136,7 @@ def _compress(
     else:
         pixels = compress_field(images, gains, task.light.high, task.params, task.factor)
     raw = dict(zip(task.plate.channels, images, strict=True))
-    statistics = field_statistics(raw, bit_depth=task.bit_depth)
+    statistics = field_statistics(raw, bit_depth=task.bit_depth, nuclei=task.nuclei)
     example = _example(images, pixels, task.light) if position in task.shown else None
     channels, height, width = pixels.shape
     chunk = encode(pixels)

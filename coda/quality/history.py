@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from coda.quality.stats import QC_PREFIX
+from coda.quality.stats import QC_PREFIX, pair_name
 from coda.quality.suite import History
 
 COLUMNS = ("plate", "stain", "statistic", "value", "usual", "mad", "distance_mads", "history_plates")
@@ -69,5 +69,5 @@ def _columns(channels: tuple[str, ...], rules: History) -> dict[str, tuple[str, 
     names = {f"{QC_PREFIX}{name}_{stain}": (stain, name) for name in rules.statistics for stain in channels}
     if rules.correlations:
         pairs = combinations(channels, 2)
-        names |= {f"{QC_PREFIX}corr_{a}_{b}": (f"{a}-{b}", "correlation") for a, b in pairs}
+        names |= {f"{QC_PREFIX}{pair_name('corr', a, b)}": (f"{a}-{b}", "correlation") for a, b in pairs}
     return names

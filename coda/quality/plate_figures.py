@@ -4,12 +4,13 @@ These are the columns that the table ``plates`` of a suite adds to what is known
 figures that the quality report keeps of every plate, whether a check failed on them or not.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from coda.contracts.channels import STAINS
 from coda.contracts.quality import PlateFigures
 from coda.plates.layout import parse_well
 from coda.quality.plate_effects import (
@@ -21,24 +22,26 @@ from coda.quality.plate_effects import (
     well_table,
 )
 from coda.quality.replicates import largest_cv, replicate_spread
-from coda.quality.stats import QC_PREFIX
+from coda.quality.stats import CELLS, QC_PREFIX, cells_column
 
-STATED = ("cells_DNA", "p50_DNA", "p50_ER", "p50_RNA", "p50_AGP", "p50_Mito")
-"""Statistics that effects of place and replicate spread look at, and whose control separation is always stated."""
-
-BRIGHTNESS = ("mean_DNA", "mean_ER", "mean_RNA", "mean_AGP", "mean_Mito")
-"""Statistics whose variation among negative controls is stated."""
+STATED = ("cells_", "p50_")
+"""What the names of statistics begin with (and a channel follows) that effects of place and replicate spread look at,
+and whose control separation is always stated: the number of nuclei, and the median grey value of each channel."""
 
 UNKNOWN: dict[str, object] = {
     "cells_median": np.nan, "wells_sparse_share": np.nan,
     "edge_effect": np.nan, "edge_statistic": "", "row_effect": np.nan, "row_statistic": "",
     "column_effect": np.nan, "column_statistic": "",
     "control_statistic": "", "ssmd": np.nan, "ssmd_size": np.nan, "robust_z_prime": np.nan,
-    **{f"{name}_{statistic}": np.nan for statistic in STATED for name in ("ssmd", "robust_z_prime")},
+    **{
+        f"{name}_{statistic}": np.nan
+        for statistic in ("cells_DNA", *(f"p50_{stain}" for stain in STAINS))
+        for name in ("ssmd", "robust_z_prime")
+    },
     "replicate_spread": np.nan, "replicate_pairs": 0,
     "negcon_cv": np.nan, "negcon_statistic": "", "negcon_cells_cv": np.nan,
 }  # fmt: skip
-"""Columns of `plate_figures`, as they are where nothing can be said."""
+"""Columns of `plate_figures`, as they are where nothing can be said; other channels have `ssmd_p50_<channel>`, ..."""
 
 
 def plate_figures(fields: pd.DataFrame, shape: tuple[int, int]) -> dict[str, object]:
@@ -65,7 +68,12 @@ def kept_figures(row: Mapping[Any, Any]) -> PlateFigures:
     """Return the figures of a row of the table ``plates`` as the quality report keeps them."""
     kept = {name: _kept(row[name]) for name in PlateFigures.model_fields if name in row}
     stated = {
-        kind: {name: value for name in STATED if (value := _kept(row[f"{kind}_{name}"])) is not None}
+        kind: {
+            name: value
+            for column in row
+            if (name := str(column).removeprefix(f"{kind}_")) != column and name.startswith(STATED)
+            if (value := _kept(row[column])) is not None
+        }
         for kind in ("ssmd", "robust_z_prime")
     }
     return PlateFigures.model_validate(
@@ -80,13 +88,14 @@ def _kept(value: object) -> object:
     return int(value) if isinstance(value, np.integer) else value
 
 
-def _present(table: pd.DataFrame, statistics: Iterable[str]) -> list[str]:
-    return [name for item in statistics if (name := f"{QC_PREFIX}{item}") in table]
+def _beginning(table: pd.DataFrame, *starts: str) -> list[str]:
+    """Return the columns of statistics whose names begin so, in the order of the beginnings."""
+    return [str(name) for start in starts for name in table.columns if str(name).startswith(f"{QC_PREFIX}{start}")]
 
 
 def _cells(filled: pd.DataFrame) -> dict[str, object]:
-    column = f"{QC_PREFIX}cells_DNA"
-    if column not in filled:
+    column = cells_column(filled.columns)
+    if column is None:
         return {}
     wells = filled.groupby("Metadata_Well", observed=True)[column].mean()
     usual = float(wells.median())
@@ -100,7 +109,7 @@ def _place(filled: pd.DataFrame, shape: tuple[int, int]) -> dict[str, object]:
     compared = filled[filled["Metadata_pert_type"] != "poscon"]
     wells = well_medians(compared)
     largest: dict[str, object] = {}
-    for column in _present(compared, STATED):
+    for column in _beginning(compared, *STATED):
         found = plate_effects(well_table(compared, column, shape))
         effects = {"row": found.row, "column": found.column, "edge": edge_effect(wells, column, shape)}
         for kind, effect in effects.items():
@@ -111,7 +120,7 @@ def _place(filled: pd.DataFrame, shape: tuple[int, int]) -> dict[str, object]:
 
 def _controls(wells: pd.DataFrame) -> dict[str, object]:
     figures: dict[str, object] = {}
-    for column in _present(wells, STATED):
+    for column in _beginning(wells, *STATED):
         found = control_separation(wells, column)
         figures |= {f"ssmd_{_bare(column)}": found.ssmd, f"robust_z_prime_{_bare(column)}": found.robust_z_prime}
     best, separation = best_separation(wells, _statistics(wells))
@@ -122,13 +131,13 @@ def _controls(wells: pd.DataFrame) -> dict[str, object]:
             "ssmd_size": abs(separation.ssmd),
             "robust_z_prime": separation.robust_z_prime,
         }
-    cv, statistic = largest_cv(wells, _present(wells, BRIGHTNESS))
-    cells, _ = largest_cv(wells, _present(wells, ["cells_DNA"]))
+    cv, statistic = largest_cv(wells, _beginning(wells, "mean_"))
+    cells, _ = largest_cv(wells, _beginning(wells, CELLS))
     return figures | {"negcon_cv": cv, "negcon_statistic": _bare(statistic), "negcon_cells_cv": cells}
 
 
 def _replicates(wells: pd.DataFrame) -> dict[str, object]:
-    spread = replicate_spread(wells, _present(wells, STATED))
+    spread = replicate_spread(wells, _beginning(wells, *STATED))
     return {"replicate_spread": spread.ratio, "replicate_pairs": spread.pairs}
 
 

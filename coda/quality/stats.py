@@ -3,7 +3,7 @@
 `field_statistics` is called once for every field while its raw pixels are in memory, so it must cost little beside
 reading the files; all of it works on the whole stack of stains at once. The names of what it returns are
 ``<statistic>_<stain>`` (``p50_DNA``, ``focus_ER``), and ``corr_<stain>_<stain>`` and ``match_<stain>_<stain>`` for each
-two stains; the field index carries them with the prefix ``QC_``.
+two stains (see `pair_name`); the field index carries them with the prefix ``QC_``.
 
 ====================  ============================================================================================
 statistic             what it is
@@ -19,7 +19,8 @@ focus                 slope of log power over log spatial frequency; -1 to -3 in
 foreground            share of pixels above Otsu's threshold of the reduced image, in [0, 1]
 separability          Otsu's between-class share of the variance, in [0, 1]; near 1 for flat objects on a flat ground
 compactness           share of the foreground whose four neighbours are foreground too, in [0, 1]
-cells_DNA             number of nuclei: components of the DNA foreground, clumps divided by the median area
+cells_<nuclei>        number of nuclei: components of the foreground of the channel with that role (`cells_DNA`), clumps
+                      divided by the median area; absent where no channel has it
 corr_<a>_<b>          Pearson correlation of two stains of the reduced image, evened (see `evened`), in [-1, 1]
 match_<a>_<b>         how far that correlation stands out from those of shifted pictures (`coregistration`), in their
                       standard deviations: above 5 mostly for pictures of one field, -3 to 5 for those of different ones
@@ -29,7 +30,8 @@ The focus measure is the power log-log slope of Bray et al. 2012 (J Biomol Scree
 is in Computer Vision and Image Understanding 64, 300 (1996); Otsu's threshold in IEEE Trans. SMC 9, 62 (1979).
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import combinations
 from typing import Any
@@ -50,6 +52,11 @@ STATISTICS = (
 )  # fmt: skip
 """Statistics of every stain, in the order they are returned."""
 
+CELLS = "cells_"
+"""What the number of nuclei begins with, before the channel that shows them."""
+
+_COLUMN = re.compile(rf"{QC_PREFIX}(?P<statistic>{'|'.join(STATISTICS)})_(?P<channel>[A-Za-z0-9][A-Za-z0-9_-]*)")
+
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 TILE = 64
 SAMPLE = 20_000
@@ -62,21 +69,38 @@ SPECKS = 0.99
 Float = NDArray[np.float32]
 
 
-def statistic_names(channels: tuple[str, ...]) -> tuple[str, ...]:
+def statistic_names(channels: tuple[str, ...], nuclei: str | None) -> tuple[str, ...]:
     """Return the names of all statistics for these stains, in the order `field_statistics` gives them."""
     names = [f"{statistic}_{stain}" for stain in channels for statistic in STATISTICS]
-    names += ["cells_DNA"] if "DNA" in channels else []
+    names += [f"{CELLS}{nuclei}"] if nuclei in channels else []
     pairs = list(combinations(channels, 2))
-    return (*names, *(f"corr_{a}_{b}" for a, b in pairs), *(f"match_{a}_{b}" for a, b in pairs))
+    return (*names, *(pair_name(kind, a, b) for kind in ("corr", "match") for a, b in pairs))
 
 
-def field_statistics(raw: Mapping[str, NDArray[np.uint16]], *, bit_depth: int) -> dict[str, float]:
+def pair_name(kind: str, a: str, b: str) -> str:
+    """Return the name of a statistic of two channels; names that hold a `_` are parted by a sign that no name holds."""
+    return f"{kind}_{a}{':' if '_' in a + b else '_'}{b}"
+
+
+def cells_column(columns: Iterable[object]) -> str | None:
+    """Return the column of a field index that counts nuclei, None where no channel shows them."""
+    return next((str(name) for name in columns if str(name).startswith(f"{QC_PREFIX}{CELLS}")), None)
+
+
+def channel_of(column: str) -> tuple[str, str] | None:
+    """Return (statistic, channel) of a column `QC_<statistic>_<channel>` of `STATISTICS`; None of another one."""
+    found = _COLUMN.fullmatch(column)
+    return (found["statistic"], found["channel"]) if found else None
+
+
+def field_statistics(raw: Mapping[str, NDArray[np.uint16]], *, bit_depth: int, nuclei: str | None) -> dict[str, float]:
     """Return the quality statistics of one field of view.
 
     Args:
         raw: Stain -> raw grey values, uint8 or uint16, shape (height, width), the same for all stains, at least 16 px
             a side; before illumination correction.
         bit_depth: Bits the camera really delivers, 8 to 16; the largest grey value is ``2**bit_depth - 1``.
+        nuclei: Channel whose nuclei are counted, if it is among them.
 
     Returns:
         Name -> number, as `statistic_names` lists them. All numbers are finite.
@@ -100,15 +124,15 @@ def field_statistics(raw: Mapping[str, NDArray[np.uint16]], *, bit_depth: int) -
     columns["foreground"] = masks.mean(axis=(1, 2))
     columns["compactness"] = _compactness(masks)
     values = {f"{name}_{stain}": float(columns[name][row]) for row, stain in enumerate(channels) for name in STATISTICS}
-    if "DNA" in channels:
-        row = channels.index("DNA")
-        values["cells_DNA"] = float(count_nuclei(reduced[row], float(thresholds[row])))
+    if nuclei in channels:
+        row = channels.index(nuclei)
+        values[f"{CELLS}{nuclei}"] = float(count_nuclei(reduced[row], float(thresholds[row])))
     correlation = _correlation(evened(reduced))
     for (i, a), (j, b) in combinations(enumerate(channels), 2):
-        values[f"corr_{a}_{b}"] = float(correlation[i, j])
+        values[pair_name("corr", a, b)] = float(correlation[i, j])
     match = zero_shift_scores(evened(shrunk(reduced)))
     for (i, a), (j, b) in combinations(enumerate(channels), 2):
-        values[f"match_{a}_{b}"] = float(match[i, j])
+        values[pair_name("match", a, b)] = float(match[i, j])
     return values
 
 

@@ -1,11 +1,12 @@
 """The tables that expectations look at: fields and wells as ingested, and their summaries by plate and by stain."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from coda.contracts.channels import Role, nuclei_of, roles_of
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.contracts.ingest import IngestReport, PlateOutcome
 from coda.contracts.manifest import BatchManifest
@@ -14,7 +15,7 @@ from coda.plates.plate_map import UNKNOWN_TREATMENT
 from coda.quality.identity import stain_identity, stain_match
 from coda.quality.plate_figures import plate_figures
 from coda.quality.red_flags import RedFlags
-from coda.quality.stats import QC_PREFIX, STATISTICS
+from coda.quality.stats import QC_PREFIX, STATISTICS, pair_name
 
 INDEX_COLUMNS = (*METADATA_COLUMNS.values(), "store", "array", "height", "width", "sha256", "crc32c")
 """Columns without which a field index cannot be used."""
@@ -54,13 +55,18 @@ class BatchData:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Stains that have statistics in the index."""
+        """Channels that have statistics in the index."""
         start = f"{QC_PREFIX}focus_"
         return tuple(name.removeprefix(start) for name in self.index.columns if name.startswith(start))
 
+    @property
+    def roles(self) -> dict[str, Role]:
+        """Channel -> role, as the manifest states it or the preset has it, for those that play one."""
+        return roles_of(self.channels, self.manifest.renamed(self.ingest.renamed).roles)
 
-CYTOPLASM = ("ER", "RNA", "AGP", "Mito")
-"""Stains that all show the cytoplasm, so that each picture of them must resemble another one of the same field."""
+
+REQUIRED = ("near_black", "snr", "focus")
+"""Statistics that must be sound in stains with a role. A channel without one may be a reporter that is off."""
 
 
 def plate_table(data: BatchData) -> pd.DataFrame:
@@ -110,9 +116,9 @@ def _plate_row(data: BatchData, index: pd.DataFrame, plate: str, outcome: PlateO
         "negcon_wells": int((kinds == "negcon").sum()) if has_fields else np.nan,
         "poscon_wells": int((kinds == "poscon").sum()) if has_fields else np.nan,
         "map_note": _map_note(wells),
-        "dna_stain": "DNA" in data.channels if has_fields else None,
+        **_roles_played(data, has_fields=has_fields),
         **_flag(data, plate),
-        **stain_identity(fields, data.channels),
+        **stain_identity(fields, data.channels, data.roles),
         **plate_figures(fields, FORMATS[data.manifest.plate_wells]),
     }
 
@@ -120,6 +126,19 @@ def _plate_row(data: BatchData, index: pd.DataFrame, plate: str, outcome: PlateO
 def _flag(data: BatchData, plate: str) -> dict[str, object]:
     found = data.red_flags.of(data.manifest.source, data.manifest.batch, plate) if data.red_flags else None
     return {"red_flag": found.flag if found else "", "red_flag_reason": found.reason if found else ""}
+
+
+def _roles_played(data: BatchData, *, has_fields: bool) -> dict[str, object]:
+    """Say whether somebody shows the nuclei, and whether there is a stain of the cytoplasm to compare with."""
+    roles = data.roles
+    nuclei, others = nuclei_of(roles), [name for name in data.channels if name not in roles]
+    comparable = any(role == "cytoplasm" for role in roles.values())
+    return {
+        "channels": ", ".join(data.channels),
+        "dna_stain": nuclei is not None if has_fields else None,
+        "swaps_seen": comparable if has_fields and nuclei is not None else None,
+        "without_role": _some(others) or "none",
+    }
 
 
 def _map_note(wells: pd.DataFrame) -> str:
@@ -154,8 +173,11 @@ def stain_table(data: BatchData) -> pd.DataFrame:
 
     Columns are ``plate``, ``stain``, ``fields`` and ``<statistic>_p10``, ``<statistic>_median``, ``<statistic>_p90``:
     "at most a tenth of the fields has more than 1 % saturated pixels" reads ``saturation_p90 <= 0.01``. Further
-    ``same_cells``, see `_same_cells`, and the comparison with the batch's other plates.
+    ``<statistic>_required``, the median of a `REQUIRED` statistic where the channel shows nuclei or cytoplasm, else
+    NaN;
+    ``same_cells``, see `_same_cells`; ``match``, see `stain_match`; and the comparison with the batch's other plates.
     """
+    roles = data.roles
     rows: list[dict[str, object]] = []
     for plate, fields in data.usable.groupby("Metadata_Plate", observed=True, sort=True):
         for stain in data.channels:
@@ -165,27 +187,31 @@ def stain_table(data: BatchData) -> pd.DataFrame:
                 values = fields[column].dropna().to_numpy(np.float64) if column in fields else np.empty(0)
                 low, middle, high = np.quantile(values, [0.1, 0.5, 0.9]) if len(values) else (np.nan,) * 3
                 row |= {f"{statistic}_p10": low, f"{statistic}_median": middle, f"{statistic}_p90": high}
-            match, match_sure = stain_match(fields, stain, data.channels)
-            same_cells = _same_cells(fields, stain, data.channels)
-            # nuclei fill little of a small field: sound plates of 64 px had 2.9, so a plate is only warned of its DNA,
-            # which has a check of its own
-            sure = np.nan if stain == "DNA" else match_sure
+            shows = roles.get(stain) in {"nuclei", "cytoplasm"}
+            row |= {f"{name}_required": row[f"{name}_median"] if shows else np.nan for name in REQUIRED}
+            match, match_sure = stain_match(fields, stain, data.channels, roles)
+            same_cells = _same_cells(fields, stain, data.channels, roles)
+            # nuclei fill little of a small field (sound plates of 64 px had 2.9), a reporter may be off: only stains
+            # of the cytoplasm must be where the others are, the rest is warned of
+            sure = match_sure if roles.get(stain) == "cytoplasm" else np.nan
             rows.append(row | {"same_cells": same_cells, "match": match, "match_sure": sure})
     names = [f"{statistic}_{part}" for statistic in STATISTICS for part in ("p10", "median", "p90")]
+    names += [f"{name}_required" for name in REQUIRED]
     table = pd.DataFrame(rows, columns=["plate", "stain", "fields", *names, "same_cells", "match", "match_sure"])
     return _against_other_plates(table)
 
 
-def _same_cells(fields: pd.DataFrame, stain: str, channels: Sequence[str]) -> float:
+def _same_cells(fields: pd.DataFrame, stain: str, channels: Sequence[str], roles: Mapping[str, Role]) -> float:
     """Return how much a stain shows the cells that the others show, in [-1, 1].
 
-    That is the median over fields of its highest correlation with another stain of the cytoplasm; NaN for DNA, which
-    has a check of its own, and where there is none to compare with. Suites up to version 2 judge by it; unmodified
+    That is the median over fields of its highest correlation with another stain of the cytoplasm; NaN for others, and
+    where there is none to compare with. Suites up to version 2 judge by it; unmodified
     parts of real fields have 0.06 and more, so later ones judge by `stain_match`.
     """
-    pairs = [sorted((stain, other), key=channels.index) for other in channels if other in CYTOPLASM and other != stain]
-    columns = [name for a, b in pairs if (name := f"{QC_PREFIX}corr_{a}_{b}") in fields.columns]
-    if stain not in CYTOPLASM or not columns:
+    cytoplasm = [name for name in channels if roles.get(name) == "cytoplasm"]
+    pairs = [sorted((stain, other), key=channels.index) for other in cytoplasm if other != stain]
+    columns = [name for a, b in pairs if (name := f"{QC_PREFIX}{pair_name('corr', a, b)}") in fields.columns]
+    if stain not in cytoplasm or not columns:
         return np.nan
     return float(fields[columns].max(axis=1).median())
 
@@ -215,6 +241,7 @@ def batch_table(data: BatchData, history_plates: int) -> pd.DataFrame:
     elsewhere = {str(name) for other in data.others for name in other["Metadata_Treatment"].dropna().unique()}
     here_only = [str(name) for name in plates.index if str(name) not in elsewhere]
     unpaired = [name for name in here_only if plates[name] < 2]
+    delivered = data.manifest.renamed(data.ingest.renamed).channels
     row = {
         "source": data.manifest.source,
         "batch": data.manifest.batch,
@@ -227,8 +254,8 @@ def batch_table(data: BatchData, history_plates: int) -> pd.DataFrame:
         "here_only_names": _some(here_only, 5),
         "treatments_unpaired": len(unpaired),
         "unpaired_names": _some(unpaired, 5),
-        "stains_expected": ", ".join(data.manifest.channels),
-        "stains_absent": _some([name for name in data.manifest.channels if name not in data.ingest.channels]),
+        "stains_expected": ", ".join(delivered),
+        "stains_absent": _some([name for name in delivered if name not in data.ingest.channels]),
         "history_plates": history_plates,
     }
     return pd.DataFrame([row])

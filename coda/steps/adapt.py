@@ -18,7 +18,7 @@ from coda.contracts.release import ReleaseRecord
 from coda.errors import ConfigError, Problem
 from coda.networks.made_with import made_with
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import BatchFolder, load_fields, open_batches
+from coda.plates.dataset import BatchFolder, channels_unread, load_fields, open_batches
 from coda.plates.preparation import prepared, record_of
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
@@ -108,7 +108,8 @@ def _as_made(
     facts, today = facts_of(models), Today.of(params)
     needed = [path for path in NEEDED if path != LEAST]
     values, untold = told(facts, today, needed)
-    tell([*untold, *require_fitting(batches, base.extractor, name)])
+    unread = channels_unread(batches, base.extractor.channels)
+    tell([*untold, *require_fitting(batches, base.extractor, name), *unread])
     settled_params = settled(facts, today)
     for network in (base.state.student, base.state.teacher):
         if TRAINED not in network.config:

@@ -23,7 +23,7 @@ from coda.evaluation.levels import compound_table, field_table, well_table
 from coda.evaluation.sheets import compound_sheet, well_sheet
 from coda.networks.extractor import load_extractor
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import BatchFolder, load_fields, open_batches
+from coda.plates.dataset import BatchFolder, channels_unread, load_fields, open_batches
 from coda.plates.index import write_parquet
 from coda.registry import fetch
 from coda.settings import Settings
@@ -147,7 +147,7 @@ def _tables(
         "well": well.assign(**made_by),
         "compound": add_missing_compounds(compound, well).assign(**made_by),
     }
-    notes = (*set_aside(facts, today), *serving.notes, *untold)
+    notes = (*set_aside(facts, today), *serving.notes, *untold, *channels_unread(batches, extractor.channels))
     return tables, _Made(_served_as(facts, serving), notes)
 
 

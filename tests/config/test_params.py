@@ -82,7 +82,10 @@ def test_all_problems_at_once(root, tmp_path):
     ("setting", "place"),
     [
         ("crops.global_size=512", "crops.global_size"),
-        ("extractor.channels=[DNA,Mito,Mito2]", "extractor.channels.2"),
+        ("extractor.channels=[DNA,Mito,Mito 2]", "extractor.channels.2"),
+        ("extractor.channels=[DNA,Mito,Mito2]", "extractor.channels"),
+        ("ingest.channels=[DNA,AGP,RNA,Actin,ACTIN]", "ingest.channels"),
+        ("ingest.renamed={Actin: none}", "ingest.renamed.Actin"),
         ("ingest.channels=[DNA]", "extractor.channels"),
         ("pretrain.epochs=null", "pretrain"),
         ("pretrain.warmup_epochs=300.0", "pretrain.warmup_epochs"),
@@ -189,3 +192,13 @@ def test_parameters_written_as_json_are_read_again(root, tmp_path, demo_params):
     path = tmp_path / "params.yaml"
     path.write_text(demo_params.model_dump_json())
     assert load_params(path) == demo_params
+
+
+def test_channels_can_be_called_otherwise_also_where_the_file_is_older_than_the_key(root, tmp_path):
+    older = yaml.safe_load((root / "params.yaml").read_text())
+    del older["ingest"]["renamed"]
+    for base in (root / "params.yaml", write(tmp_path, older)):
+        assert load_params(base).ingest.renamed == {}
+        assert load_params(base, (), ["ingest.renamed={Actin: AGP, \"488\": ER}"]).ingest.renamed == {
+            "Actin": "AGP", "488": "ER",
+        }  # fmt: skip

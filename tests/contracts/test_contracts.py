@@ -56,7 +56,15 @@ def test_a_manifest_survives_the_round_trip(tmp_path):
     [
         ({"source": "lab a"}, "source"),
         ({"batch": "../b"}, "batch"),
-        ({"channels": ["DNA", "Actin"]}, "channels.1"),
+        ({"channels": ["DNA", "Actin 2"]}, "channels.1"),
+        ({"channels": ["DNA", "dna"]}, "channels.1"),
+        ({"channels": ["Actin", "ACTIN"]}, "channels"),
+        ({"channels": ["DNA", "none"]}, "channels.1"),
+        ({"channels": [f"c{number}" for number in range(33)]}, "channels"),
+        ({"roles": {"ER": "membrane"}}, "roles.ER"),
+        ({"roles": {"Actin": "cytoplasm"}}, "manifest.json"),
+        ({"roles": {"DNA": "nuclei", "ER": "nuclei"}}, "manifest.json"),
+        ({"colours": {"ER": "green"}}, "colours.ER"),
         ({"channels": ["DNA", "DNA"]}, "manifest.json"),
         ({"plate_wells": 100}, "plate_wells"),
         ({"plates": []}, "plates"),
@@ -72,7 +80,7 @@ def test_what_is_wrong_is_named(change, where):
 
 def test_all_problems_come_together():
     with pytest.raises(ContractError) as caught:
-        parse(manifest(source="", plate_wells=7, channels=["x"]))
+        parse(manifest(source="", plate_wells=7, channels=["x y"]))
     places = {problem.where.split(": ")[1].split(".")[0] for problem in caught.value.problems}
     assert places == {"source", "plate_wells", "channels"}
 

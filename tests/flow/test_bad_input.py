@@ -73,17 +73,17 @@ def test_a_bad_batch_is_refused_with_every_reason_and_registers_nothing(loop):
 
 def call_agp_actin(folder):
     manifest = manifest_of(folder)
-    manifest["channels"] = ["Actin" if stain == "AGP" else stain for stain in manifest["channels"]]
+    manifest["channels"] = ["Actin 2" if stain == "AGP" else stain for stain in manifest["channels"]]
     write_manifest(folder, manifest)
 
 
-def test_an_unknown_stain_in_the_manifest_is_refused_as_it_arrives_and_is_no_crash(loop):
+def test_a_channel_without_a_valid_name_is_refused_as_it_arrives_and_is_no_crash(loop):
     before = registered(loop, "lab_b")
     uri = loop.deliver("lab_b", "bad2", plates=1, change=call_agp_actin)
     trigger = trigger_of(loop)
     (handled,) = trigger.run_once()
     assert handled.state == "refused"
-    words = "channels.3: found \"Actin\"; expected 'DNA', 'ER', 'RNA', 'AGP' or 'Mito'"
+    words = "channels.3: found \"Actin 2\"; expected a channel's name: letters, digits, '-' and '_'"
     assert words in " ".join(handled.reasons)
     assert [state.state for state in entry_of(loop, "lab_b/bad2").states] == ["refused"]
     assert words in shown(loop, "show", "lab_b/bad2")

@@ -104,7 +104,11 @@ REFUSED = {
         lambda folder: edit_table(
             folder, "load_data", rename(FileName_OrigAGP="FileName_OrigActin", PathName_OrigAGP="PathName_OrigActin")
         ),
-        ("unknown stain 'Actin'", "stains among DNA, ER, RNA, AGP, Mito", "Rename the column to the stain it holds"),
+        (
+            "unknown channel 'Actin'",
+            "the channels of the manifest (DNA, ER, RNA, AGP, Mito)",
+            "rename the column to the channel it holds",
+        ),
     ),
     "a stain that was not imaged": (
         lambda folder: write_manifest(folder, {**manifest_of(folder), "channels": ["DNA", "ER", "RNA", "Mito"]}),

@@ -20,6 +20,7 @@ from report_inputs import (
 
 from coda.adaptation.abstain import withhold
 from coda.contracts import STAINS, GateReport, QuarantinedField
+from coda.contracts.channels import PRESET_COLOURS, PRESET_ROLES, tints_of
 from coda.contracts.gate import Measure
 from coda.errors import ContractError
 from coda.monitoring.facts import samples
@@ -385,7 +386,7 @@ def test_a_composite_shows_each_stain_in_its_colour(tmp_path):
     image = np.zeros((2, 32, 32))
     image[0, :, :8] = 1.0
     image[1, :, -8:] = 1.0
-    rgb = composite(image, ("DNA", "Mito"))
+    rgb = composite(image, ("DNA", "Mito"), tints_of(("DNA", "Mito"), PRESET_ROLES, PRESET_COLOURS))
     assert rgb[:, 0, 2].min() > 2 * rgb[:, 0, 0].max()
     assert rgb[:, -1, 0].min() > 2 * rgb[:, -1, 2].max() * 0.9
     assert rgb[:, 16].max() == 0

@@ -117,7 +117,7 @@ def test_a_real_jump_field_goes_through_its_load_data(shared_data, small_params,
 def test_rxrx1_fields_keep_their_eight_bits_and_incomplete_sites_are_set_aside(shared_data, small_params, tmp_path):
     folder = shared_data / "images/rxrx1/train/U2OS-01"
     manifest, remarks = adopt("rxrx1", folder, tmp_path / "in", who(pixel_size_um=0.65))
-    assert "Plate U2OS-01_Plate1: 1 of 2 fields lack a stain (well B02 site 2: Mito)." in remarks
+    assert "Plate U2OS-01_Plate1: 1 of 2 fields lack a stain (well B02 site 2: Mito, Golgi)." in remarks
     assert BatchManifest.read(manifest).instrument.bit_depth == 8
     params = small_params("quality.plate_quorum=0.5", "ingest.scaling_factor=1.0")
     (report,) = ingest([str(manifest)], tmp_path / "out", params=params, settings=SETTINGS)
@@ -136,7 +136,7 @@ def test_real_jump_tables_of_another_generation_are_read(shared_data):
         wells=384, resolver=FileResolver(["Images/r01c01f01p01-ch6sk1fk1fl1.tiff"]),
     )  # fmt: skip
     assert fields[0].files == {"DNA": "Images/r01c01f01p01-ch6sk1fk1fl1.tiff"}
-    assert [problem.found for problem in problems] == ["unknown stain 'Actin'"]
+    assert [problem.found for problem in problems] == ["unknown channel 'Actin'"]
 
 
 def phenix_index(tmp_path, *images):
@@ -187,9 +187,9 @@ def test_what_the_folder_does_not_say_must_be_given(tmp_path):
     (tmp_path / "in/a.tif").write_bytes(tiff(np.eye(32, dtype=np.uint16)))
     (tmp_path / "in/load_data.csv").write_text("FileName_OrigDNA,Metadata_Well,Metadata_Site\na.tif,A01,0\n")
     with pytest.raises(ContractError) as caught:
-        adopt("load_data", tmp_path / "in", tmp_path / "out", who(), Finding({"x": "Golgi"}))
+        adopt("load_data", tmp_path / "in", tmp_path / "out", who(), Finding({"x": "Golgi 2"}))
     found = [problem.found for problem in caught.value.problems]
-    assert found == ["x, which no image is called by", "no pixel size", "no modality", "Golgi"]
+    assert found == ["x, which no image is called by", "no pixel size", "no modality", "x=Golgi 2"]
     plate_map = tmp_path / "map.csv"
     plate_map.write_text(
         "Metadata_Plate,Metadata_Well,Metadata_Compound,Metadata_Treatment,Metadata_pert_type,Metadata_Dose_uM\n"

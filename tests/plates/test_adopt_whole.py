@@ -67,7 +67,7 @@ def test_the_folder_of_an_instrument_becomes_a_stored_plate(layout, tmp_path, sm
     told = CliRunner().invoke(app, [*arguments, "--layout", layout if layout == "pattern" else "auto"])
     assert told.exit_code == 0, told.output
     assert layout == "pattern" or f"Layout: {layout}." in told.output
-    assert "Stains found: DNA, ER, RNA, AGP, Mito." in told.output
+    assert "Channels found: DNA, ER, RNA, AGP, Mito." in told.output
     manifest = BatchManifest.read(tmp_path / "in/s/b/manifest.json")
     assert manifest.preparation == "raw"
     (report,) = ingest(

@@ -174,7 +174,7 @@ def replace_text(delivery, path, old, new):
 @pytest.mark.parametrize(
     ("path", "old", "new", "told"),
     [
-        ("load_data/b1_p1.csv", "OrigMito", "OrigActin", "unknown stain 'Actin'"),
+        ("load_data/b1_p1.csv", "OrigMito", "OrigActin", "unknown channel 'Actin'"),
         ("load_data/b1_p1.csv", "b1_p1,C03,1", "b1_p1,C09,1", "C09"),
         ("load_data/b1_p1.csv", "b1_p1,C03,1", "b1_p1,C03,9", None),
         ("platemaps/b1_p1.csv", "trt,5", "cure,5", "pert_type 'cure'"),

@@ -187,6 +187,6 @@ def test_changed_pixels_are_an_integrity_error(dataset, folder, tmp_path):
 
 
 def test_a_stain_that_was_not_stored_is_told(dataset):
-    with pytest.raises(ConfigError, match="lacks stains") as caught:
+    with pytest.raises(ConfigError, match="lacks channels") as caught:
         load_fields(open_batches(dataset), ("DNA", "Actin"), 8)
     assert "Actin" in caught.value.problems[0].expected

@@ -134,7 +134,7 @@ def test_all_problems_of_load_data_come_together():
         "a,b,c,p2,A01,1\na,b,c,p1,Z99,1\na,b,c,p1,A01,x\na,b,c,p1,A01,1\na,b,c,p1,a1,1\n"
     )
     told = problems_of_load_data(text, declared=("DNA", "RNA"))
-    for part in ("unknown stain 'Actin'", "stain 'ER'", "FileName_OrigRNA", "line 2: found plate 'p2'",
+    for part in ("unknown channel 'Actin'", "unknown channel 'ER'", "FileName_OrigRNA", "line 2: found plate 'p2'",
                  "line 3: found well 'Z99'",
                  "line 4: found well 'A01', site 'x'", "line 6: found well A01, site 1 a second"):  # fmt: skip
         assert part in told

@@ -320,7 +320,7 @@ def test_real_load_data_of_both_generations_gives_every_field_its_files(name, ge
     fields, problems = read_fields(
         table, where="t", plate=plate, declared=declared, wells=384, resolver=FileResolver(sorted(set(paths)))
     )
-    assert {problem.found for problem in problems} <= {"unknown stain 'Actin'"}
+    assert {problem.found for problem in problems} <= {"unknown channel 'Actin'"}
     assert len(fields) == len(table)
     for field in fields:
         assert not field.missing

@@ -19,6 +19,7 @@ from zarr.storage import FsspecStore, ZipStore
 
 from coda.cli.plates import app
 from coda.contracts import STAINS
+from coda.contracts.channels import PRESET_COLOURS, PRESET_ROLES
 from coda.errors import IntegrityError
 from coda.plates.inspection import check_fields, read_plate
 from coda.plates.layout import FORMATS
@@ -256,10 +257,10 @@ def test_every_format_is_drawn_in_its_layout(wells, tmp_path):
 def test_heat_maps_hold_one_map_for_each_statistic_of_each_stain(folder, index):
     from coda.plates.pictures import HEAT_MAPS, PlateToDraw, _heat_figure
 
-    figure = _heat_figure(PlateToDraw(folder / STORE, index, 96, "b1_p1", "a plate"))
+    figure = _heat_figure(PlateToDraw(folder / STORE, index, 96, "b1_p1", "a plate", PRESET_ROLES, PRESET_COLOURS))
     maps = {axes.get_title(): axes.images[0] for axes in figure.axes if axes.images and axes.get_title()}
     assert set(maps) == {f"{stain}: {words}" for words in HEAT_MAPS.values() for stain in STAINS} | {
-        "nuclei a field", "stored fields",
+        "nuclei a field (DNA)", "stored fields",
     }  # fmt: skip
     for stain in STAINS:
         shown = np.ma.filled(maps[f"{stain}: focus (power slope)"].get_array(), np.nan)

@@ -77,7 +77,7 @@ class Batch:
             "array": f"{well}/{site}", "height": 128, "width": 128,
         }  # fmt: skip
         row["sha256"] = hashlib.sha256(row["image_id"].encode()).hexdigest()
-        for name in statistic_names(STAINS):
+        for name in statistic_names(STAINS, "DNA"):
             statistic, _, stain = name.partition("_")
             if name.startswith(("near_black", "dynamic_range")):
                 statistic, stain = name.rsplit("_", 1)

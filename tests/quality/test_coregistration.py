@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage, signal
 
+from coda.contracts.channels import PRESET_ROLES
 from coda.quality.coregistration import NEAR, SIDE, shrunk, zero_shift_scores
 from coda.quality.identity import MIN_FIELDS, stain_match
 
@@ -57,9 +58,11 @@ def test_a_refusal_needs_several_fields_and_empty_wells_count_nowhere() -> None:
         "QC_match_ER_AGP": [12.0] * MIN_FIELDS + [0.0] * 20,
     })  # fmt: skip
     channels = ("DNA", "ER", "AGP")
-    assert stain_match(fields, "ER", channels) == (12.0, 12.0)
-    assert stain_match(fields, "DNA", channels) == (9.0, 9.0)
-    few, sure = stain_match(fields.iloc[1:], "AGP", channels)
+    assert stain_match(fields, "ER", channels, PRESET_ROLES) == (12.0, 12.0)
+    assert stain_match(fields, "DNA", channels, PRESET_ROLES) == (9.0, 9.0)
+    few, sure = stain_match(fields.iloc[1:], "AGP", channels, PRESET_ROLES)
     assert few == 12.0
     assert np.isnan(sure)
-    assert np.isnan(stain_match(fields.drop(columns=["QC_match_DNA_ER", "QC_match_ER_AGP"]), "ER", channels)).all()
+    assert np.isnan(
+        stain_match(fields.drop(columns=["QC_match_DNA_ER", "QC_match_ER_AGP"]), "ER", channels, PRESET_ROLES)
+    ).all()

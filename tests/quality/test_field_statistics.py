@@ -32,8 +32,8 @@ def make_field(seed: int = 0, side: int = 256) -> dict[str, np.ndarray]:
 
 
 def test_names_and_order_are_those_documented() -> None:
-    values = field_statistics(make_field(), bit_depth=16)
-    assert tuple(sorted(values)) == tuple(sorted(statistic_names(STAINS)))
+    values = field_statistics(make_field(), bit_depth=16, nuclei="DNA")
+    assert tuple(sorted(values)) == tuple(sorted(statistic_names(STAINS, "DNA")))
     assert len(values) == 5 * 15 + 1 + 10 + 10
     assert all(np.isfinite(value) for value in values.values())
 
@@ -41,7 +41,7 @@ def test_names_and_order_are_those_documented() -> None:
 @pytest.mark.parametrize("side", [128, 200, 540, 1080])
 def test_intensity_statistics_agree_with_numpy_on_all_pixels(side: int) -> None:
     field = make_field(1, side)
-    values = field_statistics(field, bit_depth=12)
+    values = field_statistics(field, bit_depth=12, nuclei="DNA")
     for stain, image in field.items():
         spread = float(image.std())
         for name, share in (("p1", 1), ("p5", 5), ("p50", 50), ("p95", 95), ("p99", 99)):
@@ -53,7 +53,7 @@ def test_intensity_statistics_agree_with_numpy_on_all_pixels(side: int) -> None:
 
 def test_quantiles_are_exact_where_every_pixel_is_looked_at() -> None:
     field = make_field(2, 128)
-    values = field_statistics(field, bit_depth=16)
+    values = field_statistics(field, bit_depth=16, nuclei="DNA")
     for stain, image in field.items():
         assert values[f"p50_{stain}"] == np.quantile(image, 0.5, method="nearest")
         assert values[f"p99_{stain}"] == np.quantile(image, 0.99, method="nearest")
@@ -62,7 +62,7 @@ def test_quantiles_are_exact_where_every_pixel_is_looked_at() -> None:
 def test_dead_saturated_and_constant_pictures_have_finite_telling_numbers() -> None:
     zero = np.zeros((64, 64), np.uint16)
     full = np.full((64, 64), 4095, np.uint16)
-    values = field_statistics({"DNA": zero, "ER": full}, bit_depth=12)
+    values = field_statistics({"DNA": zero, "ER": full}, bit_depth=12, nuclei="DNA")
     assert all(np.isfinite(value) for value in values.values())
     assert values["near_black_DNA"] == 1.0
     assert values["saturation_ER"] == 1.0
@@ -123,14 +123,14 @@ def test_blur_lowers_the_focus_measure_and_noise_the_signal() -> None:
     blurred = {"DNA": gaussian(field["DNA"].astype(float), sigma=2.5).astype(np.uint16)}
     noise = np.random.default_rng(8).normal(0, 200, (256, 256))
     noisy = {"DNA": np.clip(field["DNA"] + noise, 0, None).astype(np.uint16)}
-    sharp, soft, rough = (field_statistics(item, bit_depth=16) for item in (field, blurred, noisy))
+    sharp, soft, rough = (field_statistics(item, bit_depth=16, nuclei="DNA") for item in (field, blurred, noisy))
     assert soft["focus_DNA"] < sharp["focus_DNA"] - 0.5
     assert rough["snr_DNA"] < 0.5 * sharp["snr_DNA"]
 
 
 def test_compactness_is_the_share_that_survives_an_erosion() -> None:
     field = make_field(9, 128)
-    values = field_statistics(field, bit_depth=16)
+    values = field_statistics(field, bit_depth=16, nuclei="DNA")
     image = field["ER"].astype(np.float32)
     threshold = otsu(image[None])[0][0]
     mask = image > threshold
@@ -149,7 +149,7 @@ def test_planted_nuclei_are_counted(seed: int, rows: int) -> None:
         for column in range(rows):
             radius = rng.uniform(7, 8.5)
             image[disk((row * step + step / 2, column * step + step / 2), radius, shape=image.shape)] += 1500
-    values = field_statistics({"DNA": image.astype(np.uint16)}, bit_depth=16)
+    values = field_statistics({"DNA": image.astype(np.uint16)}, bit_depth=16, nuclei="DNA")
     assert abs(values["cells_DNA"] - rows * rows) <= 0.1 * rows * rows
 
 
@@ -157,7 +157,7 @@ def test_planted_nuclei_are_counted(seed: int, rows: int) -> None:
 @given(seed=st.integers(0, 10_000), level=st.floats(100, 5000))
 def test_an_empty_field_has_no_nuclei(seed: int, level: float) -> None:
     noise = np.random.default_rng(seed).poisson(level, (256, 256)).astype(np.uint16)
-    assert field_statistics({"DNA": noise}, bit_depth=16)["cells_DNA"] == 0
+    assert field_statistics({"DNA": noise}, bit_depth=16, nuclei="DNA")["cells_DNA"] == 0
 
 
 def test_a_clump_counts_as_several_nuclei() -> None:
@@ -173,9 +173,11 @@ def test_a_clump_counts_as_several_nuclei() -> None:
 def test_shape_statistics_do_not_depend_on_gain_and_offset(gain: float, offset: int) -> None:
     field = {name: image.astype(np.float64) for name, image in make_field(10, 128).items()}
     changed = {name: np.rint(image * gain + offset).astype(np.uint16) for name, image in field.items()}
-    before = field_statistics({name: image.astype(np.uint16) for name, image in field.items()}, bit_depth=16)
-    after = field_statistics(changed, bit_depth=16)
-    for name in statistic_names(STAINS):
+    before = field_statistics(
+        {name: image.astype(np.uint16) for name, image in field.items()}, bit_depth=16, nuclei="DNA"
+    )
+    after = field_statistics(changed, bit_depth=16, nuclei="DNA")
+    for name in statistic_names(STAINS, "DNA"):
         if name.startswith(("separability", "foreground", "corr", "focus")):
             assert after[name] == pytest.approx(before[name], abs=0.02)
 
@@ -194,7 +196,7 @@ def without_uneven_light(image: np.ndarray) -> np.ndarray:
 def test_correlations_are_those_of_the_reduced_pictures_in_even_light() -> None:
     field = make_field(11, 128)
     field["ER"] = (0.5 * field["DNA"] + 0.5 * field["RNA"]).astype(np.uint16)
-    values = field_statistics(field, bit_depth=16)
+    values = field_statistics(field, bit_depth=16, nuclei="DNA")
     expected = np.corrcoef(*(without_uneven_light(field[stain]) for stain in ("DNA", "ER")))[0, 1]
     assert expected > 0.5
     assert values["corr_DNA_ER"] == pytest.approx(expected, abs=0.005)
@@ -214,7 +216,7 @@ def test_empty_pictures_under_one_lamp_do_not_correlate(seed: int, lamp: float, 
     raw = {stain: image.clip(0, 65535).astype(np.uint16) for stain, image in field.items()}
     plain = np.corrcoef(raw["ER"].ravel().astype(float), raw["Mito"].ravel().astype(float))[0, 1]
     assert plain > 0.5
-    assert abs(field_statistics(raw, bit_depth=16)["corr_ER_Mito"]) < 0.1
+    assert abs(field_statistics(raw, bit_depth=16, nuclei="DNA")["corr_ER_Mito"]) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -227,5 +229,5 @@ def test_empty_pictures_under_one_lamp_do_not_correlate(seed: int, lamp: float, 
 )
 def test_pictures_that_do_not_belong_together_are_refused(raw: dict[str, np.ndarray]) -> None:
     with pytest.raises(ContractError, match="one shape") as caught:
-        field_statistics(raw, bit_depth=16)
+        field_statistics(raw, bit_depth=16, nuclei="DNA")
     assert caught.value.problems[0].remedy

@@ -10,6 +10,7 @@ from real_cells import quarters, real_fields, table_of
 
 from coda.config import Params
 from coda.contracts import STAINS
+from coda.contracts.channels import PRESET_ROLES
 from coda.local.offline import offline_settings
 from coda.quality.identity import stain_identity, stain_match
 from coda.quality.suite import load_suite
@@ -50,10 +51,10 @@ def test_simulated_plates(laboratory: str, seed: int) -> None:
     ]
     bits = source.described(design.binning).bit_depth
     table = table_of(fields, bits)
-    right = stain_identity(table, STAINS)
+    right = stain_identity(table, STAINS, PRESET_ROLES)
     assert right["nuclei_in"] == "DNA"
     assert right["dna_margin"] > LIMIT
-    wrong = stain_identity(swapped(table, "AGP"), STAINS)
+    wrong = stain_identity(swapped(table, "AGP"), STAINS, PRESET_ROLES)
     assert wrong["nuclei_in"] == "AGP"
     assert wrong["dna_margin"] < LIMIT
 
@@ -68,7 +69,7 @@ def critical_limits_broken(fields: pd.DataFrame) -> list[str]:
             if statistic == "match":
                 channels = tuple(name.removeprefix("QC_focus_") for name in fields if name.startswith("QC_focus_"))
                 table = fields.assign(Metadata_pert_type="trt")
-                values = np.array([stain_match(table, stain, channels)[0] for stain in channels])
+                values = np.array([stain_match(table, stain, channels, PRESET_ROLES)[0] for stain in channels])
             low, high = item.arguments.get("min_value", -np.inf), item.arguments.get("max_value", np.inf)
             broken += [item.name] if not ((values >= low) & (values <= high)).all() else []
     return broken
@@ -79,11 +80,11 @@ def test_real_fields_of_four_cell_types(shared_data: Path) -> None:
     for name, bits, raw in real_fields(shared_data / "images"):
         channels = tuple(raw)
         fields = table_of([raw], bits)
-        right = stain_identity(fields, channels)
+        right = stain_identity(fields, channels, PRESET_ROLES)
         assert right["nuclei_in"] == "DNA", name
         assert not critical_limits_broken(fields), name
         for other in channels[1:]:
-            wrong = stain_identity(swapped(fields, other), channels)
+            wrong = stain_identity(swapped(fields, other), channels, PRESET_ROLES)
             assert wrong["dna_margin"] < LIMIT, (name, other)
         seen += 1
     assert seen == 33
@@ -95,13 +96,13 @@ def test_stain_of_another_plate_is_found_and_no_unmodified_field_is_accused(shar
     right, wrong = [], []
     for (name, bits, raw), (_, _, other) in zip(whole, whole[2:] + whole[:2], strict=True):
         plate = table_of(list(quarters(raw)), bits).assign(Metadata_pert_type="trt")
-        right += [(name, stain, stain_match(plate, stain, tuple(raw))[1]) for stain in raw]
+        right += [(name, stain, stain_match(plate, stain, tuple(raw), PRESET_ROLES)[1]) for stain in raw]
         for stain in raw:
             planted = [
                 part | {stain: foreign[stain]} for part, foreign in zip(quarters(raw), quarters(other), strict=True)
             ]
             table = table_of(planted, bits).assign(Metadata_pert_type="trt")
-            wrong.append((name, stain, stain_match(table, stain, tuple(raw))[1]))
+            wrong.append((name, stain, stain_match(table, stain, tuple(raw), PRESET_ROLES)[1]))
     assert len(right) == len(wrong) == 80
     assert [item for item in right if item[2] < 3] == []
     assert sum(item[2] < 3 for item in wrong) == 77  # as docs/quality.md says
@@ -109,8 +110,8 @@ def test_stain_of_another_plate_is_found_and_no_unmodified_field_is_accused(shar
 
 def test_without_a_dna_stain_nothing_is_claimed() -> None:
     noise = np.random.default_rng(0).poisson(500, (64, 64)).astype(np.uint16)
-    alone = stain_identity(table_of([{"DNA": noise}], 16), ("DNA",))
-    without = stain_identity(table_of([{"ER": noise, "AGP": noise}], 16), ("ER", "AGP"))
+    alone = stain_identity(table_of([{"DNA": noise}], 16), ("DNA",), PRESET_ROLES)
+    without = stain_identity(table_of([{"ER": noise, "AGP": noise}], 16), ("ER", "AGP"), PRESET_ROLES)
     assert alone["nuclei_in"] == without["nuclei_in"] == ""
     assert np.isnan(alone["dna_margin"])
 

@@ -9,18 +9,6 @@ from numpy.typing import NDArray
 
 from coda.monitoring.report.pictures import Picture, from_pixels
 
-STAIN_COLOURS: Mapping[str, tuple[float, float, float]] = {
-    "DNA": (0.17, 0.39, 1.1),
-    "ER": (0.0, 0.28, 0.18),
-    "RNA": (0.19, 0.28, 0.0),
-    "AGP": (0.7, 0.32, 0.0),
-    "Mito": (0.67, 0.04, 0.25),
-}
-"""Stain -> colour of its light in a composite; ER and RNA fill the whole cell and are dimmed, or all would be white."""
-
-STAIN_WORDS = {"DNA": "blue", "ER": "green", "RNA": "yellow-green", "AGP": "orange", "Mito": "pink"}
-"""Stain -> how that colour is called in a caption."""
-
 MAX_SIDE_PX = 256
 GAP_PX = 4
 LOW, HIGH = 1.0, 99.7
@@ -68,8 +56,10 @@ def read_examples(folder: Path, most: int) -> list[Examples]:
     return [examples for examples in found if examples.names]
 
 
-def draw_examples(examples: Examples, fields: int = 2) -> ExamplePictures:
-    """Draw the first fields of a plate.
+def draw_examples(
+    examples: Examples, tints: Mapping[str, tuple[float, float, float]], fields: int = 2
+) -> ExamplePictures:
+    """Draw the first fields of a plate, each channel in its light.
 
     Each stain is stretched between fixed percentiles of the shown picture, so that what differs between before and
     after is the evenness of the light, not its strength.
@@ -78,7 +68,7 @@ def draw_examples(examples: Examples, fields: int = 2) -> ExamplePictures:
     for row, name in enumerate(examples.names[:fields]):
         pair = [
             from_pixels(
-                composite(images[row], examples.channels),
+                composite(images[row], examples.channels, tints),
                 f"Plate {examples.plate}, well {name}, {when}, stains {', '.join(examples.channels)} in colour",
             )
             for when, images in (("as delivered", examples.before), ("as stored", examples.after))
@@ -92,19 +82,22 @@ def draw_examples(examples: Examples, fields: int = 2) -> ExamplePictures:
     return ExamplePictures(examples.plate, tuple(drawn), strip, examples.channels)
 
 
-def composite(image: NDArray[np.generic], channels: Sequence[str]) -> NDArray[np.uint8]:
+def composite(
+    image: NDArray[np.generic], channels: Sequence[str], tints: Mapping[str, tuple[float, float, float]]
+) -> NDArray[np.uint8]:
     """Add up the stains in their colours.
 
     Args:
         image: Shape (channels, height, width), any number type.
-        channels: Stain of each channel.
+        channels: Name of each channel.
+        tints: Channel -> red, green and blue of its light.
 
     Returns:
         uint8, shape (height, width, 3), at most `MAX_SIDE_PX` a side.
     """
     light = np.zeros((*_reduced(image[0]).shape, 3))
     for plane, stain in zip(image, channels, strict=True):
-        light += stretched(_reduced(plane))[..., None] * np.array(STAIN_COLOURS.get(stain, (1.0, 1.0, 1.0)))
+        light += stretched(_reduced(plane))[..., None] * np.array(tints[stain])
     return _bytes(light)
 
 

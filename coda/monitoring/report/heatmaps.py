@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from coda.monitoring.report.pictures import Picture, figure, from_figure, style
 from coda.plates.layout import FORMATS, parse_well, row_name
+from coda.quality.stats import CELLS, QC_PREFIX, cells_column, channel_of
 
 WANTED = (
-    ("cells_DNA", "Nuclei in a field"),
-    ("focus_DNA", "Focus of DNA (lower is more blurred)"),
     ("p95_AGP", "Brightness of AGP (95th percentile, grey values)"),
     ("p50_Mito", "Brightness of Mito (median, grey values)"),
 )
-"""Statistics that are drawn, with their words."""
+"""Statistics that are drawn beside those of the nuclei, with their words."""
 
 FALLBACK = ("p50", "focus", "p95")
 MOST = 4
@@ -29,14 +28,19 @@ _BAR_IN = 0.75
 
 def chosen_statistics(index: pd.DataFrame) -> list[tuple[str, str]]:
     """Return (column, words) of the statistics to draw: the wanted ones, or others where the stains are missing."""
-    found = [(f"QC_{name}", words) for name, words in WANTED if f"QC_{name}" in index]
-    others = [str(name) for name in index.columns if str(name).split("_")[:1] == ["QC"] and str(name).count("_") == 2]
+    found = []
+    cells = cells_column(index.columns)
+    if cells is not None:
+        nuclei = cells.removeprefix(f"{QC_PREFIX}{CELLS}")
+        found = [(cells, "Nuclei in a field"), (f"QC_focus_{nuclei}", f"Focus of {nuclei} (lower is more blurred)")]
+    found += [(f"QC_{name}", words) for name, words in WANTED]
+    found = [(column, words) for column, words in found if column in index]
     known = {column for column, _ in found}
-    for column in sorted(others, key=lambda name: (name.split("_")[1] not in FALLBACK, name)):
-        if len(found) >= MOST or column.split("_")[1] not in FALLBACK:
-            break
-        if column not in known:
-            found.append((column, f"{column.split('_')[1]} of {column.split('_')[2]}"))
+    read = {str(name): said for name in index.columns if (said := channel_of(str(name))) is not None}
+    for column in sorted(read):
+        statistic, channel = read[column]
+        if len(found) < MOST and statistic in FALLBACK and column not in known:
+            found.append((column, f"{statistic} of {channel}"))
     return [(column, words) for column, words in found if np.isfinite(index[column].to_numpy(dtype=float)).any()][:MOST]
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 import coda
 from coda.config import Params, params_digest
 from coda.contracts import StepRecord
+from coda.contracts.channels import colours_of, nuclei_of, roles_of, tints_of, words_of
 from coda.durable import give_name
 from coda.errors import ConfigError, Problem
 from coda.evaluation.levels import TREATED
@@ -21,7 +22,7 @@ from coda.monitoring.facts import summarise
 from coda.monitoring.history import BatchSummary
 from coda.monitoring.inputs import BatchInputs, ReportInputs, gather
 from coda.monitoring.report import decision, tables
-from coda.monitoring.report.composites import STAIN_WORDS, draw_examples, read_examples
+from coda.monitoring.report.composites import draw_examples, read_examples
 from coda.monitoring.report.embeddings import draw_embeddings
 from coda.monitoring.report.heatmaps import draw_heat_maps
 from coda.monitoring.report.words import headline
@@ -181,6 +182,10 @@ def _batch_section(
     seen = set(batch.seen["Metadata_Plate"].astype(str)) if len(batch.seen) else set()
     shown = [plate for plate in delivered if plate in seen][:MAX_PLATES] if pictured else []
     failed = tables.failed_checks(batch)
+    named = manifest.renamed(batch.ingest.renamed) if batch.ingest else manifest
+    channels = batch.ingest.channels if batch.ingest else named.channels
+    roles, colours = roles_of(channels, named.roles), colours_of(named.channels, named.colours)
+    tints = tints_of(channels, roles, colours)
     return {
         "id": manifest.batch_id,
         "anchor": f"{manifest.source}-{manifest.batch}",
@@ -193,7 +198,7 @@ def _batch_section(
         "notes": batch.ingest.notes if batch.ingest else (),
         "problems": [] if failed or not batch.ingest else list(batch.ingest.problems),
         "corrected": tables.corrected_plates(batch),
-        "examples": [draw_examples(examples) for examples in read_examples(batch.folder, MAX_PLATES)]
+        "examples": [draw_examples(examples, tints) for examples in read_examples(batch.folder, MAX_PLATES)]
         if pictured
         else [],
         "heat_maps": draw_heat_maps(batch.seen, shown, manifest.plate_wells),
@@ -201,7 +206,9 @@ def _batch_section(
         "acquisition": tables.acquisition_rows(summary, history),
         "drift": tables.drift_rows(summary, history),
         "history": len(history),
-        "colours": ", ".join(f"{stain} {STAIN_WORDS[stain]}" for stain in manifest.channels),
+        "channels": channels,
+        "colours": words_of(channels, roles, colours),
+        "nuclei": nuclei_of(roles) or "shown by no channel: cells were not counted, swapped stains not looked for",
     }
 
 

@@ -1,8 +1,9 @@
 """Tables and manifest of found plates, for images that a delivery brings along or that stay where they lie."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -10,9 +11,9 @@ from typing import Literal
 from pydantic import ValidationError
 
 from coda.contracts.base import problems_of
-from coda.contracts.manifest import STAINS, BatchManifest, FileEntry, PlateEntry
+from coda.contracts.channels import LEFT_OUT, MAX_CHANNELS, STAINS, Role, clashes, in_order, name_fault
+from coda.contracts.manifest import BatchManifest, FileEntry, PlateEntry
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.plates.adopt.channels import NONE
 from coda.plates.adopt.finding import plain
 from coda.plates.adopt.found import FoundPlate
 from coda.plates.adopt.given_maps import csv_text
@@ -41,6 +42,8 @@ class Identity:
         plate_map: CSV with the wells of all plates; without one the treatments are unknown.
         solvents: Names that no treatment may have; the packaged ones when None.
         created_at: When the batch was delivered; now when None.
+        roles: Channel -> what it shows, where its name does not say it.
+        colours: Channel -> colour in pictures, where it shall not be the usual one.
     """
 
     source: str
@@ -53,12 +56,13 @@ class Identity:
     plate_map: Path | None = None
     solvents: Solvents | None = None
     created_at: datetime | None = None
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    colours: Mapping[str, str] = field(default_factory=dict)
 
 
 def stains_of_plates(plates: Sequence[FoundPlate]) -> tuple[str, ...]:
-    """Return the stains that any field of any plate has, in the usual order."""
-    present = {stain for plate in plates for item in plate.fields for stain in item.files}
-    return tuple(stain for stain in STAINS if stain in present)
+    """Return the channels that any field of any plate has, in the usual order."""
+    return in_order(stain for plate in plates for item in plate.fields for stain in item.files)
 
 
 def check_plates(plates: Sequence[FoundPlate], identity: Identity, where: str, mapped: Mapping[str, str]) -> None:
@@ -68,7 +72,7 @@ def check_plates(plates: Sequence[FoundPlate], identity: Identity, where: str, m
         plates: Plates as a layout found them.
         identity: What was given beside them.
         where: The tree, for messages.
-        mapped: Channel -> stain as the user gave it.
+        mapped: Channel -> its name in the delivery, as the user gave it.
 
     Raises:
         ContractError: Something must be given that the tree does not say, or plates do not fit each other; all of it.
@@ -86,11 +90,7 @@ def check_plates(plates: Sequence[FoundPlate], identity: Identity, where: str, m
             found = f"{most} fields in a well"
             remedy = "Check which number is the field, and which the plane or time point."
             problems.append(Problem(f"{where}, plate {plate.plate}", found, f"at most {MAX_SITES}", remedy))
-    unknown = sorted(set(mapped.values()) - {*STAINS, NONE})
-    if unknown:
-        problems.append(
-            Problem("--channel", ", ".join(unknown), f"stains among {', '.join(STAINS)}, or {NONE}", "Correct it.")
-        )
+    problems += _name_problems(plates, identity, mapped)
     raise_if_any(ContractError, f"{where} cannot be adopted.", problems)
 
 
@@ -105,6 +105,43 @@ def _unmatched_channels(plates: Sequence[FoundPlate], mapped: Mapping[str, str])
     return [Problem("--channel", found, f"channels among {', '.join(map(plain, seen[:40]))}", "Correct the name.")]
 
 
+def _name_problems(plates: Sequence[FoundPlate], identity: Identity, mapped: Mapping[str, str]) -> list[Problem]:
+    """Return what is wrong with the names of channels, and with roles and colours of some that are not there."""
+    problems = [
+        Problem("--channel", f"{old}={new}", name_fault(new), f"For example --channel '{old}={valid_name(new)}'.")
+        for old, new in mapped.items()
+        if new != LEFT_OUT and name_fault(new)
+    ]
+    stains = stains_of_plates(plates)
+    for group in clashes(name for name in stains if not name_fault(name)):
+        first = group[0]
+        remedy = (
+            f"Call one otherwise (--channel '{first}={first}-2'), or leave it out (--channel '{first}={LEFT_OUT}')."
+        )
+        expected = "names that differ in more than letter case"
+        problems.append(Problem("channels", f"{' and '.join(map(repr, group))}", expected, remedy))
+    if len(stains) > MAX_CHANNELS:
+        remedy = "Leave some out (--channel NAME=none)."
+        problems.append(Problem("channels", f"{len(stains)} channels", f"at most {MAX_CHANNELS}", remedy))
+    for option, stated in (("--role", identity.roles), ("--colour", identity.colours)):
+        strange = [name for name in stated if name not in stains]
+        if strange:
+            expected = f"channels of the delivery ({', '.join(stains)})"
+            problems.append(Problem(option, ", ".join(map(plain, strange)), expected, "Correct the name."))
+    nuclei = [name for name, role in identity.roles.items() if role == "nuclei"]
+    if len(nuclei) > 1:
+        expected = "one channel that shows the nuclei"
+        problems.append(Problem("--role", f"nuclei for {' and '.join(nuclei)}", expected, "Leave one out."))
+    return problems
+
+
+def valid_name(name: str) -> str:
+    """Return a valid name of a channel that is like a text which may be none."""
+    kept = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-_")[:40]
+    usual = {stain.casefold(): stain for stain in STAINS}.get(kept.casefold(), kept)
+    return "Actin" if name_fault(usual) else usual
+
+
 def _no_image(plate: FoundPlate, where: str) -> Problem:
     """Return why a plate has no image of a stain: the first cause, which is not always the channels."""
     place = f"{where}, plate {plate.plate}"
@@ -114,9 +151,9 @@ def _no_image(plate: FoundPlate, where: str) -> Problem:
         return Problem(place, f"no image: {absent[0]}", "images where the tables or the index name them", remedy)
     if plate.fields and any("twice" in note or "used for none" in note for note in plate.notes):
         return Problem(place, "no image that belongs to one field alone", "an image for each field", plate.notes[0])
-    remedy = "Say which channel is which stain (--channel NAME=STAIN)"
+    remedy = "Say what the channels are called in the delivery (--channel NAME=CHANNEL)"
     found = f"; found {sorted(plate.left_out)[:20]}." if plate.left_out else "; the files name no channel."
-    return Problem(place, "no field with a known stain", "images of Cell Painting stains", remedy + found)
+    return Problem(place, "no channel that says by its name what it is", "channels with names", remedy + found)
 
 
 def _one_of(what: str, values: set[float | None] | set[Literal["widefield", "confocal"] | None],
@@ -240,6 +277,8 @@ def manifest_of(
         "created_at": identity.created_at or datetime.now(UTC),
         "instrument": instrument,
         "channels": stains_of_plates(plates),
+        "roles": dict(identity.roles),
+        "colours": dict(identity.colours),
         "plate_wells": wells_of(plates, identity)[0],
         "plates": tuple(entries),
         "images_at": images_at,

@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
+from coda.contracts.channels import LEFT_OUT
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
-from coda.plates.adopt.channels import NONE, Channels
+from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.finding import Finding, at, few, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check
@@ -80,7 +81,7 @@ def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str],
     path, table = index
     where = at(tree, path)
     columns = [name for name in table.columns if name not in COLUMNS and table[name].map(_is_image).any()]
-    channels = Channels(finding.channels)
+    channels = Channels(finding.channels, named_by_people=True)
     stains = {name: channels.stain(name) for name in columns}
     names = sorted(set(table["Metadata_Plate"]))
     resolver, present = FileResolver(images, own=False, others=names, moved=finding.moved), set(images)
@@ -157,7 +158,7 @@ def _side_by_side(tree: Tree, images: Sequence[str], finding: Finding) -> list[F
             plate.fault(at(tree, path), f"the well {found['well']!r}", "a well")
             continue
         for number, stain in enumerate(order):
-            if stain == NONE:
+            if stain == LEFT_OUT:
                 plate.leave_out(f"position {number + 1}")
             else:
                 image = ImageRef(path, number, len(order))
@@ -175,8 +176,8 @@ def _positions(finding: Finding) -> list[str]:
     if not given or absent or count > MAX_CHANNELS or len(given) != len(finding.channels):
         found = f"nothing for {', '.join(absent)}" if absent else str(dict(finding.channels))
         remedy = "Give all positions from the left: --channel 1=DNA --channel 2=ER ... ('none' leaves one out)."
-        problem = Problem("--channel", found, f"positions 1 to {count or 5}, each a stain or {NONE}", remedy)
-        raise ConfigError("Nothing in these images says which channel is which stain.", [problem])
+        problem = Problem("--channel", found, f"positions 1 to {count or 5}, each a channel or {LEFT_OUT}", remedy)
+        raise ConfigError("Nothing in these images says what their channels are.", [problem])
     return [given[number] for number in range(1, count + 1)]
 
 

@@ -10,7 +10,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, STAINS, FileEntry
+from coda.contracts.channels import STAINS, listed, nuclei_of, roles_of
+from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry
 from coda.errors import ContractError, Problem
 from coda.plates.adopt.assemble import (
     Identity,
@@ -20,6 +21,7 @@ from coda.plates.adopt.assemble import (
     stains_of_plates,
     table_path,
     tables_of,
+    valid_name,
     wells_of,
 )
 from coda.plates.adopt.finding import Finding, links_told, plain
@@ -260,14 +262,8 @@ def _entry(target: Path, path: str) -> FileEntry:
 def remarks_on(plates: Sequence[FoundPlate], identity: Identity) -> list[str]:
     """Return what a person should know of found plates: stains, what was left out, what is incomplete or guessed."""
     stains = stains_of_plates(plates)
-    remarks = [f"Stains found: {', '.join(stains)}."]
-    absent = [stain for stain in STAINS if stain not in stains]
-    if absent:
-        kept = ",".join(stains)
-        remarks.append(
-            f"Not found: {', '.join(absent)}. Ingest takes the plates with --set 'ingest.channels=[{kept}]' --set "
-            f"'extractor.channels=[{kept}]'; a model that reads an absent stain cannot be used on them."
-        )
+    remarks = [f"Channels found: {', '.join(stains)}.", *_remarks_on_channels(stains, identity)]
+    remarks += _kept_by(plates)
     for plate in plates:
         remarks += _remarks_on_plate(plate, stains)
     if identity.plate_map is None:
@@ -281,6 +277,44 @@ def remarks_on(plates: Sequence[FoundPlate], identity: Identity) -> list[str]:
             f"Plate format: {wells} wells, the smallest that holds the imaged ones; if wrong, --plate-wells."
         )
     return [plain(remark, MAX_REMARK) for remark in remarks]
+
+
+def _remarks_on_channels(stains: Sequence[str], identity: Identity) -> list[str]:
+    """Return remarks on channels that are not the usual five, and on roles that nobody plays or that are not stated."""
+    remarks = []
+    absent = [stain for stain in STAINS if stain not in stains]
+    others = [name for name in stains if name not in STAINS]
+    kept = f"--set 'ingest.channels={listed(stains)}'"
+    if absent:
+        remarks.append(
+            f"Not found: {', '.join(absent)}. Ingest takes the plates with {kept} --set "
+            f"'extractor.channels={listed(stains)}'; a model that reads an absent channel cannot be used on them."
+        )
+    elif others:
+        remarks.append(f"Ingest stores the five stains, and all of the channels with {kept}.")
+    roles = roles_of(stains, identity.roles)
+    without = [name for name in others if name not in roles]
+    if nuclei_of(roles) is None:
+        remarks.append(
+            "No channel has the role nuclei: cells are not counted, and swapped stains not looked for. If one of them "
+            f"shows nuclei, say so: --role {(without or ['CHANNEL'])[0]}=nuclei."
+        )
+    if without:
+        remarks.append(
+            f"No role is known of {', '.join(without)}: pictures of them warn and refuse nothing. Stains of the "
+            f"cytoplasm: --role {without[0]}=cytoplasm; transmitted light: --role {without[0]}=transmitted."
+        )
+    return remarks
+
+
+def _kept_by(plates: Sequence[FoundPlate]) -> list[str]:
+    """Return the option that keeps a channel, where some were left out."""
+    names = [name for plate in plates for name in plate.channels if any(name in label for label in plate.left_out)]
+    if not names:
+        return []
+    return [
+        f"A channel that was left out is kept by calling it something: --channel '{names[0]}={valid_name(names[0])}'."
+    ]
 
 
 def _odd_wells(plate: FoundPlate) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from coda.contracts.manifest import STAINS
+from coda.contracts.channels import in_order
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.addresses import spellings
 from coda.plates.adopt.channels import Channels
@@ -178,7 +178,8 @@ class _Batch:
                 notes=(note, *gathering.notes()),
             )
             given = {key.stain: path for path in self._illum(plate) if (key := _key(path)) is not None}
-            plates.append(replace(found, illumination={name: given[name] for name in STAINS if name in given}))
+            imaged = in_order(name for item in found.fields for name in item.files)
+            plates.append(replace(found, illumination={name: given[name] for name in imaged if name in given}))
         check(self._tree.where, gatherings)
         return plates
 

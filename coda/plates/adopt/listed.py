@@ -7,7 +7,6 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from coda.contracts.manifest import STAINS
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt.channels import Channels
 from coda.plates.adopt.finding import Finding, at, plain, refusal
@@ -44,7 +43,7 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
 
     Args:
         tree: Folder with the tables, and the images at any depth below it.
-        finding: Names after `Orig` in the table's columns -> stain, where they are not the stain's own.
+        finding: Names after `Orig` in the table's columns -> names in the delivery, for those that are to change.
 
     Raises:
         ContractError: There is no table, a folder has several, or they have problems; all of them together.
@@ -210,11 +209,11 @@ def plates_of_table(
     if "Metadata_Plate" not in table.columns:
         (plate_name,) = plates_named(tree, path, table)
         table = table.assign(Metadata_Plate=plate_name)
-    channels = Channels(finding.channels)
+    channels = Channels(finding.channels, named_by_people=True)
     table, left_out, problems = _with_stains(table, channels, where)
     if problems:
         return [], problems
-    declared = [stain for stain in stains_of(list(table.columns)) if stain in STAINS]
+    declared = stains_of(list(table.columns))
     found = []
     for name, rows in table.groupby("Metadata_Plate", sort=True):
         fields, faults = read_fields(
@@ -248,7 +247,7 @@ def repeated(tree: Tree, names: Sequence[str]) -> list[Problem]:
 def _with_stains(
     table: pd.DataFrame, channels: Channels, where: str
 ) -> tuple[pd.DataFrame, dict[str, int], list[Problem]]:
-    """Rename the columns of mapped channels, and drop those of channels that are no stain."""
+    """Rename the columns of mapped channels, and drop those of channels that are left out."""
     kept: dict[str, str] = {}
     left_out: dict[str, int] = {}
     present = stains_of(list(table.columns))

@@ -140,7 +140,7 @@ class GalleryKey:
 
 
 _KEY = re.compile(r"(?:.*/)?(?P<source>source_[0-9]+)/(?P<kind>images|workspace|workspace_dl)/(?P<rest>.+)")
-_ILLUM = re.compile(r"(?P<plate>.+)_Illum(?P<stain>[A-Za-z0-9]+)\.npy")
+_ILLUM = re.compile(r"(?P<plate>.+)_Illum(?P<stain>[A-Za-z0-9][A-Za-z0-9_-]*)\.npy")
 
 
 def parse_key(key: str) -> GalleryKey | None:

@@ -10,9 +10,11 @@ from coda.plates.adopt.gather import Gathering, check
 from coda.plates.layout import parse_well
 from coda.plates.tree import Tree
 
-CHANNELS = {"w1": "DNA", "w2": "ER", "w3": "AGP", "w4": "RNA", "w5": "Mito"}
-"""Hoechst, concanavalin A, phalloidin, Syto 14 and MitoTracker. RxRx1 images actin (w3) and Golgi (w6) apart where
-Cell Painting has both in one channel; actin stands for AGP here, and w6 is left out."""
+CHANNELS = {"w1": "DNA", "w2": "ER", "w3": "AGP", "w4": "RNA", "w5": "Mito", "w6": "Golgi"}
+"""Hoechst, concanavalin A, phalloidin, Syto 14, MitoTracker and wheat germ agglutinin. RxRx1 images actin (w3) and
+Golgi (w6) apart where Cell Painting has both in one channel: actin stands for AGP here, unless the user says more."""
+
+_APART = "AGP is actin alone (w3), Golgi is a channel of its own (w6): a model that learned AGP saw both in one"
 
 _FILE = re.compile(r"^(Plate[0-9]{1,3})/([A-Z]{1,2}[0-9]{2})_s([0-9]{1,4})_(w[0-9])\.png$", re.IGNORECASE)
 
@@ -27,7 +29,7 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
 
     Args:
         tree: Experiment folder; its name becomes a part of the plates' names.
-        finding: Channels ('w1' to 'w6') -> stain, in place of `CHANNELS` for those it names.
+        finding: Channels ('w1' to 'w6') -> names, in place of `CHANNELS` for those it names.
 
     Raises:
         ContractError: There is no plate folder with such files.
@@ -53,10 +55,12 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     if not found:
         remedy = "Name the folder of one experiment, for example train/HUVEC-01."
         raise refusal(tree.where, "no RxRx1 image", "folders Plate1, Plate2, ... with B02_s1_w1.png, ...", remedy)
-    return [_plate(tree, name, plate) for name, plate in found.items()]
+    as_usual = {stains.stain(name) for name in ("w3", "w6")} == {"AGP", "Golgi"}
+    first = next(iter(found))
+    return [_plate(tree, name, plate, told=as_usual and name == first) for name, plate in found.items()]
 
 
-def _plate(tree: Tree, name: str, plate: Gathering) -> FoundPlate:
+def _plate(tree: Tree, name: str, plate: Gathering, *, told: bool) -> FoundPlate:
     experiment = tree.where.rstrip("/").rpartition("/")[2]
     return FoundPlate(
         plate=f"{experiment}_{name}",
@@ -66,4 +70,5 @@ def _plate(tree: Tree, name: str, plate: Gathering) -> FoundPlate:
         modality="confocal",
         bit_depth=8,
         left_out=dict(plate.left_out),
+        notes=(*([_APART] if told else []), *plate.notes()),
     )
