@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from coda.contracts.channels import in_yaml, listed
+from coda.contracts.channels import STAINS, in_yaml, is_transmitted, listed
 
 
 def cure(
@@ -37,28 +37,36 @@ def cure(
         names = {**already, **{before.get(old, old): new for old, new in renamed.items()}}
         pairs = ", ".join(f"{in_yaml(old)}: {in_yaml(new)}" for old, new in names.items())
         options.insert(0, f"--set 'ingest.renamed={{{pairs}}}'")
-    if not renamed and not left:
-        return (
-            f"Image {', '.join(absent)}, for no other channel of the batch could stand for it; or use a model without."
-        )
-    why = "Where a channel shows the same under another name" if renamed else "They were delivered and not stored"
-    advice = f"{why}, ingest the batch again with {' '.join(options)}"
     rest = [name for name in absent if name not in left and name not in renamed.values()]
-    return advice + (f"; {', '.join(rest)} must be imaged." if rest else ".")
+    lost = f"No other channel of the batch could stand for {', '.join(rest)}: image it, or use a model without it."
+    if not renamed and not left:
+        return lost
+    typed = f"ingest the batch again with {' '.join(options)}"
+    if not renamed:
+        advice = f"Ingest did not store {', '.join(left)}: {typed}."
+    else:
+        shown = " and ".join(f"{old} shows what is called {new} here" for old, new in renamed.items())
+        more = [name for name in spare if name not in renamed and _may_be(name, next(iter(renamed.values())))]
+        others = f" (or {', '.join(more)} does)" if more else ""
+        advice = f"If {shown}{others}, {typed}."
+    return f"{advice} {lost}" if rest else advice
+
+
+def _may_be(name: str, wanted: str) -> bool:
+    """Return whether a channel may show what another name stands for: none of the five is another one of them."""
+    return not is_transmitted(name) and not (name in STAINS and wanted in STAINS)
 
 
 def _stand_ins(absent: Sequence[str], spare: Sequence[str]) -> dict[str, str]:
-    """Return spare channel -> absent one that it might be: one of the same letters first, else as an example."""
+    """Return spare channel -> absent one that it may be: one of the same letters first, else the first that could."""
     found: dict[str, str] = {}
     for name in absent:
-        same = next((other for other in spare if other.casefold() == name.casefold()), None)
-        if same is not None:
-            found[same] = name
+        same = [other for other in spare if other.casefold() == name.casefold()]
+        found |= dict.fromkeys(same[:1], name)
     for name in absent:
-        if name not in found.values():
-            other = next((other for other in spare if other not in found), None)
-            if other is not None:
-                found[other] = name
+        free = [other for other in spare if other not in found and _may_be(other, name)]
+        if free and name not in found.values():
+            found[free[0]] = name
     return found
 
 

@@ -207,14 +207,23 @@ def test_a_model_refuses_a_batch_that_lacks_a_channel_and_what_it_says_can_be_ty
     ("present", "unstored", "words"),
     [
         (["DNA", "agp2"], [], ["ingest.renamed={agp2: AGP}"]),
-        (["DNA", "Tubulin", "Agp-1"], ["AGP"], ["They were delivered and not stored", "[DNA,Tubulin,Agp-1,AGP]"]),
-        (["DNA"], [], ["Image AGP"]),
+        (["DNA", "Tubulin", "Agp-1"], ["AGP"], ["Ingest did not store AGP", "[DNA,Tubulin,Agp-1,AGP]"]),
+        (["DNA", "Mito", "Brightfield"], [], ["could stand for AGP"]),
+        (["DNA", "Mito", "Actin", "GFP"], [], ["{Actin: AGP}", "(or GFP does)", "[DNA,Mito,AGP,GFP]"]),
         (["DNA", "488"], [], ['ingest.renamed={"488": AGP}', "ingest.channels=[DNA,AGP]"]),
     ],
 )
 def test_the_cure_is_that_of_the_case(present, unstored, words):
     said = cure(present, ["DNA", "AGP"], unstored=unstored)
     assert all(word in said for word in words), said
+
+
+def test_no_stain_of_the_five_is_offered_for_another_and_all_that_is_lacking_is_named():
+    said = cure(["DNA", "ER", "Mito", "Actin"], ["DNA", "AGP", "RNA"])
+    assert "{Actin: AGP}" in said
+    assert "Mito:" not in said
+    assert "ER:" not in said
+    assert "could stand for RNA" in said
 
 
 def test_names_that_differ_by_case_stand_for_each_other_first():
@@ -253,7 +262,7 @@ def test_ingest_refuses_names_that_meet_or_are_not_there_and_says_what_it_does_n
     lacking = ingested(manifest, tmp_path / "no", small_params, "ingest.channels=[DNA,Actin]")
     (problem,) = lacking.problems
     assert "missing: DNA" in problem.expected
-    assert "--set 'ingest.renamed={Brightfield: DNA}'" in problem.remedy
+    assert "--set 'ingest.renamed={Hoechst: DNA}'" in problem.remedy
 
 
 def test_names_that_differ_by_case_alone_or_are_none_are_refused_in_words(tree, tmp_path):

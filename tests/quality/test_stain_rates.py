@@ -60,7 +60,7 @@ def limits(severity: str) -> dict[str, tuple[float, float]]:
     found = {}
     for item in load_suite("cell-painting-v3").expectations:
         statistic, _, kind = item.arguments.get("column", "").rpartition("_")
-        if item.table == "stains" and item.severity == severity and kind in {"median", "p90"}:
+        if item.table == "stains" and item.severity == severity and kind in {"median", "p90", "required"}:
             found[statistic] = (item.arguments.get("min_value", -np.inf), item.arguments.get("max_value", np.inf))
     return found
 

@@ -260,7 +260,7 @@ def _with_stains(
         elif channel in present and kind == "Orig":
             left_out[plain(channel)] = len(table)
     twice = sorted(name for name, times in Counter(kept.values()).items() if times > 1)
-    remedy = "Map one channel to each stain (--channel NAME=STAIN)."
+    remedy = "Map one channel to each name (--channel NAME=CHANNEL)."
     problems = [
         Problem(where, f"several columns that would be {name}", "one channel for each stain", remedy) for name in twice
     ]
