@@ -184,7 +184,13 @@ def test_measurements_of_one_plate_are_chosen_by_their_folder(tmp_path):
 
 def options(**changes):
     names = ("channels", "pattern", "batch", "plates", "planes", "time", "acquisition", "image", "renames", "moved")
-    return finding_of(**(dict.fromkeys(names) | {"join": False, "sparse": False, "tables": Dialects()} | changes))
+    return finding_of(
+        **(
+            dict.fromkeys(names)
+            | {"plates": PlateFilter(), "join": False, "sparse": False, "tables": Dialects()}
+            | changes
+        )
+    )
 
 
 def test_options_are_read_and_slips_are_told_together():
