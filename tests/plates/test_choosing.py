@@ -23,6 +23,7 @@ from coda.contracts import STAINS
 from coda.errors import ConfigError, ContractError
 from coda.plates.adopt.deliver import Identity, adopt
 from coda.plates.adopt.finding import Finding
+from coda.plates.jump.selection import PlateFilter
 from coda.plates.tabular.dialect import Dialects
 from coda.plates.tree import LocalTree
 from coda.quality.stats import image_focus
