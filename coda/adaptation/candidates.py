@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, TypeAdapter
 
 from coda.contracts.base import Digest, Part
+from coda.contracts.documents import document_at
 from coda.contracts.release import Alignment
 from coda.durable import give_name
 from coda.errors import ConfigError, IntegrityError, Problem
@@ -129,7 +130,8 @@ def read_candidates(folder: Path) -> list[Candidate]:
     """
     path = folder / CANDIDATES_FILE
     try:
-        return TypeAdapter(list[Candidate]).validate_json(path.read_bytes())
-    except (FileNotFoundError, ValueError) as error:
-        problem = Problem(str(path), str(error).splitlines()[0], "the list of candidates", "Run the adaptation again.")
+        shape = TypeAdapter(list[Candidate])
+        return document_at(path, shape, expected="the list of candidates", remedy="Run the adaptation again.")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        problem = Problem(str(path), "nothing", "the list of candidates", "Run the adaptation again.")
         raise IntegrityError(f"{folder} is not a candidates folder.", [problem]) from error

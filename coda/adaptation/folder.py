@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, TypeAdapter
 
 from coda.adaptation.candidates import Candidate
 from coda.adaptation.coda import Adapted
@@ -15,11 +16,31 @@ from coda.adaptation.drift import drift_of
 from coda.adaptation.ladder import AdaptedExtractor, Rung
 from coda.adaptation.serving import Service
 from coda.config.recorded import Fact, Facts
+from coda.contracts.documents import document_at
 from coda.errors import IntegrityError, Problem
 from coda.evaluation.levels import field_table
 from coda.networks.alignment import TokenStatistics
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import write_parquet
+
+_FACTS = TypeAdapter(dict[str, dict[str, Any]])
+
+
+class _Pairs(BaseModel):
+    without_partner: list[str] = []
+    fallbacks: dict[str, int] = {}
+
+
+class _Learned(BaseModel):
+    """What of ``training.json`` is told to people; the rest of it is for machines."""
+
+    reason: str
+    pairs: str = ""
+    pair_report: _Pairs = _Pairs()
+    adapted_oda: "_Learned | None" = None
+
+
+_LOG = TypeAdapter(_Learned)
 
 SERVED_AS = "served_as.json"
 """File of the candidates folder: what the candidates were served with."""
@@ -84,10 +105,14 @@ def read_served_as(candidates: Path) -> dict[str, Fact]:
         IntegrityError: The document is not what was written.
     """
     path = candidates / SERVED_AS
+    if not path.is_file():
+        return {}
+    remedy = "Run the adaptation again."
+    told = document_at(path, _FACTS, expected="how the candidates are served", remedy=remedy)
     try:
-        return {name: Fact(**fact) for name, fact in json.loads(path.read_bytes()).items()} if path.is_file() else {}
-    except (ValueError, TypeError, AttributeError) as error:
-        problem = Problem(str(path), str(error)[:200], "how the candidates are served", "Run the adaptation again.")
+        return {name: Fact(**fact) for name, fact in told.items()}
+    except (ValueError, TypeError) as error:
+        problem = Problem(str(path), str(error)[:200], "how the candidates are served", remedy)
         raise IntegrityError("The candidates do not say how they are served.", [problem]) from error
 
 
@@ -144,19 +169,18 @@ def pairing_remarks(folder: Path) -> list[str]:
     path = folder / "training.json"
     if not path.is_file():
         return []
-    log = json.loads(path.read_text(encoding="utf-8"))
-    remarks = [f"How the adapted model learned: {log['reason']}"]
-    if "adapted_oda" in log:
-        remarks.append(f"How the second adapted model learned: {log['adapted_oda']['reason']}")
-    pairs = log.get("pair_report", {})
-    alone = pairs.get("without_partner", [])
+    log = document_at(path, _LOG, expected="how the adapted model learned", remedy="Run the adaptation again.")
+    remarks = [f"How the adapted model learned: {log.reason}"]
+    if log.adapted_oda is not None:
+        remarks.append(f"How the second adapted model learned: {log.adapted_oda.reason}")
+    alone, fallbacks = log.pair_report.without_partner, log.pair_report.fallbacks
     if alone:
-        wider = [kind for kind in PAIRED_WITH if kind != log["pairs"] and pairs["fallbacks"].get(kind)]
-        instead = ", ".join(f"{PAIRED_WITH[kind]} ({pairs['fallbacks'][kind]} fields)" for kind in wider)
+        wider = [kind for kind in PAIRED_WITH if kind != log.pairs and fallbacks.get(kind)]
+        instead = ", ".join(f"{PAIRED_WITH[kind]} ({fallbacks[kind]} fields)" for kind in wider)
         names = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
         done = f"their images were paired with {instead}" if instead else "they were left out of the adaptation"
         one = "1 treatment is" if len(alone) == 1 else f"{len(alone)} treatments are"
-        remarks.append(f"{one} in one {log['pairs']} only ({names}): {done}.")
+        remarks.append(f"{one} in one {log.pairs} only ({names}): {done}.")
     return remarks
 
 

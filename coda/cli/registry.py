@@ -46,7 +46,8 @@ def list_(
     """
     settings = read_settings()
     log = ReleaseLog(settings)
-    entries, problems = [], []
+    entries = []
+    problems: list[Problem] = []
     for scope in log.scopes():
         try:
             entry = log.entry(scope)

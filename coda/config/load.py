@@ -14,6 +14,7 @@ from coda.config.moved import MOVED, as_of_today, found_at, moved
 from coda.config.params import Params
 from coda.config.policy import STANDARD_POLICY, anchored, policy_path
 from coda.contracts.base import digest_of_json
+from coda.contracts.yaml_text import parse_yaml
 from coda.errors import ConfigError, Problem, raise_if_any
 
 
@@ -50,7 +51,7 @@ def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[st
         if not equals:
             problems.append(Problem(setting, "no '='", "dotted.path=value", "Write for example seed=1."))
             continue
-        nested: Any = _parse(text)
+        nested: Any = _parse(text, f"--set {path}")
         for key in reversed(path.split(".")):
             nested = {key: nested}
         _merge(merged, nested, "--set", (), problems)
@@ -85,7 +86,7 @@ def statements(
     found = [(str(path), _read(path)) for path in ([] if base is None else [base]) + list(overlays)]
     for setting in settings:
         path, _, text = setting.partition("=")
-        nested: Any = _parse(text)
+        nested: Any = _parse(text, f"--set {path}")
         for key in reversed(path.split(".")):
             nested = {key: nested}
         found.append((f"--set {setting}", nested))
@@ -152,18 +153,15 @@ def shipped_params() -> dict[str, Path]:
     raise ConfigError("The program's own parameters are missing.", [problem])
 
 
-def _parse(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with one more kind of number
+def _parse(text: str, where: str) -> Any:
+    return parse_yaml(text, where, "The parameters cannot be read.", loader=_Loader)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = _parse(path.read_text(encoding="utf-8"))
+        content = _parse(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError as error:
         problem = Problem(str(path), "no such file", "a YAML file of parameters", NO_FILE)
-        raise ConfigError("The parameters cannot be read.", [problem]) from error
-    except yaml.YAMLError as error:
-        problem = Problem(str(path), str(error).replace("\n", " "), "YAML", "Correct the file at this place.")
         raise ConfigError("The parameters cannot be read.", [problem]) from error
     if not isinstance(content, dict):
         problem = Problem(str(path), type(content).__name__, "sections with keys", "Start from params.yaml.")

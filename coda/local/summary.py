@@ -16,6 +16,7 @@ from coda.registry.releases import ReleaseLog
 from coda.settings import Settings
 from coda.steps.publication import current
 from coda.storage.objects import ObjectStore, store_for
+from coda.storage.records import read_object
 
 WELL = ["Metadata_Batch", "Metadata_Plate", "Metadata_Well"]
 
@@ -69,7 +70,7 @@ def _runs(store: ObjectStore) -> list[RunRecord]:
 def _held_out(store: ObjectStore, runs: list[RunRecord]) -> dict[str, Any]:
     # the training pipeline's own evaluation, on batches it held out: the reference that adaptation tries to regain
     training = next(run for run in runs if run.pipeline == "training")
-    numbers = json.loads(store.get(f"runs/{training.run_id}/evaluation.json"))
+    numbers = read_object(store, f"runs/{training.run_id}/evaluation.json")
     names = {"none": "unadapted", "standardise": "aligned"}
     methods = {
         name: {

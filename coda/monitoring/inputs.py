@@ -4,7 +4,6 @@ A refused batch has less than an accepted one, and a training run has neither ca
 the manifest may be absent. What is absent is left out of the page.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from coda.contracts import MANIFEST_NAME, BatchManifest, Check, GateReport, QualityReport, ReleaseRecord
+from coda.contracts.documents import document_at
 from coda.contracts.ingest import IngestReport
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.dataset import BatchFolder
 
 Array = NDArray[Any]
+
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 DRIFTS = {"frechet_to_source": "to_source_mean", "mmd_controls": "controls_between_groups"}
 """Distance -> its name in the candidates' drift.json (`coda.adaptation.drift`)."""
@@ -191,7 +194,8 @@ def _drift(folder: Path) -> dict[str, dict[str, float]]:
     raw = _document(folder / "drift.json")
     found = {}
     for when, extractor in (("before", "base"), ("after", "adapted")):
-        numbers = raw.get(extractor, {})
+        numbers = raw.get(extractor)
+        numbers = numbers if isinstance(numbers, dict) else {}
         named = {name: numbers.get(key) for name, key in DRIFTS.items()}
         found[when] = {name: float(value) for name, value in named.items() if isinstance(value, int | float)}
     return found
@@ -208,5 +212,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 def _document(path: Path) -> dict[str, Any]:
     path = path / "metrics.json" if path.is_dir() else path
-    raw = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    raw = document_at(path, _ANY, expected="JSON of a step of this run", remedy="Run the step that writes it again.")
     return raw if isinstance(raw, dict) else {"metrics": raw}

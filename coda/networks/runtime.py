@@ -62,7 +62,7 @@ def multiplies_bfloat16(device: str) -> bool:
         device: 'cpu' or 'cuda'.
     """
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has = torch.cpu.get_capabilities()
     return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16", "avx10_1"))
 

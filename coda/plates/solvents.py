@@ -6,8 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
+from coda.contracts.yaml_text import parse_yaml
 from coda.errors import ConfigError, Problem
 from coda.plates.tabular.names import simple
 
@@ -96,8 +95,8 @@ def read_solvents(path: Path) -> Solvents:
         ConfigError: There is no such file, or it is no such list.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path), "The list of solvents cannot be read.")
+    except (OSError, UnicodeDecodeError) as error:
         found = " ".join(str(error).split())[:200]
         problem = Problem(str(path), found, "YAML with a list named solvents", f"Start from a copy of {FILE}.")
         raise ConfigError("The list of solvents cannot be read.", [problem]) from error

@@ -8,10 +8,10 @@ from pathlib import Path
 from string import Template
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from coda.contracts.base import problems_of
+from coda.contracts.yaml_text import parse_yaml
 from coda.errors import ConfigError, Problem
 
 SUITES = Path(__file__).parent / "suites"
@@ -93,11 +93,7 @@ def load_suite(name: str) -> Suite:
         known = ", ".join(sorted(file.stem for file in SUITES.glob("*.yaml")))
         problem = Problem("quality.suite", name, f"one of {known}, or the path of a .yaml file", "Correct the name.")
         raise ConfigError("The expectation suite cannot be found.", [problem])
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        problem = Problem(str(path), str(error).replace("\n", " "), "YAML", "Correct the file at this place.")
-        raise ConfigError("The expectation suite cannot be read.", [problem]) from error
+    content = parse_yaml(path.read_text(encoding="utf-8"), str(path), "The expectation suite cannot be read.")
     try:
         return Suite.model_validate(_tuples(content))
     except ValidationError as error:

@@ -2,7 +2,7 @@
 
 import re
 
-from coda.errors import Problem, TransientError
+from coda.errors import ConfigError, Problem
 
 BY_SIGNAL = "killed by signal 9"
 """What our own runner prints of a step that ended so; the kernel does it to whoever holds the most memory."""
@@ -23,8 +23,8 @@ def killed_for_memory(words: str) -> bool:
     return bool(_WORDS.search(words))
 
 
-def memory_error(step: str, words: str, log: str) -> TransientError:
+def memory_error(step: str, words: str, log: str) -> ConfigError:
     """Return the error of a step that was killed, with the settings that decide how much memory it has and needs."""
     where = f" The whole log: {log}." if log else ""
     problem = Problem(step, words, "a step that keeps to its memory", REMEDY + where)
-    return TransientError(f"Step '{step}' was killed, as the system does for want of memory.", [problem])
+    return ConfigError(f"Step '{step}' was killed, as the system does for want of memory.", [problem])

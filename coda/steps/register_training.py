@@ -1,14 +1,16 @@
 """Registering a training run: extractor with its state, and every head, as versions; and a draft of their release."""
 
-import json
 import math
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+
+from pydantic import TypeAdapter
 
 from coda.config import params_digest
 from coda.config.params import Params
 from coda.contracts import ModelRef, ReleaseRecord
+from coda.contracts.documents import document_at
 from coda.contracts.release import Alignment
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.registry import Provenance, name_heads, register_extractor, register_head
@@ -16,6 +18,8 @@ from coda.registry.drafts import keep_draft, keep_params, release_name
 from coda.settings import Settings
 from coda.steps.record import code_version
 from coda.steps.version import read_revisions
+
+_FIGURES = TypeAdapter(dict[str, Any])
 
 
 def register_training(
@@ -106,9 +110,10 @@ def _scores(heads: Path, evaluation: Path) -> dict[str, tuple[float, float]]:
         raise IntegrityError("There is no head to register.", [problem])
     path = evaluation / "metrics.json" if evaluation.is_dir() else evaluation
     try:
-        numbers = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError) as error:
-        problem = Problem(str(path), str(error), "the figures of the evaluation", "Run the evaluate step again.")
+        expected, remedy = "the figures of the evaluation", "Run the evaluate step again."
+        numbers = document_at(path, _FIGURES, expected=expected, remedy=remedy)
+    except FileNotFoundError as error:
+        problem = Problem(str(path), "nothing", expected, remedy)
         raise IntegrityError("The evaluation cannot be read.", [problem]) from error
 
     def figure(name: str, level: str) -> float:

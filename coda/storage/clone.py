@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from pydantic import BaseModel, Field, TypeAdapter
 
+from coda.contracts.documents import document
 from coda.errors import CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
 from coda.settings import without_secrets
 from coda.storage.programs import dvc, git
@@ -151,6 +153,8 @@ def cloned(url: str, remote: str, endpoint: str | None, near: Path | None = None
             remedy = "Create it with `coda data init`, or correct CODA_DATA_REGISTRY."
             problem = Problem(url, "no such repository", "a Git repository", remedy)
             raise ConfigError("There is no data registry.", [problem])
+        if "://" not in url and Path(url).exists():
+            url = str(Path(url).resolve())  # git runs in another folder, and takes what is before a colon for a host
         branch = _branch(root, url)
         chosen = ["--branch", branch, "--single-branch"] if branch else []
         # said in the clone itself, for DVC reads the user's list of ignored files by ways of its own
@@ -208,6 +212,26 @@ def object_key(digest: str) -> str:
     return f"{OBJECTS}{digest[:2]}/{digest[2:]}"
 
 
+class Entry(BaseModel):
+    """One file of a batch in DVC's list: its MD5, and its path in the batch."""
+
+    md5: str = Field(pattern="^[0-9a-f]{32}$")
+    relpath: str
+
+
+_ENTRIES = TypeAdapter(list[Entry])
+
+
+def entries_in(content: bytes, where: str) -> list[Entry]:
+    """Return the files of a batch from DVC's list of them.
+
+    Raises:
+        IntegrityError: It is no such list.
+    """
+    remedy = "Restore the object from a backup; find out who changed it."
+    return document(content, _ENTRIES, where=where, expected="DVC's list of a batch's files", remedy=remedy)
+
+
 def digest_in(pointer: str, path: str) -> str:
     """Return the digest ('<md5>.dir') that a .dvc file names.
 
@@ -216,7 +240,7 @@ def digest_in(pointer: str, path: str) -> str:
     """
     try:
         digest = yaml.safe_load(pointer)["outs"][0]["md5"]
-    except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, TypeError) as error:
         remedy = "Restore the file from the registry's Git history."
         problem = Problem(f"{path}.dvc", repr(pointer[:100]), "a .dvc file with one output", remedy)
         raise CodaError("The data registry holds a file that DVC did not write.", [problem]) from error

@@ -4,14 +4,14 @@ Kept is every version of every batch that the newest commit still lists, and eve
 the rest: pushed by a run that ended before its commit, or of a batch that somebody removed from the registry.
 """
 
-import json
+import hashlib
 from collections.abc import Collection
 from datetime import datetime
 
 from coda.contracts import DataRevision
 from coda.errors import IntegrityError, Problem
 from coda.settings import Settings
-from coda.storage.clone import OBJECTS, Clone, cloned, digest_in, object_key
+from coda.storage.clone import OBJECTS, Clone, cloned, digest_in, entries_in, object_key
 from coda.storage.objects import ObjectInfo, ObjectStore, store_for
 from coda.storage.programs import git
 
@@ -76,6 +76,17 @@ def _named_digests(clone: Clone) -> set[str]:
 
 
 def _listing(store: ObjectStore, digest: str) -> set[str] | None:
-    """Return the keys of all files of a version of a batch, or none where its list is gone."""
+    """Return the keys of all files of a version of a batch, or none where its list is gone.
+
+    Raises:
+        IntegrityError: The list is not the one that was recorded: what it leaves out would be taken for stray.
+    """
     content = store.find(object_key(digest))
-    return None if content is None else {object_key(entry["md5"]) for entry in json.loads(content)}
+    if content is None:
+        return None
+    where = store.url(object_key(digest))
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != digest.removesuffix(".dir"):
+        remedy = "Restore the object from a backup; find out who changed it. Nothing is collected until then."
+        problem = Problem(where, "other bytes", f"MD5 {digest.removesuffix('.dir')}", remedy)
+        raise IntegrityError("The store behind the data registry is not whole.", [problem])
+    return {object_key(entry.md5) for entry in entries_in(content, where)}

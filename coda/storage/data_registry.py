@@ -6,7 +6,6 @@ twice changes nothing.
 """
 
 import hashlib
-import json
 import re
 import shutil
 import stat
@@ -15,13 +14,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from coda.contracts import DataRevision
+from coda.contracts.base import Slug
 from coda.errors import CodaError, ConfigError, IntegrityError, Problem, TransientError, raise_if_any
 from coda.settings import Settings
-from coda.storage.clone import BRANCH, Clone, cloned, digest_in, object_key
+from coda.storage.clone import BRANCH, Clone, cloned, digest_in, entries_in, object_key
 from coda.storage.failures import disk_explained
 from coda.storage.objects import ObjectStore
 from coda.storage.programs import dvc, git
+
+_SOURCE: TypeAdapter[str] = TypeAdapter(Slug)
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,15 @@ def list_batches(source: str, *, settings: Settings, revision: str | None = None
         For each batch its newest version at that commit.
 
     Raises:
-        ConfigError: The revision is no commit of the registry.
+        ConfigError: The source can have no such name, or the revision is no commit of the registry.
         TransientError: Git does not answer.
     """
+    try:
+        _SOURCE.validate_python(source)
+    except ValidationError as error:
+        remedy = "Give the source's name as its manifests have it, without a path."
+        problem = Problem("source", repr(source), "a name of letters, digits, '.', '_' and '-'", remedy)
+        raise ConfigError("There is no such source.", [problem]) from error
     with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
         at = _commit(clone, revision) if revision else "HEAD"
         log = git(clone.folder, "log", "--reverse", "--format=%x00%H", "--name-only", at, "--", f"data/{source}/")
@@ -314,11 +324,11 @@ def _explain_missing(item: DataRevision, settings: Settings) -> None:
         problem = Problem(f"{where}: list of files", found, remote.url(object_key(item.digest)), remedy)
         raise IntegrityError("The store behind the data registry does not hold this batch.", [problem])
     problems = []
-    for entry in json.loads(listing):
-        content = remote.find(object_key(entry["md5"]))
-        if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != entry["md5"]:
+    for entry in entries_in(listing, remote.url(object_key(item.digest))):
+        content = remote.find(object_key(entry.md5))
+        if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != entry.md5:
             found = "nothing" if content is None else "other bytes"
-            problems.append(Problem(f"{where}: {entry['relpath']}", found, f"MD5 {entry['md5']}", remedy))
+            problems.append(Problem(f"{where}: {entry.relpath}", found, f"MD5 {entry.md5}", remedy))
     raise_if_any(IntegrityError, "The store behind the data registry does not hold what was recorded.", problems)
 
 

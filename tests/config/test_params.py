@@ -7,6 +7,8 @@ import yaml
 
 from coda.config import load_params, params_digest
 from coda.errors import ConfigError
+from coda.plates.solvents import read_solvents
+from coda.quality.suite import load_suite
 
 
 def presets(root):
@@ -151,6 +153,21 @@ def test_options_of_adaptation_that_cannot_work_together(root, settings, place, 
 def test_options_that_are_off_need_nothing(root):
     load_params(root / "params.yaml", (), [*RAW_HEAD_ONLY, "adaptation.diversity.head=standardise"])
     load_params(root / "params.yaml", (), ["adaptation.trainable_blocks=99", "adaptation.low_rank_rank=9999"])
+
+
+NO_YAML = ["[", "2026-13-45", "{[a]: b}", "!!python/object:os.system 1", "9" * 5000, "*nothing", "[" * 5000, "\t: 1"]
+"""What YAML refuses by errors of its own, and what its constructors raise besides."""
+
+
+@pytest.mark.parametrize("text", NO_YAML, ids=range(len(NO_YAML)))
+def test_what_is_no_yaml_is_told_with_its_place_wherever_it_is_typed(root, tmp_path, text):
+    with pytest.raises(ConfigError, match=r"--set split\.seed: found"):
+        load_params(root / "params.yaml", (), [f"split.seed={text}"])
+    path = write(tmp_path, f"seed: {text}\n")
+    readers = [lambda: load_params(root / "params.yaml", [path]), lambda: load_suite(str(path))]
+    for read in (*readers, lambda: read_solvents(path)):
+        with pytest.raises(ConfigError, match=path.name):
+            read()
 
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "a: [", ""])

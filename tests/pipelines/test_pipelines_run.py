@@ -103,9 +103,10 @@ def test_defect_of_a_step_is_named_with_its_log(planted, settings, tmp_path, dem
 
 def test_killed_step_is_named_although_it_left_no_reason(planted, settings, tmp_path, demo_params):
     planted.misbehave("archive", "killed")
-    with pytest.raises(CodaError, match="Step 'archive' failed without leaving a reason") as caught:
+    with pytest.raises(ConfigError, match="Step 'archive' was killed, as the system does for want of mem") as caught:
         adapt(settings, tmp_path, demo_params)
     assert "log.txt" in str(caught.value)
+    assert "compute.images" in str(caught.value)
 
 
 def test_failure_of_an_earlier_attempt_is_not_blamed(planted, settings, tmp_path, demo_params):
@@ -113,7 +114,7 @@ def test_failure_of_an_earlier_attempt_is_not_blamed(planted, settings, tmp_path
     with pytest.raises(ContractError):
         adapt(settings, tmp_path, demo_params)
     planted.misbehave("validate", "killed")
-    with pytest.raises(CodaError, match="Step 'validate' failed without leaving a reason"):
+    with pytest.raises(CodaError, match="Step 'validate' was killed"):
         adapt(settings, tmp_path, demo_params)
 
 

@@ -104,6 +104,20 @@ def _commit_readme(work: Path, bare: Path, branch: str) -> None:
     git(work, "push", "--quiet", str(bare), branch)
 
 
+@pytest.mark.parametrize("name", ["registry.git", "./a:b/registry.git", "a:b/registry.git", "my lab/r %2F'#é.git"])
+def test_a_registry_is_where_this_process_sees_it(name, moto_server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = settings_for(name, moto_server, tmp_path)
+    create_registry(Path(name), settings.data_remote)
+    assert list_batches("lab_b", settings=settings) == []
+
+
+@pytest.mark.parametrize("source", ["../..", "--all", "lab b", "", "a/b", ":(top)"])
+def test_a_source_that_can_be_none_is_asked_of_nobody(source, moto_server, tmp_path):
+    with pytest.raises(ConfigError, match="no such source"):
+        list_batches(source, settings=settings_for("/nowhere", moto_server, tmp_path))
+
+
 def test_how_to_reach_a_server_is_the_users_own(habits, tmp_path, monkeypatch):
     trusted = tmp_path / "included"
     trusted.write_text(

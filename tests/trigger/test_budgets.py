@@ -137,7 +137,10 @@ def state_of(attempt, lost):
 
 @pytest.mark.parametrize(
     "words",
-    ["OOMKilled (exit code 137)", "TransientError Step 'adapt' failed / adapt: found The step was killed by signal 9."],
+    [
+        "OOMKilled (exit code 137)",
+        "ConfigError Step 'adapt' was killed / adapt: found The step was killed by signal 9.",
+    ],
 )
 def test_want_of_memory_is_no_lost_machine_and_waits_for_a_person(words):
     pace, tries = Pace(), []
