@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from coda.cli.pipeline import app as pipeline_app
+from coda.contracts import BatchManifest
 from coda.errors import CodaError, ConfigError, ContractError, TransientError
 from coda.runners import run_pipeline
 from coda.steps.record import read_run
@@ -58,6 +61,35 @@ def test_refused_batch_takes_the_other_branch(planted, settings, tmp_path, demo_
     assert planted.calls == ADAPTATION_REFUSED
     assert outcome.outcome == "refused"
     assert outcome.record.release_id is None
+
+
+def test_a_whole_source_runs_batch_after_batch_in_one_process(
+    planted, settings, tmp_path, root, demo_params, monkeypatch
+):
+    store = ObjectStore(settings.landing, settings.s3_endpoint)
+    for number in (2, 1):
+        put_manifest(store, "lab", f"b{number}")
+    for name, value in settings.environment.items():
+        monkeypatch.setenv(name, value)
+    given = ["run", "adaptation", "--params", str(root / "params.yaml"), "--work", str(tmp_path / "work")]
+    result = CliRunner().invoke(pipeline_app, [*given, "--manifest-uri", f"{settings.landing}/lab"])
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "2 batch(es): 2 released." in result.output
+    assert sorted(planted.calls) == sorted(2 * ADAPTATION_ACCEPTED)
+    assert sorted(planted.calls[: len(ADAPTATION_ACCEPTED)]) == sorted(ADAPTATION_ACCEPTED), "one after the other"
+    again = CliRunner().invoke(pipeline_app, [*given, "--manifest-uri", f"{settings.landing}/lab"])
+    assert "2 batch(es): 2 skipped." in again.output
+    assert len(planted.calls) == 2 * len(ADAPTATION_ACCEPTED)
+
+
+def put_manifest(store, source, batch):
+    files = [{"path": name, "size_bytes": 3, "sha256": "0" * 64} for name in ("map.csv", "load.csv", "im.tif")]
+    plate = {"plate": "p1", "plate_map": "map.csv", "load_data": "load.csv", "sites_per_well": 1, "files": files}
+    raw = {
+        "source": source, "batch": batch, "created_at": "2026-01-01T00:00:00Z", "channels": ["DNA"], "plate_wells": 96,
+        "instrument": {"name": "scope", "modality": "widefield", "pixel_size_um": 0.5}, "plates": [plate],
+    }  # fmt: skip
+    store.put(f"{source}/{batch}/manifest.json", BatchManifest.parse(json.dumps(raw), "test").to_json().encode())
 
 
 def test_training_runs_every_step_once_and_logs_metrics(planted, settings, tmp_path, demo_params):
