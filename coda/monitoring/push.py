@@ -6,10 +6,11 @@ that fails is a warning in the log.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
+from urllib.request import HTTPHandler, Request, build_opener
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, push_to_gateway, write_to_textfile
 from prometheus_client.core import GaugeMetricFamily
@@ -90,6 +91,22 @@ def textfile(folder: Path, job: str, source: str) -> Path:
     return folder / f"{job}-{source}.prom"
 
 
+def _sender(
+    url: str, method: str, timeout: float | None, headers: Sequence[tuple[str, str]], data: bytes
+) -> Callable[[], None]:
+    """Send as prometheus_client does, and take no page for a Pushgateway: its success has no content."""
+
+    def send() -> None:
+        request = Request(url, data=data, headers=dict(headers), method=method)  # noqa: S310  an address of the settings
+        with build_opener(HTTPHandler).open(request, timeout=timeout) as answer:
+            if answer.read(1):
+                kind = answer.headers.get("Content-Type", "unknown type")
+                message = f"an answer of {kind} that no Pushgateway gives; a sign-in page, say"
+                raise OSError(message)
+
+    return send
+
+
 def push(samples: Iterable[Sample], *, job: str, source: str, settings: Settings) -> bool:
     """Push the metrics of one job and source to where the settings say; earlier ones of the group are replaced.
 
@@ -114,8 +131,9 @@ def push(samples: Iterable[Sample], *, job: str, source: str, settings: Settings
     if settings.pushgateway:
         try:
             push_to_gateway(
-                settings.pushgateway, job=job, grouping_key={"source": source}, registry=registry, timeout=TIMEOUT_S
-            )
+                settings.pushgateway, job=job, grouping_key={"source": source}, registry=registry, timeout=TIMEOUT_S,
+                handler=_sender,
+            )  # fmt: skip
         except (OSError, HTTPException, ValueError) as error:  # ValueError: an address urllib cannot read
             log.warning(
                 "The metrics of %s did not reach the Pushgateway at %s (%s); the run goes on.",

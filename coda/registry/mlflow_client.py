@@ -5,6 +5,7 @@ No process-wide tracking URI is set: two connections of one process may point to
 
 import errno
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -58,6 +59,8 @@ def connect(settings: Settings) -> "MlflowClient":
     if settings.s3_endpoint is not None:
         # MLflow's own S3 access knows no other way to be told
         os.environ.setdefault("MLFLOW_S3_ENDPOINT_URL", settings.s3_endpoint)
+    # it logs tracebacks of what a database refuses, whose words are in our error
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     _require_address(settings.mlflow_uri)
     with explained("connect to the model registry", settings):
         try:

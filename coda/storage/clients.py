@@ -135,7 +135,7 @@ def _require_s3(operation_model: Any, response_dict: Any, endpoint_url: str | No
     if status >= 300:
         # the answer to a HEAD has no body; nor has what AWS says of a bucket that is elsewhere
         ours = any(header.lower().startswith("x-amz-") for header in headers)
-        known = (status == NOT_MODIFIED or ours) if status < 400 else not told or status in _OF_IDENTITY
+        known = ours or (status == NOT_MODIFIED if status < 400 else not told or status in _OF_IDENTITY)
         location = f" to {headers['location']}" if "location" in headers else ""
     else:
         tagged = name not in _TAGGED or "etag" in headers

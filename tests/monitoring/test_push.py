@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from servers import free_port
+from strangers import ANSWERS, stranger
 
 from coda.monitoring.push import Sample, build_registry, create, push, textfile
 from coda.settings import Settings
@@ -82,6 +83,16 @@ def test_a_gateway_that_is_away_is_a_warning_and_the_file_is_written_all_the_sam
     assert "the run goes on" in caplog.text
     assert config.pushgateway in caplog.text
     assert textfile(tmp_path, "coda_report", "lab_b").is_file()
+
+
+@pytest.mark.parametrize(
+    "case", ["sign-in page", "redirect to a sign-in page", "403 of a mesh", "502 page of a gateway"]
+)
+def test_a_page_in_place_of_the_gateway_takes_no_numbers_in_silence(case, caplog):
+    with stranger(*ANSWERS[case][:3]) as server, caplog.at_level(logging.WARNING):
+        config = settings(pushgateway=f"127.0.0.1:{server.server_port}")
+        assert not push([PLATES], job="coda_report", source="lab_b", settings=config)
+    assert "the run goes on" in caplog.text
 
 
 @pytest.mark.parametrize("address", ["http://[broken", "no such host:1", "127.0.0.1:notaport"])
