@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 
 from coda.cli import adopt_images
 from coda.cli.plates import app
-from coda.contracts import BatchManifest
-from coda.contracts.manifest import STAINS
+from coda.contracts import STAINS, BatchManifest
 from coda.errors import CodaError, ConfigError, ContractError
 from coda.plates.dataset import load_fields, open_batches
 from coda.steps.ingest import ingest

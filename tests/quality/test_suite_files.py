@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from coda.config import Params
+from coda.config.params import Quality
 from coda.contracts.ingest import ContractProblem
 from coda.errors import ConfigError
 from coda.quality.batch import read_batch
@@ -96,3 +97,10 @@ def test_unknown_names_and_broken_yaml_are_told_apart(tmp_path: Path) -> None:
     path.write_text("name: [", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_suite(str(path))
+
+
+@pytest.mark.parametrize("name", ["cell-painting-v1", "cell-painting-v2", "cell-painting-v3"])
+def test_what_is_expected_names_parameters_alone_for_there_is_no_row_where_nothing_failed(name):
+    known = set(Quality.model_fields)
+    for item in load_suite(name).expectations:
+        assert set(Template(item.expected).get_identifiers()) <= known, item.name
