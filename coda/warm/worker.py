@@ -56,11 +56,17 @@ class Worker:
         self._interrupt = signal.getsignal(signal.SIGINT)
         self._children: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
+        self._bell, self._ring = socket.socketpair()
 
     def serve(self) -> Program | None:
         """Serve until the other side is gone; in a fork, return the program it is to be."""
         # in the handler, and so also in the middle of a long import: who asked does not wait for it
         signal.signal(signal.SIGCHLD, lambda *_: self._reap())
+        # a signal that comes just before the wait begins would not end it, and its handler not run, but for this
+        self._bell.settimeout(0)
+        self._ring.settimeout(0)
+        signal.set_wakeup_fd(self._ring.fileno(), warn_on_full_buffer=False)
+        self._selector.register(self._bell, selectors.EVENT_READ, self._heard)
         # Ctrl-C is for the programs, where it was not ignored; this process ends with the runner
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         gc.disable()  # nothing here is garbage, and a search would touch all pages that forks share
@@ -104,6 +110,10 @@ class Worker:
         data: Callable[[], Program | None] = lambda: self._take(connection)  # noqa: E731
         self._selector.register(connection, selectors.EVENT_READ, data)
 
+    def _heard(self) -> None:
+        with suppress(BlockingIOError):
+            self._bell.recv(4096)
+
     def _take(self, connection: socket.socket) -> Program | None:
         request, files = receive(connection, 2)
         if request is None:
@@ -138,6 +148,8 @@ class Worker:
 
     def _leave(self, ours: socket.socket) -> None:
         """Close what is the parent's, in a fork."""
+        signal.set_wakeup_fd(-1)
+        self._ring.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         signal.signal(signal.SIGINT, self._interrupt)

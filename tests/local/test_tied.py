@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 STARTER = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from coda.local.tied import end, start
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
 child = start([sys.executable, "-c", sys.argv[2]], environment=os.environ, log=Path(sys.argv[1]) / "log")
 Path(sys.argv[1], "ready").touch()
 time.sleep(600)

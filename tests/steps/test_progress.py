@@ -2,6 +2,7 @@
 
 import pytest
 
+from coda.config import changed
 from coda.steps import progress
 from coda.training.matrix_rate import MatrixRate
 from coda.training.progress import Clock, Progress
@@ -28,6 +29,7 @@ def lines(demo_params, capsys, reports):
 
 
 def test_a_long_training_says_which_share_of_the_matrix_rate_it_uses(demo_params, capsys, measured):
+    demo_params = changed(demo_params, {"compute.precision": "bfloat16"})
     reports = [Progress(done, 100, 50.0, 300.0 - done, f"loss {done}", flops_per_s=5e10) for done in (5, 10, 15, 20)]
     said = lines(demo_params, capsys, reports)
     assert said == [
