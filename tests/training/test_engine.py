@@ -166,7 +166,7 @@ def test_training_lowers_the_loss_and_reports_health(fields, tiny):
 
 
 def test_other_stains_are_refused(fields, tiny):
-    with pytest.raises(ConfigError, match="other stains"):
+    with pytest.raises(ConfigError, match="other channels than the extractor"):
         train(replace(fields, channels=("DNA", "RNA", "AGP")), tiny())
 
 

@@ -134,7 +134,7 @@ def test_other_data_or_another_start_do_not_take_the_checkpoint(fields, tiny, tm
 
 def test_other_stains_are_refused(fields, tiny):
     params = tiny(*SHORT)
-    with pytest.raises(ConfigError, match="other stains"):
+    with pytest.raises(ConfigError, match="other channels than the extractor"):
         train(dataclasses.replace(fields, channels=("DNA", "RNA", "AGP")), params)
 
 
