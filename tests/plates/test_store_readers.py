@@ -208,8 +208,8 @@ def test_show_prints_one_store_by_itself_and_draws_it(folder, index, tmp_path):
     shown = CliRunner().invoke(app, ["show", str(alone), "--out", str(tmp_path / "p")], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output
     for words in ("Plate b1_p1", "DNA (nuclei), ER (cytoplasm), RNA (cytoplasm), AGP (cytoplasm), Mito (cytoplasm)",
-                  "1.2 um", "96 wells, 4 of them with fields", "8 of 32 x 40 pixels, 2 to 2 a well", "lab_a/b1", "scope, widefield",
-                  "each with its CRC-32C; no field index"):  # fmt: skip
+                  "1.2 um", "96 wells, 4 of them with fields", "8 of 32 x 40 pixels, 2 to 2 a well", "lab_a/b1",
+                  "scope, widefield", "each with its CRC-32C; no field index"):  # fmt: skip
         assert words in shown.output, words
     for name in ("wells", "contact_sheet", "heat_maps"):
         assert (tmp_path / "p" / f"b1_p1_{name}.png").read_bytes().startswith(b"\x89PNG")
