@@ -21,7 +21,8 @@ DAY = 24 * 3600
 @dsl.pipeline(  # type: ignore[untyped-decorator]
     name="adaptation",
     description="Adapt the released extractor to one new batch without labels; the gate decides what serves it.",
-    pipeline_config=dsl.PipelineConfig(ttl_seconds_after_success=7 * DAY),
+    # a failed run is looked into: its pods and logs stay longer
+    pipeline_config=dsl.PipelineConfig(ttl_seconds_after_success=7 * DAY, ttl_seconds_after_failure=30 * DAY),
 )
 def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str = "") -> None:
     """Run one batch through; a refused batch ends with its report and touches no registry.

@@ -1,8 +1,8 @@
 """What the steps ask of a cluster: memory, GPUs, time, retries, addresses and credentials by reference.
 
-Local runners read none of this. A retry of KFP repeats any failed pod, whatever failed: it is there for lost nodes and
-services that are away (`TransientError`); a step that fails for good fails again within seconds, and training steps
-resume from their checkpoint.
+Local runners read none of this. A retry of Kubeflow is there for lost nodes: which failures it covers is the cluster's
+choice (stock 2.17 repeats after errors of nodes alone, 2.15 and 2.16 after failures of steps alone), so the trigger is
+the one that tries again by class of error. Training steps resume from their checkpoint either way (decision 0025).
 """
 
 from dataclasses import dataclass
@@ -28,19 +28,34 @@ Rights = Literal["intake", "version", "train", "gate", "register", "release", "p
 
 TALK_TO_MLFLOW: tuple[Rights, ...] = ("train", "register", "release", "predict")
 
+CERTIFICATES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO")
+"""Variables by which boto3, MLflow and git find the certificates of a site's own authority."""
+
 REQUIRED = (
     "CODA_LANDING", "CODA_PLATFORM", "MLFLOW_TRACKING_URI", "CODA_DATA_REGISTRY", "CODA_DATA_REMOTE",
     "CODA_CHECKPOINTS",
 )  # fmt: skip
 OPTIONAL = (
-    "AWS_ENDPOINT_URL_S3", "CODA_MLFLOW_ARTIFACTS", "CODA_DATA_DOCS", "CODA_PUSHGATEWAY", "CODA_IMAGE",
-    "CODA_IMAGE_ROOTS",
+    "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "CODA_MLFLOW_ARTIFACTS", "CODA_DATA_DOCS", "CODA_PUSHGATEWAY",
+    "CODA_IMAGE", "CODA_IMAGE_ROOTS", "CODA_VERIFY_KEY", *CERTIFICATES,
 )  # fmt: skip
+SIGNING = "CODA_SIGNING_KEY"
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 REGISTRY_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+GIT: dict[Rights, str] = {"intake": "coda-git-read", "version": "coda-git-write"}
+"""Secret with ``username`` and ``password`` for the data registry, where its Git server asks for them."""
+
+MOUNTED = "/etc/coda"
+"""Folder below which optional files lie: ``ca/ca.crt``, ``git/username`` and ``password``, ``signing/signing.pem``,
+``verify/verify.pem``."""
+
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  torch's data loaders pass images through it
 USER = 1000
 """User and group the image runs as; never root."""
+
+
+PAUSE_S = 30
+"""Seconds before a first retry; each later pause is twice as long."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,7 @@ class Need:
         memory: Kubernetes quantity, requested and at most.
         timeout_s: Seconds after which the pod is stopped.
         gpu: Ask for one GPU, shared memory for data loading, and the toleration of GPU nodes.
-        retries: Times a failed pod is started again.
+        retries: Times a lost pod is started again.
     """
 
     cpu: str
@@ -60,6 +75,14 @@ class Need:
     timeout_s: int
     gpu: bool = False
     retries: int = 2
+
+    @property
+    def deadline_s(self) -> int:
+        """Seconds from the first attempt's start until which the last one may still run in full.
+
+        Argo ends all attempts at this instant, which Kubeflow calls the maximal duration of the backoff.
+        """
+        return (self.retries + 1) * self.timeout_s + PAUSE_S * (2**self.retries - 1)
 
 
 SMALL = Need("1", "4Gi", 1800)
@@ -79,7 +102,12 @@ def needs(task: Any, need: Need, rights: Rights) -> Any:
     """Give a task its resources, addresses and the credentials of its class of steps, and return it."""
     task.set_cpu_request(need.cpu).set_cpu_limit(need.cpu)
     task.set_memory_request(need.memory).set_memory_limit(need.memory)
-    task.set_retry(num_retries=need.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    task.set_retry(
+        num_retries=need.retries,
+        backoff_duration=f"{PAUSE_S}s",
+        backoff_factor=2,
+        backoff_max_duration=f"{need.deadline_s}s",
+    )
     # every step writes to services beside its outputs; a result remembered from another run would skip that
     task.set_caching_options(enable_caching=False)
     if need.gpu:
@@ -94,5 +122,13 @@ def needs(task: Any, need: Need, rights: Rights) -> Any:
     kubernetes.use_secret_as_env(task, CREDENTIALS.format(rights=rights), {name: name for name in KEYS})
     if rights in TALK_TO_MLFLOW:
         kubernetes.use_secret_as_env(task, REGISTRY, {name: name for name in REGISTRY_KEYS}, optional=True)
+    kubernetes.use_config_map_as_volume(task, "coda-ca", f"{MOUNTED}/ca", optional=True)
+    kubernetes.use_config_map_as_volume(task, "coda-verify", f"{MOUNTED}/verify", optional=True)
+    if rights in GIT:
+        kubernetes.use_secret_as_volume(task, GIT[rights], f"{MOUNTED}/git", optional=True)
+    if rights == "register":
+        # the one class that signs
+        kubernetes.use_secret_as_volume(task, "coda-signing", f"{MOUNTED}/signing", optional=True)
+        kubernetes.use_config_map_as_env(task, SERVICES, {SIGNING: SIGNING}, optional=True)
     kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "coda")
     return task

@@ -19,7 +19,8 @@ DAY = 24 * 3600
 @dsl.pipeline(  # type: ignore[untyped-decorator]
     name="training",
     description="Pretrain the extractor, train the heads, register both, release.",
-    pipeline_config=dsl.PipelineConfig(ttl_seconds_after_success=7 * DAY),
+    # a failed run is looked into: its pods and logs stay longer
+    pipeline_config=dsl.PipelineConfig(ttl_seconds_after_success=7 * DAY, ttl_seconds_after_failure=30 * DAY),
 )
 def training(run_id: str, manifest_uris: list[str], labels: str, params: str) -> None:
     """Train on every batch; a refused one stops the run.

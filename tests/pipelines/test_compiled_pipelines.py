@@ -11,7 +11,7 @@ from kfp.dsl.types.type_utils import InconsistentTypeException
 from coda.errors import ConfigError
 from coda.runners.spec import compiled_path, for_one_machine, read_documents, with_gpus, with_image
 from coda.settings import VARIABLES
-from pipelines.resources import KEYS, OPTIONAL, REGISTRY_KEYS, REQUIRED, TALK_TO_MLFLOW
+from pipelines.resources import CERTIFICATES, GIT, KEYS, OPTIONAL, REGISTRY_KEYS, REQUIRED, SIGNING, TALK_TO_MLFLOW
 
 GPU_STEPS = {"pretrain", "train-head", "evaluate", "adapt", "predict"}
 RIGHTS = {
@@ -93,7 +93,11 @@ def test_every_step_has_limits_time_addresses_credentials_and_no_root(name, docu
         assert cluster["securityContext"]["runAsNonRoot"] is True
         assert int(cluster["securityContext"]["runAsUser"]) > 0
         names = {item["envVar"] for part in cluster["configMapAsEnv"] for item in part["keyToEnv"]}
-        assert names == {*REQUIRED, *OPTIONAL}
+        signs = {SIGNING} if "register" in key else set()
+        assert names == {*REQUIRED, *OPTIONAL, *signs}
+        files = {part["secretName"] for part in cluster.get("secretAsVolume", ())}
+        step = key.removeprefix("exec-").removesuffix("-2")
+        assert files == {*([GIT[RIGHTS[step]]] if RIGHTS[step] in GIT else ()), *(["coda-signing"] if signs else ())}
         assert {part["configMapName"] for part in cluster["configMapAsEnv"]} == {"coda-services"}
         secrets = {part["secretName"]: {item["envVar"] for item in part["keyToEnv"]} for part in cluster["secretAsEnv"]}
         rights = RIGHTS[key.removeprefix("exec-").removesuffix("-2")]
@@ -116,7 +120,8 @@ def test_pretraining_may_ask_for_several_gpus(compiled, tmp_path, root):
 
 
 def test_configured_variables_are_settings():
-    assert {*REQUIRED, *OPTIONAL} <= set(VARIABLES.values())
+    known = {*VARIABLES.values(), *CERTIFICATES, "AWS_DEFAULT_REGION"}
+    assert {*REQUIRED, *OPTIONAL, SIGNING} <= known
 
 
 def test_every_task_is_retried_and_never_remembered(documents):
