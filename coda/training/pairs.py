@@ -17,6 +17,9 @@ from coda.training.randomness import generator
 
 Rows = NDArray[np.intp]
 
+KEPT_EPOCHS = 2
+"""Orders of epochs kept at a time: the one at hand, and the next, from which batches are read ahead."""
+
 
 @dataclass(frozen=True)
 class PairReport:
@@ -71,6 +74,7 @@ class PairSampler:
         self._treated: Rows = np.flatnonzero(wanted & ~control)
         self._controls: Rows = np.flatnonzero(wanted & control)
         self._itself = pairs.by == "none"
+        self._kept: dict[tuple[int, int], Rows] = {}
 
     @property
     def fields_per_epoch(self) -> int:
@@ -98,10 +102,20 @@ class PairSampler:
         """
         first, per_epoch = iteration * size, self.fields_per_epoch
         numbers = range(first // per_epoch, (first + size - 1) // per_epoch + 1)
-        stream = np.concatenate([self.epoch(seed, number) for number in numbers])
-        offset = first - numbers[0] * per_epoch
-        anchors: Rows = stream[offset : offset + size]
+        parts = []
+        for number in numbers:
+            begin = number * per_epoch
+            parts.append(self._kept_epoch(seed, number)[max(first - begin, 0) : first + size - begin])
+        anchors: Rows = np.concatenate(parts)
         return anchors, self.partners(anchors, seed, iteration)
+
+    def _kept_epoch(self, seed: int, number: int) -> Rows:
+        """Return an epoch's anchors; drawn once while batches follow each other, also where they are read ahead."""
+        if (seed, number) not in self._kept:
+            while len(self._kept) >= KEPT_EPOCHS:
+                del self._kept[next(iter(self._kept))]
+            self._kept[seed, number] = self.epoch(seed, number)
+        return self._kept[seed, number]
 
     def partners(self, anchors: Rows, seed: int, iteration: int) -> Rows:
         """Return a partner for each anchor: uniform over all that are allowed, the anchor itself if there is none."""

@@ -85,6 +85,31 @@ def test_batches_run_through_epochs_without_a_gap(make_table, tiny):
     assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10))
 
 
+@settings(max_examples=30)
+@given(size=st.integers(1, 25), order=st.lists(st.integers(0, 12), min_size=1, max_size=30), seed=st.integers(0, 3))
+def test_a_batch_is_set_by_seed_and_number_alone(make_table, tiny, size, order, seed):
+    """Whatever was drawn before: epochs that are kept change no row. The oracle joins epochs that nothing has kept."""
+    table = make_table(10, Treatment="t", Batch=["a", "b"] * 5)
+    sampler = PairSampler(table, tiny().pairs)
+    fresh = PairSampler(table, tiny().pairs)
+    stream = np.concatenate([fresh.epoch(seed, number) for number in range(13 * size // 10 + 2)])
+    for number in order:
+        anchors, partners = sampler.batch(seed, number, size)
+        assert list(anchors) == list(stream[number * size : (number + 1) * size])
+        assert list(partners) == list(sampler.partners(anchors, seed, number))
+
+
+def test_an_epoch_is_drawn_once_though_batches_are_read_ahead(make_table, tiny, monkeypatch):
+    sampler = PairSampler(make_table(40, Treatment="t"), tiny().pairs)
+    drawn = []
+    real = sampler.epoch
+    monkeypatch.setattr(sampler, "epoch", lambda seed, number: drawn.append(number) or real(seed, number))
+    for iteration in range(30):
+        for ahead in range(3):
+            sampler.batch(0, iteration + ahead, 8)
+    assert drawn == list(range(7))  # 32 batches of 8 are 6.4 epochs of 40
+
+
 def test_error_policy_names_every_treatment_without_partner(make_table, tiny):
     table = make_table(4, Treatment=["x", "y", "z", "z"], Batch=["a", "b", "a", "b"])
     with pytest.raises(ConfigError) as caught:
