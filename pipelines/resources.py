@@ -82,7 +82,7 @@ class Need:
 
         Argo ends all attempts at this instant, which Kubeflow calls the maximal duration of the backoff.
         """
-        return (self.retries + 1) * self.timeout_s + PAUSE_S * (2**self.retries - 1)
+        return (self.retries + 1) * self.timeout_s + PAUSE_S * ((1 << self.retries) - 1)
 
 
 SMALL = Need("1", "4Gi", 1800)
