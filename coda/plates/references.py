@@ -231,11 +231,12 @@ class FileResolver:
             return (
                 f"{shown(text)} may be any of {len(there)} files of the manifest (in {places}); --moved OLD=NEW decides"
             )
-        where = there[0].rpartition("/")[0] or "the folder itself"
-        old = "/".join(parts[:-1])
+        new = there[0].rpartition("/")[0]
+        where = shown(new) if new else "the folder itself"
+        move = f"{'/'.join(parts[:-1]) or '.'}={new or '.'}"  # a dot: neither side of an option may be empty
         return (
-            f"{shown(text)} is not among the files of the manifest: a file of its name lies in {shown(where)}, which "
-            f"may be another plate's or well's (if it is this one: --moved {shown(f'{old}={where}')})"
+            f"{shown(text)} is not among the files of the manifest: a file of its name lies in {where}, which "
+            f"may be another plate's or well's (if it is this one: --moved {shown(move)})"
         )
 
 

@@ -64,6 +64,12 @@ def test_positions_may_be_left_out_but_not_forgotten(tmp_path):
             found("deepprofiler", tmp_path, channels=channels)
 
 
+def test_endings_of_images_side_by_side_may_be_written_in_any_case(tmp_path):
+    put(tmp_path, {"P1/A01_1.png": b"", "P1/A02_1.PNG": b""})
+    (plate,) = found("deepprofiler", tmp_path, channels={"1": "DNA", "2": "none"})
+    assert [item.files["DNA"].path for item in plate.fields] == ["P1/A01_1.png", "P1/A02_1.PNG"]
+
+
 def test_images_that_are_no_such_images_are_told_and_absent(tmp_path):
     side_by_side(tmp_path / "in", wells=("B02",))
     put(tmp_path / "in", {"P1/B03_1.png": png(np.zeros((64, 401), np.uint8)), "P1/B04_1.png": b"\x89PNG\r\n\x1a\nxx"})

@@ -1,8 +1,12 @@
 """Plain folders: patterns that fit, that do not, that lack something, and that never end."""
 
 import time
+from io import BytesIO
 
+import numpy as np
 import pytest
+import tifffile
+from batches import tiff
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from instrument_trees import found, put
@@ -104,3 +108,32 @@ def test_matching_begins_at_a_folder_and_goes_to_the_end(parts):
     assert groups == {"well": "A01", "channel": "x"}
     assert match_names.match(r"(?P<well>A\d\d)_(?P<channel>x)\.ti", [path]) == [None]
     assert match_names.match(r"(?P<well>01)_(?P<channel>x)\.tif", [path]) == [None]
+
+
+@pytest.mark.parametrize("group", ["plane", "time"])
+def test_planes_and_time_points_that_are_no_numbers_are_refused_and_not_mixed(group, tmp_path):
+    plain(tmp_path, "B02_x1_DNA.tif", "B03_x2_DNA.tif")  # no field has two: nothing else would tell
+    text = rf"(?P<well>[A-P]\d\d)_(?P<{group}>x\d)_(?P<channel>DNA)\.tif"
+    with pytest.raises(ContractError, match="a number") as caught:
+        found("pattern", tmp_path, pattern=text)
+    assert len(caught.value.problems) == 2
+    assert "Leave letters out" in str(caught.value)
+
+
+@pytest.mark.parametrize("group", ["plane", "time"])
+def test_a_name_says_the_plane_and_time_point_of_files_whose_pages_are_channels(group, tmp_path):
+    page = tiff(np.zeros((8, 8), np.uint16))
+    put(tmp_path, {"B02_1.tif": page, "B03_2.tif": page})
+    text = rf"(?P<well>[A-P]\d\d)_(?P<{group}>\d)\.tif"
+    with pytest.raises(ContractError, match="1, 2"):
+        found("pattern", tmp_path, pattern=text, channels={"1": "DNA"})
+    (plate,) = found("pattern", tmp_path, pattern=text, channels={"1": "DNA"}, **{group: 2})
+    assert [item.files["DNA"].path for item in plate.fields if item.files] == ["B03_2.tif"]
+
+
+def test_planes_of_the_pages_and_of_the_name_are_not_guessed_at(tmp_path):
+    stack = BytesIO()
+    tifffile.imwrite(stack, np.zeros((3, 8, 8), np.uint16), imagej=True, metadata={"axes": "ZYX"})
+    put(tmp_path, {"B02_z1.tif": stack.getvalue()})
+    with pytest.raises(ContractError, match="a pattern without the group plane"):
+        found("pattern", tmp_path, pattern=r"(?P<well>[A-P]\d\d)_z(?P<plane>\d)\.tif", channels={"1": "DNA"})

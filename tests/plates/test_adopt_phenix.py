@@ -4,9 +4,10 @@ import csv
 import time
 
 import pytest
-from instrument_trees import HARMONY, found, harmony_image, harmony_index, harmony_settings, put
+from instrument_trees import HARMONY, found, harmony_image, harmony_index, harmony_plate, harmony_settings, put
 
 from coda.errors import ConfigError, ContractError
+from coda.plates.adopt.deliver import Identity, remarks_on
 
 CHANNELS = {number: harmony_settings(name) for number, name in HARMONY.values()}
 
@@ -210,3 +211,10 @@ def test_a_text_of_many_megabytes_is_cut_and_costs_no_time(tmp_path):
     assert time.monotonic() - began < 10
     assert list(plate.fields[0].files) == ["DNA"]
     assert plate.left_out == {"z" * 100 + "...": 1}
+
+
+def test_the_option_that_keeps_a_channel_names_that_channel_and_no_number_in_its_name(tmp_path):
+    harmony_plate(tmp_path, wells=((1, 1),), sites=(1,))
+    plates = found("phenix", tmp_path, channels={"Alexa 647": "none"})
+    said = " ".join(remarks_on(plates, Identity("s", "b", "x")))
+    assert "--channel 'Alexa 647=Alexa-647'" in said, "4 is the number of another channel"

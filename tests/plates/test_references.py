@@ -210,3 +210,10 @@ def test_losses_of_a_plate_leave_its_other_images_found(tmp_path):
     (plate,) = found("load_data", tmp_path)
     assert [len(item.files) for item in plate.fields] == [0, 0, 5, 5]
     assert {image.path.split("/")[1] for item in plate.fields for image in item.files.values()} == {"P2"}
+
+
+def test_the_move_that_a_reason_names_can_be_typed_and_is_followed():
+    result = FileResolver(["a.tif", "b.tif"], own=False, others={"P1", "P2"}).learn("P1", {"DNA": ["a.tif"]})
+    assert "lies in the folder itself" in result.reasons["a.tif"]
+    assert "--moved '.=.')" in result.reasons["a.tif"]
+    assert learned(["a.tif", "b.tif"], ["a.tif"], moved=(Moved((), ()),)) == ["a.tif"]

@@ -30,7 +30,9 @@ INDEXES = ("index.csv", "metadata.csv")
 
 MAX_CHANNELS = 16
 
-_SIDE_BY_SIDE = re.compile(r"(?:.*/)?(?P<plate>[^/]+)/(?P<well>[A-Za-z]{1,2}[0-9]{1,2})_s?(?P<site>[0-9]{1,4})\.png")
+_SIDE_BY_SIDE = re.compile(
+    r"(?:.*/)?(?P<plate>[^/]+)/(?P<well>[A-Za-z]{1,2}[0-9]{1,2})_s?(?P<site>[0-9]{1,4})\.(?i:png)"
+)
 _IMAGE = re.compile(r".+\.(?:png|tiff?)", re.IGNORECASE)
 _NUMBER = re.compile(r"[1-9][0-9]?")
 _ONCE = "one image for each field and channel"

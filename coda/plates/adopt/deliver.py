@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -309,12 +310,21 @@ def _remarks_on_channels(stains: Sequence[str], identity: Identity) -> list[str]
 
 def _kept_by(plates: Sequence[FoundPlate]) -> list[str]:
     """Return the option that keeps a channel, where some were left out."""
-    names = [name for plate in plates for name in plate.channels if any(name in label for label in plate.left_out)]
+    names = [name for plate in plates for name in plate.channels if any(_calls(name, it) for it in plate.left_out)]
     if not names:
         return []
     return [
         f"A channel that was left out is kept by calling it something: --channel '{names[0]}={valid_name(names[0])}'."
     ]
+
+
+def _calls(name: str, label: str) -> bool:
+    """Return whether a channel goes by a name, where it is told as `Cy3`, `w2 (FITC)`, `C01 (DNA; 405nm)`, `channel 3`.
+
+    A part of a word is none of its names: `4` of `Alexa 647` would be another channel's number.
+    """
+    number, _, others = label.removesuffix(")").partition(" (")
+    return name in {label, number, others, *others.split("; "), *re.findall("(?:channel|position) ([0-9]+)$", label)}
 
 
 def _odd_wells(plate: FoundPlate) -> list[str]:

@@ -142,8 +142,13 @@ class _Reader:
         )
         plane, time = (number_of(groups.get(name) or "") for name in ("plane", "time"))
         where = at(self._tree, path)
+        for name, number in (("plane", plane), ("time", time)):
+            if groups.get(name) and number is None:  # taken for no number, different ones would be mixed
+                remedy = f"Leave letters out of the group: t(?P<{name}>[0-9]+)."
+                self._problems.append(Problem(where, f"{name} {plain(groups[name] or '')!r}", "a number", remedy))
         if not channel or "," in channel:
-            self._pages(gathering, path, (place, site), [name.strip() for name in channel.split(",") if name.strip()])
+            names = [name.strip() for name in channel.split(",") if name.strip()]
+            self._pages(gathering, path, (place, site), names, plane, time)
             return
         stain = self._channels.stain(channel)
         if stain is None:
@@ -151,21 +156,32 @@ class _Reader:
         else:
             gathering.add(place, site, stain, ImageRef(path), where=where, plane=plane, time=time)
 
-    def _pages(self, gathering: Gathering, path: str, field: tuple[tuple[int, int], int], names: list[str]) -> None:
-        """Take the pages of a file that holds all channels of a field."""
+    def _pages(
+        self, gathering: Gathering, path: str, field: tuple[tuple[int, int], int], names: list[str],
+        plane: int | None, time: int | None,
+    ) -> None:  # fmt: skip
+        """Take the pages of a file that holds all channels of a field; its name may say of which plane and time."""
         where = at(self._tree, path)
         try:
             pages = pages_of(self._tree, path, names)
         except NoPagesError as error:
             gathering.fault(where, f"a file that {error}", "a page for each channel, or the group channel in --pattern")
             return
+        for name, said, own in (("plane", plane, {page.plane for page in pages}),
+                                ("time", time, {page.time for page in pages})):  # fmt: skip
+            if said is not None and len(own) > 1:
+                found = f"{len(own)} of the pages' own, and {said} by its name"
+                gathering.fault(where, f"{name}s: {found}", f"a pattern without the group {name}")
+                return
         for page in pages:
             stain = self._channels.stain(page.label, str(page.channel))
             if stain is None:
                 gathering.leave_out(page.label or f"channel {page.channel}")
             else:
                 image = ImageRef(path, page.number) if len(pages) > 1 else ImageRef(path)
-                gathering.add(*field, stain, image, where=where, plane=page.plane, time=page.time)
+                of_plane = page.plane if plane is None else plane
+                of_time = page.time if time is None else time
+                gathering.add(*field, stain, image, where=where, plane=of_plane, time=of_time)
 
     def plates(self, unmatched: int) -> list[FoundPlate]:
         """Return the plates; raises `ContractError` with all problems."""
