@@ -213,6 +213,25 @@ def test_a_text_of_many_megabytes_is_cut_and_costs_no_time(tmp_path):
     assert plate.left_out == {"z" * 100 + "...": 1}
 
 
+def test_an_option_that_contradicts_the_index_is_told(tmp_path):
+    harmony_plate(tmp_path, wells=((1, 1),), sites=(1,))
+    (plate,) = plates = found("phenix", tmp_path)
+
+    def said(**given):
+        return [text for text in remarks_on(plates, Identity("s", "b", "x", **given)) if " is taken, though" in text]
+
+    assert plate.pixel_size_um
+    assert plate.modality
+    own = {"pixel_size_um": plate.pixel_size_um * 1.004, "modality": plate.modality, "plate_wells": plate.wells}
+    assert said(**own) == []
+    other = "confocal" if plate.modality == "widefield" else "widefield"
+    (size,) = said(pixel_size_um=3.3)
+    assert size == f"--pixel-size 3.3 is taken, though the files of {plate.plate} say {plate.pixel_size_um:.4g}."
+    (kind,) = said(modality=other)
+    assert f"--modality {other} is taken" in kind
+    assert plate.modality in kind
+
+
 def test_the_option_that_keeps_a_channel_names_that_channel_and_no_number_in_its_name(tmp_path):
     harmony_plate(tmp_path, wells=((1, 1),), sites=(1,))
     plates = found("phenix", tmp_path, channels={"Alexa 647": "none"})

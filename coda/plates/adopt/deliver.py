@@ -265,6 +265,7 @@ def remarks_on(plates: Sequence[FoundPlate], identity: Identity) -> list[str]:
     stains = stains_of_plates(plates)
     remarks = [f"Channels found: {', '.join(stains)}.", *_remarks_on_channels(stains, identity)]
     remarks += _kept_by(plates)
+    remarks += _contradicted(plates, identity)
     for plate in plates:
         remarks += _remarks_on_plate(plate, stains)
     if identity.plate_map is None:
@@ -325,6 +326,32 @@ def _calls(name: str, label: str) -> bool:
     """
     number, _, others = label.removesuffix(")").partition(" (")
     return name in {label, number, others, *others.split("; "), *re.findall("(?:channel|position) ([0-9]+)$", label)}
+
+
+def _contradicted(plates: Sequence[FoundPlate], identity: Identity) -> list[str]:
+    """Return a remark for each option that says something else than the plates' own files: it is taken, not unseen."""
+    options = (
+        ("--pixel-size", identity.pixel_size_um, "pixel_size_um"),
+        ("--modality", identity.modality, "modality"),
+        ("--bit-depth", identity.bit_depth, "bit_depth"),
+        ("--plate-wells", identity.plate_wells, "wells"),
+    )
+    remarks = []
+    for option, given, name in options:
+        others: dict[object, list[str]] = {}
+        for plate in plates:
+            own = getattr(plate, name)
+            if given is not None and own is not None and not _agree(given, own):
+                others.setdefault(own, []).append(plate.plate)
+        for own, names in others.items():
+            written = f"{own:.4g}" if isinstance(own, float) else own
+            remarks.append(f"{option} {given} is taken, though the files of {', '.join(names)} say {written}.")
+    return remarks
+
+
+def _agree(given: object, own: object) -> bool:
+    # a pixel size is typed with few digits
+    return abs(given - own) <= 0.01 * own if isinstance(given, float) and isinstance(own, float) else given == own
 
 
 def _odd_wells(plate: FoundPlate) -> list[str]:
