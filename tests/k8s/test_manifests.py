@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jsonschema
 import kubernetes_validate
@@ -153,6 +154,19 @@ def test_pods_meet_the_restricted_standard(documents):
             assert not container["image"].endswith(":latest"), name
     for namespace in [document for document in documents if document["kind"] == "Namespace"]:
         assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_mlflow_answers_probes_and_steps_by_the_names_they_use(documents):
+    """The kubelet names a pod's address, which is no allowed host; MLflow answers its own page of health to anybody."""
+    from mlflow.server.security_utils import is_allowed_host_header, is_health_endpoint
+
+    (container,) = next(pod["containers"] for name, pod in pods(documents) if name == "mlflow")
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert is_health_endpoint(container[probe]["httpGet"]["path"])
+    (hosts,) = [text.split("=", 1)[1].split(",") for text in container["args"] if text.startswith("--allowed-hosts=")]
+    settings = next(document for document in documents if document["kind"] == "ConfigMap")["data"]
+    assert is_allowed_host_header(hosts, urlsplit(settings["MLFLOW_TRACKING_URI"]).netloc)
+    assert not is_allowed_host_header(hosts, "elsewhere.example.org:5000")
 
 
 def test_each_service_has_its_own_identity(documents):
