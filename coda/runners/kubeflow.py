@@ -25,7 +25,7 @@ from kfp_server_api.exceptions import ApiException
 from coda.errors import CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
 from coda.runners.failure import reason
 from coda.runners.port import Job
-from coda.runners.spec import with_image
+from coda.runners.spec import with_image, without_requests
 from coda.settings import Settings
 from coda.storage.answers import judged
 
@@ -36,6 +36,8 @@ DEFAULT_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 NAMESPACE = "CODA_KFP_NAMESPACE"
 SERVICE_ACCOUNT = "CODA_KFP_SERVICE_ACCOUNT"
 PIPELINE_ROOT = "CODA_KFP_PIPELINE_ROOT"
+REQUESTS = "CODA_KFP_REQUESTS"
+"""Variable: 'none' has steps ask for no cores, memory or GPUs, on clusters too small for what they ask."""
 
 LIVE = frozenset({"PENDING", "RUNNING", "PAUSED", "CANCELING", "RUNTIME_STATE_UNSPECIFIED", ""})
 """States of a run that may still change by itself."""
@@ -73,11 +75,16 @@ class Kubeflow:
         """Name the server; nothing is connected yet.
 
         Raises:
-            ConfigError: No server is configured.
+            ConfigError: No server is configured, or `REQUESTS` has another value.
         """
         if not settings.kfp_endpoint:
             problem = Problem("CODA_KFP_ENDPOINT", "nothing", "the address of Kubeflow Pipelines", "Set it.")
             raise ConfigError("Kubeflow Pipelines is not configured.", [problem])
+        requests = os.environ.get(REQUESTS, "")
+        if requests not in {"", "none"}:
+            problem = Problem(REQUESTS, repr(requests), "'none', or nothing", f"Unset {REQUESTS}, or set it to none.")
+            raise ConfigError("Kubeflow Pipelines is not configured.", [problem])
+        self.modest = requests == "none"
         self.endpoint = settings.kfp_endpoint
         self.image = settings.image
         self.namespace = os.environ.get(NAMESPACE) or None
@@ -113,6 +120,7 @@ class Kubeflow:
             return known
         text = compiled.read_text(encoding="utf-8")
         text = with_image(text, self.image) if self.image else text
+        text = without_requests(text) if self.modest else text
         with _explained(self.endpoint), quiet():
             client = self._client()
             pipeline, version = self._version(client, compiled.stem, text)

@@ -70,6 +70,17 @@ def with_gpus(text: str, step: str, count: int) -> str:
     return dump_documents(documents)
 
 
+def without_requests(text: str) -> str:
+    """Return a compiled pipeline whose steps ask for no cores, memory or GPUs: a small cluster has too few of them."""
+    documents = read_documents(text)
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
+        executor["container"].pop("resources", None)
+    for platform in documents[1:]:
+        for pod in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+            pod.pop("tolerations", None)
+    return dump_documents(documents)
+
+
 def for_one_machine(text: str, image: str, python: str | None = None) -> str:
     """Return a compiled pipeline as the runners of one machine take it.
 

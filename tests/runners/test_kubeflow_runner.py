@@ -168,6 +168,30 @@ def test_package_is_uploaded_once_and_a_changed_one_is_a_new_version(server, set
     assert len(server.pipelines) == 1
 
 
+def test_steps_ask_a_small_cluster_for_nothing(server, settings, request_, monkeypatch):
+    monkeypatch.setenv("CODA_KFP_REQUESTS", "none")
+    KubeflowSubmitter(settings).submit(request_)
+    texts = (compiled_path("adaptation").read_text(), server.uploaded[-1])
+    asked, modest = (list(yaml.safe_load_all(text)) for text in texts)
+    for documents in (asked, modest):
+        for executor in documents[0]["deploymentSpec"]["executors"].values():
+            executor["container"].pop("image")
+    assert "resources" not in yaml.safe_dump(modest)
+    assert "tolerations" not in yaml.safe_dump(modest)
+    # and nothing else is lost: accounts, secrets, limits of time
+    for executor in asked[0]["deploymentSpec"]["executors"].values():
+        executor["container"].pop("resources")
+    for pod in asked[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+        pod.pop("tolerations", None)
+    assert modest == asked
+
+
+def test_another_word_for_requests_is_refused(settings, monkeypatch):
+    monkeypatch.setenv("CODA_KFP_REQUESTS", "few")
+    with pytest.raises(ConfigError, match="CODA_KFP_REQUESTS: found 'few'"):
+        kubeflow.Kubeflow(settings)
+
+
 def test_package_that_another_trigger_uploads_meanwhile_is_found(server, settings, request_):
     server.raced = True
     KubeflowSubmitter(settings).submit(request_)
