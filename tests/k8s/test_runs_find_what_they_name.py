@@ -9,14 +9,21 @@ import pytest
 import yaml
 from cluster import KUBEFLOW, OVERLAYS, STANDALONE, STEP, Cluster
 
-from coda.runners.kubeflow import NAMESPACE, SERVICE_ACCOUNT
+from coda.runners.kubeflow import NAMESPACE, REQUESTS, SERVICE_ACCOUNT
 from coda.runners.spec import PIPELINES, compiled_path, read_documents, with_image
 from coda.settings import read_settings
 from pipelines.resources import CERTIFICATES, SIGNING
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; it renders offline")
 
-ONLY_THE_TRIGGER = {"CODA_KFP_ENDPOINT", NAMESPACE, SERVICE_ACCOUNT, "CODA_KFP_PIPELINE_ROOT", "CODA_QUEUE_URL"}
+ONLY_THE_TRIGGER = {
+    "CODA_KFP_ENDPOINT",
+    NAMESPACE,
+    SERVICE_ACCOUNT,
+    REQUESTS,
+    "CODA_KFP_PIPELINE_ROOT",
+    "CODA_QUEUE_URL",
+}
 
 
 @pytest.fixture(params=OVERLAYS)
@@ -242,7 +249,8 @@ def test_every_address_can_be_reached(cluster):
     for key in ("AWS_ENDPOINT_URL_S3", "CODA_KFP_ENDPOINT"):
         assert cluster.connects(trigger, *target(cluster, cluster.services[key])), key
     assert cluster.connects(labels_of(cluster, "mlflow"), *target(cluster, cluster.services["AWS_ENDPOINT_URL_S3"]))
-    assert cluster.connects(labels_of(cluster, "mlflow"), None, 5432)
+    database = labels_of(cluster, "postgres") if cluster.overlay == "dev" else None
+    assert cluster.connects(labels_of(cluster, "mlflow"), database, 5432)
     for where, protocol, port in NAMES:
         for sender in (step, trigger, labels_of(cluster, "mlflow")):
             assert cluster.connects(sender, where and (where, {}), port, protocol), (where, port)

@@ -2,14 +2,19 @@
 
 import http.server
 import socket
+import subprocess
 import threading
+import time
 from contextlib import contextmanager, suppress
 
 import pytest
+import yaml
+from servers import free_port
 
 from coda.errors import ConfigError, ServiceRefusedError, TransientError
 from coda.storage import clone as clone_module
 from coda.storage.clone import cloned
+from coda.storage.data_registry import create_registry
 from coda.storage.programs import git
 
 
@@ -133,3 +138,33 @@ def test_a_server_that_refuses_the_push_is_asked_once(words, tmp_path, monkeypat
     ):
         clone.publish({"data/lab_b/b1": "outs:\n- md5: 0.dir\n"}, "b1")
     assert (bare / "pushes").read_text() == "asked\n"
+
+
+def test_the_git_server_of_the_small_cluster_takes_what_steps_push(root, tmp_path):
+    """As the overlay `dev` runs it but for folder and port: git's daemon over what `coda data init` made."""
+    documents = yaml.safe_load_all((root / "k8s" / "overlays" / "dev" / "services.yaml").read_text())
+    (pod,) = [item["spec"]["template"]["spec"] for item in documents
+              if item["kind"] == "Deployment" and item["metadata"]["name"] == "data-registry"]  # fmt: skip
+    (container,) = pod["containers"]
+    port = free_port()
+    changed = {"--base-path=/data": f"--base-path={tmp_path}", "--port=9418": f"--port={port}"}
+    assert set(changed) <= set(container["args"])
+    create_registry(tmp_path / "registry.git", "s3://bucket/dvc")
+    command = [changed.get(word, word) for word in container["args"]]
+    daemon = subprocess.Popen([*command, "--listen=127.0.0.1", "--log-destination=none"])
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        url = f"git://127.0.0.1:{port}/registry.git"
+        with cloned(url, "s3://bucket/dvc", None) as clone:
+            clone.publish({"data/lab_b/b1": "outs:\n- md5: 0.dir\n"}, "b1")
+        assert "b1" in git(tmp_path / "registry.git", "log", "-1", "--format=%s", "main")
+        with cloned(url, "s3://bucket/dvc", None) as clone:
+            assert (clone.folder / "data/lab_b/b1.dvc").read_text().startswith("outs:")
+    finally:
+        daemon.terminate()
+        daemon.wait(20)
