@@ -14,9 +14,8 @@ from rich.text import Text
 
 from coda.cli.rows import Column, print_rows
 from coda.contracts.channels import words_of
-from coda.contracts.ingest import IngestReport, PlateOutcome
+from coda.contracts.ingest import REPORT_NAME, IngestReport, PlateOutcome
 from coda.errors import ConfigError, IntegrityError, Problem, raise_if_any
-from coda.plates.batch import REPORT_NAME
 from coda.plates.dataset import BatchFolder
 from coda.plates.inspection import Checked, PlateStore, check_fields, read_plate
 from coda.plates.pictures import PlateToDraw, draw_plate

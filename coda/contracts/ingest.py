@@ -7,6 +7,9 @@ from pydantic import Field
 from coda.contracts.base import Contract, Digest, Part, Slug
 from coda.contracts.quality import QuarantinedField
 
+REPORT_NAME = "ingest.json"
+"""Name of the report in a batch folder."""
+
 
 class ContractProblem(Part):
     """Something in a delivery that breaks its contract.

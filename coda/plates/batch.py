@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from coda.config.params import Params
-from coda.contracts.ingest import IngestReport, PlateOutcome
+from coda.contracts.ingest import REPORT_NAME, IngestReport, PlateOutcome
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, PlateEntry
 from coda.durable import write_durably
 from coda.errors import ContractError
@@ -31,7 +31,6 @@ from coda.plates.plan import (
 from coda.plates.plate import PlateRecord, ingest_plate
 from coda.plates.workers import Workers
 
-REPORT_NAME = "ingest.json"
 WORK_NAME = ".work"
 
 Progress = Callable[[int, int, str], None]

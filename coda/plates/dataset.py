@@ -1,6 +1,5 @@
 """Dataset folders: finding the batches in one, and fields of view into memory."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,15 +9,14 @@ import numpy as np
 import pandas as pd
 
 from coda.contracts.fields import METADATA_COLUMNS
-from coda.contracts.ingest import IngestReport
+from coda.contracts.ingest import REPORT_NAME, IngestReport
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
 from coda.contracts.quality import QualityReport
 from coda.errors import ConfigError, Problem, raise_if_any
-from coda.plates.batch import REPORT_NAME
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import INGESTED_NAME
 from coda.plates.lacking import cure, unread
-from coda.plates.stored import Place, StoredFields
+from coda.plates.stored import Place, StoredFields, read_fields
 from coda.plates.stored_tables import read_stored, require, require_places
 
 QUALITY_NAME = "quality.json"
@@ -111,12 +109,6 @@ def load_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre:
         IntegrityError: A store is absent or damaged, or a field's pixels are not the ones that were recorded.
     """
     return read_fields(open_fields(batches, channels, centre))
-
-
-def read_fields(stored: StoredFields) -> FieldSet:
-    """Read fields into memory, verifying each field's checksum; see `load_fields` for the errors."""
-    images = stored.read(range(len(stored)), threads=min(8, os.cpu_count() or 1))
-    return FieldSet(images, stored.table, stored.channels)
 
 
 def require_covered(stored: StoredFields) -> None:

@@ -14,8 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import google_crc32c
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +31,9 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def encode(pixels: NDArray[np.uint8]) -> bytes:
     """Return the chunk of one field, uint8 (channels, height, width), as the store keeps it."""
+    import google_crc32c
+    import imagecodecs
+
     data = np.ascontiguousarray(pixels).tobytes()
     frame = bytes(
         imagecodecs.blosc_encode(data, level=5, compressor="lz4", shuffle="bitshuffle", typesize=1, numthreads=1)
@@ -58,6 +59,9 @@ def decode(
     Raises:
         ValueError: The bytes are no such chunk, or damaged.
     """
+    import google_crc32c
+    import imagecodecs
+
     # a blosc frame begins with its decoded size (bytes 4 to 8) and its own length (12 to 16); the codec believes both,
     # and would allocate gigabytes or read beyond the end of a damaged one
     data: Any = np.frombuffer(chunk, dtype=np.uint8)  # the codecs take any buffer, their stubs do not say so

@@ -19,7 +19,8 @@ from coda.networks import artifact
 from coda.networks.extractor import Extractor, load_extractor
 from coda.networks.head import LABELS, Head, load_head, load_source_statistics
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import open_batches, open_fields, read_fields
+from coda.plates.dataset import open_batches, open_fields
+from coda.plates.stored import read_fields
 from coda.settings import Settings
 from coda.steps.made_with import facts_of, require_fitting, serving_of, split_facts, tell
 from coda.steps.train_head import is_built, read_file

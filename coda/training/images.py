@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coda.plates.dataset import read_fields
 from coda.plates.fieldset import FieldSet
-from coda.plates.stored import StoredFields
+from coda.plates.stored import StoredFields, read_fields
 
 HELD_BYTES = 1 << 30
 """Decoded fields that are kept of a plate store: a field is often drawn again soon, as anchor or as partner."""
