@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,22 @@ def list_drafts(*, settings: Settings) -> Iterator[tuple[ObjectInfo, ReleaseReco
 
 
 def find_release(release_id: str, *, settings: Settings) -> ReleaseRecord | None:
-    """Return a release by its id: from the release log, else among the drafts of runs; none when unknown."""
+    """Return a release by its id: from the release log, else the draft of the run it is named after; none if unknown.
+
+    A draft is looked up, not searched for: it lies in the folder of its run, and `release_name` says which that is.
+    """
     served = ReleaseLog(settings).released(release_id)
     if served is not None:
         return served
-    return next((draft for _, draft in list_drafts(settings=settings) if draft.release_id == release_id), None)
+    store = store_for(settings.platform, settings)
+    shortened = (run for run in store.folders("runs/") if run != release_id and release_name(run) == release_id)
+    for run_id in chain([release_id], shortened):
+        key = f"runs/{run_id}/{DRAFT}"
+        body = store.find(key, at_most=MAX_RECORD_BYTES)
+        draft = ReleaseRecord.parse(body, store.url(key)) if body is not None else None
+        if draft is not None and draft.release_id == release_id:
+            return draft
+    return None
 
 
 def named_release(name: str, *, settings: Settings) -> ReleaseRecord:

@@ -56,6 +56,7 @@ def promote(
     verify_release(record, settings=settings)
     entry = log.append(record, scope, action="promote", by=by, reason=reason, after=after)
     mirror(record, scope, settings=settings)
+    log.index()
     return entry
 
 
@@ -89,6 +90,7 @@ def rollback(scope: str, *, by: str, reason: str, settings: Settings, steps: int
     verify_release(record, settings=settings)
     entry = log.append(record, scope, action="rollback", by=by, reason=reason, after=entries[-1].sequence)
     mirror(record, scope, settings=settings)
+    log.index()
     return entry
 
 

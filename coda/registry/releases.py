@@ -12,9 +12,10 @@ from typing import Literal
 
 from coda.contracts import PointerEntry, ReleaseRecord
 from coda.errors import CodaError, ContractError, IntegrityError, Problem
+from coda.registry.release_index import read_index, update_index
 from coda.settings import Settings
 from coda.storage.failures import ObjectTooLargeError
-from coda.storage.objects import ObjectStore, store_for
+from coda.storage.objects import ObjectInfo, ObjectStore, store_for
 from coda.storage.records import MAX_RECORD_BYTES, UnreadableRecordError, find_record
 
 DEFAULT_SCOPE = "default"
@@ -149,22 +150,42 @@ class ReleaseLog:
     def released(self, release_id: str) -> ReleaseRecord | None:
         """Return a release that serves or served some scope, by its id; none when it never did.
 
+        The index says which entries need not be read; what is returned was read from the log itself.
+
         Raises:
             UnreadableRecordError: No entry that can be read has it, and there is one that cannot.
         """
         trouble: UnreadableRecordError | None = None
-        for scope in self.scopes():
-            for key in [info.key for info in self.store.list(f"{PREFIX}/{scope}/")]:
-                try:
-                    release = self._entry(key, scope).release
-                except UnreadableRecordError as error:
-                    trouble = trouble or error
-                    continue
-                if release.release_id == release_id:
-                    return release
+        index = read_index(self.store)
+        for item in self._listed():
+            if index.release_of(item) not in (None, release_id):
+                continue
+            try:
+                release = self._entry(item.key, _scope_of(item.key)).release
+            except UnreadableRecordError as error:
+                trouble = trouble or error
+                continue
+            if release.release_id == release_id:
+                return release
         if trouble is not None:
             raise trouble
         return None
+
+    def index(self) -> None:
+        """Bring the index up to date, so that the next look for a release by its id need not read the whole log."""
+
+        def release_of(key: str) -> str | None:
+            try:
+                return self._entry(key, _scope_of(key)).release.release_id
+            except UnreadableRecordError:
+                return None
+
+        update_index(self.store, self._listed(), release_of)
+
+    def _listed(self) -> list[ObjectInfo]:
+        """Return the entries of all scopes, scope by scope, the oldest of each first; none is read."""
+        found = [item for item in self.store.list(f"{PREFIX}/") if item.key.count("/") > 1]
+        return sorted(found, key=lambda item: (_scope_of(item.key), item.key))
 
     def at(self, scope: str, time: datetime) -> PointerEntry | None:
         """Return the entry that was in force at a time (with time zone), or none before the first."""
@@ -218,3 +239,7 @@ class ReleaseLog:
         remedy = f"Look at `coda registry history {scope}`, then decide again."
         problem = Problem(f"release log of {scope!r}", found, f"entry {after} as the newest", remedy)
         return ConflictError(f"The pointer of {scope!r} was moved by somebody else; nothing was changed.", [problem])
+
+
+def _scope_of(key: str) -> str:
+    return key.split("/")[1]

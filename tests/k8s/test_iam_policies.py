@@ -43,7 +43,7 @@ def test_no_policy_has_a_wild_action_or_a_whole_bucket_to_write(identities):
 ANYWHERE = [
     "releases/lab_b/000001.json", "ledger/lab_b/b1/x/claim.json", "labels/mechanisms.csv", "dvc/files/md5/ab/cd",
     "runs/r1/run.json", "predictions/lab_b/b1/r1/field.parquet", "reports/lab_b/b1/x/report.html",
-    "mlflow/1/models/x", "checkpoints/r1/adapt/1/x", "runs/r1/gate.json", "runs/r1/release.json",
+    "mlflow/1/models/x", "checkpoints/r1/adapt/1/x", "runs/r1/gate.json", "runs/r1/release.json", "index/releases.json",
 ]  # fmt: skip
 
 MAY_DELETE = {("train", "checkpoints/r1/adapt/1/x"), ("mlflow", "mlflow/1/models/x")}
@@ -52,7 +52,7 @@ MAY_WRITE = {
     "runs/r1/release.json": {"register"}, "predictions/lab_b/b1/r1/field.parquet": {"predict"},
     "reports/lab_b/b1/x/report.html": {"report"}, "mlflow/1/models/x": {"mlflow"},
     "checkpoints/r1/adapt/1/x": {"train"}, "ledger/lab_b/b1/x/claim.json": {"trigger"}, "labels/mechanisms.csv": set(),
-    "releases/lab_b/000001.json": set(),
+    "releases/lab_b/000001.json": set(), "index/releases.json": {"release"},
 }  # fmt: skip
 
 
