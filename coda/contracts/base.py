@@ -41,6 +41,8 @@ class Contract(Part):
     """A document that crosses a boundary, with a schema version that readers check."""
 
     VERSION: ClassVar[int] = 1
+    OLDER: ClassVar[frozenset[int]] = frozenset()
+    """Earlier versions that are valid as they stand: their documents, and so their digests, stay what they are."""
 
     schema_version: int = Field(default=1, description="Version of this document's schema.")
 
@@ -75,11 +77,11 @@ class Contract(Part):
             raise ContractError(f"{where} cannot be read as {name}.", [problem]) from error
         upgraded = cls.upgraded(raw) if isinstance(raw, dict) else raw
         version = upgraded.get("schema_version", 1) if isinstance(upgraded, dict) else None
-        if version != cls.VERSION:
+        if version != cls.VERSION and version not in cls.OLDER:
             problem = Problem(
                 where,
                 f"schema_version {version!r}",
-                f"schema_version {cls.VERSION}",
+                f"schema_version {' or '.join(map(str, sorted({*cls.OLDER, cls.VERSION})))}",
                 f"Produce the document for this version (schema: docs/schemas/{name}.json).",
             )
             newer = isinstance(version, int) and version > cls.VERSION

@@ -2,9 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
@@ -15,10 +15,19 @@ MANIFEST_NAME = "manifest.json"
 
 
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
-"""A manifest above this size is refused unread: 64 MiB are about 300,000 files."""
+"""A manifest above this size is refused unread: 64 MiB are about 300,000 files listed in it, any batch with lists."""
 
 MAX_PLATES = 1_000
 MAX_FILES_OF_A_PLATE = 200_000
+MAX_FILE_LIST_BYTES = 64 * 1024 * 1024
+"""Size of the largest file list: 200,000 files with names of 250 letters, not compressed."""
+
+MOST_INLINE = 20_000
+"""Files of a batch that a writer lists in the manifest itself, which then has about 5 MB and is read in half a second.
+
+With more, each plate gets a file list.
+"""
+
 MAX_FILE_BYTES = 2**40
 
 RESERVED = frozenset({"default", "unplaced"})
@@ -27,7 +36,8 @@ RESERVED = frozenset({"default", "unplaced"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def _confined(path: str) -> str:
+def confined(path: str) -> str:
+    """Return a path of a batch; raises ValueError when it leads out of its folder or has another spelling, too."""
     pure = PurePosixPath(path)
     leaves = not path or pure.is_absolute() or ".." in pure.parts or "\\" in path
     # another spelling of a path ('a//b', './a') would be another key in object storage, but the same file on a disk
@@ -54,7 +64,7 @@ def _plain(text: str) -> str:
     return text
 
 
-RelativePath = Annotated[str, AfterValidator(_confined)]
+RelativePath = Annotated[str, AfterValidator(confined)]
 SourceName = Annotated[Slug, AfterValidator(_unreserved)]
 
 
@@ -82,8 +92,23 @@ class FileEntry(Part):
     sha256: Digest
 
 
+class FileListRef(Part):
+    """The file list of a plate: a parquet file beside the manifest with a row for each image of the plate.
+
+    Its columns are `path` and `sha256` (text) and `size_bytes` (whole numbers), with the rules of `FileEntry`.
+    """
+
+    path: RelativePath
+    size_bytes: int = Field(ge=1, le=MAX_FILE_LIST_BYTES)
+    sha256: Digest
+    rows: int = Field(ge=1, le=MAX_FILES_OF_A_PLATE, description="Files that the list names.")
+
+
 class PlateEntry(Part):
-    """One plate: its tables, and all of its files (tables included)."""
+    """One plate: its tables, and all of its files (tables included), here or in a file list.
+
+    Either `files` holds all of them; or the images are in a file list, and `files` holds exactly the others.
+    """
 
     plate: Slug
     plate_map: RelativePath = Field(description="CSV with a row for each well; see docs/data_contracts.md.")
@@ -95,6 +120,11 @@ class PlateEntry(Part):
         description="Fields of every well that is not empty; null where wells differ: load_data says it for each then.",
     )
     files: tuple[FileEntry, ...] = Field(min_length=1, max_length=MAX_FILES_OF_A_PLATE)
+    file_list: FileListRef | None = Field(
+        default=None,
+        exclude_if=lambda ref: ref is None,
+        description="Names the images; `files` then holds the two tables and the illumination functions alone.",
+    )
     illumination: dict[ChannelName, RelativePath] = Field(
         default_factory=dict,
         description="Channel -> file (npy) with its illumination function; empty where ingest shall estimate them.",
@@ -104,6 +134,11 @@ class PlateEntry(Part):
     def not_images(self) -> frozenset[str]:
         """Paths of the files that are no images: the two tables, and illumination functions."""
         return frozenset((self.plate_map, self.load_data, *self.illumination.values()))
+
+    @property
+    def file_count(self) -> int:
+        """Number of all files: those listed here and those of the file list, which itself is not counted."""
+        return len(self.files) + (self.file_list.rows if self.file_list is not None else 0)
 
     def renamed(self, names: Mapping[str, str]) -> "PlateEntry":
         """Return the plate with some channels under other names (old -> new)."""
@@ -117,16 +152,39 @@ class PlateEntry(Part):
         if repeated:
             message = f"files listed once each, but {repeated[:5]} appear more than once"
             raise ValueError(message)
+        listed = set(paths)
         for name in (self.plate_map, self.load_data, *self.illumination.values()):
-            if name not in set(paths):
+            if name not in listed:
                 message = f"{name!r} among the files of plate {self.plate}"
                 raise ValueError(message)
+        if self.file_list is None:
+            return self
+        others = sorted(listed - self.not_images)
+        if others:
+            message = f"all images of plate {self.plate} in its file list, but its files hold {others[:5]}"
+            raise ValueError(message)
+        if self.file_list.path in listed:
+            message = f"a file list of plate {self.plate} that is none of its files, but found {self.file_list.path!r}"
+            raise ValueError(message)
+        if self.file_count > MAX_FILES_OF_A_PLATE:
+            message = f"at most {MAX_FILES_OF_A_PLATE} files of plate {self.plate}, but found {self.file_count}"
+            raise ValueError(message)
         return self
 
 
 class BatchManifest(Contract):
-    """All that a laboratory delivers as one batch, with sizes and digests."""
+    """All that a laboratory delivers as one batch, with sizes and digests.
 
+    Version 1 lists all files itself. In version 2 one plate or more has a file list; the digest of the manifest covers
+    the files through the digest of their list.
+    """
+
+    VERSION: ClassVar[int] = 2
+    OLDER: ClassVar[frozenset[int]] = frozenset({1})
+
+    schema_version: int = Field(
+        default=1, ge=1, le=2, description="Version of this document's schema: 2 where a plate has a file list, else 1."
+    )
     source: SourceName = Field(description="Laboratory or site: 'source_5'.")
     batch: Slug
     created_at: AwareDatetime
@@ -167,7 +225,17 @@ class BatchManifest(Contract):
         if len(set(names)) < len(names):
             message = f"each plate once, but found {names}"
             raise ValueError(message)
+        version = version_of(self.plates)
+        if self.schema_version != version:
+            message = f"schema_version {version} (2 where a plate has a file_list, else 1), not {self.schema_version}"
+            raise ValueError(message)
         paths = {file.path for plate in self.plates for file in plate.files}
+        lists = [plate.file_list.path for plate in self.plates if plate.file_list is not None]
+        taken = sorted({path for path, times in Counter(lists).items() if times > 1} | (paths & set(lists)))
+        if taken:
+            message = f"a file list for each plate that is no other file, but found {taken[:5]} more than once"
+            raise ValueError(message)
+        paths |= set(lists)
         # object storage may hold both 'a' and 'a/b'; a disk cannot
         both = sorted(paths & {str(parent) for path in paths for parent in PurePosixPath(path).parents})
         if both:
@@ -202,3 +270,8 @@ class BatchManifest(Contract):
     def batch_id(self) -> str:
         """Name of the batch everywhere: ``source/batch``."""
         return f"{self.source}/{self.batch}"
+
+
+def version_of(plates: Iterable[PlateEntry]) -> int:
+    """Return the schema version of a manifest of these plates."""
+    return 2 if any(plate.file_list is not None for plate in plates) else 1

@@ -1,7 +1,6 @@
 """Ingest of one batch: every plate in turn, then the tables of the batch, and its report last of all."""
 
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from coda.contracts.ingest import REPORT_NAME, IngestReport, PlateOutcome
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, PlateEntry
 from coda.durable import write_durably
 from coda.errors import ContractError
+from coda.plates.copies import copied_images
 from coda.plates.disk import writing
 from coda.plates.files import BatchFiles
 from coda.plates.given_illumination import functions_given
@@ -112,7 +112,7 @@ def _ingest(
                 plan = plan_plate(files, manifest, entry, params)
             record = ingest_plate(files, manifest, plan, folders, params=params, workers=workers, report=advance)
         records.append(record)
-    return _assemble(manifest, manifest_text, folders, records, params)
+    return _assemble(manifest, manifest_text, folders, records, params, copied_images(files, manifest))
 
 
 def _kept(folders: PlateFolders, plate: str, key: str) -> PlateRecord | None:
@@ -159,7 +159,12 @@ def _forget_strangers(folder: Path, plates: set[str]) -> None:
 
 
 def _assemble(
-    manifest: BatchManifest, manifest_text: bytes, folders: PlateFolders, records: list[PlateRecord], params: Params
+    manifest: BatchManifest,
+    manifest_text: bytes,
+    folders: PlateFolders,
+    records: list[PlateRecord],
+    params: Params,
+    copies: int,
 ) -> IngestReport:
     names = [record.outcome.plate for record in records]
     tables = [pd.read_parquet(folders.part(name, ".index.parquet")) for name in names]
@@ -189,7 +194,10 @@ def _assemble(
         plates=outcomes,
         quarantined=tuple(item for record in records for item in record.quarantined),
         problems=problems,
-        notes=(*_notes(manifest, outcomes, sides, params), *(remark for one in records for remark in one.remarks)),
+        notes=(
+            *_notes(manifest, outcomes, sides, params, copies),
+            *(remark for one in records for remark in one.remarks),
+        ),
     )
     report.write(folders.batch / REPORT_NAME)
     shutil.rmtree(folders.work)
@@ -220,7 +228,11 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _notes(
-    manifest: BatchManifest, outcomes: tuple[PlateOutcome, ...], sides: set[tuple[int, int]], params: Params
+    manifest: BatchManifest,
+    outcomes: tuple[PlateOutcome, ...],
+    sides: set[tuple[int, int]],
+    params: Params,
+    copies: int,
 ) -> list[str]:
     notes = []
     others = [name for name in stored_names(manifest, params) if name not in params.ingest.channels]
@@ -249,10 +261,6 @@ def _notes(
             "training and prediction would fill the rest with black. Lower crops.centre, or raise "
             "ingest.scaling_factor if the raw pixels are large."
         )
-    digests = Counter(
-        file.sha256 for plate in manifest.plates for file in plate.files if file.path not in plate.not_images
-    )
-    copies = sum(count - 1 for count in digests.values())
     if copies:
         notes.append(f"{copies} image files have exactly the content of another file of this batch.")
     return notes

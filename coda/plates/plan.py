@@ -10,6 +10,7 @@ from coda.contracts.ingest import ContractProblem
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, FileEntry, PlateEntry
 from coda.contracts.quality import QuarantinedField
 from coda.errors import Problem
+from coda.plates.file_lists import FileListError, files_of_plate
 from coda.plates.files import BatchFiles
 from coda.plates.lacking import cure
 from coda.plates.layout import parse_well
@@ -79,13 +80,13 @@ def content_key(manifest: BatchManifest, entry: PlateEntry, params: Params) -> s
 
 
 def fields_listed(manifest: BatchManifest) -> int:
-    """Return how many fields the manifest's files make up, from their number alone."""
+    """Return how many fields the manifest's files make up, from their number alone; no file list is read."""
     return sum(plate_fields_listed(manifest, entry) for entry in manifest.plates)
 
 
 def plate_fields_listed(manifest: BatchManifest, entry: PlateEntry) -> int:
     """Return how many fields one plate's files make up, its tables and illumination functions apart."""
-    return max(0, len(entry.files) - len(entry.not_images)) // len(manifest.channels)
+    return max(0, entry.file_count - len(entry.not_images)) // len(manifest.channels)
 
 
 def batch_problems(manifest: BatchManifest, params: Params) -> list[ContractProblem]:
@@ -143,13 +144,19 @@ def recorded(problem: Problem, plate: str = "") -> ContractProblem:
 
 
 def plan_plate(files: BatchFiles, manifest: BatchManifest, entry: PlateEntry, params: Params) -> PlatePlan:
-    """Read a plate's tables and hold them against each other and the manifest; problems are in the plan.
+    """Read a plate's file list and tables, hold them against each other and the manifest; problems are in the plan.
 
     Raises:
         TransientError: The storage is away.
     """
     plan = PlatePlan(entry.renamed(params.ingest.renamed), content_key(manifest, entry, params))
-    listed = {file.path: file for file in entry.files}
+    try:
+        listed = {file.path: file for file in files_of_plate(files, entry)}
+    except FileListError as error:
+        plan.delivered = not error.delivery
+        plan.problems += [recorded(problem, entry.plate) for problem in error.problems]
+        plan.expected = plate_fields_listed(manifest, entry)
+        return plan
     found = _fields_and_wells(files, manifest, plan, listed, params)
     if found is not None:
         fields, plan.wells = found

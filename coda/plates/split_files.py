@@ -7,8 +7,9 @@ from coda.plates.files import BatchFiles
 
 
 def table_paths(manifest: BatchManifest) -> frozenset[str]:
-    """Return the paths of the files that always lie beside the manifest: the two tables of each plate."""
-    return frozenset(path for plate in manifest.plates for path in (plate.plate_map, plate.load_data))
+    """Return the paths of the files that always lie beside the manifest: each plate's two tables and its file list."""
+    lists = (plate.file_list.path for plate in manifest.plates if plate.file_list is not None)
+    return frozenset((*(path for plate in manifest.plates for path in (plate.plate_map, plate.load_data)), *lists))
 
 
 class SplitFiles:

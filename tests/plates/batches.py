@@ -11,6 +11,8 @@ import tifffile
 from scipy import ndimage
 
 from coda.contracts import STAINS
+from coda.contracts.manifest import FileEntry
+from coda.plates.file_lists import written_list
 from coda.settings import Settings
 
 SETTINGS = Settings(
@@ -69,6 +71,19 @@ class Delivery:
     def images(self, plate=0):
         """Return the paths of a plate's images."""
         return [e["path"] for e in self.manifest["plates"][plate]["files"] if e["path"].endswith(".tiff")]
+
+
+def indexed(delivery):
+    """Return a delivery whose manifest names a file list for each plate; they are added to the same folder."""
+    plates = []
+    for plate in delivery.manifest["plates"]:
+        own = {plate["plate_map"], plate["load_data"], *plate.get("illumination", {}).values()}
+        images = [FileEntry(**entry) for entry in plate["files"] if entry["path"] not in own]
+        ref, data = written_list(f"file_list/{plate['plate']}.parquet", images)
+        delivery.put(ref.path, data, list_it=False)
+        rest = [entry for entry in plate["files"] if entry["path"] in own]
+        plates.append({**plate, "files": rest, "file_list": ref.model_dump()})
+    return Delivery(delivery.folder, {**delivery.manifest, "schema_version": 2, "plates": plates})
 
 
 def file_entry(path, data):
