@@ -171,6 +171,10 @@ class ObjectStore:
             ObjectNotFoundError: There is no such object.
             ObjectTooLargeError: It is larger than `at_most`.
         """
+        return self.get_tagged(key, at_most=at_most)[0]
+
+    def get_tagged(self, key: str, *, at_most: int | None = None) -> tuple[bytes, str]:
+        """Return an object's bytes and the entity tag of these very bytes; see `get`."""
         for attempt in range(1, self.attempts + 1):
             with explained("read", self.url(key), self.endpoint):
                 answer = self.client.get_object(Bucket=self.bucket, Key=self.path(key))
@@ -180,7 +184,7 @@ class ObjectStore:
                     problem = Problem(self.url(key), f"{size} bytes", f"at most {at_most}", "Find out who changed it.")
                     raise ObjectTooLargeError(f"{self.url(key)} is larger than expected.", [problem])
                 try:
-                    return bytes(body.read())
+                    return bytes(body.read()), str(answer["ETag"]).strip('"')
                 except BROKEN_OFF:
                     # boto3 sends a request again, but never finishes a body that broke off half-way
                     if attempt == self.attempts:
@@ -283,6 +287,14 @@ class ObjectStore:
         with self._explained("look up", key):
             answer = self._head(key)
         return int(answer["ContentLength"]) if answer else None
+
+    def info(self, key: str) -> ObjectInfo | None:
+        """Return what a listing would say of one object, or none when there is no such object."""
+        with self._explained("look up", key):
+            answer = self._head(key)
+        if not answer:
+            return None
+        return ObjectInfo(key, int(answer["ContentLength"]), answer["ETag"].strip('"'), answer["LastModified"])
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield all objects whose key starts with `prefix`, in the order of their keys (UTF-8 bytes)."""

@@ -51,6 +51,8 @@ class Arrivals:
         self._polled = float("-inf")
         self._was_ignored: frozenset[str] = frozenset()
         self._reached = False
+        self.moved = time.monotonic()
+        """Monotonic time of the last manifest that was looked at: a sign of life of a long look."""
 
     def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0) -> list[LedgerState]:
         """Look everywhere once.
@@ -92,6 +94,7 @@ class Arrivals:
 
     def _taken(self, key: str, refused: list[LedgerState]) -> bool:
         """Take one key of many: what goes wrong with it alone is told, and tried again at the next look."""
+        self.moved = time.monotonic()
         try:
             return self.take(key, refused)
         except (TransientError, ConfigError):

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coda.contracts import MANIFEST_NAME, BatchManifest
-from coda.contracts.manifest import MAX_MANIFEST_BYTES
+from coda.contracts.manifest import MAX_MANIFEST_BYTES, FileEntry
 from coda.errors import CodaError, ContractError, Problem
 from coda.plates.folders import folders_of
 from coda.plates.name_forms import absent, by_form, matched
 from coda.plates.split_files import table_paths
 from coda.settings import Settings
-from coda.storage.failures import ObjectTooLargeError
+from coda.storage.failures import ObjectNotFoundError, ObjectTooLargeError
 from coda.storage.image_places import images_place
 from coda.storage.objects import ObjectStore
 from coda.storage.places import images_tree
@@ -69,11 +69,13 @@ class Arrival:
         version: What it is a version of.
         manifest: The document; none when it cannot be used.
         problems: Why it cannot be used, all of it.
+        etag: Entity tag of the very bytes that were read; empty where they were not.
     """
 
     version: BatchVersion
     manifest: BatchManifest | None
     problems: tuple[Problem, ...] = ()
+    etag: str = ""
 
 
 def is_manifest(key: str) -> bool:
@@ -99,7 +101,9 @@ def read_arrival(landing: ObjectStore, key: str, settings: Settings) -> Arrival 
     where = landing.url(key)
     try:
         # in bounds by the answer that brings the bytes: between a question and a reading the object may be another one
-        body = landing.find(key, at_most=MAX_MANIFEST_BYTES)
+        body, etag = landing.get_tagged(key, at_most=MAX_MANIFEST_BYTES)
+    except ObjectNotFoundError:
+        return None
     except ObjectTooLargeError as error:
         found = error.problems[0].found
         expected = f"at most {MAX_MANIFEST_BYTES} bytes"
@@ -108,14 +112,12 @@ def read_arrival(landing: ObjectStore, key: str, settings: Settings) -> Arrival 
         return Arrival(
             BatchVersion(source, batch, hashlib.sha256(f"{key} {found}".encode()).hexdigest(), key), None, (problem,)
         )
-    if body is None:
-        return None
     source, batch, problems = _place(where, key)
     try:
         manifest = BatchManifest.parse(body, where)
     except ContractError as error:
         digest = hashlib.sha256(body).hexdigest()
-        return Arrival(BatchVersion(source, batch, digest, key), None, (*problems, *error.problems))
+        return Arrival(BatchVersion(source, batch, digest, key), None, (*problems, *error.problems), etag)
     if not problems:
         for name, said, lies in (("source", manifest.source, source), ("batch", manifest.batch, batch)):
             if said != lies:
@@ -128,7 +130,7 @@ def read_arrival(landing: ObjectStore, key: str, settings: Settings) -> Arrival 
         problems += [Problem(f"{where}: {item.where}", item.found, item.expected, item.remedy)
                      for item in error.problems]  # fmt: skip
     version = BatchVersion(source, batch, manifest.digest(), key)
-    return Arrival(version, None if problems else manifest, tuple(problems))
+    return Arrival(version, None if problems else manifest, tuple(problems), etag)
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,12 @@ class Missing:
     Attributes:
         count: How many.
         problems: One for each plate that lacks any.
+        files: The files themselves; empty where their place cannot be read.
     """
 
     count: int
     problems: tuple[Problem, ...]
+    files: tuple[FileEntry, ...] = ()
 
     def __bool__(self) -> bool:
         """Return whether any file is missing."""
@@ -179,8 +183,9 @@ def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchMa
             return Missing(len(paths), (problem, *error.problems))
         sizes = _as_wanted(tables, beside) | _as_wanted(paths, elsewhere)
         forms = by_form((*tables & set(beside), *elsewhere))
-    count, problems = 0, []
+    count, problems, files = 0, [], list[FileEntry]()
     for plate in manifest.plates:
+        files += [file for file in plate.files if sizes.get(file.path) != file.size_bytes]
         lacking = [file.path for file in plate.files if file.path not in sizes]
         other = [
             f"{file.path} has {sizes[file.path]} bytes instead of {file.size_bytes}"
@@ -200,7 +205,7 @@ def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchMa
             expected = "every file of the manifest, whole"
             remedy = "Upload these files (again); the batch then starts by itself."
             problems.append(Problem(f"plate {plate.plate}", " and ".join(found), expected, remedy))
-    return Missing(count, tuple(problems))
+    return Missing(count, tuple(problems), tuple(files))
 
 
 def _sizes_at(images_at: str, paths: Sequence[str], settings: Settings) -> dict[str, int]:

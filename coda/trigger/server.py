@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -29,26 +30,41 @@ PAUSE_S = 5.0
 """Seconds between two tries while a service is away."""
 
 QUEUE_WAIT_S = 5
-"""Seconds one look waits for a message; short, so that runs are looked after in between."""
+"""Seconds one look waits for a message."""
+
+LOOK_ENDS_S = 5.0
+"""Seconds that a look gets to end by itself when the service stops; it may be broken off anywhere."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
 class Health:
-    """What the loop last did, as the pages tell it.
+    """What one loop last did, as the pages tell it.
 
     Attributes:
-        finished: Monotonic time of the last round that ended, well or not.
-        reached: Monotonic time of the last round that reached all services.
-        trouble: Why the last round did not, in words.
+        finished: Monotonic time of the last turn that ended, well or not.
+        reached: Monotonic time of the last turn that reached all services.
+        trouble: Why the last turn did not, in words.
     """
 
     finished: float
     reached: float | None = None
     trouble: str = "starting"
 
+    def turned(self, trouble: str = "") -> None:
+        """Note the end of a turn, and what was in its way."""
+        self.finished, self.trouble = time.monotonic(), trouble
+        if not trouble:
+            self.reached = self.finished
+
 
 class TriggerService:
-    """A trigger with its loop and its pages."""
+    """A trigger with its two loops and its pages.
+
+    One loop looks for what arrives, the other looks after runs and starts new ones: a look may take minutes, after a
+    start or while the landing prefix is slow, and no heartbeat waits for it.
+    """
 
     def __init__(
         self,
@@ -76,6 +92,8 @@ class TriggerService:
         self.trigger = trigger
         self.poll_every_s = poll_every_s
         self.health = Health(time.monotonic())
+        self.looks = Health(time.monotonic())
+        self._end: BaseException | None = None
         self._tell = tell
         self._webhook = webhook
         self._signals: tuple[socket.socket, ...] = ()
@@ -102,10 +120,13 @@ class TriggerService:
         pages.start()
         if self._webhook is not None:
             self._webhook.start()
+        looking = threading.Thread(target=self._look_on, name="looks", daemon=True)
+        looking.start()
         try:
             while not self.trigger.stopping.is_set():
                 self._round()
         finally:
+            self.stop()  # both loops, when this one met an error
             if self._webhook is not None:
                 self._webhook.stop()
             try:
@@ -114,6 +135,9 @@ class TriggerService:
                 self._pages.shutdown()
                 self._pages.server_close()
                 pages.join()
+                looking.join(LOOK_ENDS_S)
+        if self._end is not None:
+            raise self._end
 
     def stop(self) -> None:
         """Have `serve` return soon; for any thread, but not for a signal handler."""
@@ -137,48 +161,70 @@ class TriggerService:
         self._signals = (reading, writing)  # open as long as a signal may come
         threading.Thread(target=wait, name="signals", daemon=True).start()
 
-    def _round(self) -> None:
+    def _look_on(self) -> None:
+        """Look for what arrives, until the service stops."""
         try:
-            self.trigger.look(wait_s=QUEUE_WAIT_S, poll_every_s=self.poll_every_s)
-            busy = self.trigger.advance()
-            self.health.reached, self.health.trouble = time.monotonic(), ""
-            pause = self.trigger.pace.tick_s if busy else min(PAUSE_S, self.poll_every_s)
+            while not self.trigger.stopping.is_set():
+                look = lambda: self.trigger.look(wait_s=QUEUE_WAIT_S, poll_every_s=self.poll_every_s)  # noqa: E731
+                self._turn(self.looks, look, "look")
+                self.trigger.nudged.set()  # what arrived has its turn now
+                self.trigger.stopping.wait(min(PAUSE_S, self.poll_every_s))
+        except BaseException as error:  # noqa: BLE001  the other loop, which ends the program with it, is told
+            self._end = error
+            self.stop()
+
+    def _round(self) -> None:
+        busy = self._turn(self.health, self.trigger.advance, "round")
+        for handled in self.trigger.taken():
+            if self._tell is not None:
+                self._tell(handled)
+        pause = self.trigger.pace.tick_s if busy else min(PAUSE_S, self.poll_every_s)
+        self.trigger.nudged.wait(PAUSE_S if self.health.trouble else pause)
+        if not self.trigger.stopping.is_set():
+            self.trigger.nudged.clear()
+
+    def _turn(self, health: Health, act: Callable[[], Answer], name: str) -> Answer | None:
+        """Do one turn of a loop; what goes wrong with it is told, and the next turn comes.
+
+        Raises:
+            ConfigError: A setting must be put right first.
+        """
+        answer = None
+        trouble = ""
+        try:
+            answer = act()
         except TransientError as error:
             # nothing is lost: queue, landing prefix and ledger keep what was not finished
             log.warning("A service is away: %s", error)
-            self.health.trouble = error.message
-            pause = PAUSE_S
+            trouble = error.message
         except ConfigError:
             raise
         except CodaError as error:
             # one broken object must not stop the batches behind it for ever
-            log.exception("This round could not be finished.")
-            self.health.trouble = error.message
-            pause = PAUSE_S
+            log.exception("This %s could not be finished.", name)
+            trouble = error.message
         except Exception as error:
-            # a defect of ours: it is told and counted, and the next round comes; a restart would only meet it again
-            log.exception("This round met a defect.")
+            # a defect of ours: it is told and counted, and the next one comes; a restart would only meet it again
+            log.exception("This %s met a defect.", name)
             self.trigger.metrics.defects.labels(outcome="round").inc()
-            self.health.trouble = f"a defect: {type(error).__name__}: {error}"
-            pause = PAUSE_S
-        self.health.finished = time.monotonic()
-        for handled in self.trigger.taken():
-            if self._tell is not None:
-                self._tell(handled)
-        self.trigger.nudged.wait(pause)
-        if not self.trigger.stopping.is_set():
-            self.trigger.nudged.clear()
+            trouble = f"a defect: {type(error).__name__}: {error}"
+        health.turned(trouble)
+        return answer
 
     def page(self, path: str) -> tuple[int, str, bytes]:
         """Return status, content type and body of a page."""
         now = time.monotonic()
         if path == "/healthz":
-            alive = now - self.health.finished < STUCK_S
+            # of a long look every manifest is a sign of life
+            looked = max(self.looks.finished, self.trigger.arrivals.moved)
+            alive = now - min(self.health.finished, looked) < STUCK_S
             return (200 if alive else 503), "application/json", _json(alive=alive)
         if path == "/readyz":
             limit = max(60.0, 3 * self.poll_every_s)
-            ready = self.health.reached is not None and now - self.health.reached < limit
-            return (200 if ready else 503), "application/json", _json(ready=ready, trouble=self.health.trouble)
+            loops = (self.health, self.looks)
+            ready = all(loop.reached is not None and now - loop.reached < limit for loop in loops)
+            trouble = next((loop.trouble for loop in loops if loop.trouble), "")
+            return (200 if ready else 503), "application/json", _json(ready=ready, trouble=trouble)
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(self.trigger.metrics.registry)
         return 404, "application/json", _json(pages=["/healthz", "/readyz", "/metrics"])

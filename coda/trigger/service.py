@@ -141,7 +141,14 @@ class Trigger:
         return handled
 
     def advance(self) -> bool:
-        """Move every open batch version on by what can be done now; return whether more is to be done soon."""
+        """Move every open batch version on by what can be done now; return whether more is to be done soon.
+
+        Raises:
+            TransientError: A service is away.
+            ConfigError: A setting must be put right first, or the object store would let several triggers have one
+                claim.
+        """
+        require_conditional_writes(self.ledger.store)
         for run_id, state in list(self._flights.items()):
             if self._due(run_id):
                 self._cared(state, lambda run_id=run_id: self._watch(run_id), None)  # type: ignore[misc]
@@ -238,14 +245,14 @@ class Trigger:
 
     def _start(self, state: LedgerState) -> bool:
         version = state.version
+        if self._training.source() is None:
+            message = "%s waits: there is no default release to adapt from; train first."
+            log.info(message, version.run_id, extra=about(state))
+            return False
         ready = self._readiness.of(state, self.pace)
         if ready.gone:
             self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
         if not ready.run:
-            return False
-        if self._training.source() is None:
-            message = "%s waits: there is no default release to adapt from; train first."
-            log.info(message, version.run_id, extra=about(state))
             return False
         first = self.ledger.claim(version)
         if not first and state.sequence == 1 and self._silent(state) < self.pace.lease_s:

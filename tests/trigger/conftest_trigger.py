@@ -34,6 +34,7 @@ class Disk:
     written: dict = field(default_factory=dict)
     countdown: int | None = None
     how: str = "killed-before"
+    asked: list = field(default_factory=list)
 
     def fault(self, when):
         if self.countdown is None or not self.how.endswith(when):
@@ -58,7 +59,8 @@ class MemoryStore:
     def url(self, key):
         return f"s3://{self.bucket}/{self.path(key)}"
 
-    def find(self, key, *, at_most=None):
+    def find(self, key, *, at_most=None, verb="GET"):
+        self.disk.asked.append((verb, self.url(key)))
         self.disk.fault("before")
         body = self.disk.objects.get(self.url(key))
         if body is not None and at_most is not None and len(body) > at_most:
@@ -67,29 +69,38 @@ class MemoryStore:
         return body
 
     def age_s(self, key):
-        body = self.find(key)
+        body = self.find(key, verb="HEAD")
         return None if body is None else time.monotonic() - self.disk.written[self.url(key)]
 
     def get(self, key, *, at_most=None):
+        return self.get_tagged(key, at_most=at_most)[0]
+
+    def get_tagged(self, key, *, at_most=None):
         body = self.find(key, at_most=at_most)
         if body is None:
             raise ObjectNotFoundError(f"no {key}")
-        return body
+        return body, hashlib.sha256(body).hexdigest()
+
+    def info(self, key):
+        body = self.find(key, verb="HEAD")
+        return None if body is None else self._info(self.url(key), key)
 
     def size(self, key):
-        body = self.find(key)
+        body = self.find(key, verb="HEAD")
         return None if body is None else len(body)
 
     def exists(self, key):
-        return self.find(key) is not None
+        return self.size(key) is not None
 
     def put(self, key, data, content_type=""):
+        self.disk.asked.append(("PUT", self.url(key)))
         self.disk.fault("before")
         self.disk.objects[self.url(key)] = data
         self.disk.written[self.url(key)] = time.monotonic()
         self.disk.fault("after")
 
     def put_if_absent(self, key, data, content_type=""):
+        self.disk.asked.append(("PUT", self.url(key)))
         self.disk.fault("before")
         won = self.disk.objects.setdefault(self.url(key), data) is data
         if won:
@@ -98,18 +109,23 @@ class MemoryStore:
         return won
 
     def delete(self, key):
+        self.disk.asked.append(("DELETE", self.url(key)))
+        self.disk.fault("before")
         self.disk.objects.pop(self.url(key), None)
+        self.disk.fault("after")
 
     def list(self, prefix=""):
+        self.disk.asked.append(("LIST", self.url(prefix)))
         self.disk.fault("before")
         root = f"s3://{self.bucket}/{self.prefix + '/' if self.prefix else ''}"
         for name in sorted(self.disk.objects):
             if name.startswith(root + prefix):
-                body = self.disk.objects[name]
-                ago = timedelta(seconds=time.monotonic() - self.disk.written.get(name, time.monotonic()))
-                yield ObjectInfo(
-                    name[len(root) :], len(body), hashlib.sha256(body).hexdigest(), datetime.now(UTC) - ago
-                )
+                yield self._info(name, name[len(root) :])
+
+    def _info(self, name, key):
+        body = self.disk.objects[name]
+        ago = timedelta(seconds=time.monotonic() - self.disk.written.get(name, time.monotonic()))
+        return ObjectInfo(key, len(body), hashlib.sha256(body).hexdigest(), datetime.now(UTC) - ago)
 
 
 class Cluster:

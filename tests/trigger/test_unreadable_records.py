@@ -183,13 +183,21 @@ def test_defect_in_one_version_delays_it_and_ends_nothing_else(place, monkeypatc
     assert "Traceback" in caplog.text
 
 
-def test_defect_of_a_whole_round_does_not_end_the_loop(place, monkeypatch, caplog):
+@pytest.mark.parametrize("part", ["look", "advance"])
+def test_defect_of_a_whole_look_or_round_does_not_end_the_loop(place, monkeypatch, caplog, part):
     trigger = place.trigger()
     service = TriggerService(trigger)
     monkeypatch.setattr("coda.trigger.server.PAUSE_S", 0.0)
-    monkeypatch.setattr(trigger, "look", lambda **_: 1 / 0)
-    service._round()
-    assert "ZeroDivisionError" in service.health.trouble
+    monkeypatch.setattr(trigger, part, lambda **_: 1 / 0)
+    if part == "look":
+        monkeypatch.setattr(trigger.stopping, "wait", lambda _: trigger.stopping.set())
+        service._look_on()
+        health = service.looks
+    else:
+        service._round()
+        health = service.health
+    assert "ZeroDivisionError" in health.trouble
+    assert health.reached is None
     assert "Traceback" in caplog.text
     assert trigger.metrics.registry.get_sample_value("coda_trigger_defects_total", {"outcome": "round"}) == 1
     monkeypatch.undo()
@@ -197,15 +205,15 @@ def test_defect_of_a_whole_round_does_not_end_the_loop(place, monkeypatch, caplo
 
 
 def test_manifest_that_breaks_us_leaves_the_others_alone(place, platform, monkeypatch):
-    read = type(platform.landing).find
+    read = type(platform.landing).get_tagged
     deliver(platform.landing, "lab_z")
 
-    def find(self, key, **limits):
+    def get_tagged(self, key, **limits):
         if key.startswith("lab_z"):
             raise ZeroDivisionError
         return read(self, key, **limits)
 
-    monkeypatch.setattr(type(platform.landing), "find", find)
+    monkeypatch.setattr(type(platform.landing), "get_tagged", get_tagged)
     trigger = place.trigger()
     trigger.look()
     assert {state.source for state in trigger.ledger.newest()} == {"lab_b", "lab_c"}
