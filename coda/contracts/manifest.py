@@ -17,6 +17,11 @@ MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 """A manifest above this size is refused unread: 64 MiB are about 300,000 files listed in it, any batch with lists."""
 
+SMALLER = (
+    "Give each plate a file list (docs/data_contracts.md), as `coda manifest build` does; or deliver several batches."
+)
+"""What to do about a manifest that is too large."""
+
 MAX_PLATES = 1_000
 MAX_FILES_OF_A_PLATE = 200_000
 MAX_FILE_LIST_BYTES = 64 * 1024 * 1024

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from coda.config.params import Params
 from coda.contracts.ingest import IngestReport
-from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest
+from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SMALLER, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.batch import ingest_batch
 from coda.plates.files import BatchFiles, LargerFileError, LocalFiles
@@ -121,7 +121,7 @@ def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, 
             size = files.size(name)
             if size is not None and size > MAX_MANIFEST_BYTES:
                 found, expected = f"{size} bytes", f"at most {MAX_MANIFEST_BYTES}"
-                problems.append(Problem(uri, found, expected, "Deliver the plates as several batches."))
+                problems.append(Problem(uri, found, expected, SMALLER))
                 continue
             text = files.read(name, at_most=MAX_MANIFEST_BYTES)
             manifest = BatchManifest.parse(text, uri)

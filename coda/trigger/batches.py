@@ -4,10 +4,11 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from coda.contracts import MANIFEST_NAME, BatchManifest
-from coda.contracts.manifest import MAX_MANIFEST_BYTES, FileEntry
+from coda.contracts.manifest import MAX_MANIFEST_BYTES, SMALLER, FileEntry, PlateEntry
 from coda.errors import CodaError, ContractError, Problem
 from coda.plates.folders import folders_of
 from coda.plates.name_forms import absent, by_form, matched
@@ -20,6 +21,9 @@ from coda.storage.places import images_tree
 
 SHOWN = 5
 """Files named in a reason; the rest are counted."""
+
+MOST_LISTED = 2_000
+"""Files of a folder after which those that were not met are asked for one by one: tables may lie among images."""
 
 MAX_NAME = 177
 """Longest name of source and batch in a run's name, which has at most 200 characters in all (`coda.runners.port`)."""
@@ -107,7 +111,7 @@ def read_arrival(landing: ObjectStore, key: str, settings: Settings) -> Arrival 
     except ObjectTooLargeError as error:
         found = error.problems[0].found
         expected = f"at most {MAX_MANIFEST_BYTES} bytes"
-        problem = Problem(where, found, expected, "Deliver the plates as several batches.")
+        problem = Problem(where, found, expected, SMALLER)
         source, batch, _ = _place(where, key)
         return Arrival(
             BatchVersion(source, batch, hashlib.sha256(f"{key} {found}".encode()).hexdigest(), key), None, (problem,)
@@ -155,8 +159,10 @@ class Missing:
 def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchManifest, settings: Settings) -> Missing:
     """Return which files of the manifest are not there with their size, plate by plate.
 
-    Few listings, whatever the number of files: one of the batch's folder, and where the images lie elsewhere one of
-    each folder that holds them. Digests are checked where the bytes are read anyway, in ingest.
+    Of a plate with a file list, the list and what lies beside it are asked for, and no image: ingest finds those that
+    are missing. Few listings, whatever the number of files: where all plates have lists, one of each folder that holds
+    these (and single questions in a folder that holds much more); else one of the batch's folder, and where the images
+    lie elsewhere one of each folder that holds them. Digests are checked where the bytes are read anyway, in ingest.
 
     Args:
         landing: The landing prefix.
@@ -169,12 +175,16 @@ def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchMa
             this batch alone.
     """
     folder = version.key.removesuffix(MANIFEST_NAME)
-    beside = {item.key.removeprefix(folder): item.size for item in landing.list(folder)}
-    wanted = {file.path for plate in manifest.plates for file in plate.files}
+    tables = table_paths(manifest)
+    asked = {plate.plate: _asked(plate, tables, split=manifest.images_at is not None) for plate in manifest.plates}
+    wanted = {file.path for files in asked.values() for file in files}
+    if all(plate.file_list is not None for plate in manifest.plates):
+        beside = _sizes_beside(landing, folder, wanted)
+    else:
+        beside = {item.key.removeprefix(folder): item.size for item in landing.list(folder)}
     sizes, forms = _as_wanted(wanted, beside), by_form(beside)
-    if manifest.images_at is not None:
-        tables = table_paths(manifest)
-        paths = [file.path for plate in manifest.plates for file in plate.files if file.path not in tables]
+    paths = [file.path for files in asked.values() for file in files if file.path not in tables]
+    if manifest.images_at is not None and paths:
         try:
             elsewhere = _sizes_at(manifest.images_at, paths, settings)
         except CodaError as error:
@@ -183,29 +193,54 @@ def missing_files(landing: ObjectStore, version: BatchVersion, manifest: BatchMa
             return Missing(len(paths), (problem, *error.problems))
         sizes = _as_wanted(tables, beside) | _as_wanted(paths, elsewhere)
         forms = by_form((*tables & set(beside), *elsewhere))
-    count, problems, files = 0, [], list[FileEntry]()
-    for plate in manifest.plates:
-        files += [file for file in plate.files if sizes.get(file.path) != file.size_bytes]
-        lacking = [file.path for file in plate.files if file.path not in sizes]
+    count, problems, short = 0, [], list[FileEntry]()
+    for plate, files in asked.items():
+        short += [file for file in files if sizes.get(file.path) != file.size_bytes]
+        lacking = [file.path for file in files if file.path not in sizes]
         other = [
             f"{file.path} has {sizes[file.path]} bytes instead of {file.size_bytes}"
-            for file in plate.files
+            for file in files
             if sizes.get(file.path, file.size_bytes) != file.size_bytes
         ]
         count += len(lacking) + len(other)
         found = []
-        if len(lacking) == len(plate.files):
+        if len(lacking) == len(files):
             found.append(f"none of its {len(lacking)} files")
         elif lacking:
             names = _first([absent(path, forms) for path in lacking])
-            found.append(f"{len(lacking)} of {len(plate.files)} files absent ({names})")
+            found.append(f"{len(lacking)} of {len(files)} files absent ({names})")
         if other:
-            found.append(f"{len(other)} of {len(plate.files)} files with another size ({_first(other)})")
+            found.append(f"{len(other)} of {len(files)} files with another size ({_first(other)})")
         if found:
             expected = "every file of the manifest, whole"
             remedy = "Upload these files (again); the batch then starts by itself."
-            problems.append(Problem(f"plate {plate.plate}", " and ".join(found), expected, remedy))
-    return Missing(count, tuple(problems), tuple(files))
+            problems.append(Problem(f"plate {plate}", " and ".join(found), expected, remedy))
+    return Missing(count, tuple(problems), tuple(short))
+
+
+def _asked(plate: PlateEntry, tables: Collection[str], *, split: bool) -> tuple[FileEntry, ...]:
+    """Return the files of a plate that are asked for: all that are listed; with a file list, those beside it."""
+    ref = plate.file_list
+    if ref is None:
+        return plate.files
+    beside = (file for file in plate.files if not split or file.path in tables)
+    return (*beside, FileEntry(path=ref.path, size_bytes=ref.size_bytes, sha256=ref.sha256))
+
+
+def _sizes_beside(landing: ObjectStore, folder: str, paths: Collection[str]) -> dict[str, int]:
+    """Return the sizes of files beside a manifest without listing folders to their end that hold many others."""
+    most = MOST_LISTED if all(path.isascii() for path in paths) else None  # other names may be stored in another form
+    sizes: dict[str, int] = {}
+    cut = False
+    for under in folders_of(paths):
+        listed = list(islice(landing.list(f"{folder}{under}/" if under else folder), most))
+        sizes |= {item.key.removeprefix(folder): item.size for item in listed}
+        cut = cut or len(listed) == most
+    for path in sorted(set(paths) - set(sizes)) if cut else ():
+        size = landing.size(f"{folder}{path}")
+        if size is not None:
+            sizes[path] = size
+    return sizes
 
 
 def _sizes_at(images_at: str, paths: Sequence[str], settings: Settings) -> dict[str, int]:

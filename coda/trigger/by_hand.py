@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from coda.contracts.manifest import MAX_MANIFEST_BYTES, BatchManifest
+from coda.contracts.manifest import MAX_MANIFEST_BYTES, SMALLER, BatchManifest
 from coda.errors import CodaError, ContractError, Problem, TransientError
 from coda.monitoring.history import report_prefix
 from coda.plates.files import LargerFileError
@@ -103,7 +103,7 @@ def _manifest(uri: str, settings: Settings) -> BatchManifest:
         problem = Problem(uri, "nothing", "a manifest.json", "Check the address.")
         raise ContractError(f"There is no {uri}.", [problem]) from error
     except LargerFileError as error:
-        problem = Problem(uri, f"{error.size_bytes} bytes", f"at most {MAX_MANIFEST_BYTES}", "Deliver several batches.")
+        problem = Problem(uri, f"{error.size_bytes} bytes", f"at most {MAX_MANIFEST_BYTES}", SMALLER)
         raise ContractError(f"{uri} is too large.", [problem]) from error
 
 
