@@ -13,6 +13,7 @@ from coda.benchmark.cells import raise_for_failures
 from coda.benchmark.report import write_json
 from coda.benchmark.setting import Setting, ingested_setting, simulated_setting
 from coda.cli.benchmark_progress import showing_cells, showing_plates
+from coda.cli.benchmark_scale import scale
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
 from coda.errors import ConfigError, Problem
 
@@ -226,6 +227,9 @@ def ingest(
     if json is not None:
         write_json(json, as_json(report))
     typer.echo(f"Wrote {write_ingest_report(out or Path('runs/benchmark/ingest'), report)}")
+
+
+app.command()(scale)
 
 
 @app.command()

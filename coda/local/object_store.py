@@ -13,13 +13,14 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 from coda.durable import write_durably
+from coda.local.traffic import Application, Environ, Metered, StartResponse
 
 ACCOUNT = "123456789012"
 """The one account that moto's server serves."""
@@ -35,10 +36,6 @@ REFUSAL = (
     f"objects in memory and takes none of more than {LARGEST // 2**30} GiB. Use a real S3 server: "
     "AWS_ENDPOINT_URL_S3 in docs/settings.md.</Message></Error>"
 )
-
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
-Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class WriteThrough:
@@ -159,15 +156,23 @@ def restore(root: Path) -> int:
     return count
 
 
-def serve(root: Path, port: int) -> None:
-    """Serve S3 and SQS on loopback until the process ends."""
+def serve(root: Path, port: int, traffic: Path | None = None) -> None:
+    """Serve S3 and SQS on loopback until the process ends.
+
+    Args:
+        root: Folder of the objects.
+        port: Port to listen on.
+        traffic: File that gets a line for each request; none is written without it.
+    """
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     root.mkdir(parents=True, exist_ok=True)
     restore(root)
-    application = WriteThrough(DomainDispatcherApplication(create_backend_app), root)
+    application: Application = WriteThrough(DomainDispatcherApplication(create_backend_app), root)
+    if traffic is not None:
+        application = Metered(application, traffic)
     server = make_server("127.0.0.1", port, application, threaded=True)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -186,8 +191,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--traffic", type=Path)
     arguments = parser.parse_args()
-    serve(arguments.root, arguments.port)
+    serve(arguments.root, arguments.port, arguments.traffic)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,15 @@ class EmbeddedServices:
     The object store ends with this process however it ends: it watches a pipe this process holds open.
     """
 
-    def __init__(self, root: Path) -> None:
-        """Keep all state below `root`; nothing is started before `__enter__`."""
+    def __init__(self, root: Path, *, traffic: Path | None = None) -> None:
+        """Keep all state below `root`; nothing is started before `__enter__`.
+
+        Args:
+            root: Folder of the state.
+            traffic: File in which the object store writes down its requests (`coda.local.traffic`), if any.
+        """
         self.root = root.resolve()
+        self._traffic = traffic
         self._stack = ExitStack()
         self._object_store = ExitStack()
         self.settings: Settings
@@ -112,6 +118,7 @@ class EmbeddedServices:
 
     def _start_object_store(self, port: int) -> None:
         command = [sys.executable, "-m", "coda.local.object_store", "--root", str(self.root / "objects")]
+        command += ["--traffic", str(self._traffic.resolve())] if self._traffic is not None else []
         log = self._object_store.enter_context((self.root / "object-store.log").open("a"))
         process = subprocess.Popen(
             [*command, "--port", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True

@@ -15,7 +15,7 @@ from coda.runners.capture import Capture, open_log
 from coda.runners.failure import reason
 from coda.runners.port import Job
 from coda.runners.spec import for_one_machine
-from coda.runners.starting import WARM, started_by
+from coda.runners.starting import WARM, Watch, started_by, unwatched
 from coda.runners.workdir import RunFolder, environment, opened, python_path
 from coda.steps.orphan import RUNNER_PID
 from coda.warm.asking import worker
@@ -27,10 +27,14 @@ IMAGE = "this-machine-python"
 """Image name in the compiled pipeline here: nothing is pulled, the steps run in this environment."""
 
 
-def run_local(job: Job) -> Path:
+def run_local(job: Job, watch: Watch = unwatched) -> Path:
     """Run a job step by step, each in a process of this Python environment.
 
     KFP keeps its configuration in the process: one run at a time in one process.
+
+    Args:
+        job: What to run.
+        watch: Looks on while a step runs.
 
     Returns:
         The log file.
@@ -53,7 +57,7 @@ def run_local(job: Job) -> Path:
         with environment(values), worker(WARM, folder.log) as asker:
             from kfp import local
 
-            with started_by(asker):
+            with started_by(asker, watch):
                 execute(job, folder, local.SubprocessRunner(use_venv=False), IMAGE, PYTHON)
         return folder.log
 

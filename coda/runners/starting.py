@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from coda.runners.memory import BY_SIGNAL
 from coda.warm.asking import Asker
@@ -29,18 +30,28 @@ METADATA_ONLY = ("system.Metrics", "system.ClassificationMetrics", "system.Slice
 """Kinds of outputs whose content is their metadata: no step writes a file for them."""
 
 
+Watch = Callable[[Sequence[str]], AbstractContextManager[None]]
+"""Takes the command line of a task; the task runs within what it gives."""
+
+
+def unwatched(_: Sequence[str]) -> AbstractContextManager[None]:
+    """Run a task without anybody looking."""
+    return nullcontext()
+
+
 @contextmanager
-def started_by(asker: Asker) -> Iterator[None]:
+def started_by(asker: Asker, watch: Watch = unwatched) -> Iterator[None]:
     """Have KFP's subprocess runner start its tasks through a warm worker while this is open."""
     from kfp.local import subprocess_task_handler as handler
 
     original = handler.run_local_subprocess
 
     def start(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-        try:
-            code = run_step(asker, full_command, env_vars or {})
-        except ConnectionError:
-            code = original(full_command, env_vars)  # the worker was killed, for want of memory say
+        with watch(full_command):
+            try:
+                code = run_step(asker, full_command, env_vars or {})
+            except ConnectionError:
+                code = original(full_command, env_vars)  # the worker was killed, for want of memory say
         if code == 0:
             keep_metadata(full_command)
         return code
@@ -82,6 +93,13 @@ def run_step(asker: Asker, full_command: Sequence[str], variables: dict[str, str
         return code
 
 
+def executor_input(command: Sequence[str]) -> dict[str, Any]:
+    """Return what KFP tells a task of its inputs and outputs, out of its command line."""
+    given = list(command)
+    found: dict[str, Any] = json.loads(given[given.index("--executor_input") + 1])
+    return found
+
+
 def keep_metadata(command: Sequence[str]) -> None:
     """Give each output that is metadata only an empty file, once its step has ended well.
 
@@ -90,8 +108,7 @@ def keep_metadata(command: Sequence[str]) -> None:
     Args:
         command: The step's command line, with ``--executor_input`` and its JSON.
     """
-    given = list(command)
-    outputs = json.loads(given[given.index("--executor_input") + 1]).get("outputs", {})
+    outputs = executor_input(command).get("outputs", {})
     for listed in outputs.get("artifacts", {}).values():
         for artifact in listed["artifacts"]:
             if artifact["type"].get("schemaTitle") in METADATA_ONLY:

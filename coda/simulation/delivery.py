@@ -59,7 +59,7 @@ def rendering_pool(workers: int) -> Iterator[Executor | None]:
 
 def simulate_batch(
     experiment: Experiment,
-    laboratory: str,
+    laboratory: str | Laboratory,
     batch: str,
     plates: Sequence[str],
     out: Path,
@@ -77,7 +77,7 @@ def simulate_batch(
 
     Args:
         experiment: Compounds, layout and seed, from `plan_experiment`.
-        laboratory: Name of a built-in laboratory; it becomes the source.
+        laboratory: Name of a built-in laboratory, or another one; its name becomes the source.
         batch: Name of the batch.
         plates: Names of the plates, at least one; they differ.
         out: Folder that the batch is written below.
@@ -93,7 +93,7 @@ def simulate_batch(
     Raises:
         ConfigError: The laboratory is unknown, a name cannot be used, or another delivery lies in the folder.
     """
-    source = find_laboratory(laboratory)
+    source = find_laboratory(laboratory) if isinstance(laboratory, str) else laboratory
     _check_names(batch, plates)
     folder = out / source.name / batch
     parameters = _parameters(experiment, source, batch, plates)

@@ -1,0 +1,91 @@
+"""The plates that are measured: many, of small images, delivered straight into the embedded object store."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from coda.local.object_store import file_of_key
+from coda.local.services import LANDING_BUCKET
+from coda.simulation.delivery import rendering_pool, simulate_batch
+from coda.simulation.design import Design, Experiment, plan_experiment
+from coda.simulation.laboratories import find_laboratory
+
+FIELD_PX = 128
+DESIGN = Design(
+    mechanisms=8, compounds_per_mechanism=8, negcon_wells=16, poscon_wells=4, plate_wells=96, sites_per_well=2,
+    field_px=FIELD_PX,
+)  # fmt: skip
+"""84 wells of 2 fields of 5 stains: 840 images a plate."""
+
+SEED = 5
+TEACHER, STRANGER = "lab_a", "lab_b"
+"""Whose plates are trained on, and whose microscope every new source has."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A batch of one source.
+
+    Attributes:
+        source: The source; it has the microscope of a built-in laboratory.
+        batch: Name of the batch.
+        plates: Number of its plates.
+        laboratory: Built-in laboratory that it is simulated after.
+    """
+
+    source: str
+    batch: str
+    plates: int
+    laboratory: str = STRANGER
+
+    @property
+    def folder(self) -> str:
+        """Where it lies below the landing prefix, and below the folder of all plates."""
+        return f"{self.source}/{self.batch}"
+
+
+def experiment() -> Experiment:
+    """Return the compounds and the layout of all plates."""
+    return plan_experiment(SEED, DESIGN)
+
+
+def simulate(delivery: Delivery, folder: Path, workers: int, told: Callable[[str], None]) -> Path:
+    """Return the folder of a batch below `folder`; it is simulated where it is not there yet."""
+    laboratory = find_laboratory(delivery.laboratory).model_copy(update={"name": delivery.source})
+    names = [f"{delivery.source}_{delivery.batch}_p{number:02d}" for number in range(1, delivery.plates + 1)]
+    told(f"simulating {delivery.folder}: {delivery.plates} plates")
+    with rendering_pool(workers) as pool:
+        simulate_batch(experiment(), laboratory, delivery.batch, names, folder, workers=1, pool=pool)
+    return folder / delivery.folder
+
+
+def lay_into(objects: Path, folder: Path, delivery: Delivery) -> int:
+    """Give the object store, which must not run, the files of a batch: links, in place of an upload of each.
+
+    Args:
+        objects: Folder of the store's objects.
+        folder: Folder of the batch.
+        delivery: Names it.
+
+    Returns:
+        Bytes of the batch as it is delivered.
+    """
+    bucket, total = objects / LANDING_BUCKET, 0
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        target = bucket / file_of_key(f"{delivery.folder}/{file.relative_to(folder).as_posix()}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(file, target)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(file, target)
+        total += file.stat().st_size
+    return total
+
+
+def take_away(objects: Path) -> None:
+    """Empty the landing bucket of the object store, which must not run: no batch is read twice."""
+    shutil.rmtree(objects / LANDING_BUCKET, ignore_errors=True)
+    (objects / LANDING_BUCKET).mkdir(parents=True)

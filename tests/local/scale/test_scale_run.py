@@ -1,0 +1,78 @@
+"""One plate through the whole measurement, against what lies on the disk afterwards."""
+
+import json
+import os
+
+import pytest
+from typer.testing import CliRunner
+
+from coda.cli import app
+from coda.local.scale.plates import DESIGN, Delivery, experiment, lay_into, simulate, take_away
+from coda.simulation.delivery import simulate_batch
+from coda.simulation.design import Design, plan_experiment
+from coda.simulation.laboratories import find_laboratory
+
+SMALL = Design(mechanisms=2, compounds_per_mechanism=1, negcon_wells=1, poscon_wells=1, plate_wells=24, field_px=32)
+
+
+@pytest.fixture
+def environment():
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_a_source_of_ones_own_has_the_plates_of_its_microscope(tmp_path):
+    made = plan_experiment(1, SMALL)
+    laboratory = find_laboratory("lab_b")
+    by_name = simulate_batch(made, "lab_b", "b1", ["p1"], tmp_path / "name", workers=1)
+    assert simulate_batch(made, laboratory, "b1", ["p1"], tmp_path / "object", workers=1) == by_name
+    other = laboratory.model_copy(update={"name": "scale-01-0"})
+    manifest = simulate_batch(made, other, "b1", ["p1"], tmp_path / "other", workers=1)
+    assert (manifest.source, manifest.instrument) == ("scale-01-0", by_name.instrument)
+    assert (tmp_path / "other" / "scale-01-0" / "b1" / "manifest.json").is_file()
+
+
+def test_what_is_laid_into_the_store_is_what_was_delivered(tmp_path):
+    delivery, folder, objects = Delivery("lab", "b1", 1), tmp_path / "batch", tmp_path / "objects"
+    (folder / "images").mkdir(parents=True)
+    (folder / "images" / "ü 1.tiff").write_bytes(b"12345")
+    (folder / "manifest.json").write_bytes(b"{}")
+    take_away(objects)
+    assert lay_into(objects, folder, delivery) == 7
+    assert lay_into(objects, folder, delivery) == 7, "again, after an interruption"
+    found = {file.name: file.read_bytes() for file in (objects / "coda-landing").iterdir()}
+    assert found == {"lab%2Fb1%2Fimages%2F%C3%BC%201.tiff": b"12345", "lab%2Fb1%2Fmanifest.json": b"{}"}
+    take_away(objects)
+    assert list((objects / "coda-landing").iterdir()) == []
+    assert (folder / "manifest.json").read_bytes() == b"{}"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_one_plate_is_measured_and_not_twice(tmp_path, environment):
+    work, out = tmp_path / "work", tmp_path / "scale.json"
+    command = ["benchmark", "scale", "--plates", "1", "--work", str(work), "--json", str(out)]
+    command += ["--objects", "0", "--manifest-plates", "0"]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert max(len(line) for line in done.stdout.splitlines() if str(tmp_path) not in line) <= 80
+    (found,) = json.loads(out.read_text())["sizes"]
+    images = len(experiment().imaged_wells()) * DESIGN.sites_per_well * 5
+    # every image is read from the landing bucket at least once, and the plate is written to the data registry once
+    assert found["raw_bytes"] <= found["traffic"]["raw"]["read_bytes"]
+    assert found["traffic"]["raw"]["requests"] >= images
+    assert found["stored_bytes"] <= found["traffic"]["data"]["written_bytes"] < 2 * found["stored_bytes"]
+    assert found["cpu_s"] > 0
+    assert {"adapt", "gate", "predict", "report"} <= found["steps"].keys()
+    assert all(step["peak_bytes"] > 2**20 for name, step in found["steps"].items() if step["cpu_s"] > 1)
+    before = out.read_bytes()
+    again = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert "measured before" in again.output
+    assert json.loads(out.read_text())["sizes"] == json.loads(before)["sizes"]
+
+    # and what is simulated is where a later measurement finds it
+    stamp = (work / "plates" / "scale-01-0" / "b1" / "manifest.json").stat().st_mtime_ns
+    simulate(Delivery("scale-01-0", "b1", 1), work / "plates", 1, print)
+    assert (work / "plates" / "scale-01-0" / "b1" / "manifest.json").stat().st_mtime_ns == stamp
