@@ -94,7 +94,7 @@ def build_one(
     _tell(made, remarks)
     if wish.dry_run:
         _would_write(made, target)
-        return "would be written", made.manifest()
+        return "would be written", made.described()[0]
     with progress_bar(len(made.files), made.size_bytes) as advance:
         manifest, written = publish(
             made, place, target, kept, workers=wish.workers, progress=advance, replacing=wish.replacing
@@ -164,11 +164,11 @@ def _tell(made: Draft, remarks: Sequence[str]) -> None:
 
 
 def _would_write(made: Draft, target: Tree) -> None:
-    size = len(made.manifest().to_json())
+    manifest, lists = made.described()
     typer.echo(f"Would read {len(made.files)} files ({made.size_bytes / 1e9:.2f} GB), and write to {target.where}:")
-    for path, body in made.tables.items():
+    for path, body in {**made.tables, **lists}.items():
         typer.echo(f"  {path} ({len(body)} bytes)")
-    typer.echo(f"  {MANIFEST_NAME} ({size} bytes), images at {made.images_at or 'the same place'}")
+    typer.echo(f"  {MANIFEST_NAME} ({len(manifest.to_json())} bytes), images at {made.images_at or 'the same place'}")
 
 
 def images_are_read(images_at: str | None, settings: Settings, console: Console) -> None:

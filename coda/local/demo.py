@@ -187,7 +187,7 @@ class _Demo:
         if delivery.broken:
             for sentence in break_batch(folder, delivery.broken, self.seed):
                 self.console.print(f"   [dim]broken on purpose: {sentence}[/dim]")
-        return sum(len(plate.files) for plate in manifest.plates)
+        return sum(plate.file_count for plate in manifest.plates)
 
     def _upload(self, delivery: Delivery) -> int:
         folder = self.plates / delivery.laboratory / delivery.batch

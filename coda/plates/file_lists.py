@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from coda.contracts.manifest import MAX_FILE_LIST_BYTES, FileEntry, FileListRef, PlateEntry
+from coda.contracts.manifest import MAX_FILE_LIST_BYTES, MOST_INLINE, FileEntry, FileListRef, PlateEntry
 from coda.errors import ContractError, Problem, machine_error
 from coda.plates.file_list_rules import problems_of_rows
 from coda.plates.files import BatchFiles
@@ -17,6 +17,9 @@ from coda.plates.reading import SetAsideError, read_verified
 from coda.plates.tabular.wording import plain
 
 SCHEMA = pa.schema([("path", pa.string()), ("size_bytes", pa.int64()), ("sha256", pa.string())])
+
+FOLDER = "file_list"
+"""Where writers put file lists, beside the manifest."""
 
 MAX_UNPACKED = 2 * MAX_FILE_LIST_BYTES
 """Bytes that a list takes at most when it is read."""
@@ -86,7 +89,7 @@ def read_file_list(files: BatchFiles, entry: PlateEntry) -> FileList:
         found, expected = f"a file list that {error}", "the file list as the manifest names it"
         problem = Problem(where, found, expected, "Deliver it again.")
         raise FileListError(f"{where} cannot be read.", [problem], delivery=error.delivery) from error
-    return _decoded(data, entry, where)
+    return decoded_list(data, entry)
 
 
 def written_list(path: str, entries: Sequence[FileEntry]) -> tuple[FileListRef, bytes]:
@@ -108,6 +111,38 @@ def written_list(path: str, entries: Sequence[FileEntry]) -> tuple[FileListRef, 
     return FileListRef(path=path, size_bytes=len(data), sha256=digest, rows=len(entries)), data
 
 
+def listed_apart(count: int) -> bool:
+    """Return whether the files of a batch of so many are written into file lists, not into its manifest."""
+    return count > MOST_INLINE
+
+
+def with_list(entry: PlateEntry) -> tuple[PlateEntry, dict[str, bytes]]:
+    """Return a plate whose images are in a file list, and path -> bytes of the list; one without images stays as it is.
+
+    Args:
+        entry: The plate with all of its files.
+    """
+    images = [file for file in entry.files if file.path not in entry.not_images]
+    if not images:
+        return entry, {}
+    ref, data = written_list(f"{FOLDER}/{entry.plate}.parquet", images)
+    rest = tuple(file for file in entry.files if file.path in entry.not_images)
+    values = {name: getattr(entry, name) for name in PlateEntry.model_fields} | {"files": rest, "file_list": ref}
+    return PlateEntry.model_validate(values), {ref.path: data}
+
+
+def with_lists(entries: Sequence[PlateEntry]) -> tuple[tuple[PlateEntry, ...], dict[str, bytes]]:
+    """Return the plates of a batch as its manifest shall hold them, and path -> bytes of their file lists.
+
+    Args:
+        entries: The plates with all of their files. Up to `MOST_INLINE` files in all, they stay as they are.
+    """
+    if not listed_apart(sum(entry.file_count for entry in entries)):
+        return tuple(entries), {}
+    plates, lists = zip(*map(with_list, entries), strict=True)
+    return plates, {path: data for item in lists for path, data in item.items()}
+
+
 def _ref(entry: PlateEntry) -> FileListRef:
     if entry.file_list is None:
         problem = Problem(f"plate {entry.plate}", "no file list", "a file list", "Take its files from the manifest.")
@@ -115,18 +150,22 @@ def _ref(entry: PlateEntry) -> FileListRef:
     return entry.file_list
 
 
-def _decoded(data: bytes, entry: PlateEntry, where: str) -> FileList:
-    """Return the list that some bytes hold, after looking at the shape of the table before it is read, and at all rows.
+def decoded_list(data: bytes, entry: PlateEntry) -> FileList:
+    """Return the file list that some bytes hold, whose size and digest are the manifest's.
+
+    The shape of the table is looked at before it is read, and then all of its rows.
 
     Raises:
         FileListError: They hold none, or one that breaks a rule; with all that is wrong.
     """
+    ref = _ref(entry)
+    where = f"plate {entry.plate}, {ref.path}"
     refused = f"{where} cannot be used."
     try:
         schema = pq.read_schema(io.BytesIO(data))
         texts = [field.name for field in schema if field.name in _TEXTS and _is_text(field.type)]
         file = pq.ParquetFile(io.BytesIO(data), read_dictionary=texts)
-        problems = _shape_problems(schema, file.metadata, _ref(entry), where)
+        problems = _shape_problems(schema, file.metadata, ref, where)
         if problems:
             raise FileListError(refused, problems)
         # texts stay in a dictionary until their lengths are known: some hundred bytes can stand for gigabytes; and no

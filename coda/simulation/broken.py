@@ -12,7 +12,10 @@ import numpy as np
 import tifffile
 
 from coda.contracts import MANIFEST_NAME
+from coda.contracts.manifest import FileEntry, PlateEntry
 from coda.errors import ConfigError, Problem, raise_if_any
+from coda.plates.file_lists import files_of_plate, written_list
+from coda.plates.files import LocalFiles
 from coda.simulation.files import describe_file
 from coda.simulation.seeds import stream
 from coda.simulation.tables import as_csv
@@ -37,6 +40,25 @@ class _Delivery:
         """The manifest's plates."""
         plates: list[dict[str, Any]] = self.manifest["plates"]
         return plates
+
+    def open_lists(self) -> None:
+        """Take the files that file lists name into the manifest, so that all that follows is the same without lists."""
+        for plate in self.plates:
+            if "file_list" in plate:
+                entry = PlateEntry.model_validate_json(json.dumps(plate))
+                plate["files"] = [file.model_dump() for file in files_of_plate(LocalFiles(self.folder), entry)]
+
+    def close_lists(self) -> None:
+        """Write the file lists again, each over the one that was there."""
+        for plate in self.plates:
+            if "file_list" not in plate:
+                continue
+            own = {plate["plate_map"], plate["load_data"], *plate.get("illumination", {}).values()}
+            images = [FileEntry(**file) for file in plate["files"] if file["path"] not in own]
+            ref, data = written_list(plate["file_list"]["path"], images)
+            (self.folder / ref.path).write_bytes(data)
+            plate["files"] = [file for file in plate["files"] if file["path"] in own]
+            plate["file_list"] = ref.model_dump()
 
     def pick_images(self, kind: str) -> list[str]:
         """Return a few images of the first plate, chosen by the seed."""
@@ -87,9 +109,11 @@ def break_batch(folder: Path, kinds: Sequence[str], seed: int) -> list[str]:
         problems.append(Problem(str(folder), "no manifest.json", "a delivered batch", "Simulate the batch first."))
     raise_if_any(ConfigError, "The batch cannot be broken.", problems)
     delivery = _Delivery(folder, json.loads(path.read_text(encoding="utf-8")), seed)
+    delivery.open_lists()
     done = [KINDS[kind](delivery) for kind in kinds]
     simulation = delivery.manifest["simulation"] or {}
     delivery.manifest["simulation"] = simulation | {"broken": [*simulation.get("broken", []), *kinds]}
+    delivery.close_lists()
     draft = path.with_name(path.name + ".part")
     draft.write_text(json.dumps(delivery.manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     draft.replace(path)

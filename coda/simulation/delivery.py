@@ -13,8 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from coda.contracts import MANIFEST_NAME, STAINS, BatchManifest
 from coda.contracts.base import Slug
-from coda.contracts.manifest import FileEntry, PlateEntry
+from coda.contracts.manifest import FileEntry, PlateEntry, version_of
 from coda.errors import ConfigError, Problem, raise_if_any
+from coda.plates.file_lists import with_lists
 from coda.simulation.design import Compound, Design, Experiment, WellPlan
 from coda.simulation.field import render_field
 from coda.simulation.files import describe_file, write_image
@@ -108,14 +109,21 @@ def simulate_batch(
     else:
         with rendering_pool(workers) as own:
             entries = _render(jobs, own.map if own is not None else map, experiment.design, progress)
+    listed, lists = with_lists(
+        [_plate_entry(experiment, source, batch, plate, folder, entries[plate]) for plate in plates]
+    )
+    for path, data in lists.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
     manifest = BatchManifest(
+        schema_version=version_of(listed),
         source=source.name,
         batch=batch,
         created_at=created_at or _made_up_date(batch),
         instrument=source.described(experiment.design.binning),
         channels=("DNA", "ER", "RNA", "AGP", "Mito"),
         plate_wells=experiment.design.plate_wells,
-        plates=tuple(_plate_entry(experiment, source, batch, plate, folder, entries[plate]) for plate in plates),
+        plates=listed,
         simulation=parameters,
     )
     manifest.write(folder / MANIFEST_NAME)

@@ -14,9 +14,12 @@ from typer.testing import CliRunner
 from coda.cli.plates import app
 from coda.contracts import STAINS, BatchManifest
 from coda.errors import ConfigError, ContractError, TransientError
-from coda.plates.adopt import deliver
+from coda.plates import file_lists
+from coda.plates.adopt import assemble, deliver
 from coda.plates.adopt.layouts import LAYOUTS, SIGNS, Finding, detect, find_plates
 from coda.plates.dataset import BatchFolder
+from coda.plates.file_lists import files_of_plate
+from coda.plates.files import LocalFiles
 from coda.plates.tree import LocalTree
 from coda.steps.ingest import ingest
 
@@ -155,18 +158,21 @@ def test_given_illumination_is_carried_into_the_delivery(tmp_path):
         assert (tmp_path / "out/source_4/B1" / path).read_bytes() == given.read_bytes()
 
 
-def test_a_batch_that_no_manifest_holds_is_refused_before_anything_is_copied(tmp_path, monkeypatch):
-    """The estimate is that of the manifest that would be written, within a fifth."""
+def test_a_large_batch_is_brought_with_file_lists_and_a_plate_of_too_many_files_not_at_all(tmp_path, monkeypatch):
     folder = cv_plate(tmp_path / "P1")
     options = ["--source", "s", "--batch", "b", "--instrument", "CV8000", *CASES["yokogawa"][1]]
-    assert CliRunner().invoke(app, ["adopt", str(folder), str(tmp_path / "out"), *options]).exit_code == 0
-    size = (tmp_path / "out/s/b/manifest.json").stat().st_size
-    monkeypatch.setattr(deliver, "MAX_MANIFEST_BYTES", int(size * 0.8))
+    for name, most in (("inline", 10**6), ("lists", 3)):
+        monkeypatch.setattr(file_lists, "MOST_INLINE", most)
+        assert CliRunner().invoke(app, ["adopt", str(folder), str(tmp_path / name), *options]).exit_code == 0
+    inline, apart = (
+        BatchManifest.read(tmp_path / name / "s/b/manifest.json").plates[0] for name in ("inline", "lists")
+    )
+    assert {*files_of_plate(LocalFiles(tmp_path / "lists/s/b"), apart)} == {*inline.files}
+    assert {file.path for file in apart.files} == inline.not_images
+    monkeypatch.setattr(assemble, "MAX_FILES_OF_A_PLATE", 3)
     told = CliRunner().invoke(app, ["adopt", str(folder), str(tmp_path / "no"), *options])
-    assert "too large for one batch" in str(told.exception)
+    assert "expected at most 3" in str(told.exception)
     assert not (tmp_path / "no").exists()
-    monkeypatch.setattr(deliver, "MAX_MANIFEST_BYTES", int(size * 1.2))
-    assert CliRunner().invoke(app, ["adopt", str(folder), str(tmp_path / "yes"), *options]).exit_code == 0
 
 
 def test_names_of_files_cannot_write_to_the_terminal(tmp_path):

@@ -4,13 +4,18 @@ import hashlib
 import json
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 from batches import SETTINGS
 from lying import IDENTITY, drafted, image_entries, lay, published, rows_of
 
 from coda.contracts import BatchManifest
 from coda.errors import ConfigError, ContractError, TransientError
+from coda.plates import file_lists
+from coda.plates.adopt import assemble
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef
+from coda.plates.file_lists import files_of_plate
+from coda.plates.files import LocalFiles
 from coda.plates.manifests import draft as draft_module
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.places import LocalPlace
@@ -223,10 +228,76 @@ def test_planes_of_larger_files_are_no_files(lying, monkeypatch):
         drafted(place, folder)
 
 
-def test_a_manifest_nobody_would_read_is_refused_before_hours_of_reading(lying, monkeypatch):
+def listed_in(folder):
+    """Return plate -> path, size and digest of the images in its file list."""
+    manifest = BatchManifest.read(folder / "manifest.json")
+    return {
+        plate.plate: list(files_of_plate(LocalFiles(folder), plate))[: plate.file_list.rows]
+        for plate in manifest.plates
+    }
+
+
+def test_a_large_batch_gets_a_file_list_for_each_plate(lying, tmp_path, monkeypatch):
+    """The same images as in the manifest that lists them itself, and nothing is written again when nothing changed."""
     _, folder, place = lying
-    monkeypatch.setattr(draft_module, "MAX_MANIFEST_BYTES", 1000)
-    with pytest.raises(ConfigError, match=r"Build several batches.*--plate"):
+    inline, _, _ = published(drafted(place, folder), place, LocalPlace(tmp_path / "inline"), tmp_path / "work")
+    monkeypatch.setattr(file_lists, "MOST_INLINE", 10)
+    out = LocalPlace(tmp_path / "out")
+    manifest, written, _ = published(drafted(place, folder), place, out, tmp_path / "work")
+    assert written
+    assert (inline.schema_version, manifest.schema_version) == (1, 2)
+    assert BatchManifest.read(out.folder / "manifest.json") == manifest
+    assert listed_in(out.folder) == {
+        plate.plate: [file for file in plate.files if file.path not in plate.not_images] for plate in inline.plates
+    }
+    assert [plate.files for plate in manifest.plates] == [
+        tuple(file for file in plate.files if file.path in plate.not_images) for plate in inline.plates
+    ]
+    times = {path: path.stat().st_mtime_ns for path in out.folder.rglob("*")}
+    again, written, _ = published(drafted(place, folder), place, out, tmp_path / "work")
+    assert (again, written) == (manifest, False)
+    assert {path: path.stat().st_mtime_ns for path in out.folder.rglob("*")} == times
+
+
+def test_lists_that_another_release_wrote_say_the_same(lying, tmp_path, monkeypatch):
+    """Their bytes may differ (another version of parquet's writer); what they list counts, and they are left alone."""
+    _, folder, place = lying
+    monkeypatch.setattr(file_lists, "MOST_INLINE", 10)
+    out = LocalPlace(tmp_path / "out")
+    write = pq.write_table
+    with monkeypatch.context() as other:
+        other.setattr(
+            file_lists.pq, "write_table", lambda *words, **how: write(*words, **{**how, "compression": "gzip"})
+        )
+        old, _, _ = published(drafted(place, folder), place, out, tmp_path / "work")
+    manifest, written, _ = published(drafted(place, folder), place, out, tmp_path / "work")
+    assert (manifest, written) == (old, False)
+    assert listed_in(out.folder)
+
+
+def test_a_file_list_replaces_no_other_file_unless_it_is_asked_to(lying, tmp_path, monkeypatch):
+    _, folder, place = lying
+    monkeypatch.setattr(file_lists, "MOST_INLINE", 10)
+    out = LocalPlace(tmp_path / "out")
+    out.put("file_list/b1_p1.parquet", b"something else", "")
+    with pytest.raises(ConfigError, match=r"file_list/b1_p1.parquet: found another file.*--replace"):
+        published(drafted(place, folder), place, out, tmp_path / "work")
+    assert not (out.folder / "manifest.json").exists()
+    manifest, _, _ = published(drafted(place, folder), place, out, tmp_path / "work", replacing=True)
+    # a list that was changed is not the one of this build
+    (out.folder / "file_list/b1_p1.parquet").write_bytes(b"something else")
+    with pytest.raises(ConfigError, match="There is another manifest"):
+        published(drafted(place, folder), place, out, tmp_path / "work")
+    again, written, _ = published(drafted(place, folder), place, out, tmp_path / "work", replacing=True)
+    assert written
+    assert again.plates == manifest.plates
+    assert listed_in(out.folder)
+
+
+def test_a_plate_with_more_files_than_any_is_refused_before_hours_of_reading(lying, monkeypatch):
+    _, folder, place = lying
+    monkeypatch.setattr(assemble, "MAX_FILES_OF_A_PLATE", 20)
+    with pytest.raises(ContractError, match=r"plate b1_p1: found 42 files; expected at most 20.*--channel"):
         drafted(place, folder)
 
 
@@ -234,10 +305,10 @@ def test_the_plate_map_tells_the_format_of_a_plate_that_was_imaged_in_part(lying
     _, folder, place = lying
     table = folder.parent / "wells.csv"
     unsaid = replace(IDENTITY, plate_wells=None)
-    assert drafted(place, folder, identity=unsaid).manifest().plate_wells == 96
+    assert drafted(place, folder, identity=unsaid).described()[0].plate_wells == 96
     table.write_text(table.read_text() + "\nb1_p1,P24,,,empty,\n")
     made = drafted(place, folder, identity=unsaid)
-    assert made.manifest().plate_wells == 384
+    assert made.described()[0].plate_wells == 384
     assert [remark for remark in made.remarks if remark.startswith("Plate format")] == [
         "Plate format: 384 wells, the smallest that holds the wells of the plate maps; if wrong, --plate-wells."
     ]

@@ -9,8 +9,12 @@ import pytest
 import tifffile
 
 from coda.contracts import BatchManifest
+from coda.contracts.manifest import FileEntry
 from coda.errors import ConfigError
-from coda.simulation import KINDS, break_batch
+from coda.plates import file_lists
+from coda.plates.file_lists import files_of_plate
+from coda.plates.files import LocalFiles
+from coda.simulation import KINDS, break_batch, simulate_batch
 from coda.simulation.files import describe_file
 
 
@@ -48,6 +52,29 @@ def test_the_kind_is_recorded_and_says_what_was_done(delivery, kind):
     silent = kind not in ("truncated_upload", "missing_plate")
     assert (not wrong_digests(delivery)) == silent
     BatchManifest.read(delivery / "manifest.json")
+
+
+def everything_listed(folder: Path) -> list[set[FileEntry]]:
+    manifest = BatchManifest.read(folder / "manifest.json")
+    return [set(files_of_plate(LocalFiles(folder), plate)) for plate in manifest.plates]
+
+
+def test_a_large_batch_is_simulated_and_broken_with_file_lists(experiment, delivery, tmp_path, monkeypatch):
+    """All kinds at once leave the same files, listed alike, as in a manifest that lists them itself."""
+    monkeypatch.setattr(file_lists, "MOST_INLINE", 10)
+    simulate_batch(experiment, "lab_b", "batch_1", ("plate_1", "plate_2"), tmp_path, workers=1)
+    large = tmp_path / "lab_b" / "batch_1"
+    assert everything_listed(large) == everything_listed(delivery)
+    for folder in (delivery, large):
+        break_batch(folder, sorted(KINDS, key=lambda kind: kind == "missing_plate"), 5)
+    manifest = BatchManifest.read(large / "manifest.json")
+    assert [plate.file_list is None for plate in manifest.plates] == [False, False]
+    assert everything_listed(large) == everything_listed(delivery)
+    bodies = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*") if path.parent.name != "file_list"}
+        for folder in (delivery, large)
+    ]
+    assert {path for path in bodies[0] if bodies[0][path] != bodies[1].get(path)} == {Path("manifest.json")}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from coda.contracts.base import problems_of
 from coda.contracts.channels import LEFT_OUT, MAX_CHANNELS, STAINS, Role, clashes, in_order, name_fault
-from coda.contracts.manifest import BatchManifest, FileEntry, PlateEntry
+from coda.contracts.manifest import MAX_FILES_OF_A_PLATE, BatchManifest, FileEntry, PlateEntry, version_of
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt.finding import plain
 from coda.plates.adopt.found import FoundPlate
@@ -21,6 +21,9 @@ from coda.plates.layout import FORMATS, fits, format_of, well_name
 from coda.plates.solvents import Solvents
 
 MAX_SITES = 100
+
+TABLES = ("load_data", "plate_map")
+"""Tables of a plate that stand beside the manifest."""
 
 _PIXEL_REMEDY = (
     "Give --pixel-size: camera pixel times binning, divided by the magnification (6.5 um binned by 2 at 20x: 0.65)."
@@ -85,6 +88,10 @@ def check_plates(plates: Sequence[FoundPlate], identity: Identity, where: str, m
         problems += _one_of("modality", {plate.modality for plate in plates}, where, "Give --modality.")
     problems += _format_problems(plates, identity.plate_wells, where)
     for plate in plates:
+        files = len(TABLES) + len(plate.illumination) + sum(len(item.files) for item in plate.fields)
+        if files > MAX_FILES_OF_A_PLATE:
+            found, remedy = f"{files} files", "Leave out channels that nobody needs (--channel NAME=none)."
+            problems.append(Problem(f"{where}, plate {plate.plate}", found, f"at most {MAX_FILES_OF_A_PLATE}", remedy))
         most = max(Counter(item.place for item in plate.fields).values(), default=0)
         if most > MAX_SITES:
             found = f"{most} fields in a well"
@@ -233,7 +240,7 @@ def plate_entry(plate: FoundPlate, tables: Sequence[FileEntry], entry: Callable[
     sites = Counter(item.place for item in plate.fields)
     values = {
         "plate": plate.plate,
-        **{name: table_path(plate.plate, name) for name in ("load_data", "plate_map")},
+        **{name: table_path(plate.plate, name) for name in TABLES},
         # where wells differ nobody knows what was meant; load_data lists what each should have
         "sites_per_well": next(iter(sites.values())) if len(set(sites.values())) == 1 else None,
         "illumination": dict(plate.illumination),
@@ -272,6 +279,7 @@ def manifest_of(
         "bit_depth": identity.bit_depth or max((plate.bit_depth or 0 for plate in plates), default=0) or 16,
     }
     values = {
+        "schema_version": version_of(entries),
         "source": identity.source,
         "batch": identity.batch,
         "created_at": identity.created_at or datetime.now(UTC),

@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from coda.contracts.channels import STAINS, listed, nuclei_of, roles_of
-from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry
-from coda.errors import ContractError, Problem
+from coda.contracts.manifest import MANIFEST_NAME, FileEntry
 from coda.plates.adopt.assemble import (
     Identity,
     check_plates,
@@ -30,6 +29,7 @@ from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef
 from coda.plates.adopt.given_maps import plate_maps
 from coda.plates.adopt.layouts import PREPARED, find_plates
 from coda.plates.adopt.planes import PLANE_ENDING, PlaneReader, encode_plane
+from coda.plates.file_lists import with_lists
 from coda.plates.images import UnreadableImageError
 from coda.plates.layout import well_name
 from coda.plates.plate_map import usual_sites
@@ -41,9 +41,6 @@ MAX_IMAGE_BYTES = 1 << 30
 MAX_REMARK = 2000
 DOWNLOADS = 16
 """Files of object storage that are read at once."""
-
-_ENTRY_BYTES = 200
-"""What an image takes in a manifest beside the name of its plate."""
 
 Progress = Callable[[int, int], None]
 """Called with the images and other files that were brought, and how many there are."""
@@ -86,7 +83,6 @@ def adopt(
     check_plates(plates, identity, tree.where, finding.channels)
     maps, told = plate_maps(plates, identity.plate_map, finding.tables, identity.solvents)
     stains = stains_of_plates(plates)
-    _check_size(plates, tree.where)
     target = out / identity.source / identity.batch
     bringer = _Bringer(tree, target, sum(map(_files, plates)), progress, sparse=finding.sparse, linking=linking)
     with closing(bringer):
@@ -98,19 +94,13 @@ def adopt(
             for name, text in tables_of(plate, maps[plate.plate], stains).items()
         ]
         entries.append(plate_entry(plate, tables, bringer.entries.__getitem__))
-    manifest = manifest_of(delivered, entries, identity, preparation=PREPARED.get(layout, "raw"))
+    listed, lists = with_lists(entries)
+    for path, data in lists.items():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_bytes(data)
+    manifest = manifest_of(delivered, listed, identity, preparation=PREPARED.get(layout, "raw"))
     remarks = [*links_told(tree), *remarks_on(plates, identity), *told, *bringer.remarks()]
     return manifest.write(target / MANIFEST_NAME), remarks
-
-
-def _check_size(plates: Sequence[FoundPlate], where: str) -> None:
-    """Refuse, before anything is brought, what would make a manifest that nobody reads."""
-    size = sum(_files(plate) * (_ENTRY_BYTES + len(plate.plate)) for plate in plates)
-    if size > MAX_MANIFEST_BYTES:
-        found = f"{sum(map(_files, plates))} files, a manifest of {size >> 20} MiB"
-        remedy = "Adopt them as several batches (--only-plate, --batch)."
-        problem = Problem(where, found, f"a manifest of at most {MAX_MANIFEST_BYTES >> 20} MiB", remedy)
-        raise ContractError(f"{where} is too large for one batch.", [problem])
 
 
 def _files(plate: FoundPlate) -> int:

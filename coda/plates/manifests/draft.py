@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coda.contracts.manifest import MAX_MANIFEST_BYTES, BatchManifest, FileEntry
-from coda.errors import ConfigError, ContractError, Problem, raise_if_any
+from coda.contracts.manifest import BatchManifest, FileEntry
+from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.adopt.assemble import (
+    TABLES,
     Identity,
     check_plates,
     manifest_of,
@@ -21,6 +22,7 @@ from coda.plates.adopt.finding import Finding, links_told
 from coda.plates.adopt.found import FoundField, FoundPlate
 from coda.plates.adopt.given_maps import plate_maps
 from coda.plates.adopt.layouts import PREPARED, detect, find_plates
+from coda.plates.file_lists import listed_apart, with_list
 from coda.plates.folders import folders_of
 from coda.plates.layout import format_of, parse_well, well_name
 from coda.plates.manifests.places import Place
@@ -84,8 +86,8 @@ class Draft:
         """Bytes of all images and illumination functions."""
         return sum(file.size_bytes for file in self.files)
 
-    def manifest(self, digests: Mapping[str, str] | None = None) -> BatchManifest:
-        """Return the manifest; without digests, with zeros in their place.
+    def described(self, digests: Mapping[str, str] | None = None) -> tuple[BatchManifest, dict[str, bytes]]:
+        """Return the manifest, and path -> bytes of its file lists; without digests, with zeros in their place.
 
         Raises:
             ContractError: Something breaks the manifest's schema.
@@ -96,19 +98,25 @@ class Draft:
             digest = _NO_DIGEST if digests is None else digests[path]
             return FileEntry(path=path, size_bytes=sizes[path], sha256=digest)
 
-        entries = []
+        # lists plate by plate: the entries of all files of a large batch are never in memory together
+        apart = listed_apart(len(self.files) + len(self.tables))
+        entries, lists = [], dict[str, bytes]()
         for plate in self.plates:
-            names = [table_path(plate.plate, name) for name in ("load_data", "plate_map")]
+            names = [table_path(plate.plate, name) for name in TABLES]
             bodies = {path: self.tables[path] for path in names}
             tables = [
                 FileEntry(path=path, size_bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
                 for path, body in bodies.items()
             ]
-            entries.append(plate_entry(plate, tables, entry))
-        return manifest_of(
+            whole = plate_entry(plate, tables, entry)
+            listed, own = with_list(whole) if apart else (whole, {})
+            entries.append(listed)
+            lists |= own
+        manifest = manifest_of(
             self.plates, entries, self.identity, images_at=self.images_at,
             preparation=PREPARED.get(self.layout, "raw"),
         )  # fmt: skip
+        return manifest, lists
 
 
 def draft(
@@ -127,7 +135,7 @@ def draft(
 
     Raises:
         ContractError: The tree, or what was given beside it, has problems; all of them together.
-        ConfigError: There is no such layout or plate, or the manifest would be larger than any that is read.
+        ConfigError: There is no such layout or plate.
         TransientError: The storage is away.
     """
     if layout == AUTO:
@@ -177,11 +185,7 @@ def draft_of(
         layout, tuple(plates), identity, tables, files, tuple(absent), images_at,
         (*links_told(place), *remarks_on(plates, given), *told, *remarks),
     )  # fmt: skip
-    size = len(result.manifest().to_json())
-    if size > MAX_MANIFEST_BYTES:
-        found_, expected = f"{size} bytes for {len(files)} files", f"at most {MAX_MANIFEST_BYTES} bytes"
-        remedy = "Build several batches, each with some of the plates (--plate), under names of their own (--batch)."
-        raise ConfigError("The manifest would be too large.", [Problem(place.where, found_, expected, remedy)])
+    result.described()  # what breaks its schema is told before any image is read
     return result
 
 

@@ -8,6 +8,8 @@ from typing import Protocol
 from coda.durable import give_name
 from coda.errors import ContractError, Problem
 from coda.plates.disk import writing
+from coda.plates.files import LargerFileError
+from coda.plates.name_forms import by_form, composed, only, plain_folder
 from coda.plates.tree import LocalTree, Tree, absent
 
 BLOCK_BYTES = 1024 * 1024
@@ -101,3 +103,35 @@ class LocalPlace(LocalTree):
         draft = place.with_name(f"{place.name}.{os.getpid()}.part")
         draft.write_bytes(data)
         return draft
+
+
+class PlaceFiles:
+    """A place as the files of a delivery; see `coda.plates.files.BatchFiles`."""
+
+    def __init__(self, place: Place) -> None:
+        """Keep the place."""
+        self.place = place
+
+    def read(self, path: str, *, at_most: int) -> bytes:
+        """Return the bytes of a file; see `coda.plates.files.BatchFiles.read`."""
+        stored = self._stored(path)
+        size = self.place.size(stored)
+        if size is None:
+            raise FileNotFoundError(path)
+        if size > at_most:
+            raise LargerFileError(path, size)
+        return self.place.read(stored, at_most=at_most)
+
+    def size(self, path: str) -> int | None:
+        """Return the size of a file; see `coda.plates.files.BatchFiles.size`."""
+        try:
+            return self.place.size(self._stored(path))
+        except FileNotFoundError:
+            return None
+
+    def _stored(self, path: str) -> str:
+        """Return the name that a file is stored under (`coda.plates.name_forms`)."""
+        if path.isascii() or self.place.size(path) is not None:
+            return path
+        forms = by_form(file.path for file in self.place.files(plain_folder(path)))
+        return only(path, forms.get(composed(path), []))

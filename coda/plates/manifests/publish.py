@@ -1,16 +1,23 @@
-"""Writing the manifest of drafted plates: tables, then digests (each image is read once), and the manifest last."""
+"""Writing the manifest of drafted plates: tables, digests (each image is read once), file lists, the manifest last."""
 
-from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest
+from collections.abc import Callable, Mapping
+
+from coda.contracts.base import digest_of_json
+from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest, PlateEntry
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
+from coda.plates.file_lists import FileList, FileListError, decoded_list, read_file_list
 from coda.plates.manifests.digests import KeptDigests, Progress, digests_of
 from coda.plates.manifests.draft import Draft
-from coda.plates.manifests.places import Place
+from coda.plates.manifests.places import Place, PlaceFiles
+
+ListOf = Callable[[PlateEntry], FileList]
+"""Gives the file list of a plate that has one; raises a `FileListError`."""
 
 
 def publish(
     made: Draft, place: Place, out: Place, kept: KeptDigests, *, workers: int, progress: Progress, replacing: bool
 ) -> tuple[BatchManifest, bool]:
-    """Write the tables, compute the digests, and write the manifest last of all.
+    """Write the tables, compute the digests, write the file lists of a large batch, and the manifest last of all.
 
     Args:
         made: What was found.
@@ -35,15 +42,31 @@ def publish(
     for path, body in made.tables.items():
         if out.size(path) != len(body) or out.read(path, at_most=len(body)) != body:
             out.put(path, body, "text/csv; charset=utf-8")
-    manifest = made.manifest(digests_of(place, made.files, kept, workers=workers, progress=progress))
-    if old is not None and isinstance(old, BatchManifest) and _content(old) == _content(manifest):
+    manifest, lists = made.described(digests_of(place, made.files, kept, workers=workers, progress=progress))
+    if isinstance(old, BatchManifest) and _content(old, _lists_at(out)) == _content(manifest, _lists_made(lists)):
         return old, False
+    if old is not None and not replacing:
+        raise _taken(out, "a manifest with other digests")
+    for path, data in lists.items():
+        _put_list(out, path, data, replacing=replacing)
     body = manifest.to_json().encode()
-    if old is not None and replacing:
+    if old is not None:
         out.put(MANIFEST_NAME, body, "application/json")
-    elif old is not None or not out.create(MANIFEST_NAME, body, "application/json"):
-        raise _taken(out, "a manifest with other digests" if old is not None else "a manifest that came meanwhile")
+    elif not out.create(MANIFEST_NAME, body, "application/json"):
+        raise _taken(out, "a manifest that came meanwhile")
     return manifest, True
+
+
+def _put_list(out: Place, path: str, data: bytes, *, replacing: bool) -> None:
+    """Write a file list; another one that is there is replaced only when that was asked for."""
+    size = out.size(path)
+    if size == len(data) and out.read(path, at_most=size) == data:
+        return
+    if size is not None and not replacing:
+        remedy = "Give another place with --out; or --replace, if the file is of an earlier build."
+        problem = Problem(f"{out.where}: {path}", "another file", "no file, or this file list", remedy)
+        raise ConfigError("A file list would replace a file.", [problem])
+    out.put(path, data, "application/vnd.apache.parquet")
 
 
 def _existing(out: Place) -> BatchManifest | str | None:
@@ -64,7 +87,8 @@ def _refuse_others(made: Draft, old: BatchManifest | str | None, out: Place) -> 
     if isinstance(old, str):
         raise _taken(out, old)
     if old is not None:
-        if _content(old, digests=False) != _content(made.manifest(), digests=False):
+        manifest, lists = made.described()
+        if _content(old, _lists_at(out), digests=False) != _content(manifest, _lists_made(lists), digests=False):
             raise _taken(out, f"the manifest of {old.batch_id} with other contents")
         return
     others = [
@@ -85,11 +109,31 @@ def _taken(out: Place, found: str) -> ConfigError:
     return ConfigError("There is another manifest.", [problem])
 
 
-def _content(manifest: BatchManifest, *, digests: bool = True) -> object:
-    """Return what a manifest says, its time apart."""
+def _lists_at(out: Place) -> ListOf:
+    return lambda entry: read_file_list(PlaceFiles(out), entry)
+
+
+def _lists_made(lists: Mapping[str, bytes]) -> ListOf:
+    return lambda entry: decoded_list(lists[entry.file_list.path if entry.file_list else ""], entry)
+
+
+def _content(manifest: BatchManifest, list_of: ListOf, *, digests: bool = True) -> object:
+    """Return what a manifest says, its time apart; a file list by what it lists, whatever release wrote it."""
     said = manifest.model_dump(mode="json", exclude={"created_at"})
-    if not digests:
-        for plate in said["plates"]:
+    for plate, entry in zip(said["plates"], manifest.plates, strict=True):
+        if not digests:
             for file in plate["files"]:
                 del file["sha256"]
+        if entry.file_list is not None:
+            plate["file_list"] = _listed(list_of, entry, digests=digests)
     return said
+
+
+def _listed(list_of: ListOf, entry: PlateEntry, *, digests: bool) -> object:
+    """Return path and content of a plate's file list as a few values; a list that cannot be read is like no other."""
+    try:
+        table = list_of(entry).table
+    except FileListError:
+        return None
+    names = table.column_names if digests else [name for name in table.column_names if name != "sha256"]
+    return entry.file_list.path if entry.file_list else "", digest_of_json([table.column(n).to_pylist() for n in names])
