@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.evaluation.score import Matrix
+from coda.evaluation.stored_matrix import BLOCK_ROWS, Rows
 
 PREFIX = "p_"
 """Probability columns are `p_<class>`."""
@@ -63,14 +64,24 @@ def with_answer(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(predicted=classes[best] if len(p) else [], top_probability=top)
 
 
-def well_features(rows: pd.DataFrame, features: Matrix) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    """Return well rows and the mean features of each well's fields, in the order of the well table."""
+def well_features(rows: pd.DataFrame, features: Rows) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """Return well rows and the mean features of each well's fields, in the order of the well table.
+
+    Args:
+        rows: Rows of the field index.
+        features: Shape (fields, width), in memory or in a file, of which some rows are read at a time.
+    """
     keys = rows[WELL].astype(str).agg("/".join, axis=1)
     _, first, position = np.unique(keys.to_numpy(dtype=str), return_index=True, return_inverse=True)
     sums = np.zeros((len(first), features.shape[1]))
-    np.add.at(sums, position.reshape(-1), np.asarray(features, dtype=np.float64))
+    position = position.reshape(-1)
+    for start in range(0, len(features), BLOCK_ROWS):
+        # row after row, as over all rows at once: the sums are the same to the last bit
+        block = slice(start, start + BLOCK_ROWS)
+        np.add.at(sums, position[block], np.asarray(features[block], dtype=np.float64))
     wells = rows.iloc[first].reset_index(drop=True)
-    return wells, sums / np.bincount(position.reshape(-1))[:, None]
+    sums /= np.bincount(position)[:, None]
+    return wells, sums
 
 
 def _mean_over(table: pd.DataFrame, keys: list[str], counted: str) -> pd.DataFrame:

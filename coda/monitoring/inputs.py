@@ -4,25 +4,27 @@ A refused batch has less than an accepted one, and a training run has neither ca
 the manifest may be absent. What is absent is left out of the page.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from coda.contracts import MANIFEST_NAME, BatchManifest, Check, GateReport, QualityReport, ReleaseRecord
 from coda.contracts.documents import document_at
 from coda.contracts.ingest import IngestReport
 from coda.errors import ContractError, Problem, raise_if_any
+from coda.evaluation.levels import PREFIX, WELL
+from coda.evaluation.stored_matrix import Rows, stored_matrix
 from coda.plates.dataset import BatchFolder
 
-Array = NDArray[Any]
-
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+FIELD_COLUMNS = frozenset({*WELL, "Metadata_pert_type", "Metadata_Compound"})
+"""What the report asks of a field whose features it has: its well, and what was on it."""
 
 DRIFTS = {"frechet_to_source": "to_source_mean", "mmd_controls": "controls_between_groups"}
 """Distance -> its name in the candidates' drift.json (`coda.adaptation.drift`)."""
@@ -71,15 +73,16 @@ class CandidateInputs:
     """What the adaptation left behind.
 
     Attributes:
-        fields: One row a field, in the order of the feature rows.
-        features: 'before' and 'after' adaptation, and each candidate's own -> features, shape (fields, width).
-        predictions: Candidate -> its field-level prediction table.
+        fields: One row a field, in the order of the feature rows; the columns that say where it is and what was on it.
+        features: 'before' and 'after' adaptation, and each candidate's own -> features, shape (fields, width); they
+            stay in their files, which hold a thousand numbers and more for each field of the batch and of its archive.
+        predictions: Field-level answers of the candidate that others are compared with, 'unadapted'.
         training: Numbers of the adaptation, by name.
         drift: 'before' and 'after' -> distances by name, see `DRIFTS`.
     """
 
     fields: pd.DataFrame
-    features: Mapping[str, Array]
+    features: Mapping[str, Rows]
     predictions: Mapping[str, pd.DataFrame]
     training: Mapping[str, float] = field(default_factory=dict)
     drift: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -167,9 +170,9 @@ def _batch(folder: Path) -> BatchInputs:
 
 
 def _candidates(folder: Path) -> CandidateInputs | None:
-    fields = _table(folder / "fields.parquet")
+    fields = _table(folder / "fields.parquet", FIELD_COLUMNS.__contains__)
     features = {
-        label: np.load(path, allow_pickle=False)
+        label: stored_matrix(path)
         for label, path in [
             ("before", folder / "features_base.npy"),
             ("after", folder / "features_adapted.npy"),
@@ -181,7 +184,8 @@ def _candidates(folder: Path) -> CandidateInputs | None:
         if len(matrix) != len(fields):
             problem = Problem(f"features {label}", f"{len(matrix)} rows", f"{len(fields)} rows", "Run adapt again.")
             raise ContractError(f"The candidates in {folder} do not fit together.", [problem])
-    tables = {path.parent.name: _table(path) for path in sorted(folder.glob("*/predictions.parquet"))}
+    answers = folder / "unadapted" / "predictions.parquet"
+    tables = {"unadapted": _table(answers, _tells_an_answer)} if answers.is_file() else {}
     return CandidateInputs(fields, features, tables, _training(folder), _drift(folder))
 
 
@@ -206,8 +210,16 @@ def _tables(folder: Path) -> dict[str, pd.DataFrame]:
     return {name: _table(folder / f"{name}.parquet") for name in names if (folder / f"{name}.parquet").is_file()}
 
 
-def _table(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+def _table(path: Path, needed: Callable[[str], bool] | None = None) -> pd.DataFrame:
+    """Return a table, or the columns of it that are needed; an empty one where there is no file."""
+    if not path.is_file():
+        return pd.DataFrame()
+    columns = None if needed is None else [name for name in pq.read_schema(path).names if needed(name)]
+    return pd.read_parquet(path, columns=columns)
+
+
+def _tells_an_answer(column: str) -> bool:
+    return column == "image_id" or column.startswith(PREFIX)
 
 
 def _document(path: Path) -> dict[str, Any]:

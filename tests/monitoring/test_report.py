@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+import tracemalloc
 from html.parser import HTMLParser
 
 import numpy as np
@@ -23,10 +24,11 @@ from coda.contracts import STAINS, GateReport, QuarantinedField
 from coda.contracts.channels import PRESET_COLOURS, PRESET_ROLES, tints_of
 from coda.contracts.gate import Measure
 from coda.errors import ContractError
+from coda.evaluation.levels import well_features
 from coda.monitoring.facts import samples
 from coda.monitoring.report import gather, headline, write_report
 from coda.monitoring.report.composites import composite, read_examples
-from coda.monitoring.report.embeddings import principal_plane
+from coda.monitoring.report.embeddings import draw_embeddings, principal_plane
 from coda.monitoring.report.heatmaps import chosen_statistics, draw_heat_maps, plate_matrix
 from coda.plates.layout import well_name
 
@@ -322,6 +324,32 @@ def test_features_that_do_not_fit_their_fields_are_refused(tmp_path):
     np.save(run.candidates / "features_base.npy", np.zeros((3, 4)))
     with pytest.raises(ContractError, match="3 rows"):
         gather(run.dataset, candidates=run.candidates)
+
+
+def test_features_of_an_archive_stay_in_their_files_and_give_the_same_picture(tmp_path):
+    """What is in memory at once is less than one of the matrices, of which a run leaves eight."""
+    run = write_run(tmp_path)
+    fields = pd.read_parquet(run.candidates / "fields.parquet")
+    many = pd.concat([fields] * (8000 // len(fields)), ignore_index=True)
+    many.to_parquet(run.candidates / "fields.parquet")
+    whole = np.random.default_rng(2).normal(size=(len(many), 512)).astype(np.float32)
+    for name in ("features_base.npy", "features_adapted.npy", "coda+aligned/features.npy"):
+        np.save(run.candidates / name, whole)
+    tracemalloc.start()
+    try:
+        found = gather(run.dataset, candidates=run.candidates).candidates
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        for name in ("before", "after", "coda+aligned"):
+            well_features(found.fields, found.features[name])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert held < whole.nbytes / 4
+    assert peak < whole.nbytes
+    expected = draw_embeddings({"before": whole, "served": whole}, many, "coda+aligned")
+    features = {"before": found.features["before"], "served": found.features["coda+aligned"]}
+    assert draw_embeddings(features, found.fields, "coda+aligned") == expected
 
 
 def test_a_heat_map_of_equal_wells_has_a_scale_that_can_be_read(monkeypatch):

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from coda.evaluation.levels import well_features
+from coda.evaluation.stored_matrix import Rows
 from coda.monitoring.report.pictures import COLOURS, GREY, MARKERS, Picture, figure, from_figure, style
 
 WORDS = {"before": "Before adaptation", "after": "After adaptation", "served": "As served"}
@@ -34,9 +35,7 @@ def principal_plane(features: NDArray[np.float64]) -> tuple[NDArray[np.float64],
     return places * np.where(signs == 0, 1, signs), float((s[:2] ** 2).sum() / total) if total > 0 else 0.0
 
 
-def draw_embeddings(
-    features: Mapping[str, NDArray[np.generic]], fields: pd.DataFrame, chosen: str = ""
-) -> Picture | None:
+def draw_embeddings(features: Mapping[str, Rows], fields: pd.DataFrame, chosen: str = "") -> Picture | None:
     """Draw wells before and after adaptation, coloured by batch (or plate) and by treatment.
 
     Args:
@@ -55,7 +54,7 @@ def draw_embeddings(
         grid = drawn.subplots(len(sets), 2, squeeze=False)
         words = []
         for row, (when, matrix) in enumerate(sets):
-            wells, x = well_features(fields.reset_index(drop=True), np.asarray(matrix, dtype=np.float64))
+            wells, x = well_features(fields.reset_index(drop=True), matrix)
             places, share = principal_plane(x)
             group, groups = group_names(wells)
             title = WORDS[when] + (f" ({chosen})" if when == "served" and chosen else "")
