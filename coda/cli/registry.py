@@ -45,16 +45,13 @@ def list_(
     A source whose newest entry cannot be read is told after the others, and the command fails.
     """
     settings = read_settings()
-    log = ReleaseLog(settings)
     entries = []
     problems: list[Problem] = []
-    for scope in log.scopes():
-        try:
-            entry = log.entry(scope)
-        except UnreadableRecordError as error:
-            problems += error.problems
+    for entry in ReleaseLog(settings).pointers().values():
+        if isinstance(entry, UnreadableRecordError):
+            problems += entry.problems
         else:
-            entries += [entry] if entry is not None else []
+            entries.append(entry)
     registered = list_versions(settings) if versions or as_json else []
     if as_json:
         serving = {entry.scope: entry for entry in entries}

@@ -2,14 +2,14 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from coda.contracts import ModelRef, PointerEntry, QualityReport, ReleaseRecord, RunRecord
 from coda.errors import Problem
 from coda.registry import ReleaseLog, Version, list_versions
-from coda.registry.drafts import DRAFT
+from coda.registry.drafts import DRAFT, released_drafts
 from coda.settings import Settings
 from coda.storage.objects import ObjectInfo, ObjectStore, store_for
 from coda.storage.records import Record, UnreadableRecordError, find_record
@@ -115,7 +115,7 @@ def read_records(settings: Settings, *, lease: timedelta, abandoned: timedelta =
     """Read everything.
 
     What names other things is read before what it names, so that nothing written during the look is missed for want of
-    it: ledger, runs, release log, models.
+    it: ledger, runs, release log, models. Drafts are read after the log, which says what most of them are.
 
     Args:
         settings: Where the services are.
@@ -134,7 +134,8 @@ def read_records(settings: Settings, *, lease: timedelta, abandoned: timedelta =
     known = {item.key: item for entry in found for item in entry.unreadable} | {item.key: item for item in newest}
     unreadable = [item.problem for _, item in sorted(known.items())]
     releases = ReleaseLog(settings)
-    runs = {run.run_id: run for run in _runs(store, unreadable)}
+    folders = _listed(store)
+    runs = {run_id: _run(store, run_id, items, unreadable) for run_id, items in folders.items()}
     log = {}
     for scope in releases.scopes():
         try:
@@ -143,6 +144,8 @@ def read_records(settings: Settings, *, lease: timedelta, abandoned: timedelta =
             unreadable += error.problems
             if readable := releases.entries_readable(scope):
                 log[scope] = readable
+    released = [entry.release for history in log.values() for entry in history]
+    runs |= {run.run_id: run for run in _drafted(store, runs, folders, released, unreadable)}
     return Records(
         settings=settings,
         store=store,
@@ -168,21 +171,42 @@ def _unstarted(store: ObjectStore, known: set[str]) -> tuple[str, ...]:
     return tuple(sorted(found - known))
 
 
-def _runs(store: ObjectStore, unreadable: list[Problem]) -> Iterable[RunFolder]:
+def _listed(store: ObjectStore) -> dict[str, list[ObjectInfo]]:
     folders: dict[str, list[ObjectInfo]] = defaultdict(list)
     for item in store.list("runs/"):
         folders[item.key.split("/")[1]].append(item)
-    for run_id, items in folders.items():
-        prefix = f"runs/{run_id}/"
-        names = frozenset(item.key.removeprefix(prefix) for item in items)
-        yield RunFolder(
-            run_id=run_id,
-            names=names,
-            touched=max(item.modified for item in items),
-            record=_found(store, f"{prefix}run.json", names, RunRecord, unreadable),
-            draft=_found(store, f"{prefix}{DRAFT}", names, ReleaseRecord, unreadable),
-            quality=_found(store, f"{prefix}quality.json", names, QualityReport, unreadable),
-        )
+    return folders
+
+
+def _run(store: ObjectStore, run_id: str, items: list[ObjectInfo], unreadable: list[Problem]) -> RunFolder:
+    """Return what a run left, without its draft; see `_drafted`."""
+    prefix = f"runs/{run_id}/"
+    names = frozenset(item.key.removeprefix(prefix) for item in items)
+    return RunFolder(
+        run_id=run_id,
+        names=names,
+        touched=max(item.modified for item in items),
+        record=_found(store, f"{prefix}run.json", names, RunRecord, unreadable),
+        draft=None,
+        quality=_found(store, f"{prefix}quality.json", names, QualityReport, unreadable),
+    )
+
+
+def _drafted(
+    store: ObjectStore,
+    runs: dict[str, RunFolder],
+    folders: dict[str, list[ObjectInfo]],
+    released: list[ReleaseRecord],
+    unreadable: list[Problem],
+) -> Iterator[RunFolder]:
+    """Yield the runs that left a draft, with it; one that is to the byte what the log says is not read again."""
+    known = released_drafts(released)
+    for run_id, run in runs.items():
+        key = f"runs/{run_id}/{DRAFT}"
+        for item in folders[run_id]:
+            if item.key == key:
+                draft = known.get((key, item.etag)) or _found(store, key, run.names, ReleaseRecord, unreadable)
+                yield replace(run, draft=draft)
 
 
 def _found(

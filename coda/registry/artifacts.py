@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from coda.registry.mlflow_client import EXPERIMENT, connect, explained
+from coda.registry.mlflow_client import EXPERIMENT, all_pages, connect, explained
 from coda.settings import Settings
 
 
@@ -40,18 +40,10 @@ def stored_models(*, settings: Settings) -> list[Stored]:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             return []
-        versions: dict[str, tuple[str, int]] = {}
-        token: str | None = None
-        while token != "":
-            versions_page = client.search_model_versions("", page_token=token)
-            versions |= {str(item.source): (item.name, int(item.version)) for item in versions_page}
-            token = versions_page.token or ""
-        models: list[Any] = []
-        token = None
-        while token != "":
-            page = client.search_logged_models([experiment.experiment_id], page_token=token)
-            models += [item for item in page if "digest" in (item.tags or {})]
-            token = page.token or ""
+        found = all_pages(lambda token: client.search_model_versions("", page_token=token))
+        versions = {str(item.source): (item.name, int(item.version)) for item in found}
+        logged = all_pages(lambda token: client.search_logged_models([experiment.experiment_id], page_token=token))
+        models = [item for item in logged if "digest" in (item.tags or {})]
     return sorted(
         (
             Stored(

@@ -130,7 +130,7 @@ def version_side(version: Version, *, settings: Settings) -> Side:
 def provenance_of(version: Version, *, settings: Settings) -> dict[str, Any]:
     """Return the record of where a version comes from, without fetching its weights."""
     with tempfile.TemporaryDirectory() as work:
-        download(version.ref, f"{PACKAGE}/{PROVENANCE}", Path(work), settings=settings)
+        download(version, f"{PACKAGE}/{PROVENANCE}", Path(work), settings=settings)
         return read_provenance(Path(work) / PACKAGE)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,41 @@ def read_kept(run_id: str, name: str, *, settings: Settings) -> dict[str, Any]:
         return {}
 
 
-def list_drafts(*, settings: Settings) -> Iterator[tuple[ObjectInfo, ReleaseRecord]]:
-    """Yield every draft that a run left in the platform bucket, promoted or not."""
+def list_drafts(
+    *, settings: Settings, released: Iterable[ReleaseRecord] = ()
+) -> Iterator[tuple[ObjectInfo, ReleaseRecord]]:
+    """Yield every draft that a run left in the platform bucket, promoted or not.
+
+    Args:
+        settings: Where the platform bucket is.
+        released: Releases of the log; see `released_drafts`.
+    """
     store = store_for(settings.platform, settings)
+    known = released_drafts(released)
     for item in store.list("runs/"):
         # the times of the step of the same name lie below: runs/<run_id>/steps/release.json
         if item.key.split("/")[2:] == [DRAFT]:
-            yield item, ReleaseRecord.parse(store.get(item.key, at_most=MAX_RECORD_BYTES), store.url(item.key))
+            record = known.get((item.key, item.etag))
+            if record is None:
+                record = ReleaseRecord.parse(store.get(item.key, at_most=MAX_RECORD_BYTES), store.url(item.key))
+            yield item, record
+
+
+def released_drafts(released: Iterable[ReleaseRecord]) -> dict[tuple[str, str], ReleaseRecord]:
+    """Return key and entity tag of the drafts that these releases were promoted from, as `keep_draft` wrote them.
+
+    The tag of an object that was written in one request is the MD5 of its bytes, so a draft that is listed with this
+    tag has been compared byte by byte with what the log says, and reading it could tell nothing more. Another tag (a
+    draft that was changed, that an earlier program wrote in another form, or a store that encrypts with keys of its
+    own) says nothing: that draft is read.
+    """
+    found = {}
+    for record in released:
+        for approver in (record.approver, WAITING):
+            draft = record.model_copy(update={"approver": approver})
+            tag = hashlib.md5(draft.to_json().encode(), usedforsecurity=False).hexdigest()
+            found[f"runs/{record.run_id}/{DRAFT}", tag] = draft
+    return found
 
 
 def find_release(release_id: str, *, settings: Settings) -> ReleaseRecord | None:

@@ -138,7 +138,7 @@ def _drafts(settings: Settings, before: datetime, *, held: bool) -> tuple[list[G
     kept = {entry.release.digest(): entry.release for entry in log.entries()}
     released = {record.release_id for record in kept.values()}
     garbage = []
-    for item, record in list_drafts(settings=settings):
+    for item, record in list_drafts(settings=settings, released=list(kept.values())):
         waits = record.approver == WAITING
         if record.release_id in released or item.modified >= before or (waits and not held):
             kept[record.digest()] = record

@@ -12,7 +12,7 @@ from coda.contracts import ReleaseRecord
 from coda.errors import Problem
 from coda.registry.mlflow_client import connect, explained
 from coda.registry.releases import ReleaseLog
-from coda.registry.versions import EXTRACTOR, HEAD, find
+from coda.registry.versions import EXTRACTOR, HEAD, aliases_of_models, registered
 from coda.settings import Settings
 from coda.storage.records import UnreadableRecordError
 
@@ -70,7 +70,7 @@ def restore(place: str, *, settings: Settings) -> bool:
 
 def _set(item: "_Difference", settings: Settings) -> bool:
     client = connect(settings)
-    if item.expected is not None and item.expected not in {v.ref.version for v in find(item.name, settings=settings)}:
+    if item.expected is not None and registered(item.name, item.expected, settings=settings) is None:
         return False
     with explained(f"put back the alias {item.name}@{item.alias}", settings):
         if item.expected is None:
@@ -91,24 +91,16 @@ class _Difference:
 
 
 def _differences(settings: Settings) -> list[_Difference]:
-    client = connect(settings)
-    log = ReleaseLog(settings)
-    found: dict[str, dict[str, int]] = {}
-    with explained("read the aliases", settings):
-        for model in client.search_registered_models():
-            found[model.name] = {alias: int(version) for alias, version in dict(model.aliases).items()}
+    found = aliases_of_models(settings)
     expected: dict[str, dict[str, int]] = {EXTRACTOR: {}, HEAD: {}}
     unknown: set[str] = set()
-    for scope in log.scopes():
-        try:
-            record = log.current(scope)
-        except UnreadableRecordError:
+    for scope, entry in ReleaseLog(settings).pointers().items():
+        if isinstance(entry, UnreadableRecordError):
             # what it should say is not known: its aliases stay as they are, and the others are looked at
             unknown.add(alias_of(scope))
             continue
-        if record is not None:
-            for ref in (record.extractor, record.head):
-                expected.setdefault(ref.name, {})[alias_of(scope)] = ref.version
+        for ref in (entry.release.extractor, entry.release.head):
+            expected.setdefault(ref.name, {})[alias_of(scope)] = ref.version
     return [
         _Difference(name, alias, found.get(name, {}).get(alias), aliases.get(alias))
         for name, aliases in expected.items()

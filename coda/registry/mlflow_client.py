@@ -8,11 +8,11 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from coda.errors import NO_ROOM, OF_THE_DATA, CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
@@ -147,6 +147,19 @@ def explained(action: str, settings: Settings) -> Iterator[None]:
             raise ServiceRefusedError(f"Could not {action}.", [problem]) from error
         problem = Problem(where, words, "an answer", "Check that MLflow is up; the step can be repeated safely.")
         raise TransientError(f"Could not {action}: MLflow does not answer.", [problem]) from error
+
+
+def all_pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
+    """Yield all that a search finds: MLflow answers with the first page alone, and says so by a token only.
+
+    Args:
+        search: Token of a page, none for the first -> the page.
+    """
+    token: str | None = None
+    while token != "":
+        page = search(token)
+        yield from page
+        token = page.token or ""
 
 
 def _judged(error: "MlflowException", action: str, where: str) -> CodaError:

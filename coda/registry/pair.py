@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from coda.config.recorded import AUTOMATIC, TRAINED
-from coda.contracts import ModelRef, ReleaseRecord
+from coda.contracts import ReleaseRecord
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.registry.package import read_config, require_kind
-from coda.registry.versions import Version, describe, fetch
+from coda.registry.versions import Version, describe, fetch_described
 from coda.settings import Settings
 
 _REMEDY = (
@@ -29,13 +29,12 @@ def verify_release(record: ReleaseRecord, *, settings: Settings) -> None:
         ConfigError: A version does not exist, or extractor and head do not fit; every reason at once.
         TransientError: MLflow does not answer.
     """
-    extractor = describe(record.extractor, settings=settings)
-    head = describe(record.head, settings=settings)
-    for other in record.heads:
-        describe(other, settings=settings)
+    refs = dict.fromkeys((record.extractor, record.head, *record.heads))
+    known = {ref: describe(ref, settings=settings) for ref in refs}
+    extractor, head = known[record.extractor], known[record.head]
     with tempfile.TemporaryDirectory() as work:
-        extractor_config = _config(record.extractor, "extractor", Path(work) / "extractor", settings)
-        head_config = _config(record.head, "head", Path(work) / "head", settings)
+        extractor_config = _config(extractor, "extractor", Path(work) / "extractor", settings)
+        head_config = _config(head, "head", Path(work) / "head", settings)
         problems = _statistics(record, Path(work) / "head")
     problems += mismatches(extractor_config, head_config, record.alignment)
     problems += _lines(extractor, head)
@@ -91,8 +90,8 @@ def _statistics(record: ReleaseRecord, head: Path) -> list[Problem]:
     return [Problem(f"head: {file.name}", found, f"digest {record.statistics_digest}", remedy)]
 
 
-def _config(ref: ModelRef, kind: str, folder: Path, settings: Settings) -> dict[str, Any]:
-    fetch(ref, folder, settings=settings)
+def _config(version: Version, kind: str, folder: Path, settings: Settings) -> dict[str, Any]:
+    fetch_described(version, folder, settings=settings)
     config = read_config(folder)
     require_kind(config, kind, folder)
     return config

@@ -72,6 +72,16 @@ class ReleaseLog:
         newest = max((info.key for info in self.store.list(f"{PREFIX}/{scope}/")), default=None)
         return None if newest is None else self._entry(newest, scope)
 
+    def pointers(self) -> dict[str, PointerEntry | UnreadableRecordError]:
+        """Return scope -> its newest entry, or why that cannot be read; one listing for all, and no other is read."""
+        found: dict[str, PointerEntry | UnreadableRecordError] = {}
+        for scope, key in {_scope_of(item.key): item.key for item in self._listed()}.items():
+            try:
+                found[scope] = self._entry(key, scope)
+            except UnreadableRecordError as error:
+                found[scope] = error
+        return found
+
     def newest_number(self, scope: str) -> int:
         """Return the number of a scope's newest entry, whether or not it can be read; 0 for none."""
         keys = [info.key for info in self.store.list(f"{PREFIX}/{scope}/")]
@@ -119,11 +129,8 @@ class ReleaseLog:
 
     def serves_anywhere(self, record: ReleaseRecord) -> bool:
         """Return whether a release serves some scope now; a scope whose newest entry cannot be read counts for none."""
-        for scope in self.scopes():
-            with suppress(UnreadableRecordError):
-                if self.current(scope) == record:
-                    return True
-        return False
+        found = self.pointers().values()
+        return any(isinstance(entry, PointerEntry) and entry.release == record for entry in found)
 
     def _entry(self, key: str, scope: str) -> PointerEntry:
         where = self.store.url(key)

@@ -1,11 +1,11 @@
 """Whether the registry holds what was recorded: bytes, pairs, gate reports, signatures, tags and aliases."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coda.contracts import ReleaseRecord
+from coda.contracts import ModelRef, ReleaseRecord
 from coda.contracts.base import digest_of_json
 from coda.errors import CodaError, ConfigError, ContractError, IntegrityError, Problem
 from coda.registry import signing
@@ -59,9 +59,10 @@ def verify_registry(*, settings: Settings, everything: bool = False) -> Verifica
         for entry in entries if everything else entries[-1:]:
             releases[entry.release.digest()] = entry.release
     current = set(serving.values())
-    for record in releases.values():
-        problems += _release_problems(record, settings, fetched=record.release_id in current)
     versions = list_versions(settings) if everything else []
+    known = {version.ref for version in versions}
+    for record in releases.values():
+        problems += _release_problems(record, settings, known, fetched=record.release_id in current)
     for version in versions:
         problems += verify_version(version, settings=settings)
     return Verification(serving, len(versions), tuple(dict.fromkeys(problems)), tuple(drift(settings=settings)))
@@ -81,7 +82,7 @@ def verify_version(version: Version, *, settings: Settings) -> list[Problem]:
 
     where = f"{version.name} version {version.ref.version}"
     with tempfile.TemporaryDirectory() as work:
-        folder = download(version.ref, "", Path(work), settings=settings)
+        folder = download(version, "", Path(work), settings=settings)
         if folder is None or not (folder / PACKAGE).is_dir():
             return [Problem(where, "no files", "the files of the version", "Restore its artifacts.")]
         package = folder / PACKAGE
@@ -102,13 +103,17 @@ def verify_version(version: Version, *, settings: Settings) -> list[Problem]:
     return problems
 
 
-def _release_problems(record: ReleaseRecord, settings: Settings, *, fetched: bool) -> Iterator[Problem]:
+def _release_problems(
+    record: ReleaseRecord, settings: Settings, known: Set[ModelRef], *, fetched: bool
+) -> Iterator[Problem]:
     try:
         if fetched:
             verify_release(record, settings=settings)
         else:
+            # what the listing holds under this name, number and digest need not be asked for; MLflow says what is wrong
             for ref in dict.fromkeys((record.extractor, record.head, *record.heads)):
-                describe(ref, settings=settings)
+                if ref not in known:
+                    describe(ref, settings=settings)
         report = read_kept(record.run_id, GATE, settings=settings) if record.gate_digest else {}
     except (IntegrityError, ConfigError) as error:
         yield from _named(error, record)

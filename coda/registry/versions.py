@@ -12,7 +12,7 @@ from typing import Any
 from coda.contracts import ModelRef
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.registry import signing
-from coda.registry.mlflow_client import connect, explained
+from coda.registry.mlflow_client import all_pages, connect, explained
 from coda.registry.package import MODEL, PACKAGE, STATE, read_config
 from coda.settings import Settings
 from coda.storage.failures import disk_explained
@@ -30,12 +30,14 @@ class Version:
         tags: Its tags: run_id, kind, alignment, digest, line, source, width, channels, ...
         created: When it was registered.
         aliases: MLflow aliases that point to it now.
+        location: Where its files are; empty where MLflow must be asked for it.
     """
 
     ref: ModelRef
     tags: Mapping[str, str]
     created: datetime
     aliases: tuple[str, ...] = ()
+    location: str = ""
 
     @property
     def name(self) -> str:
@@ -48,7 +50,7 @@ def find(name: str, *, settings: Settings, **tags: str) -> list[Version]:
     client = connect(settings)
     clauses = [f"name = '{name}'", *(f"tags.{key} = '{quoted(value)}'" for key, value in tags.items())]
     with explained(f"search the versions of {name}", settings):
-        found = client.search_model_versions(" and ".join(clauses))
+        found = all_pages(lambda token: client.search_model_versions(" and ".join(clauses), page_token=token))
         # MLflow reads versions and their tags in two queries: one deleted in between comes back without any tag
         present = [item for item in found if item.tags or _exists(client, item)]
     return sorted((_version(item) for item in present), key=lambda version: version.ref.version)
@@ -56,18 +58,40 @@ def find(name: str, *, settings: Settings, **tags: str) -> list[Version]:
 
 def list_versions(settings: Settings) -> list[Version]:
     """Return all versions of extractors and heads, by model and number, with the aliases that point to them."""
-    client = connect(settings)
-    with explained("list the registered models", settings):
-        # over HTTP, a search for versions leaves their aliases out
-        models = {model.name: dict(model.aliases) for model in client.search_registered_models()}
+    aliases: dict[tuple[str, int], list[str]] = {}
+    for name, pointed in aliases_of_models(settings).items():
+        for alias, number in sorted(pointed.items()):
+            aliases.setdefault((name, number), []).append(alias)
     return [
-        replace(
-            version,
-            aliases=tuple(sorted(a for a, n in models.get(name, {}).items() if int(n) == version.ref.version)),
-        )
+        replace(version, aliases=tuple(aliases.get((name, version.ref.version), ())))
         for name in (EXTRACTOR, HEAD)
         for version in find(name, settings=settings)
     ]
+
+
+def aliases_of_models(settings: Settings) -> dict[str, dict[str, int]]:
+    """Return registered model -> alias -> number of the version it points to.
+
+    Asked of the models: over HTTP, a search for versions leaves their aliases out.
+    """
+    client = connect(settings)
+    with explained("list the registered models", settings):
+        models = all_pages(lambda token: client.search_registered_models(page_token=token))
+        return {model.name: {alias: int(n) for alias, n in dict(model.aliases).items()} for model in models}
+
+
+def registered(name: str, number: int, *, settings: Settings) -> Version | None:
+    """Return a version by registered model and number, or none where there is no such version."""
+    from mlflow.exceptions import MlflowException
+
+    client = connect(settings)
+    with explained(f"read {name} version {number}", settings):
+        try:
+            return _version(client.get_model_version(name, str(number)))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
 
 
 def describe(ref: ModelRef, *, settings: Settings) -> Version:
@@ -77,18 +101,11 @@ def describe(ref: ModelRef, *, settings: Settings) -> Version:
         ConfigError: There is no such version.
         IntegrityError: It is registered with another digest.
     """
-    from mlflow.exceptions import MlflowException
-
-    client = connect(settings)
     where = f"{ref.name} version {ref.version}"
-    with explained(f"read {where}", settings):
-        try:
-            version = _version(client.get_model_version(ref.name, str(ref.version)))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            problem = Problem(where, "no such version", "a registered version", "See `coda registry list --versions`.")
-            raise ConfigError("The registry does not hold this version.", [problem]) from error
+    version = registered(ref.name, ref.version, settings=settings)
+    if version is None:
+        problem = Problem(where, "no such version", "a registered version", "See `coda registry list --versions`.")
+        raise ConfigError("The registry does not hold this version.", [problem])
     if version.ref.digest != ref.digest:
         remedy = "Find out who changed the record or the registry; do not use the model until then."
         problem = Problem(where, f"digest {version.ref.digest}", f"digest {ref.digest}", remedy)
@@ -108,9 +125,9 @@ def version_of(name: str, number: int, *, settings: Settings) -> Version:
         ConfigError: There is no such version.
     """
     full = {"extractor": EXTRACTOR, "head": HEAD}.get(name, name)
-    for item in find(full, settings=settings):
-        if item.ref.version == number:
-            return item
+    found = registered(full, number, settings=settings)
+    if found is not None:
+        return found
     problem = Problem("version", f"{full}/{number}", "a registered version", "See `coda registry list --versions`.")
     raise ConfigError("There is no such version.", [problem])
 
@@ -148,8 +165,12 @@ def fetch(ref: ModelRef, out: Path, *, settings: Settings) -> Path:
         ConfigError: There is no such version.
         TransientError: MLflow does not answer.
     """
-    describe(ref, settings=settings)
-    return _fetch(ref, MODEL, out, ref.digest, settings)
+    return fetch_described(describe(ref, settings=settings), out, settings=settings)
+
+
+def fetch_described(version: Version, out: Path, *, settings: Settings) -> Path:
+    """Fetch the model folder of a version that `describe` returned, verified as `fetch` does."""
+    return _fetch(version, MODEL, out, version.ref.digest, settings)
 
 
 def fetch_state(ref: ModelRef, out: Path, *, settings: Settings) -> Path:
@@ -158,18 +179,19 @@ def fetch_state(ref: ModelRef, out: Path, *, settings: Settings) -> Path:
     Raises:
         ConfigError: The version has none.
     """
-    digest = describe(ref, settings=settings).tags.get("state_digest")
+    version = describe(ref, settings=settings)
+    digest = version.tags.get("state_digest")
     if digest is None:
         problem = Problem(f"{ref.name} version {ref.version}", "no adaptation state", "one", "Train the source again.")
         raise ConfigError("This extractor cannot be adapted.", [problem])
-    return _fetch(ref, STATE, out, digest, settings)
+    return _fetch(version, STATE, out, digest, settings)
 
 
-def download(ref: ModelRef, part: str, folder: Path, *, settings: Settings) -> Path | None:
+def download(version: Version, part: str, folder: Path, *, settings: Settings) -> Path | None:
     """Fetch one file or folder of a version as it is stored, verifying nothing.
 
     Args:
-        ref: The version.
+        version: The version.
         part: Path within the version; '' for all of it.
         folder: Folder to write below.
         settings: Where MLflow is.
@@ -183,9 +205,9 @@ def download(ref: ModelRef, part: str, folder: Path, *, settings: Settings) -> P
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    client = connect(settings)
-    with explained(f"fetch {ref.name} version {ref.version}", settings), disk_explained(folder):
-        uri = client.get_model_version_download_uri(ref.name, str(ref.version))
+    client, number = connect(settings), str(version.ref.version)
+    with explained(f"fetch {version.name} version {number}", settings), disk_explained(folder):
+        uri = version.location or client.get_model_version_download_uri(version.name, number)
         repository: Any = get_artifact_repository(
             uri, tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri
         )
@@ -198,13 +220,13 @@ def download(ref: ModelRef, part: str, folder: Path, *, settings: Settings) -> P
     return found if found.exists() else None
 
 
-def _fetch(ref: ModelRef, part: str, out: Path, digest: str, settings: Settings) -> Path:
+def _fetch(version: Version, part: str, out: Path, digest: str, settings: Settings) -> Path:
     from coda.networks import artifact
 
-    where = f"{ref.name} version {ref.version}"
+    where = f"{version.name} version {version.ref.version}"
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as draft:
-        fetched = download(ref, f"{PACKAGE}/{part}", Path(draft), settings=settings)
+        fetched = download(version, f"{PACKAGE}/{part}", Path(draft), settings=settings)
         if fetched is None:
             problem = Problem(f"{where}: {PACKAGE}/{part}", "nothing", "a model folder", "Restore the artifacts.")
             raise IntegrityError("The registry lost the files of this version.", [problem])
@@ -215,7 +237,7 @@ def _fetch(ref: ModelRef, part: str, out: Path, digest: str, settings: Settings)
             raise IntegrityError(f"{where} is not the model that was registered.", problems) from error
         if settings.verify_key is not None:
             signature = f"{PACKAGE}/{part}{signing.SUFFIX}"
-            download(ref, signature, Path(draft), settings=settings)
+            download(version, signature, Path(draft), settings=settings)
             signing.require_signature(fetched, Path(draft) / signature, settings.verify_key, f"{where}/{part}")
         if out.exists():
             shutil.rmtree(out)
@@ -250,7 +272,10 @@ def _version(found: Any) -> Version:
         raise IntegrityError("The registry holds a version without a digest.", [problem])
     ref = ModelRef(name=found.name, version=int(found.version), digest=tags["digest"])
     created = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)
-    return Version(ref, tags, created, tuple(sorted(found.aliases or ())))
+    # MLflow answers the question where a version's files are with its source, unless that names another model: then it
+    # looked up once where that one's are. It takes a dozen SQL statements for it, more with every version
+    location = "" if str(found.source).startswith("models:") else str(found.source or "")
+    return Version(ref, tags, created, tuple(sorted(found.aliases or ())), location)
 
 
 def quoted(value: str) -> str:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from coda.contracts.documents import document
 from coda.errors import CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
 from coda.settings import without_secrets
-from coda.storage.programs import dvc, git
+from coda.storage.programs import dvc, git, git_files
 
 BRANCH = "main"
 OBJECTS = "files/md5/"
@@ -84,6 +84,11 @@ class Clone:
             raise
         except CodaError:
             return None
+
+    def pointers(self, wanted: Sequence[tuple[str, str]]) -> list[str | None]:
+        """Return the texts of many .dvc files, each a path and a revision, as `pointer` does: with one git for all."""
+        found = git_files(self.folder, [f"{revision}:{path}.dvc" for path, revision in wanted])
+        return [None if content is None else content.decode(errors="replace") for content in found]
 
     def last_change(self, path: str) -> str:
         """Return the commit that last changed a batch."""

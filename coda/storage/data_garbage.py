@@ -64,15 +64,13 @@ def _digests(kept: Collection[DataRevision], settings: Settings) -> set[str]:
 def _named_digests(clone: Clone) -> set[str]:
     """Return the digest of every version of every batch that the newest commit lists."""
     present = set(git(clone.folder, "ls-tree", "-r", "--name-only", "HEAD", "--", "data/").split())
-    digests = set()
+    versions = []
     for entry in git(clone.folder, "log", "--format=%x00%H", "--name-only", "HEAD", "--", "data/").split("\0")[1:]:
         commit, *names = entry.split()
-        for name in names:
-            path = name.removesuffix(".dvc")
-            pointer = clone.pointer(path, commit) if name in present else None
-            if pointer is not None:  # none: this commit removed the batch, and a later one brought it again
-                digests.add(digest_in(pointer, path))
-    return digests
+        versions += [(name.removesuffix(".dvc"), commit) for name in names if name in present]
+    pointers = zip(versions, clone.pointers(versions), strict=True)
+    # none: this commit removed the batch, and a later one brought it again
+    return {digest_in(pointer, path) for (path, _), pointer in pointers if pointer is not None}
 
 
 def _listing(store: ObjectStore, digest: str) -> set[str] | None:

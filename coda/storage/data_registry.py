@@ -20,7 +20,7 @@ from coda.contracts import DataRevision
 from coda.contracts.base import Slug
 from coda.errors import CodaError, ConfigError, IntegrityError, Problem, TransientError, raise_if_any
 from coda.settings import Settings
-from coda.storage.clone import BRANCH, Clone, cloned, digest_in, entries_in, object_key
+from coda.storage.clone import BRANCH, OBJECTS, Clone, cloned, digest_in, entries_in, object_key
 from coda.storage.failures import disk_explained
 from coda.storage.objects import ObjectStore
 from coda.storage.programs import dvc, git
@@ -134,12 +134,12 @@ def list_batches(source: str, *, settings: Settings, revision: str | None = None
             for name in names:
                 if name.endswith(".dvc"):
                     newest[name.removesuffix(".dvc")] = commit  # a dict keeps the place of the first insertion
-        found = []
-        for path, commit in newest.items():
-            pointer = clone.pointer(path, at)
-            if pointer is not None:  # none: somebody removed the batch
-                found.append(_named(path, commit, digest_in(pointer, path)))
-        return found
+        pointers = zip(newest.items(), clone.pointers([(path, at) for path in newest]), strict=True)
+        return [
+            _named(path, commit, digest_in(pointer, path))
+            for (path, commit), pointer in pointers
+            if pointer is not None  # none: somebody removed the batch
+        ]
 
 
 def find_batch(source: str, batch: str, *, settings: Settings, revision: str | None = None) -> DataRevision:
@@ -167,7 +167,8 @@ def find_batch(source: str, batch: str, *, settings: Settings, revision: str | N
 def missing_revisions(revisions: Sequence[DataRevision], *, settings: Settings) -> dict[DataRevision, Problem]:
     """Return what is wrong with each revision that the registry, or the store behind it, does not hold as named.
 
-    One clone for all; of the store only the list of a batch's files is looked up, not the files.
+    One clone for all; of the store only the list of a batch's files is looked for, not the files: in listings, of which
+    one answers for up to a thousand.
 
     Args:
         revisions: What is named elsewhere.
@@ -182,13 +183,15 @@ def missing_revisions(revisions: Sequence[DataRevision], *, settings: Settings) 
         return found
     remote = _remote(settings)
     with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
-        for item in revisions:
+        there = remote.present([object_key(item.digest) for item in revisions], OBJECTS)
+        pointers = clone.pointers([(item.path, item.revision) for item in revisions])
+        for item, pointer in zip(revisions, pointers, strict=True):
             try:
-                _named_pointer(clone, item)
+                _require_named(item, pointer)
             except IntegrityError as error:
                 found[item] = error.problems[0]
                 continue
-            if not remote.exists(object_key(item.digest)):
+            if object_key(item.digest) not in there:
                 where, remedy = f"{item.path} ({item.revision[:12]})", "Restore the object from a backup."
                 found[item] = Problem(where, "no list of its files", remote.url(object_key(item.digest)), remedy)
     return found
@@ -300,7 +303,10 @@ def _write_pointer(clone: Clone, item: DataRevision) -> None:
 
 def _named_pointer(clone: Clone, item: DataRevision) -> str:
     """Return the .dvc file that a revision names, with the digest it names."""
-    pointer = clone.pointer(item.path, item.revision)
+    return _require_named(item, clone.pointer(item.path, item.revision))
+
+
+def _require_named(item: DataRevision, pointer: str | None) -> str:
     if pointer is None:
         remedy = "Check CODA_DATA_REGISTRY, and whether its history was rewritten."
         problem = Problem(f"{item.path} at {item.revision}", "nothing", "a version of the batch", remedy)

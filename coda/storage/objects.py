@@ -8,7 +8,7 @@ version; `put_if_absent` (If-None-Match: *) is what claims and the release log a
 import base64
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -305,6 +305,36 @@ class ObjectStore:
                     key = item["Key"][len(self.prefix) + 1 if self.prefix else 0 :]
                     checked = "SHA256" in item.get("ChecksumAlgorithm", ())
                     yield ObjectInfo(key, int(item["Size"]), item["ETag"].strip('"'), item["LastModified"], checked)
+
+    def present(self, keys: Collection[str], prefix: str = "") -> set[str]:
+        """Return which of these objects exist, asking for listings in place of each one.
+
+        A page of a listing begins just before the first object that is not known yet and answers for all that lie in
+        it: there are never many more requests than objects asked for, nor than pages of what lies between them.
+
+        Args:
+            keys: The objects.
+            prefix: What all their keys begin with.
+        """
+        waiting = sorted(set(keys), key=str.encode, reverse=True)  # the next one is the last
+        found: set[str] = set()
+        start = ""
+        while waiting:
+            start = max(start, self.path(waiting[-1])[:-1], key=str.encode)
+            with explained("list", self.url(prefix), self.endpoint):
+                page = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self._within(prefix), StartAfter=start)
+            names = [item["Key"] for item in page.get("Contents", ())]
+            more = bool(page.get("IsTruncated"))
+            if (names and names[0].encode() <= start.encode()) or (more and not names):
+                # a service that does not know StartAfter: what its first page lacks may be there all the same
+                return found | {key for key in waiting if self.exists(key)}
+            listed = set(names)
+            while waiting and not (more and self.path(waiting[-1]).encode() > names[-1].encode()):
+                key = waiting.pop()
+                if self.path(key) in listed:
+                    found.add(key)
+            start = names[-1] if names else start
+        return found
 
     def sha256(self, key: str) -> str | None:
         """Return the SHA-256 of a whole object, in hexadecimal, where the service itself keeps it; else none.

@@ -4,6 +4,7 @@ Both are run through their command lines, which are their stable interface. Neit
 or ways of working (`coda.storage.git_environment`), asks for a password, writes analytics or looks for updates.
 """
 
+import io
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,11 @@ _REFUSED = re.compile(
 )
 _OF_SERVER = frozenset({"ls-remote", "clone", "fetch", "push"})
 """What git asks of a server: a refusal that is no outage is for whoever set the address, the identity or the server."""
+
+_GIT = ("git", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0")
+
+_OBJECT = re.compile(rb"[0-9a-f]{40,64} (blob|tree|commit|tag) (\d+)")
+"""What `git cat-file` says before an object: its name, its kind and its bytes."""
 
 _HINTS = re.compile(r"hint:|Please make sure you have the correct access rights|and the repository exists\.")
 _FULL = re.compile(r"no space left|disk quota exceeded|disk is full|read-only file system", re.IGNORECASE)
@@ -76,8 +82,36 @@ def git(folder: Path, *arguments: str, timeout_s: float = 300, variables: Mappin
         ConfigError: The repository is not there, or its server refuses, or the disk is full.
         CodaError: Anything else that git refuses, with its own last lines.
     """
-    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", *arguments]
-    return _run(command, folder, variables or {}, timeout_s)
+    output = _run([*_GIT, *arguments], folder, variables or {}, timeout_s)
+    return output.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def git_files(folder: Path, names: Sequence[str], *, timeout_s: float = 300) -> list[bytes | None]:
+    """Return the contents of files in a repository's history, one process of git for all of them.
+
+    Args:
+        folder: The repository.
+        names: ``<commit>:<path>`` of each.
+        timeout_s: Seconds until git is stopped.
+
+    Returns:
+        In the order given; none where the commit, or the file in it, is not there.
+
+    Raises:
+        CodaError: As `git` does; a name that is not there is no error.
+    """
+    asked = [name for name in names if "\n" not in name]  # git could not tell where such a name ends: it has no file
+    text = "".join(f"{name}\n" for name in asked).encode()
+    output = io.BytesIO(_run([*_GIT, "cat-file", "--batch"], folder, {}, timeout_s, given=text))
+    found: dict[str, bytes] = {}
+    for name in asked:
+        answer = _OBJECT.fullmatch(output.readline().removesuffix(b"\n"))
+        if answer is not None:  # else: the name again, and that it is missing or ambiguous
+            content = output.read(int(answer[2]))
+            output.read(1)
+            if answer[1] == b"blob":
+                found[name] = content
+    return [found.get(name) for name in names]
 
 
 def dvc(folder: Path, *arguments: str, timeout_s: float = 4 * 3600) -> str:
@@ -89,28 +123,32 @@ def dvc(folder: Path, *arguments: str, timeout_s: float = 4 * 3600) -> str:
         "DVC_GLOBAL_CONFIG_DIR": str(folder.parent / "dvc-global"),
         "DVC_SYSTEM_CONFIG_DIR": str(folder.parent / "dvc-system"),
     }
-    return _run(["dvc", *arguments], folder, variables, timeout_s)
+    return _run(["dvc", *arguments], folder, variables, timeout_s).decode(errors="replace")
 
 
-def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str], timeout_s: float) -> str:
+def _run(
+    command: Sequence[str], folder: Path, variables: Mapping[str, str], timeout_s: float, given: bytes = b""
+) -> bytes:
     name = "dvc" if "dvc" in command else "git"
     try:
         with chosen_environment(home=folder.parent) as environment:
             if name == "dvc":
                 done = asking.run(command, cwd=folder, env={**environment, **variables}, timeout_s=timeout_s)
+                code, out, said = done.returncode, done.stdout.encode(), done.stderr
             else:
-                done = subprocess.run(
-                    command, cwd=folder, env={**environment, **variables}, stdin=subprocess.DEVNULL,
-                    capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False,
+                ended = subprocess.run(
+                    command, cwd=folder, env={**environment, **variables}, input=given, capture_output=True,
+                    timeout=timeout_s, check=False,
                 )  # fmt: skip
+                code, out, said = ended.returncode, ended.stdout, ended.stderr.decode(errors="replace")
     except FileNotFoundError as error:
         problem = Problem(name, "no such program", f"{name} on the PATH", f"Install {name}.")
         raise ConfigError(f"{name} cannot be run.", [problem]) from error
     except subprocess.TimeoutExpired as error:
         raise TransientError(f"{name} {_verb(command)} took longer than {timeout_s:.0f} s and was stopped.") from error
-    if done.returncode != 0:
-        raise _failure(name, _verb(command), done.returncode, done.stderr + "\n" + done.stdout)
-    return done.stdout
+    if code != 0:
+        raise _failure(name, _verb(command), code, said + "\n" + out.decode(errors="replace"))
+    return out
 
 
 def _failure(name: str, verb: str, code: int, output: str) -> CodaError:

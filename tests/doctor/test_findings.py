@@ -1,13 +1,14 @@
 """Each thing that does not agree is named, with its remedy; what is safe is repaired, and then nothing is found."""
 
 import json
+from collections import Counter
 
 import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from coda.cli.doctor import app
-from coda.contracts import DataRevision, RunRecord
+from coda.contracts import DataRevision, PointerEntry, RunRecord
 from coda.doctor import examine, repair
 from coda.registry import register_extractor
 from coda.registry.mirror import drift
@@ -15,6 +16,7 @@ from coda.storage.data_registry import create_registry
 from coda.trigger.batches import BatchVersion
 from tests.doctor.conftest import VERSION
 from tests.registry.conftest_registry import provenance
+from tests.registry.counting import requests_to
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and SQLAlchemy warn about their own insides
 
@@ -226,3 +228,36 @@ def test_record_that_cannot_be_read_is_a_finding_and_stops_no_other(world, name)
 def test_message_that_nobody_can_read_is_a_finding(world):
     world.store.put("events/unreadable/0.json", b"{}")
     assert [check for check, _ in found(world)] == ["message"]
+
+
+def test_each_release_is_read_once_and_no_draft_that_says_the_same(world):
+    """Twenty releases more cost twenty reads: not their drafts, and not a look for each list of files."""
+    create_registry(world.folder / "data-registry.git", world.settings.data_remote)
+    first = json.loads(world.store.get("releases/lab_b/000001.json"))
+
+    def grow(numbers):
+        for number in numbers:
+            entry = json.loads(json.dumps(first)) | {"sequence": number}
+            name = f"by-hand-{number}"
+            data = [{"source": "lab_b", "batch": f"b{number}", "path": f"data/lab_b/b{number}", "revision": "0" * 40,
+                     "digest": f"{number:032x}.dir"}]  # fmt: skip
+            entry["release"] |= {"release_id": name, "run_id": name, "data": data}
+            moved = PointerEntry.parse(json.dumps(entry), name)
+            world.store.put(f"releases/lab_b/{number:06d}.json", moved.to_json().encode())
+            world.store.put(f"runs/{name}/release.json", moved.release.to_json().encode())
+
+    def looked():
+        with requests_to(world.store) as counts:
+            findings = look(world, abandoned_s=3600.0).findings
+        return counts, [item for item in findings if item.check == "record"]
+
+    grow(range(2, 4))
+    few, _ = looked()
+    grow(range(4, 24))
+    many, unreadable = looked()
+    assert many - few == Counter({"GetObject": 20})
+    assert not unreadable
+    world.store.put("runs/by-hand-7/release.json", b"{}")
+    damaged, unreadable = looked()
+    assert damaged - many == Counter({"GetObject": 1})
+    assert "runs/by-hand-7/release.json" in str(unreadable[0].problem)

@@ -3,19 +3,26 @@
 import json
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 
 import pytest
-from conftest_registry import Trained
+from conftest_registry import Trained, provenance
 from counting import requests_to
 
 from coda.contracts import PointerEntry, ReleaseRecord
 from coda.contracts.base import digest_of_json
 from coda.errors import ConfigError
-from coda.registry import ReleaseLog, promote
+from coda.registry import ReleaseLog, list_versions, promote, register_extractor
 from coda.registry.drafts import WAITING, find_release, named_release, release_name
+from coda.registry.garbage import find_garbage
+from coda.registry.mirror import drift
+from coda.registry.mlflow_client import connect
 from coda.registry.release_index import KEY
+from coda.registry.verification import verify_registry
 from coda.settings import Settings
+from coda.storage.data_registry import create_registry
 from coda.storage.objects import ObjectStore, store_for
 
 Make = Callable[..., ReleaseRecord]
@@ -120,3 +127,101 @@ def test_what_the_log_says_of_a_release_comes_before_its_draft(
     promote(seen, "lab_0", by="Ada", reason="Seen.", settings=services)
     store.put("runs/waits/release.json", draft.model_copy(update={"alignment": "coral"}).to_json().encode())
     assert find_release("waits", settings=services) == seen
+
+
+def asked_of_mlflow(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count the calls of MLflow's client from here on, by name."""
+    counts: Counter[str] = Counter()
+    client = connect(settings)
+
+    class Counting:
+        def __getattr__(self, name: str) -> object:
+            counts[name] += 1
+            return getattr(client, name)
+
+    monkeypatch.setattr("coda.registry.mlflow_client._client", lambda uri: Counting())
+    return counts
+
+
+def register_more(settings: Settings, trained: Trained, runs: range) -> None:
+    for number in runs:
+        facts = provenance(f"more-{number}", "lab_a")
+        register_extractor(trained.pretrained / "extractor", None, facts, settings=settings)
+
+
+def test_what_all_versions_cost_is_a_listing(
+    services: Settings, record: ReleaseRecord, trained: Trained, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where files are, and which digest a version has, stands in the listing: no question for each version."""
+    create_registry(Path(services.data_registry), services.data_remote)
+    grown(store, record, range(2))
+    later = datetime.now(UTC) + timedelta(days=1)
+    found = []
+    for runs in (range(1), range(1, 5)):
+        register_more(services, trained, runs)
+        with monkeypatch.context() as patch:
+            counts = asked_of_mlflow(services, patch)
+            verified = verify_registry(settings=services, everything=True)
+            garbage = [item for item in find_garbage(settings=services, before=later) if item.kind == "version"]
+            found.append((counts, verified.versions, len(garbage)))
+    (few, two, kept), (many, more, left) = found
+    assert (more - two, left - kept) == (4, 4)
+    assert "get_model_version_download_uri" not in few
+    assert many == few
+
+
+def test_listings_of_mlflow_have_no_last_line_that_is_left_out(
+    services: Settings, record: ReleaseRecord, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow gives one page and says so by a token: here of two lines, where it is of a hundred and of ten thousand."""
+    register_more(services, trained, range(4))
+    client = connect(services)
+    for name in ("a-neighbour", "b-neighbour", "c-neighbour"):
+        client.create_registered_model(name)
+    promote(record, "lab_a", by="gate", reason="Good.", settings=services)
+    whole = list_versions(services)
+    for name in ("search_model_versions", "search_registered_models"):
+        monkeypatch.setattr(client, name, partial(getattr(client, name), max_results=2))
+    assert list_versions(services) == whole
+    assert len(whole) == 7
+    assert drift(settings=services) == []
+
+
+def test_garbage_reads_each_release_once_and_no_draft_that_the_log_has(
+    services: Settings, record: ReleaseRecord, store: ObjectStore
+) -> None:
+    create_registry(Path(services.data_registry), services.data_remote)
+    later = datetime.now(UTC) + timedelta(days=1)
+
+    def looked() -> tuple[Counter[str], list[str]]:
+        with requests_to(store) as counts:
+            found = find_garbage(settings=services, before=later)
+        return counts, [item.name for item in found if item.kind == "draft"]
+
+    grown(store, record, range(4))
+    few, none = looked()
+    grown(store, record, range(4, 24))
+    many, still_none = looked()
+    assert many - few == Counter({"GetObject": 20})
+    assert none == still_none == []
+    # a draft that differs by one byte from what the log says is read, and is what it says
+    lost = record.model_copy(update={"release_id": "lost", "run_id": "old-3"})
+    store.put("runs/old-3/release.json", lost.to_json().encode())
+    other, drafts = looked()
+    assert other - many == Counter({"GetObject": 1})
+    assert drafts == ["runs/old-3/release.json"]
+
+
+def test_listing_what_serves_reads_the_newest_of_each_scope(
+    services: Settings, record: ReleaseRecord, store: ObjectStore
+) -> None:
+    grown(store, record, range(4))
+    with requests_to(store) as few:
+        first = ReleaseLog(services).pointers()
+    grown(store, record, range(4, 40))
+    with requests_to(store) as many:
+        second = ReleaseLog(services).pointers()
+    assert few == many == Counter({"ListObjectsV2": 1, "GetObject": 2})
+    assert {scope: entry.sequence for scope, entry in first.items()} == {"lab_0": 2, "lab_1": 2}
+    assert {scope: entry.sequence for scope, entry in second.items()} == {"lab_0": 20, "lab_1": 20}
+    assert second == {scope: ReleaseLog(services).entry(scope) for scope in ("lab_0", "lab_1")}

@@ -14,6 +14,7 @@ import torch
 from conftest_registry import Trained, provenance
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.store.entities.paged_list import PagedList
 from servers import free_port
 
 from coda.contracts import ModelRef, ReleaseRecord
@@ -107,11 +108,13 @@ def test_a_version_deleted_while_it_is_looked_for_is_not_found(
     ref = register_extractor(trained.pretrained / "extractor", None, provenance("gone"), settings=services)
     search = MlflowClient.search_model_versions
 
-    def search_then_delete(client: MlflowClient, *arguments: object, **options: object) -> list[ModelVersion]:
+    def search_then_delete(client: MlflowClient, *arguments: object, **options: object) -> PagedList[ModelVersion]:
         found = search(client, *arguments, **options)
         client.delete_model_version(ref.name, str(ref.version))
         # what MLflow's second query, for the tags, leaves of it
-        return [ModelVersion(item.name, item.version, item.creation_timestamp) for item in found]
+        return PagedList(
+            [ModelVersion(item.name, item.version, item.creation_timestamp) for item in found], found.token
+        )
 
     monkeypatch.setattr(MlflowClient, "search_model_versions", search_then_delete)
     assert find(EXTRACTOR, settings=services) == []
