@@ -77,7 +77,7 @@ class Contract(Part):
             raise ContractError(f"{where} cannot be read as {name}.", [problem]) from error
         upgraded = cls.upgraded(raw) if isinstance(raw, dict) else raw
         version = upgraded.get("schema_version", 1) if isinstance(upgraded, dict) else None
-        if version != cls.VERSION and version not in cls.OLDER:
+        if version != cls.VERSION and not (isinstance(version, int) and version in cls.OLDER):
             problem = Problem(
                 where,
                 f"schema_version {version!r}",

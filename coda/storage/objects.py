@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 
 from coda.errors import ConfigError, Problem, TransientError
 from coda.settings import Settings, is_address, without_secrets
-from coda.storage import bulk
+from coda.storage import bulk, levels
 from coda.storage.clients import s3_client
 from coda.storage.failures import (
     BROKEN_OFF,
@@ -301,10 +301,13 @@ class ObjectStore:
         pages = self.client.get_paginator("list_objects_v2")
         with explained("list", self.url(prefix), self.endpoint):
             for page in pages.paginate(Bucket=self.bucket, Prefix=self._within(prefix)):
-                for item in page.get("Contents", ()):
-                    key = item["Key"][len(self.prefix) + 1 if self.prefix else 0 :]
-                    checked = "SHA256" in item.get("ChecksumAlgorithm", ())
-                    yield ObjectInfo(key, int(item["Size"]), item["ETag"].strip('"'), item["LastModified"], checked)
+                yield from map(self.listed, page.get("Contents", ()))
+
+    def listed(self, item: dict[str, Any]) -> ObjectInfo:
+        """Return an object as boto3 lists it."""
+        key = item["Key"][len(self.prefix) + 1 if self.prefix else 0 :]
+        checked = "SHA256" in item.get("ChecksumAlgorithm", ())
+        return ObjectInfo(key, int(item["Size"]), item["ETag"].strip('"'), item["LastModified"], checked)
 
     def present(self, keys: Collection[str], prefix: str = "") -> set[str]:
         """Return which of these objects exist, asking for listings in place of each one.
@@ -351,13 +354,14 @@ class ObjectStore:
         whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
         return digest.hex() if whole and len(digest) == 32 else None
 
+    def level(self, prefix: str = "", *, pages: int | None = None) -> levels.Level:
+        """Return what lies directly below a prefix ('' or ending in '/'); see `coda.storage.levels.level_of`."""
+        return levels.level_of(self, prefix, pages)
+
     def folders(self, prefix: str = "") -> Iterator[str]:
         """Yield the next path segment below `prefix` ('' or ending in '/'), once each, without a slash."""
-        pages = self.client.get_paginator("list_objects_v2")
-        with explained("list", self.url(prefix), self.endpoint):
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self._within(prefix), Delimiter="/"):
-                for item in page.get("CommonPrefixes", ()):
-                    yield item["Prefix"].rstrip("/").rpartition("/")[2]
+        for folder in self.level(prefix).folders:
+            yield folder.rstrip("/").rpartition("/")[2]
 
     def download(self, key: str, path: Path) -> Path:
         """Write an object to a file, whole or not at all, and return the path.

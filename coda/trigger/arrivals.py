@@ -2,16 +2,17 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from coda.errors import ConfigError, TransientError
 from coda.settings import Settings
 from coda.storage.objects import store_for
-from coda.trigger.batches import in_words, missing_files, read_arrival
+from coda.trigger.batches import Arrival, in_words, missing_files, owner_of, read_arrival
 from coda.trigger.ledger import Ledger, LedgerState
 from coda.trigger.metrics import TriggerMetrics
 from coda.trigger.polling import Poll
 from coda.trigger.queue import Queue
+from coda.trigger.rounds import Landed
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class Arrivals:
         ledger: Ledger,
         metrics: TriggerMetrics,
         *,
+        known: Callable[[], Mapping[tuple[str, str], Landed]],
         ignored: Callable[[], Collection[str]],
         poll: bool,
         queue: bool,
@@ -35,6 +37,7 @@ class Arrivals:
             settings: Where landing prefix and queue are.
             ledger: Where arrivals are written.
             metrics: What is counted.
+            known: Returns what the ledger knows of the manifests of each source and batch.
             ignored: Returns the sources whose batches start nothing.
             poll: List the landing prefix.
             queue: Read the queue, when one is configured.
@@ -44,22 +47,22 @@ class Arrivals:
         self._ledger = ledger
         self._metrics = metrics
         self._ignored = ignored
-        self._poll = Poll(self.landing) if poll else None
+        self._poll = Poll(self.landing, known, ignored) if poll else None
         self._queue = (
             Queue(settings.queue_url, self.landing, ledger.store, metrics) if queue and settings.queue_url else None
         )
         self._polled = float("-inf")
-        self._was_ignored: frozenset[str] = frozenset()
         self._reached = False
         self.moved = time.monotonic()
         """Monotonic time of the last manifest that was looked at: a sign of life of a long look."""
 
-    def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0) -> list[LedgerState]:
+    def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0, everything: bool = False) -> list[LedgerState]:
         """Look everywhere once.
 
         Args:
             wait_s: Seconds to wait for a first message.
             poll_every_s: List the landing prefix only when the last time is so long ago.
+            everything: Ask for every manifest in the landing prefix, and not for some of the settled ones in turn.
 
         Returns:
             Versions that were refused as they arrived.
@@ -76,21 +79,17 @@ class Arrivals:
             self._reached = False
             self._queue.drain(lambda key: self.take(key, refused), wait_s=wait_s)
             self._reached = not self._queue.doubtful
-        self._look_again()
         if self._poll is not None and time.monotonic() - self._polled >= poll_every_s:
-            for key in self._poll.keys():  # noqa: SIM118  not a mapping
-                if self._taken(key, refused):
-                    self._poll.settle(key)
+            for key in self._poll.keys(everything=everything):
+                self._taken(key, refused)
             self._polled = time.monotonic()
         self._metrics.last_poll.set_to_current_time()
         return refused
 
-    def _look_again(self) -> None:
-        """Have all manifests looked at when other sources are ignored than before: a new training moved the default."""
-        ignored = frozenset(self._ignored())
-        if self._poll is not None and ignored != self._was_ignored:
-            self._poll.forget()
-        self._was_ignored = ignored
+    def hasten(self, key: str) -> None:
+        """Have a manifest looked at by the next look; for any thread."""
+        if self._poll is not None:
+            self._poll.hasten(key)
 
     def _taken(self, key: str, refused: list[LedgerState]) -> bool:
         """Take one key of many: what goes wrong with it alone is told, and tried again at the next look."""
@@ -110,21 +109,28 @@ class Arrivals:
         Returns:
             True: what is at the key is in the ledger, or is nothing that belongs there.
         """
-        arrival = read_arrival(self.landing, key, self._settings)
-        if arrival is None or arrival.version.source in self._ignored():
+        if owner_of(key)[0] in self._ignored():
             return True
+        arrival = read_arrival(self.landing, key, self._settings)
+        if arrival is not None:
+            self._record(arrival, refused)
+        if self._poll is not None:
+            self._poll.settle(key, arrival.etag if arrival is not None else "")
+        return True
+
+    def _record(self, arrival: Arrival, refused: list[LedgerState]) -> None:
         version = arrival.version
         if self._ledger.seen(version):
             self._metrics.events.labels(outcome="repeated").inc()
-            return True
+            return
         if arrival.manifest is None:
-            state = self._ledger.append(version, "refused", after=None, reasons=in_words(arrival.problems))
+            reasons = in_words(arrival.problems)
+            state = self._ledger.append(version, "refused", after=None, reasons=reasons, manifest_etag=arrival.etag)
             self._metrics.events.labels(outcome="invalid").inc()
             if state is not None:
                 refused.append(state)
-            return True
+            return
         missing = missing_files(self.landing, version, arrival.manifest, self._settings)
         reasons = (f"waits for {missing.count} file(s)", *in_words(missing.problems)) if missing else ()
-        self._ledger.append(version, "landed", after=None, reasons=reasons)
+        self._ledger.append(version, "landed", after=None, reasons=reasons, manifest_etag=arrival.etag)
         self._metrics.events.labels(outcome="claimed").inc()
-        return True

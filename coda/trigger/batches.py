@@ -288,6 +288,11 @@ def require_version(dataset: Path, digest: str) -> None:
             raise ContractError("The manifest was replaced after this run was started for it.", [problem])
 
 
+def owner_of(key: str) -> tuple[str, str]:
+    """Return source and batch of the manifest at a key; one that lies at no place for manifests is 'unplaced'."""
+    return _place("", key)[:2]
+
+
 def _place(where: str, key: str) -> tuple[str, str, list[Problem]]:
     parts = key.split("/")
     if len(parts) == 3 and _SLUG.match(parts[0]) and _SLUG.match(parts[1]):

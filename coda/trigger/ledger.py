@@ -2,7 +2,8 @@
 
 ``ledger/<source>/<batch>/<digest16>/`` holds ``claim.json``, ``states/0001.json``, ``states/0002.json``, ... and
 ``heartbeat.json``, the only one that is written over. Every transition creates the object of the next number with a
-conditional write, so of any number of writers exactly one makes it, and the others see what it was.
+conditional write, so of any number of writers exactly one makes it, and the others see what it was. Before each state
+stands a mark of it (`coda.trigger.marks`), so that `coda.trigger.rounds` finds what is open without listing the rest.
 """
 
 import os
@@ -18,6 +19,7 @@ from coda.storage.failures import ObjectNotFoundError, ObjectTooLargeError
 from coda.storage.objects import ObjectInfo, ObjectStore
 from coda.storage.records import find_record
 from coda.trigger.batches import BatchVersion
+from coda.trigger.marks import Marks
 from coda.trigger.states import (
     FINAL,
     TAKEN,
@@ -44,6 +46,7 @@ class Counted(TypedDict, total=False):
     lost: int
     cause: str
     reopened: int
+    manifest_etag: str
 
 
 class Ledger:
@@ -57,8 +60,9 @@ class Ledger:
             owner: Name of this process in what it writes; host and process number when not given.
         """
         self.store = platform
+        self.marks = Marks(platform)
         self._read: dict[str, LedgerState] = {}
-        self._written: dict[str, datetime] = {}
+        self._written: dict[str, dict[int, datetime]] = {}
         self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
 
     def claim(self, version: BatchVersion) -> bool:
@@ -105,8 +109,8 @@ class Ledger:
         return states[-1] if states else None
 
     def written(self, state: LedgerState) -> datetime:
-        """Return when the store got a state, as the last survey listed it; by the writer's clock where none did."""
-        return self._written.get(_key_of(state.version.folder, state.sequence), state.at)
+        """Return when the store got a state, as it was last listed; by the writer's clock where it never was."""
+        return self._written.get(state.version.folder, {}).get(state.sequence, state.at)
 
     def order(self, state: LedgerState) -> tuple[datetime, datetime]:
         """Return what puts states of several versions in order: the store's time; within its second, the writer's."""
@@ -117,11 +121,31 @@ class Ledger:
 
         Of whatever machine the writer was, the store's clock is one for all: this may put versions in order.
         """
-        key = _key_of(version.folder, 1)
-        if key not in self._written:
-            for _ in self._note(self.store.list(f"{version.folder}/states/")):
-                pass
-        return self._written.get(key, datetime.now(UTC))
+        known = self._written.get(version.folder, {})
+        return (known if 1 in known else self.times(version.folder)).get(1, datetime.now(UTC))
+
+    def times(self, folder: str) -> dict[int, datetime]:
+        """Return number -> when the store got it, of all states of one version; none for one never seen."""
+        for _ in self._note(self.store.list(f"{folder}/states/")):
+            pass
+        return dict(self._written.get(folder, {}))
+
+    def forget(self, folder: str) -> None:
+        """Forget when the states of a version were written; they are listed again where that is asked."""
+        self._written.pop(folder, None)
+
+    def at(self, folder: str, sequence: int) -> LedgerState | Unreadable:
+        """Return the state of a number."""
+        return self._state(_key_of(folder, sequence))
+
+    def newest_keys(self) -> dict[str, tuple[int, datetime]]:
+        """Return folder -> number of its newest state and when the store got it, of every batch version."""
+        newest: dict[str, tuple[int, datetime]] = {}
+        for item in self.store.list("ledger/"):
+            if match := _STATE_KEY.match(item.key):
+                folder = item.key.partition("/states/")[0]
+                newest[folder] = max(newest.get(folder, (0, item.modified)), (int(match[4]), item.modified))
+        return newest
 
     def append(
         self,
@@ -143,7 +167,8 @@ class Ledger:
             reasons: Why, in plain words.
             attempt: Times the run was submitted; as before when not given.
             sequence: Its number, where what it follows cannot be read.
-            counted: `lost`, `cause` and `reopened` of the state; as before where not given, but no cause.
+            counted: `lost`, `cause`, `reopened` and `manifest_etag` of the state; as before where not given, but no
+                cause.
 
         Returns:
             The state, or None when another writer was faster: read again before deciding anything.
@@ -166,8 +191,10 @@ class Ledger:
             lost=counted.get("lost", after.lost if after else 0),
             cause=counted.get("cause", ""),
             reopened=counted.get("reopened", after.reopened if after else 0),
+            manifest_etag=counted.get("manifest_etag", after.manifest_etag if after else ""),
         )
         key = _key_of(version.folder, sequence)
+        self.marks.announce(version.folder, sequence)
         return new if self.store.put_if_absent(key, new.to_json().encode()) else None
 
     def beat(self, version: BatchVersion) -> None:
@@ -232,9 +259,11 @@ class Ledger:
         return Unreadable(source, batch, digest16, key, int(number), why, newer)
 
     def _note(self, items: Iterator[ObjectInfo]) -> Iterator[str]:
-        """Remember when the store got what it lists; yield the keys."""
+        """Remember when the store got the states that it lists; yield the keys of everything."""
         for item in items:
-            self._written[item.key] = item.modified
+            if match := _STATE_KEY.match(item.key):
+                folder = item.key.partition("/states/")[0]
+                self._written.setdefault(folder, {})[int(match[4])] = item.modified
             yield item.key
 
 

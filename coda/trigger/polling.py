@@ -1,34 +1,155 @@
-"""Polling: manifests below the landing prefix that are new or changed since the last look."""
+"""Polling: manifests below the landing prefix that are new or changed, found by folders and not by images.
 
-from collections.abc import Iterator
+Each look asks for the manifest of every folder that is new, of those that changed last, and of some of all others in
+turn, so it costs the same whatever lies there; what it may see late, and what not at all, is in decision 0027.
+"""
 
-from coda.storage.objects import ObjectStore
-from coda.trigger.batches import is_manifest
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from heapq import nlargest
+from itertools import chain
+
+from coda.contracts import MANIFEST_NAME
+from coda.storage.objects import ObjectInfo, ObjectStore
+from coda.trigger.batches import is_manifest, owner_of
+from coda.trigger.rounds import Landed
+from coda.trigger.side_by_side import side_by_side
+
+WATCHED = 64
+"""Folders asked for at each look, besides those that are new: the ones that changed last."""
+
+SWEPT = 64
+"""Folders of the others that are asked for at each look, in turn."""
+
+WALKED = 1
+"""Folders without a manifest of their own in which one look searches for misplaced ones, in turn."""
+
+WALK = 20
+"""Requests of one such search."""
 
 
 class Poll:
-    """Lists the landing prefix; finds what no event told of. Remembers entity tags, so settled ones cost no reads."""
+    """Looks through the landing prefix; remembers entity tags, so settled manifests cost no reads."""
 
-    def __init__(self, landing: ObjectStore) -> None:
-        """Look below the landing prefix."""
+    def __init__(
+        self,
+        landing: ObjectStore,
+        known: Callable[[], Mapping[tuple[str, str], Landed]],
+        ignored: Callable[[], Collection[str]],
+    ) -> None:
+        """Look below the landing prefix.
+
+        Args:
+            landing: The landing prefix.
+            known: Returns what is known of the manifests of each source and batch; asked once, at the first look.
+            ignored: Returns the sources that are not looked at.
+        """
         self.landing = landing
-        self._settled: dict[str, tuple[int, str]] = {}
-        self._seen: dict[str, tuple[int, str]] = {}
+        self._ask = known
+        self._known: Mapping[tuple[str, str], Landed] | None = None
+        self._ignored = ignored
+        self._settled: dict[str, str] = {}
+        self._seen: dict[str, str] = {}
+        self._changed: dict[str, datetime] = {}
+        self._bare: set[str] = set()
+        self._unsettled: set[str] = set()
+        self._turns: dict[str, str] = {}
 
-    def keys(self) -> Iterator[str]:
-        """Yield the key of every manifest that is not settled as it is now."""
-        seen = {item.key: (item.size, item.etag) for item in self.landing.list() if is_manifest(item.key)}
-        self._seen = seen
-        self._settled = {key: mark for key, mark in self._settled.items() if seen.get(key) == mark}
-        for key in seen:
-            if key not in self._settled:
-                yield key
+    def keys(self, *, everything: bool = False) -> Iterator[str]:
+        """Yield the key of every manifest that was found and is not settled as it is now.
 
-    def settle(self, key: str) -> None:
-        """Look at a manifest again only when it changed."""
-        if key in self._seen:
-            self._settled[key] = self._seen[key]
+        Args:
+            everything: Ask for the manifest of every folder.
 
-    def forget(self) -> None:
-        """Look at every manifest again: what settled them is no longer so."""
-        self._settled.clear()
+        Raises:
+            TransientError: The object store is away.
+        """
+        if self._known is None:
+            self._known = self._ask()
+        ignored = {f"{source}/" for source in self._ignored()}
+        top = self.landing.level()
+        levels = [top, *side_by_side(self.landing.level, [name for name in top.folders if name not in ignored])]
+        folders = sorted(name for level in levels[1:] for name in level.folders)
+        self._keep(folders)
+        chosen = folders if everything else self._chosen(folders)
+        again = sorted(self._unsettled - {f"{folder}{MANIFEST_NAME}" for folder in chosen})
+        own = side_by_side(self.landing.info, [f"{folder}{MANIFEST_NAME}" for folder in chosen])
+        once_more = side_by_side(self.landing.info, again)
+        asked = dict(zip(chosen, own, strict=True))
+        bare = sorted(
+            (self._bare | {name for name in chosen if asked[name] is None})
+            - {name for name in chosen if asked[name] is not None}
+        )
+        walked = {name for name in bare if everything or name not in self._changed}
+        walked.update(self._turn("walk", bare, WALKED))
+        deeper = side_by_side(self._walk, sorted(walked))
+        # only now, after the last request that may fail, is anything taken for asked
+        now = datetime.now(UTC)
+        self._bare = set(bare)
+        for name, item in asked.items():
+            self._changed[name] = item.modified if item is not None else self._changed.get(name, now)
+        self._unsettled -= {key for key, item in zip(again, once_more, strict=True) if item is None}
+        misplaced = [item for level in levels for item in level.objects if is_manifest(item.key)]
+        found = {item.key: item for item in (*misplaced, *own, *once_more, *chain.from_iterable(deeper)) if item}
+        self._seen = {key: item.etag for key, item in found.items()}
+        fresh = [key for key, item in found.items() if not self._is_settled(item)]
+        self._unsettled.update(fresh)
+        yield from fresh
+
+    def settle(self, key: str, etag: str) -> None:
+        """Look at a manifest again only when it changed.
+
+        Args:
+            key: The manifest.
+            etag: Entity tag of what was read; where that is empty, the one it had when it was found.
+        """
+        if etag or key in self._seen:
+            self._settled[key] = etag or self._seen[key]
+        self._unsettled.discard(key)
+
+    def hasten(self, key: str) -> None:
+        """Ask for a manifest at every look until it is settled, whosever turn it is; for any thread."""
+        self._unsettled.add(key)
+
+    def _is_settled(self, item: ObjectInfo) -> bool:
+        of_ledger = (self._known or {}).get(owner_of(item.key))
+        return self._settled.get(item.key) == item.etag or (of_ledger is not None and item.etag in of_ledger.etags)
+
+    def _keep(self, folders: Collection[str]) -> None:
+        """Forget what is gone."""
+        here = frozenset(folders)
+        self._bare &= here
+        self._changed = {name: at for name, at in self._changed.items() if name in here}
+
+    def _chosen(self, folders: list[str]) -> list[str]:
+        """Return the folders whose manifests are asked for at this look, of sorted ones."""
+        for name in folders:
+            if name not in self._changed and (landed := (self._known or {}).get(owner_of(name + MANIFEST_NAME))):
+                self._changed[name] = landed.at
+        rest = [name for name in folders if name in self._changed]
+        watched = set(nlargest(WATCHED, rest, key=self._changed.__getitem__))
+        turn = self._turn("sweep", [name for name in rest if name not in watched], SWEPT)
+        return sorted(watched.union(turn, (name for name in folders if name not in self._changed)))
+
+    def _turn(self, what: str, names: list[str], count: int) -> list[str]:
+        """Return the next of sorted names, round and round; the first turn begins anywhere, as starts may be many."""
+        if not names:
+            return []
+        after = self._turns.get(what) or random.choice(names)  # noqa: S311
+        place = bisect_right(names, after)
+        turn = (names[place:] + names[:place])[:count]
+        self._turns[what] = turn[-1]
+        return turn
+
+    def _walk(self, folder: str) -> list[ObjectInfo]:
+        """Return manifests below a folder that has none of its own: nearest first, with bounds."""
+        folders, found = [folder], list[ObjectInfo]()
+        for _ in range(WALK):
+            if not folders:
+                break
+            level = self.landing.level(folders.pop(0), pages=1)
+            found += [item for item in level.objects if is_manifest(item.key)]
+            folders += level.folders
+        return found

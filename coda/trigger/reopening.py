@@ -1,6 +1,7 @@
 """What the machines held up is opened again when they are well: a few times, each time later."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from coda.trigger.ledger import Ledger
 from coda.trigger.pace import Pace
@@ -10,7 +11,7 @@ WELL = frozenset({"released", "incumbent_kept", "held"})
 """Ends of a run that went through all its steps."""
 
 
-def reopen(ledger: Ledger, states: Iterable[LedgerState], pace: Pace) -> list[LedgerState]:
+def reopen(ledger: Ledger, states: Iterable[LedgerState], pace: Pace, well: datetime | None) -> list[LedgerState]:
     """Open again what was held for lost machines, services that were away, or a defect of ours; return what was opened.
 
     It is due when a run of another batch went through since it was held, or by and by: after an hour, then two, then
@@ -19,16 +20,12 @@ def reopen(ledger: Ledger, states: Iterable[LedgerState], pace: Pace) -> list[Le
 
     Args:
         ledger: The ledger, after a survey.
-        states: Newest state of every version.
+        states: Newest state of every version that has not ended for good.
         pace: How long to wait.
+        well: When a run last went through all its steps.
     """
-    known = list(states)
-    waiting = [state for state in known if state.reopens]
-    if not waiting:
-        return []
-    well = max((ledger.written(state) for state in known if state.state in WELL and state.attempt > 0), default=None)
     opened = []
-    for state in waiting:
+    for state in (state for state in states if state.reopens):
         if well is not None and well > ledger.written(state):
             why = "a run of another batch went through since"
         elif ledger.silence(state).total_seconds() >= pace.reopen_s * 2**state.reopened:

@@ -31,6 +31,8 @@ from coda.trigger.metrics import TriggerMetrics
 from coda.trigger.pace import Handled, Pace
 from coda.trigger.readiness import Readiness
 from coda.trigger.reopening import reopen
+from coda.trigger.rounds import Rounds
+from coda.trigger.states import Survey
 from coda.trigger.submit import Request, Submitter
 from coda.trigger.training import TrainingSource
 from coda.trigger.troubles import Troubles, reasons_of
@@ -77,7 +79,10 @@ class Trigger:
         self.stopping = threading.Event()
         self.nudged = threading.Event()
         self.ledger = Ledger(store_for(settings.platform, settings), owner)
-        self.arrivals = Arrivals(settings, self.ledger, self.metrics, ignored=self._ignored, poll=poll, queue=queue)
+        self.rounds = Rounds(self.ledger)
+        self.arrivals = Arrivals(
+            settings, self.ledger, self.metrics, known=self.rounds.landed, ignored=self._ignored, poll=poll, queue=queue
+        )
         self._readiness = Readiness(self.arrivals.landing, self.ledger, settings)
         self._submitter = submitter
         self._training = TrainingSource(settings)
@@ -98,7 +103,7 @@ class Trigger:
         Raises:
             TransientError: The object store, the queue or the submitter's service stayed away. Nothing is lost.
         """
-        self.look()
+        self.look(everything=True)
         while self.advance() and not self.stopping.is_set():
             if self._failed_submissions >= self.pace.attempts:
                 if isinstance(self._refusal, ConfigError):
@@ -107,14 +112,14 @@ class Trigger:
             self.stopping.wait(self.pace.tick_s)
         return self.taken()
 
-    def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0) -> None:
-        """Look for arrivals in queue and landing prefix.
+    def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0, everything: bool = False) -> None:
+        """Look for arrivals in queue and landing prefix; see `coda.trigger.arrivals.Arrivals.look`.
 
         Raises:
             ConfigError: The object store would let several triggers have one claim.
         """
         require_conditional_writes(self.ledger.store)
-        for state in self.arrivals.look(wait_s=wait_s, poll_every_s=poll_every_s):
+        for state in self.arrivals.look(wait_s=wait_s, poll_every_s=poll_every_s, everything=everything):
             self._ended(state)
 
     def take(self, key: str) -> bool:
@@ -153,7 +158,6 @@ class Trigger:
             if self._due(run_id):
                 self._cared(state, lambda run_id=run_id: self._watch(run_id), None)  # type: ignore[misc]
         states = self._survey()
-        self._let_go(states)
         # batches of the training source that landed before there was a release stay where they are
         idle = self._ignored()
         open_ = [state for state in states if not state.final and (state.source not in idle or state.state != "landed")]
@@ -163,7 +167,7 @@ class Trigger:
         landed = [state for state in open_ if state.state == "landed"]
         # a run that was just found dead has its next try within seconds
         soon = any(state.run_id in self._not_before for state in open_ if state.state in TAKEN)
-        for state in in_turn(states, landed, self.ledger):
+        for state in in_turn(states, landed, self.ledger, self.rounds.ended.served):
             if len(running) >= self.pace.parallel or state.source in busy:
                 # its turn comes when a run of ours ends; a run of another trigger is not waited for
                 soon = soon or bool(self._flights)
@@ -188,14 +192,18 @@ class Trigger:
                 )  # fmt: skip
 
     def _survey(self) -> list[LedgerState]:
-        """Return the newest state of every version, after mending what cannot be read and opening what was held."""
-        survey = self.ledger.survey()
+        """Return the newest state of every version that has not ended for good.
+
+        What cannot be read is mended before, and what was held is opened.
+        """
+        survey = self.rounds.survey()
         mended = [mend(self.ledger, item, self.arrivals.landing) for item in survey.unreadable]
         for state in filter(None, mended):
             self._ended(state)
-        if any(mended) or reopen(self.ledger, survey.states, self.pace):
-            survey = self.ledger.survey()
+        if any(mended) or reopen(self.ledger, survey.states, self.pace, self.rounds.ended.well):
+            survey = self.rounds.survey()
         self._troubles.unreadable(survey, self._training.trouble)
+        self._let_go(survey)
         return list(survey.states)
 
     def _cared(self, state: LedgerState, act: Callable[[], Answer], otherwise: Answer) -> Answer:
@@ -235,13 +243,16 @@ class Trigger:
             return True
         return self._cared(state, lambda: self._recover(state), True)  # noqa: FBT003
 
-    def _let_go(self, states: list[LedgerState]) -> None:
-        """Forget the runs that another trigger, or a person, took from this one."""
-        for state in states:
-            mine = self._flights.get(state.run_id)
-            if mine is not None and state.sequence > mine.sequence:
-                log.warning("%s is no longer ours: %s.", state.run_id, " ".join(state.reasons), extra=about(state))
-                del self._flights[state.run_id]
+    def _let_go(self, survey: Survey) -> None:
+        """Forget the runs that another trigger, or a person, took from this one or brought to their end."""
+        newest = {state.run_id: state for state in survey.states}
+        broken = {item.folder for item in survey.unreadable}
+        for run_id, mine in list(self._flights.items()):
+            state = newest.get(run_id)
+            if (state is None and mine.version.folder not in broken) or (state and state.sequence > mine.sequence):
+                words = " ".join(state.reasons) if state else "it has ended"
+                log.warning("%s is no longer ours: %s.", run_id, words, extra=about(state or mine))
+                del self._flights[run_id]
 
     def _start(self, state: LedgerState) -> bool:
         version = state.version
@@ -252,6 +263,7 @@ class Trigger:
         ready = self._readiness.of(state, self.pace)
         if ready.gone:
             self._end(state, "refused", ("the manifest was removed or replaced before this version was run",))
+            self.arrivals.hasten(version.key)
         if not ready.run:
             return False
         first = self.ledger.claim(version)
@@ -274,7 +286,7 @@ class Trigger:
         of random length.
         """
         others = [
-            state for state in self.ledger.newest() if state.state in TAKEN and state.run_id != claimed.run_id
+            state for state in self.rounds.survey().states if state.state in TAKEN and state.run_id != claimed.run_id
         ]  # fmt: skip
         same = [state for state in others if state.source == claimed.source]
         if not same and len(others) < self.pace.parallel:

@@ -58,6 +58,7 @@ class LedgerState(Contract):
         description="What held it up, where the batch is not to blame: 'lost', 'away', 'memory', 'defect', 'record'.",
     )
     reopened: int = Field(default=0, ge=0, description="Times it was opened again by itself after it was held.")
+    manifest_etag: str = Field(default="", description="Entity tag of the manifest as it was read; empty: not known.")
 
     @property
     def version(self) -> BatchVersion:
@@ -68,6 +69,11 @@ class LedgerState(Contract):
     def final(self) -> bool:
         """Whether nothing happens after it by itself."""
         return self.state in FINAL
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing follows at all: no reopening, and no person who retries it."""
+        return self.final and self.state != "failed"
 
     @property
     def reopens(self) -> bool:

@@ -1,7 +1,8 @@
 """Whose turn it is: sources take turns, so one that sends a hundred batches does not keep the others waiting."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Protocol
 
 from coda.trigger.batches import BatchVersion
@@ -20,7 +21,12 @@ class Times(Protocol):
         """Return when a version got there."""
 
 
-def in_turn(states: Iterable[LedgerState], waiting: Iterable[LedgerState], times: Times) -> list[LedgerState]:
+def in_turn(
+    states: Iterable[LedgerState],
+    waiting: Iterable[LedgerState],
+    times: Times,
+    ended: Mapping[str, datetime] = MappingProxyType({}),
+) -> list[LedgerState]:
     """Return the waiting versions in the order in which they should be run.
 
     First the source whose last run is longest ago, one that never had a run before all others; within a source, and
@@ -28,11 +34,12 @@ def in_turn(states: Iterable[LedgerState], waiting: Iterable[LedgerState], times
     a restart and for every trigger.
 
     Args:
-        states: Newest state of every version in the ledger.
+        states: Newest state of every version that has not ended.
         waiting: Those of them that wait for a run.
         times: When what got into the ledger.
+        ended: Source -> when the last run of a version that ended did so.
     """
-    served: dict[str, datetime] = {}
+    served = dict(ended)
     for state in states:
         # what was refused as it arrived had no run
         if state.attempt > 0 or state.state in TAKEN:

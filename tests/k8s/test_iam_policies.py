@@ -46,7 +46,10 @@ ANYWHERE = [
     "mlflow/1/models/x", "checkpoints/r1/adapt/1/x", "runs/r1/gate.json", "runs/r1/release.json", "index/releases.json",
 ]  # fmt: skip
 
-MAY_DELETE = {("train", "checkpoints/r1/adapt/1/x"), ("mlflow", "mlflow/1/models/x")}
+MAY_DELETE = {
+    ("train", "checkpoints/r1/adapt/1/x"), ("mlflow", "mlflow/1/models/x"),
+    ("trigger", "ledger-open/lab_b/b1/x/0001-ab"),
+}  # fmt: skip
 MAY_WRITE = {
     "dvc/files/md5/ab/cd": {"version"}, "runs/r1/run.json": {"report"}, "runs/r1/gate.json": {"gate"},
     "runs/r1/release.json": {"register"}, "predictions/lab_b/b1/r1/field.parquet": {"predict"},

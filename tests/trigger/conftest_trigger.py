@@ -14,6 +14,7 @@ from coda.contracts import BatchManifest, ModelRef, ReleaseRecord, RunRecord
 from coda.errors import Problem, TransientError
 from coda.settings import Settings
 from coda.storage.failures import ObjectNotFoundError, ObjectTooLargeError
+from coda.storage.levels import Level
 from coda.storage.objects import ObjectInfo, split_uri
 
 __all__ = ["moto_server"]
@@ -35,8 +36,14 @@ class Disk:
     countdown: int | None = None
     how: str = "killed-before"
     asked: list = field(default_factory=list)
+    amid: tuple | None = None
 
     def fault(self, when):
+        if when == "before" and self.amid is not None:
+            left, act = self.amid
+            self.amid = (left - 1, act) if left else None
+            if not left:
+                act()
         if self.countdown is None or not self.how.endswith(when):
             return
         self.countdown -= 1
@@ -121,6 +128,16 @@ class MemoryStore:
         for name in sorted(self.disk.objects):
             if name.startswith(root + prefix):
                 yield self._info(name, name[len(root) :])
+
+    def level(self, prefix="", *, pages=None):
+        objects, folders = [], {}
+        for item in self.list(prefix):
+            rest = item.key[len(prefix) :]
+            if "/" in rest:
+                folders[prefix + rest.partition("/")[0] + "/"] = None
+            else:
+                objects.append(item)
+        return Level(tuple(objects), tuple(folders))
 
     def _info(self, name, key):
         body = self.disk.objects[name]
@@ -238,6 +255,8 @@ def in_memory(replace):
         replace(f"{place}.store_for", make)
     for place in ("coda.steps.context", "coda.steps.record"):
         replace(f"{place}.ObjectStore", store_class)
+    # one request after the other, so that a fault drawn for one meets the same at every repetition
+    replace("coda.trigger.side_by_side.AT_ONCE", 1)
     # a dictionary creates once; faults are counted by operation, and the probe is asked once a process alone
     replace("coda.trigger.service.require_conditional_writes", lambda store: None)
     settings = Settings(

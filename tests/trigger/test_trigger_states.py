@@ -436,7 +436,8 @@ def test_metrics_tell_what_happened(platform, make):
     assert value("coda_trigger_queue_length") == 0
     assert value("coda_trigger_last_poll_timestamp_seconds") > 1e9
     second = make(Immediate(platform.store))
-    second.look()
+    for batch in ("b1", "b2"):
+        second.take(f"lab_b/{batch}/manifest.json")
     again = second.metrics.registry.get_sample_value
     assert again("coda_trigger_events_total", {"outcome": "repeated"}) == 2
     assert again("coda_trigger_events_total", {"outcome": "claimed"}) is None
