@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from coda.contracts.manifest import MANIFEST_NAME
+from coda.contracts.manifest import MANIFEST_NAME, SMALLER
 from coda.errors import ContractError, Problem
 from coda.plates.junk import is_junk
 
@@ -130,6 +130,6 @@ def absent(where: str, path: str) -> ContractError:
 def too_large(where: str, path: str, size: int, at_most: int) -> ContractError:
     """Return the error of a file that is larger than any of its kind."""
     manifest = path.rpartition("/")[2] == MANIFEST_NAME
-    remedy = "Deliver the plates as several batches." if manifest else "Check what kind of file this is."
+    remedy = SMALLER if manifest else "Check what kind of file this is."
     problem = Problem(f"{where}: {path}", f"{size} bytes", f"at most {at_most} bytes", remedy)
     return ContractError(f"{path} is too large." if manifest else f"{path} cannot be read.", [problem])

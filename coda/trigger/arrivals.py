@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
 from coda.errors import ConfigError, TransientError
 from coda.settings import Settings
@@ -12,7 +12,7 @@ from coda.trigger.ledger import Ledger, LedgerState
 from coda.trigger.metrics import TriggerMetrics
 from coda.trigger.polling import Poll
 from coda.trigger.queue import Queue
-from coda.trigger.rounds import Landed
+from coda.trigger.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Arrivals:
         ledger: Ledger,
         metrics: TriggerMetrics,
         *,
-        known: Callable[[], Mapping[tuple[str, str], Landed]],
+        rounds: Rounds,
         ignored: Callable[[], Collection[str]],
         poll: bool,
         queue: bool,
@@ -37,7 +37,7 @@ class Arrivals:
             settings: Where landing prefix and queue are.
             ledger: Where arrivals are written.
             metrics: What is counted.
-            known: Returns what the ledger knows of the manifests of each source and batch.
+            rounds: What is known of the ledger.
             ignored: Returns the sources whose batches start nothing.
             poll: List the landing prefix.
             queue: Read the queue, when one is configured.
@@ -46,8 +46,9 @@ class Arrivals:
         self._settings = settings
         self._ledger = ledger
         self._metrics = metrics
+        self._rounds = rounds
         self._ignored = ignored
-        self._poll = Poll(self.landing, known, ignored) if poll else None
+        self._poll = Poll(self.landing, rounds.landed, ignored) if poll else None
         self._queue = (
             Queue(settings.queue_url, self.landing, ledger.store, metrics) if queue and settings.queue_url else None
         )
@@ -81,7 +82,7 @@ class Arrivals:
             self._reached = not self._queue.doubtful
         if self._poll is not None and time.monotonic() - self._polled >= poll_every_s:
             for key in self._poll.keys(everything=everything):
-                self._taken(key, refused)
+                self._polled_key(key, refused)
             self._polled = time.monotonic()
         self._metrics.last_poll.set_to_current_time()
         return refused
@@ -91,17 +92,19 @@ class Arrivals:
         if self._poll is not None:
             self._poll.hasten(key)
 
-    def _taken(self, key: str, refused: list[LedgerState]) -> bool:
+    def _polled_key(self, key: str, refused: list[LedgerState]) -> None:
         """Take one key of many: what goes wrong with it alone is told, and tried again at the next look."""
         self.moved = time.monotonic()
         try:
-            return self.take(key, refused)
+            known = self._take(key, refused)
+            if known is not None:
+                # without its tag in the ledger it was read for nothing: not again by the next start
+                self._rounds.remember(known.version, known.etag)
         except (TransientError, ConfigError):
             raise
         except Exception:
             self._metrics.defects.labels(outcome="arrival").inc()
             log.exception("%s could not be taken.", self.landing.url(key))
-            return False
 
     def take(self, key: str, refused: list[LedgerState]) -> bool:
         """Write down the manifest at `key` unless this version of it is known.
@@ -109,28 +112,36 @@ class Arrivals:
         Returns:
             True: what is at the key is in the ledger, or is nothing that belongs there.
         """
-        if owner_of(key)[0] in self._ignored():
-            return True
-        arrival = read_arrival(self.landing, key, self._settings)
-        if arrival is not None:
-            self._record(arrival, refused)
-        if self._poll is not None:
-            self._poll.settle(key, arrival.etag if arrival is not None else "")
+        self._take(key, refused)
         return True
 
-    def _record(self, arrival: Arrival, refused: list[LedgerState]) -> None:
+    def _take(self, key: str, refused: list[LedgerState]) -> Arrival | None:
+        """Write down the manifest at `key`; return it when its version was in the ledger before."""
+        if owner_of(key)[0] in self._ignored():
+            return None
+        arrival = read_arrival(self.landing, key, self._settings)
+        if arrival is None:
+            return None
+        recorded = self._record(arrival, refused)
+        if self._poll is not None:
+            self._poll.settle(key, arrival.etag)
+        return None if recorded else arrival
+
+    def _record(self, arrival: Arrival, refused: list[LedgerState]) -> bool:
+        """Write down the first state of a version; return whether there was none."""
         version = arrival.version
         if self._ledger.seen(version):
             self._metrics.events.labels(outcome="repeated").inc()
-            return
+            return False
         if arrival.manifest is None:
             reasons = in_words(arrival.problems)
             state = self._ledger.append(version, "refused", after=None, reasons=reasons, manifest_etag=arrival.etag)
             self._metrics.events.labels(outcome="invalid").inc()
             if state is not None:
                 refused.append(state)
-            return
+            return True
         missing = missing_files(self.landing, version, arrival.manifest, self._settings)
         reasons = (f"waits for {missing.count} file(s)", *in_words(missing.problems)) if missing else ()
         self._ledger.append(version, "landed", after=None, reasons=reasons, manifest_etag=arrival.etag)
         self._metrics.events.labels(outcome="claimed").inc()
+        return True

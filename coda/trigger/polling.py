@@ -68,14 +68,17 @@ class Poll:
         """
         if self._known is None:
             self._known = self._ask()
-        ignored = {f"{source}/" for source in self._ignored()}
+        ignored = frozenset(self._ignored())
         top = self.landing.level()
-        levels = [top, *side_by_side(self.landing.level, [name for name in top.folders if name not in ignored])]
+        sources = [name for name in top.folders if name[:-1] not in ignored]
+        levels = [top, *side_by_side(self.landing.level, sources)]
         folders = sorted(name for level in levels[1:] for name in level.folders)
         self._keep(folders)
         chosen = folders if everything else self._chosen(folders)
-        again = sorted(self._unsettled - {f"{folder}{MANIFEST_NAME}" for folder in chosen})
-        own = side_by_side(self.landing.info, [f"{folder}{MANIFEST_NAME}" for folder in chosen])
+        manifests = [f"{folder}{MANIFEST_NAME}" for folder in chosen]
+        unsettled = sorted(self._unsettled - set(manifests))
+        again = [key for key in unsettled if owner_of(key)[0] not in ignored]
+        own = side_by_side(self.landing.info, manifests)
         once_more = side_by_side(self.landing.info, again)
         asked = dict(zip(chosen, own, strict=True))
         bare = sorted(

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from coda.trigger.batches import BatchVersion
 from coda.trigger.ledger import Ledger
 from coda.trigger.marks import ClosedMark, OpenMark
 from coda.trigger.reopening import WELL
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 COMPARE_S = 3600.0
 """Seconds between two comparisons of the whole ledger with its marks: releases before 0027 write no marks."""
+
+FIRST_S = 60.0
+"""Seconds until the second comparison, doubled each time: a trigger of an earlier release may still be ending."""
 
 LEFT = timedelta(days=1)
 """Age of a mark without a state at which its writer counts as gone."""
@@ -93,6 +97,7 @@ class Rounds:
         self._marks = ledger.marks
         self._known: dict[str, _Known] = {}
         self._compared = float("-inf")
+        self._pause = FIRST_S / 2
         self._lock = threading.Lock()
 
     def survey(self) -> Survey:
@@ -105,8 +110,9 @@ class Rounds:
             TransientError: The store is away.
         """
         with self._lock:
-            if time.monotonic() - self._compared >= COMPARE_S:
+            if time.monotonic() - self._compared >= min(self._pause, COMPARE_S):
                 self._compare()
+                self._pause = min(2 * self._pause, COMPARE_S)
             marks = self._marks.open()
             for folder in self._known.keys() - marks.keys():
                 self._left(folder)
@@ -136,6 +142,19 @@ class Rounds:
         for mark in closed:
             found.setdefault((mark.source, mark.batch), Landed()).add(mark.etag, mark.at)
         return found
+
+    def remember(self, version: BatchVersion, etag: str) -> None:
+        """Note the entity tag of a manifest whose version is in the ledger without it, so that no start reads it again.
+
+        Args:
+            version: The version.
+            etag: Entity tag of the bytes that it was read from.
+        """
+        times = self._ledger.times(version.folder)
+        state = self._ledger.at(version.folder, max(times)) if times else None
+        if isinstance(state, LedgerState) and state.over and etag:
+            self._marks.close(state.model_copy(update={"manifest_etag": etag}), times[state.sequence])
+            self._ledger.forget(version.folder)
 
     def _current(self, folder: str, marks: list[OpenMark]) -> bool:
         known = self._known.get(folder)
@@ -191,8 +210,8 @@ class Rounds:
         """
         newest = self._ledger.newest_keys()
         closed = [mark for mark in self._marks.closed() if mark.folder in newest]
-        marked: dict[str, int] = {}
-        for mark in (*closed, *(mark for marks in self._marks.open().values() for mark in marks)):
+        marked = {folder: marks[-1].sequence for folder, marks in self._marks.open().items()}
+        for mark in closed:
             marked[mark.folder] = max(mark.sequence, marked.get(mark.folder, 0))
         lacking = [folder for folder, (number, _) in newest.items() if number > marked.get(folder, 0)]
         made = side_by_side(lambda folder: self._mark(folder, *newest[folder]), lacking)

@@ -81,7 +81,7 @@ class Trigger:
         self.ledger = Ledger(store_for(settings.platform, settings), owner)
         self.rounds = Rounds(self.ledger)
         self.arrivals = Arrivals(
-            settings, self.ledger, self.metrics, known=self.rounds.landed, ignored=self._ignored, poll=poll, queue=queue
+            settings, self.ledger, self.metrics, rounds=self.rounds, ignored=self._ignored, poll=poll, queue=queue
         )
         self._readiness = Readiness(self.arrivals.landing, self.ledger, settings)
         self._submitter = submitter

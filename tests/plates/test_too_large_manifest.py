@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from coda.cli.manifest import app
-from coda.contracts.manifest import MANIFEST_NAME
+from coda.contracts.manifest import MANIFEST_NAME, SMALLER
 from coda.plates.tree import too_large
 
 
@@ -14,7 +14,7 @@ def test_check_of_a_manifest_above_the_limit_names_what_helps(tmp_path, monkeypa
     error = CliRunner().invoke(app, ["check", str(tmp_path / MANIFEST_NAME)]).exception
     (problem,) = error.problems
     assert (problem.found, problem.expected) == ("101 bytes", "at most 100 bytes")
-    assert problem.remedy == "Deliver the plates as several batches."
+    assert problem.remedy == SMALLER
 
 
 @pytest.mark.parametrize("name", ["a/load.csv", "images.zip"])
