@@ -29,6 +29,7 @@ def scale(
     manifest_plates: Annotated[
         int, typer.Option(min=0, help="Plates of 17,280 images of a manifest that a trigger takes; 0: none.")
     ] = 30,
+    releases: Annotated[int, typer.Option(min=0, help="Releases that `coda registry list` lists; 0: none.")] = 0,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that simulate plates.")] = 2,
     params: ParamsFile = DEFAULT_PARAMS,
     overlay: Overlays = NONE,
@@ -46,7 +47,9 @@ def scale(
     with showing_words() as told:
         bench = Scale(work, values, workers=workers, told=told)
         rows = bench.measure(sizes)
-        parts = bench.measure_parts(objects=objects, versions=versions, manifest_plates=manifest_plates)
+        parts = bench.measure_parts(
+            objects=objects, versions=versions, manifest_plates=manifest_plates, releases=releases
+        )
     console = Console(highlight=False)
     print_sizes(rows, console)
     print_steps(rows[-1], console)

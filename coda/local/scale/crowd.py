@@ -7,14 +7,21 @@ import sys
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 from coda.contracts import BatchManifest, ModelRef, PointerEntry, ReleaseRecord
-from coda.contracts.manifest import FileEntry, PlateEntry
+from coda.contracts.manifest import MOST_INLINE, FileEntry, PlateEntry, version_of
 from coda.errors import CodaError
 from coda.local.environment import choose
+from coda.local.services import sqlite_address
+from coda.plates.file_lists import written_list
+from coda.registry import ReleaseLog
+from coda.registry.mlflow_client import connect
+from coda.registry.versions import EXTRACTOR, HEAD
 from coda.settings import Settings
 from coda.simulation.laboratories import find_laboratory
 from coda.storage.objects import store_for
@@ -26,6 +33,7 @@ BATCH_OBJECTS = 100
 
 SOURCES = 20
 BLOCK = 20_000
+IMAGE_BYTES = 1000
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 STAINS = ("DNA", "ER", "RNA", "AGP", "Mito")
 WELLS: Literal[384] = 384
@@ -58,10 +66,12 @@ CREDENTIALS = {
 }  # fmt: skip
 
 
-def settings_at(endpoint: str) -> Settings:
-    """Return the settings of a trigger at this store; it reaches nothing else."""
+def settings_at(endpoint: str, models: Path | None = None) -> Settings:
+    """Return settings with this store and nothing else; with MLflow in a folder, if one is given."""
     return Settings(
-        landing=f"s3://{LANDING}", platform=f"s3://{PLATFORM}", s3_endpoint=endpoint, mlflow_uri="sqlite://",
+        landing=f"s3://{LANDING}", platform=f"s3://{PLATFORM}", s3_endpoint=endpoint,
+        mlflow_uri="sqlite://" if models is None else sqlite_address(models / "mlflow.db"),
+        mlflow_artifacts=None if models is None else (models / "artifacts").as_uri(),
         data_registry="none", data_remote=f"s3://{PLATFORM}/dvc", checkpoints="none",
     )  # fmt: skip
 
@@ -93,21 +103,70 @@ def small_batch(number: int) -> tuple[BatchVersion, list[Object]]:
     return BatchVersion(source, batch, manifest.digest(), key), [(key, manifest.to_json(), 0), *objects]
 
 
-def large_manifest(plates: int) -> BatchManifest:
-    """Return a manifest of plates of 17,280 images (384 wells, 9 fields, 5 stains) with names as JUMP has them."""
+@dataclass(frozen=True)
+class LargeBatch:
+    """A batch of plates of 17,280 images (384 wells, 9 fields, 5 stains) with names as JUMP has them.
+
+    Attributes:
+        manifest: Its manifest, as a producer writes it.
+        lists: Path beside the manifest -> bytes of a plate's file list, where the manifest names any.
+        images: Paths of the images.
+    """
+
+    manifest: BatchManifest
+    lists: dict[str, bytes]
+    images: list[str]
+
+    def objects(self) -> Iterator[Object]:
+        """Yield all objects below the landing prefix but the manifest and the file lists."""
+        prefix = self.manifest.batch_id
+        yield from ((f"{prefix}/{path}", None, IMAGE_BYTES) for path in self.images)
+        for plate in self.manifest.plates:
+            yield from ((f"{prefix}/{path}", None, IMAGE_BYTES) for path in (plate.load_data, plate.plate_map))
+
+
+def large_batch(plates: int) -> LargeBatch:
+    """Return a batch of so many large plates."""
     wells = [(row, column) for row in range(1, 17) for column in range(1, 25)]
-    entries = []
+    inline = plates * len(wells) * SITES * len(STAINS) <= MOST_INLINE
+    entries, lists, images = list[PlateEntry](), dict[str, bytes](), list[str]()
     for number in range(plates):
         plate = f"BR0011{number:04d}"
         folder = f"2021_04_26_Batch1/images/{plate}__2021-05-02T16_02_51-Measurement1/Images"
-        images = [
+        paths = [
             f"{folder}/r{row:02d}c{column:02d}f{site:02d}p01-ch{channel}sk1fk1fl1.tiff"
             for row, column in wells
             for site in range(1, SITES + 1)
             for channel in range(1, len(STAINS) + 1)
         ]
-        entries.append(_plate(plate, images, number))
-    return _manifest("site_00", "large", entries)
+        entry = _plate(plate, paths, number)
+        if not inline:
+            listed, tables = entry.files[: len(paths)], entry.files[len(paths) :]
+            reference, lists[f"files/{plate}.parquet"] = written_list(f"files/{plate}.parquet", listed)
+            entry = entry.model_copy(update={"files": tables, "file_list": reference})
+        entries.append(entry)
+        images += paths
+    return LargeBatch(_manifest("site_00", "large", entries), lists, images)
+
+
+def fill_releases(settings: Settings, count: int) -> None:
+    """Write so many releases into the log, as a promotion does, each of a registered version of its own.
+
+    Args:
+        settings: Where the release log and MLflow are.
+        count: Releases, spread over `SOURCES` sources; as many versions of the extractor.
+    """
+    client, log = connect(settings), ReleaseLog(settings)
+    client.create_registered_model(EXTRACTOR)
+    for number in range(count):
+        release = _release(f"adapt-{number}", f"site_{number % SOURCES:02d}", number + 1)
+        tags = {
+            "kind": "extractor", "alignment": "none", "digest": release.extractor.digest, "run_id": release.run_id,
+            "line": release.extractor.digest, "source": release.source, "width": "96",
+        }  # fmt: skip
+        client.create_model_version(EXTRACTOR, source=f"{settings.mlflow_artifacts}/{number}", tags=tags)
+        words = "the candidate is no worse"
+        log.append(release, release.source, action="promote", by="gate", reason=words, after=number // SOURCES)
 
 
 def fill_ledger(endpoint: str, versions: Iterable[BatchVersion]) -> int:
@@ -126,21 +185,25 @@ def fill_ledger(endpoint: str, versions: Iterable[BatchVersion]) -> int:
 
 def first_release() -> Object:
     """Return the pointer that a training leaves: without one, every batch waits for it."""
-    model = ModelRef(name="coda-extractor", version=1, digest=_digest("extractor"))
-    release = ReleaseRecord(
-        release_id="train-1", source="teacher", created_at=EPOCH, method="source", extractor=model,
-        head=ModelRef(name="coda-head", version=1, digest=_digest("head")), alignment="none", run_id="train-1",
-        params_digest=_digest("params"), gate_sentence="The first release.", approver="gate",
-    )  # fmt: skip
+    release = _release("train-1", "teacher", 1)
     entry = PointerEntry(
         sequence=1, scope="default", action="promote", release=release, by="gate", reason="first", at=EPOCH
     )  # fmt: skip
     return "releases/default/000001.json", entry.to_json(), 0
 
 
+def _release(run_id: str, source: str, version: int) -> ReleaseRecord:
+    return ReleaseRecord(
+        release_id=run_id, source=source, created_at=EPOCH, method="source", alignment="none", run_id=run_id,
+        extractor=ModelRef(name=EXTRACTOR, version=version, digest=_digest(f"extractor {version}")),
+        head=ModelRef(name=HEAD, version=1, digest=_digest("head")), params_digest=_digest("params"),
+        gate_sentence="The candidate is no worse.", approver="gate",
+    )  # fmt: skip
+
+
 def _manifest(source: str, batch: str, plates: list[PlateEntry]) -> BatchManifest:
     return BatchManifest(
-        source=source, batch=batch, created_at=EPOCH + timedelta(days=1),
+        schema_version=version_of(plates), source=source, batch=batch, created_at=EPOCH + timedelta(days=1),
         instrument=find_laboratory("lab_b").described(1), channels=STAINS, plate_wells=WELLS, plates=tuple(plates),
     )  # fmt: skip
 
@@ -148,7 +211,7 @@ def _manifest(source: str, batch: str, plates: list[PlateEntry]) -> BatchManifes
 def _plate(plate: str, images: list[str], seed: int) -> PlateEntry:
     tables = [f"load_data/{plate}.csv", f"platemaps/{plate}.csv"]
     files = [
-        FileEntry(path=path, size_bytes=1000, sha256=f"{seed:032x}{number:032x}")
+        FileEntry(path=path, size_bytes=IMAGE_BYTES, sha256=f"{seed:032x}{number:032x}")
         for number, path in enumerate([*images, *tables])
     ]
     return PlateEntry(plate=plate, plate_map=tables[1], load_data=tables[0], sites_per_well=SITES, files=tuple(files))

@@ -15,7 +15,7 @@ from coda.config.load import changed
 from coda.contracts.base import digest_of_json
 from coda.errors import CodaError, Problem
 from coda.local.scale.figures import Run, figures_of
-from coda.local.scale.parts import measure_looks, measure_manifest
+from coda.local.scale.parts import measure_looks, measure_manifest, measure_releases
 from coda.local.scale.plates import (
     DESIGN,
     FIELD_PX,
@@ -99,16 +99,17 @@ class Scale:
         """
         return [self._size(size) for size in sorted(set(sizes), key=lambda size: (size.archive, size.plates))]
 
-    def measure_parts(self, *, objects: int, versions: int, manifest_plates: int) -> dict[str, Any]:
-        """Return what does not grow with one batch: 'looks' and 'manifest' (`coda.local.scale.parts`).
+    def measure_parts(self, *, objects: int, versions: int, manifest_plates: int, releases: int) -> dict[str, Any]:
+        """Return what does not grow with one batch: 'looks', 'manifest', 'releases' (`coda.local.scale.parts`).
 
         Args:
             objects: Objects below the landing prefix that a trigger looks at; 0 leaves the looks out.
             versions: Versions in its ledger.
             manifest_plates: Plates of the manifest that it takes; 0 leaves the manifest out.
+            releases: Releases that are listed; 0 leaves them out.
 
         Raises:
-            CodaError: The trigger ended otherwise than by looking.
+            CodaError: What is measured failed.
         """
         found = {}
         if objects:
@@ -116,6 +117,8 @@ class Scale:
             found["looks"] = self._kept(f"looks-{objects}-{versions}", looks)
         if manifest_plates:
             found["manifest"] = self._kept(f"manifest-{manifest_plates}", partial(measure_manifest, manifest_plates))
+        if releases:
+            found["releases"] = self._kept(f"releases-{releases}", partial(measure_releases, releases))
         return found
 
     def _size(self, size: Size) -> dict[str, Any]:

@@ -1,12 +1,22 @@
-"""Measures the parts that grow with years and not with one batch: looks of the trigger, and large manifests."""
+"""Measures the parts that grow with years and not with one batch: looks of the trigger, large manifests, releases."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 from typing import Any
 
 from coda.errors import CodaError, Problem
 from coda.local.scale import crowd
+from coda.local.scale.processes import memory_of
+from coda.settings import Settings
+from coda.storage.objects import store_for
+
+GLANCE_S = 0.02
+"""Seconds between two looks at the memory of a command."""
 
 
 def measure_looks(objects: int, versions: int) -> dict[str, Any]:
@@ -38,16 +48,63 @@ def measure_manifest(plates: int) -> dict[str, Any]:
     Raises:
         CodaError: The trigger ended otherwise than by looking.
     """
-    manifest = crowd.large_manifest(plates)
-    text, key = manifest.to_json(), f"{manifest.source}/{manifest.batch}/manifest.json"
-    files = [(f"{manifest.batch_id}/{file.path}", None, file.size_bytes) for it in manifest.plates for file in it.files]
+    batch = crowd.large_batch(plates)
+    text, prefix = batch.manifest.to_json(), batch.manifest.batch_id
     with crowd.crowded_store() as endpoint:
-        crowd.load(endpoint, crowd.LANDING, [(key, text, 0), *files])
+        settings = crowd.settings_at(endpoint)
+        files = crowd.load(endpoint, crowd.LANDING, batch.objects())
+        landing = store_for(settings.landing, settings)
+        for path, body in batch.lists.items():
+            landing.put(f"{prefix}/{path}", body)
+        crowd.load(endpoint, crowd.LANDING, [(f"{prefix}/manifest.json", text, 0)])
         crowd.load(endpoint, crowd.PLATFORM, [crowd.first_release()])
         found = _look(endpoint)
-    first = found["looks"][0]
-    taken = not any(state.startswith("refused") for state in found["states"])
-    return {"plates": plates, "files": len(files), "manifest_bytes": len(text), "taken": taken, **first, **_rest(found)}
+    taken = bool(found["states"]) and not any(state.startswith("refused") for state in found["states"])
+    sizes = {"manifest_bytes": len(text), "list_bytes": sum(len(body) for body in batch.lists.values())}
+    return {"plates": plates, "files": files, **sizes, "taken": taken, **found["looks"][0], **_rest(found)}
+
+
+def measure_releases(count: int) -> dict[str, Any]:
+    """Return what `coda registry list` costs after so many releases, each of a registered version of its own.
+
+    Returns:
+        'serving' (the command as it is) and 'versions' (with every registered version): seconds, ``cpu_s``,
+        ``peak_bytes``, requests to object storage and their bytes.
+
+    Raises:
+        CodaError: The command failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="coda-releases-") as folder, crowd.crowded_store() as endpoint:
+        settings = crowd.settings_at(endpoint, Path(folder))
+        crowd.fill_releases(settings, count)
+        words = {"serving": (), "versions": ("--versions",)}
+        return {"releases": count, **{name: _list(settings, *more) for name, more in words.items()}}
+
+
+def _list(settings: Settings, *more: str) -> dict[str, Any]:
+    endpoint = str(settings.s3_endpoint)
+    crowd.counts(endpoint)
+    command = [sys.executable, "-m", "coda", "registry", "list", *more]
+    began = time.monotonic()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, env={**os.environ, **settings.environment}, stdout=said, stderr=said)
+        pid, peak = 0, 0
+        while not pid:
+            # the kernel's high-water mark of a process that has ended would count what this one had when it started it
+            peak = max(peak, memory_of(process.pid)[1])
+            time.sleep(GLANCE_S)
+            pid, status, used = os.wait4(process.pid, os.WNOHANG)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        words = said.read().decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+    if process.returncode:
+        problem = Problem("coda registry list", words[0], "a list", "Run it against a registry of yours.")
+        raise CodaError("The command that is measured failed.", [problem])
+    seconds, asked = time.monotonic() - began, crowd.counts(endpoint)
+    return {
+        "seconds": seconds, "cpu_s": used.ru_utime + used.ru_stime, "peak_bytes": peak,
+        "bytes": asked.pop("bytes", 0), "requests": sum(asked.values()),
+    }  # fmt: skip
 
 
 def _look(endpoint: str) -> dict[str, Any]:

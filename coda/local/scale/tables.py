@@ -66,7 +66,7 @@ def print_growth(rows: Sequence[Figures], console: Console) -> None:
 
 
 def print_parts(parts: Mapping[str, Figures], console: Console) -> None:
-    """Print what a trigger's looks cost, and a large manifest."""
+    """Print what a trigger's looks cost, a large manifest, and a list of releases."""
     lines: list[tuple[str, Figures, int]] = []
     if looks := parts.get("looks"):
         behind = f"{looks['objects']:,} objects, {looks['versions']:,} versions"
@@ -76,12 +76,22 @@ def print_parts(parts: Mapping[str, Figures], console: Console) -> None:
         files = f"{manifest['plates']} plates, {manifest['files']:,} files"
         taken = "taken" if manifest["taken"] else "REFUSED"
         lines += [(f"{what}, {files}: {taken}", manifest[what], manifest["peak_bytes"]) for what in ("look", "round")]
+    if releases := parts.get("releases"):
+        for name, words in (("serving", "registry list"), ("versions", "registry list --versions")):
+            cost = releases[name]
+            lines.append((f"{words}, {releases['releases']:,} releases", cost, cost["peak_bytes"]))
     rows = [
         (words, f"{cost['seconds']:.2f}", f"{cost['cpu_s']:.2f}", f"{cost['requests']:,}", f"{peak / MIB:.0f}")
         for words, cost, peak in lines
     ]
     if rows:
-        _print("A trigger", ("what", "s", "CPU s", "requests", "MiB"), rows, console, words=("what",))
+        _print(
+            "After years: a trigger and the registry",
+            ("what", "s", "CPU s", "requests", "MiB"),
+            rows,
+            console,
+            words=("what",),
+        )
 
 
 def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:

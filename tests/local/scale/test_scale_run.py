@@ -54,11 +54,15 @@ def test_what_is_laid_into_the_store_is_what_was_delivered(tmp_path):
 def test_one_plate_is_measured_and_not_twice(tmp_path, environment):
     work, out = tmp_path / "work", tmp_path / "scale.json"
     command = ["benchmark", "scale", "--plates", "1", "--work", str(work), "--json", str(out)]
-    command += ["--objects", "0", "--manifest-plates", "0"]
+    command += ["--objects", "0", "--manifest-plates", "1", "--releases", "3"]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert max(len(line) for line in done.stdout.splitlines() if str(tmp_path) not in line) <= 80
     (found,) = json.loads(out.read_text())["sizes"]
+    parts = json.loads(out.read_text())["parts"]
+    assert parts["manifest"]["taken"]
+    assert parts["releases"]["releases"] == 3
+    assert "looks" not in parts
     images = len(experiment().imaged_wells()) * DESIGN.sites_per_well * 5
     # every image is read from the landing bucket at least once, and the plate is written to the data registry once
     assert found["raw_bytes"] <= found["traffic"]["raw"]["read_bytes"]

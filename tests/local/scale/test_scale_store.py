@@ -1,11 +1,15 @@
 """The store of a million objects against what S3 says of listings, and against the project's own client."""
 
+import hashlib
+import io
 import os
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coda.contracts import BatchManifest
 from coda.local.scale import crowd
 from coda.local.scale.crowded_store import Bucket
 from coda.storage.objects import store_for
@@ -89,6 +93,27 @@ def test_a_small_batch_is_one_that_the_trigger_takes(environment):
     assert len(objects) == crowd.BATCH_OBJECTS
     assert version.key == objects[0][0] == f"{version.source}/{version.batch}/manifest.json"
     assert len({key for key, _, _ in objects}) == len(objects)
+
+
+def test_a_large_batch_names_every_image_in_the_list_of_its_plate():
+    batch = crowd.large_batch(2)
+    manifest = BatchManifest.parse(batch.manifest.to_json(), "manifest.json")
+    assert manifest == batch.manifest
+    assert [plate.file_count for plate in manifest.plates] == [17_282, 17_282]
+    listed = []
+    for plate in manifest.plates:
+        body = batch.lists[plate.file_list.path]
+        assert hashlib.sha256(body).hexdigest() == plate.file_list.sha256
+        listed += pq.read_table(io.BytesIO(body)).column("path").to_pylist()
+    assert listed == batch.images
+    assert len(set(listed)) == 2 * 17_280
+    assert len(list(batch.objects())) == 2 * 17_282
+
+
+def test_a_single_large_plate_lists_its_images_itself():
+    batch = crowd.large_batch(1)
+    assert batch.lists == {}
+    assert len(batch.manifest.plates[0].files) == 17_282
 
 
 def test_a_look_at_known_batches_costs_the_pages_of_the_prefix(environment):
