@@ -112,7 +112,7 @@ class Rounds:
         with self._lock:
             if time.monotonic() - self._compared >= min(self._pause, COMPARE_S):
                 self._compare()
-                self._pause = min(2 * self._pause, COMPARE_S)
+                self._pause *= 2
             marks = self._marks.open()
             for folder in self._known.keys() - marks.keys():
                 self._left(folder)

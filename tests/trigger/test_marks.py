@@ -111,9 +111,9 @@ def test_state_that_an_earlier_release_writes_beside_is_seen_at_the_next_compari
     for url in set(marks(platform)) - before:
         del platform.disk.objects[url]
     assert states(rounds) == OPEN_ONES
-    monkeypatch.setattr("coda.trigger.rounds.COMPARE_S", 0.0)
-    assert states(rounds) == ["landed", "landed", "landed", "running"]
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("coda.trigger.rounds.COMPARE_S", 0.0)
+        assert states(rounds) == ["landed", "landed", "landed", "running"]
     assert asked(platform, rounds.survey) == ["LIST"]
 
 
