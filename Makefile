@@ -9,8 +9,10 @@ SEEDS ?= 1
 WORKERS ?= 2
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+# a bare machine has no environment of ours; a PYTHON that is named is taken
+GPU_PYTHON = $(if $(filter file,$(origin PYTHON)),$(firstword $(wildcard $(BIN)/python) $(PYTHON)),$(PYTHON))
 
-.PHONY: help setup demo up clean test test-services soak faults lint types fmt all-checks repro compile-pipelines schemas images k8s audit secrets
+.PHONY: help setup demo up clean test test-services soak faults lint types fmt all-checks repro compile-pipelines schemas images k8s audit secrets gpu-check
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -72,6 +74,9 @@ compile-pipelines: $(READY) ## Write the compiled pipelines beside their sources
 
 schemas: $(READY) ## Write the JSON schemas of the contracts to docs/schemas
 	$(BIN)/coda schemas docs/schemas
+
+gpu-check: ## Rates, feed, memory and cores of a GPU, in at most 8 minutes; a second call goes on (ARGS="--out FOLDER")
+	@$(GPU_PYTHON) -m coda.benchmark.gpu_check $(ARGS)
 
 images: ## Build the image that runs every component
 	bash docker/build.sh

@@ -163,7 +163,7 @@ def serve(connection: "Connection[Any, Any]", work: Work, folder: Path, threads:
     import torch
     from threadpoolctl import threadpool_limits
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     with threadpool_limits(threads):
         while True:
@@ -178,7 +178,7 @@ def serve(connection: "Connection[Any, Any]", work: Work, folder: Path, threads:
                 return
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process in the middle of its cell when the one that hands out cells is gone: nobody waits for it."""
     parent = parent_process()
     if parent is not None:

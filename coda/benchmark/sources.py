@@ -8,7 +8,7 @@ import ast
 import hashlib
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from coda.contracts.base import digest_of_json
@@ -52,8 +52,16 @@ def sources_of(module: str, package: Path = PACKAGE) -> dict[str, Path]:
 def _digest(module: str, package: Path, stamp: object) -> str:
     del stamp  # the same files as before need not be read again
     files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sources_of(module, package).items()}
-    # what a build is called beside its version ('+cpu') says where it runs, not what it computes
-    return digest_of_json({"files": files, "libraries": {name: version(name).partition("+")[0] for name in LIBRARIES}})
+    return digest_of_json({"files": files, "libraries": {name: _version(name) for name in LIBRARIES}})
+
+
+def _version(library: str) -> str:
+    """Return the version of a library; empty where it is absent, so that it computed nothing."""
+    try:
+        # what a build is called beside its version ('+cpu') says where it runs, not what it computes
+        return version(library).partition("+")[0]
+    except PackageNotFoundError:
+        return ""
 
 
 def _stamp(package: Path) -> object:

@@ -1,7 +1,5 @@
 """How fast the engine is: against the customary way, and against the machine (docs/speed.md)."""
 
-import os
-import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from coda.benchmark.contestants import Contestant, OurFeed, OurStep
 from coda.benchmark.customary import write_pngs
 from coda.benchmark.data import simulated
+from coda.benchmark.machine import Machine, describe_machine
 from coda.benchmark.plan import simulation_plan
-from coda.benchmark.speed_contest import Compared, Contestant, CustomaryFeed, CustomaryStep, OurFeed, OurStep, compare
+from coda.benchmark.speed_contest import Compared, CustomaryFeed, CustomaryStep, compare
 from coda.benchmark.speed_processes import Remote, Together
 from coda.config.params import Params
 from coda.networks.runtime import resolve_runtime
@@ -21,31 +21,7 @@ from coda.plates.fieldset import FieldSet
 from coda.training.flops import dino_step
 from coda.training.matrix_rate import MatrixRate, measure_matrix_rate
 
-DENSE_BFLOAT16 = {"H200": 790e12, "H100": 989e12}
-"""Dense bfloat16 rates that are told of these cards, in FLOP/s: for context beside the rate that is measured."""
-
 Told = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What was measured on.
-
-    Attributes:
-        cpu: Model of the processor.
-        cores: Cores this process may use.
-        threads: Threads of torch.
-        load: Mean number of running processes in the minute before; near 0 on a quiet machine.
-        gpu: Name of the CUDA device, or None.
-        torch: Its version.
-    """
-
-    cpu: str
-    cores: int
-    threads: int
-    load: float
-    gpu: str | None
-    torch: str
 
 
 @dataclass(frozen=True)
@@ -141,14 +117,6 @@ def speed_fields(params: Params, cache: Path) -> FieldSet:
     return simulated(0, plan, cache).fields
 
 
-def describe_machine(device: torch.device) -> Machine:
-    """Return what is measured on."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return Machine(
-        _cpu_model(), len(os.sched_getaffinity(0)), torch.get_num_threads(), os.getloadavg()[0], gpu, torch.__version__
-    )
-
-
 def _scale(
     name: str,
     fields: FieldSet,
@@ -205,12 +173,3 @@ def _scale(
     return ScaleReport(
         name, network, precision, params.pretrain.batch_size, work, loop, feed, rate, peaks, beside, faster
     )
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -94,7 +94,8 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which closes the connection
     import torch
 
-    from coda.benchmark.speed_contest import Contestant, CustomaryStep, OurStep
+    from coda.benchmark.contestants import Contestant, OurStep
+    from coda.benchmark.speed_contest import CustomaryStep
     from coda.networks.runtime import resolve_runtime
 
     torch.set_num_threads(threads)

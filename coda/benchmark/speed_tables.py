@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from coda.benchmark.machine import DENSE_BFLOAT16
 from coda.benchmark.report import ReportTable, write_report
-from coda.benchmark.speed import DENSE_BFLOAT16, ScaleReport, SpeedReport
+from coda.benchmark.speed import ScaleReport, SpeedReport
 from coda.benchmark.speed_contest import Compared
 
 TITLE = "Speed of the engine"

@@ -88,7 +88,7 @@ class DinoObjective:
     def step(self, iteration: int, *, measure: bool) -> Entry | None:
         """Run one iteration; return its numbers when asked, which costs a wait for the device."""
         dino = self.params.dino
-        views = self._views(iteration)
+        views = self.views(iteration)
         rate = schedules.learning_rate(iteration, self.length, self.budget)
         decay = schedules.weight_decay(iteration, self.length, self.budget)
         temperature = schedules.teacher_temperature(iteration, self.length, self.budget)
@@ -125,6 +125,18 @@ class DinoObjective:
         numbers |= {"loss": mean, "learning_rate": rate, "momentum": momentum, "gradient_norm": float(norm)}
         numbers |= {name: float(term.detach()) for name, term in terms.items()}
         return Entry({**numbers, **asdict(health)}, health.alarms())
+
+    def views(self, iteration: int) -> Views:
+        """Return the views of one iteration, and begin to read what the next ones need."""
+        size = self.budget.batch_size
+        rows = self.sampler.batch(self.seed, iteration, size)
+        source = generator(self.seed, "views", iteration)
+        views = self.cropper.views(torch.from_numpy(rows[0]), torch.from_numpy(rows[1]), source, self.share)
+        if self.cropper.images.reads_ahead:
+            following = range(iteration + 1, min(iteration + 1 + AHEAD, self.length.iterations))
+            batches = [self.sampler.batch(self.seed, number, size) for number in following]
+            self.cropper.images.expect([part[self.share] for batch in batches for part in batch])
+        return views
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything a checkpoint needs."""
@@ -186,17 +198,6 @@ class DinoObjective:
     def _compiled(self, module: nn.Module) -> Callable[..., Any]:
         compiled: Callable[..., Any] = torch.compile(module) if self.params.compute.compile else module
         return compiled
-
-    def _views(self, iteration: int) -> Views:
-        size = self.budget.batch_size
-        rows = self.sampler.batch(self.seed, iteration, size)
-        source = generator(self.seed, "views", iteration)
-        views = self.cropper.views(torch.from_numpy(rows[0]), torch.from_numpy(rows[1]), source, self.share)
-        if self.cropper.images.reads_ahead:
-            following = range(iteration + 1, min(iteration + 1 + AHEAD, self.length.iterations))
-            batches = [self.sampler.batch(self.seed, number, size) for number in following]
-            self.cropper.images.expect([part[self.share] for batch in batches for part in batch])
-        return views
 
     def _learn(self, loss: Tensor, iteration: int) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)

@@ -11,9 +11,11 @@ import torch
 from scipy import stats
 from typer.testing import CliRunner
 
+from coda.benchmark.contestants import OurFeed, OurStep
 from coda.benchmark.customary import write_pngs
-from coda.benchmark.speed import Machine, ScaleReport, SpeedReport
-from coda.benchmark.speed_contest import Compared, CustomaryFeed, CustomaryStep, OurFeed, OurStep, compare
+from coda.benchmark.machine import Machine
+from coda.benchmark.speed import ScaleReport, SpeedReport
+from coda.benchmark.speed_contest import Compared, CustomaryFeed, CustomaryStep, compare
 from coda.benchmark.speed_processes import Remote, Together
 from coda.benchmark.speed_tables import as_json, machine_facts, speed_tables, write_speed_report
 from coda.cli.benchmark import app
