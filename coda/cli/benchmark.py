@@ -1,18 +1,16 @@
 """`coda benchmark`: the paper's tables and figures, on simulated plates or on your own."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from coda.benchmark.cells import raise_for_failures
 from coda.benchmark.report import write_json
 from coda.benchmark.setting import Setting, ingested_setting, simulated_setting
-from coda.cli.benchmark_progress import showing_cells, showing_plates
+from coda.cli.benchmark_progress import going_on, showing_cells, showing_plates
 from coda.cli.benchmark_scale import scale
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
 from coda.errors import ConfigError, Problem
@@ -256,7 +254,7 @@ def calibrate(
     choose, other, runs = _seeds(choose_seeds), _seeds(report_seeds), run or list(module.RUNS)
     for line in module.plan_lines(runs, choose, other, values, work):
         typer.echo(line)
-    with _going_on(work), showing_cells("calibrate") as report:
+    with going_on(work), showing_cells("calibrate") as report:
         result = module.calibrate(
             values, out or Path("runs/benchmark/calibrate"), work, choose_seeds=choose, report_seeds=other, runs=runs,
             processes=_cores(processes), report=report,
@@ -306,24 +304,12 @@ def _finish(
 ) -> None:
     """Run a benchmark, say where its report lies, and fail if a cell failed."""
     folder = out or Path("runs/benchmark") / name
-    with _going_on(setting.root), showing_cells(name) as report:
+    with going_on(setting.root), showing_cells(name) as report:
         result = run(setting, folder, processes=_cores(processes), report=report)
     if json is not None:
         write_json(json, as_json(result, setting))
     typer.echo(f"Wrote {result.page}")
     raise_for_failures(result.outcomes)
-
-
-@contextmanager
-def _going_on(work: Path) -> Iterator[None]:
-    """Say what Ctrl-C leaves."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        Console(stderr=True, highlight=False).print(
-            f"\nStopped. Finished cells are kept in {work}; the same command goes on with the others.", soft_wrap=True
-        )
-        raise typer.Exit(130) from None
 
 
 def _seeds(text: str) -> list[int]:

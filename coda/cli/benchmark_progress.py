@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -48,6 +50,23 @@ def showing_cells(name: str) -> Iterator[Tell]:
             bars.update(task, completed=event.done, total=event.total, description=told)
 
         yield show
+
+
+@contextmanager
+def going_on(work: Path, what: str = "cells") -> Iterator[None]:
+    """Say what Ctrl-C leaves.
+
+    Args:
+        work: Folder that keeps it.
+        what: What is kept, in the plural.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True, highlight=False).print(
+            f"\nStopped. Finished {what} are kept in {work}; the same command goes on with the others.", soft_wrap=True
+        )
+        raise typer.Exit(130) from None
 
 
 def _bars() -> Progress:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from coda.cli.benchmark_progress import going_on
 from coda.cli.benchmark_speed import showing_words
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
 from coda.errors import ConfigError, Problem
@@ -44,7 +45,7 @@ def scale(
 
     sizes = [Size(count, archive) for count in read_plates(plates)]
     values = read_params(params, overlay or [params.parent / "params" / "demo.yaml"], changes)
-    with showing_words() as told:
+    with going_on(work, "sizes"), showing_words() as told:
         bench = Scale(work, values, workers=workers, told=told)
         rows = bench.measure(sizes)
         parts = bench.measure_parts(

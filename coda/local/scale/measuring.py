@@ -171,6 +171,7 @@ class Scale:
         self._train()
         for folder in (self._live, self._runs):
             shutil.rmtree(folder, ignore_errors=True)
+        self._traffic.unlink(missing_ok=True)
         *earlier, measured = size.deliveries
         folders = {it: simulate(it, self.plates, self._workers, self._told) for it in size.deliveries}
         shutil.copytree(self._trained, self._live)
@@ -180,7 +181,7 @@ class Scale:
                 self._adapt(services, delivery, changed(self.params, SMALLEST), runner="local")
                 shutil.rmtree(self._runs)
             raw = self._deliver(services, folders[measured], measured)
-            _, place = read_requests(self._traffic)
+            place = self._traffic.stat().st_size
             with Watching() as watching:
                 began = time.monotonic()
                 outcome = self._adapt(services, measured, self.params, runner=partial(run_local, watch=watching))
