@@ -1,6 +1,7 @@
 """`coda manifest`: manifests of plates that lie somewhere already, and what does not agree with them."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,7 @@ from coda.cli.reading import (
 )
 from coda.cli.rows import AsJson, Wide, print_json
 from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, PlateType, plate_filter
-from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BatchManifest
+from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SMALLER, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem
 from coda.local.offline import storage_settings
 from coda.plates.adopt.assemble import Identity
@@ -225,11 +226,14 @@ def check_(
     settings = storage_settings()
     folder, name = _split(manifest)
     beside = place_at(folder, settings)
+    size = beside.size(name)
+    if size is not None and size > MAX_MANIFEST_BYTES:
+        problem = Problem(manifest, f"{size} bytes", f"at most {MAX_MANIFEST_BYTES}", SMALLER)
+        raise ContractError(f"{manifest} is too large.", [problem])
     listed = BatchManifest.parse(beside.read(name, at_most=MAX_MANIFEST_BYTES), manifest)
     elsewhere = images_tree(listed.images_at, settings) if listed.images_at is not None else None
-    sizes = {file.path: file.size_bytes for item in listed.plates for file in item.files}
-    with progress_bar(len(sizes), sum(sizes.values()), shown=digests) as advance:
-        found = check(listed, beside, elsewhere, digests=workers if digests else 0, progress=advance)
+    telling = partial(progress_bar, shown=digests)
+    found = check(listed, beside, elsewhere, digests=workers if digests else 0, telling=telling)
     if as_json:
         print_json(findings_json(manifest, found))
     else:

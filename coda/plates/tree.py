@@ -1,6 +1,7 @@
 """Tree: files below one folder, of this machine or in object storage, before anybody wrote a manifest for them."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -64,19 +65,20 @@ class LocalTree:
 
     def files(self, under: str = "") -> list[TreeFile]:
         """Return the files below a folder of the tree; see `Tree.files`."""
-        found: list[TreeFile] = []
-        start = self.folder / under
-        self._list(start, (start.resolve(),), 0, found)
-        return sorted(found)
+        return sorted(self.walk(under))
 
-    def _list(self, folder: Path, above: tuple[Path, ...], links: int, found: list[TreeFile]) -> None:
-        """Take the files of a folder and of those in it.
+    def walk(self, under: str = "") -> Iterator[TreeFile]:
+        """Yield the files below a folder of the tree, in any order, without keeping them."""
+        start = self.folder / under
+        yield from self._list(start, (start.resolve(),), 0)
+
+    def _list(self, folder: Path, above: tuple[Path, ...], links: int) -> Iterator[TreeFile]:
+        """Yield the files of a folder and of those in it.
 
         Args:
             folder: Folder by the name it was reached by.
             above: Real places of this folder and of those that lead to it; none of them is entered again.
             links: Links on the way.
-            found: Takes the files.
         """
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -99,9 +101,9 @@ class LocalTree:
             elif is_folder and (real in above or links + linked > MAX_LINKS):
                 self.not_followed[path] = "leads round in a circle"
             elif is_folder:
-                self._list(place, (*above, real), links + linked, found)
+                yield from self._list(place, (*above, real), links + linked)
             elif entry.is_file():
-                found.append(TreeFile(path, size))
+                yield TreeFile(path, size)
 
     def read(self, path: str, *, at_most: int) -> bytes:
         """Return the bytes of a file; see `Tree.read`."""

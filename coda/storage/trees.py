@@ -23,21 +23,25 @@ class ObjectTree:
         return self.store.uri
 
     def walk(self, under: str = "") -> Iterator[TreeFile]:
-        """Yield the files below a folder of the tree page by page, in the order of their keys.
+        """Yield the files below a folder of the tree page by page, in the order of their keys; no marks are kept.
 
         Raises:
             TransientError: The storage is away.
             ConfigError: There is no such bucket, or it may not be listed.
         """
-        prefix = f"{under.strip('/')}/" if under.strip("/") else ""
-        for info in self.store.list(prefix):
-            if not (info.key.endswith("/") or is_junk(info.key)):
-                self._seen[info.key] = info
-                yield TreeFile(info.key, info.size)
+        return (TreeFile(info.key, info.size) for info in self._list(under))
 
     def files(self, under: str = "") -> list[TreeFile]:
         """Return the files below a folder of the tree; see `coda.plates.tree.Tree.files`."""
-        return sorted(self.walk(under))
+        found = []
+        for info in self._list(under):
+            self._seen[info.key] = info
+            found.append(TreeFile(info.key, info.size))
+        return sorted(found)
+
+    def _list(self, under: str) -> Iterator[ObjectInfo]:
+        prefix = f"{under.strip('/')}/" if under.strip("/") else ""
+        return (info for info in self.store.list(prefix) if not (info.key.endswith("/") or is_junk(info.key)))
 
     def read(self, path: str, *, at_most: int) -> bytes:
         """Return the bytes of a file; see `coda.plates.tree.Tree.read`."""

@@ -1,16 +1,19 @@
 """Holding a manifest against what is there: missing, extra, duplicated, of another size, of other content."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
-from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, FileEntry, PlateEntry
-from coda.plates.folders import folders_of
+import numpy as np
+from numpy.typing import NDArray
+
+from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, PlateEntry
+from coda.plates.file_lists import FileListError
 from coda.plates.manifests.digests import Progress, verify
-from coda.plates.manifests.places import Place
-from coda.plates.name_forms import absent, by_form, matched
+from coda.plates.manifests.listed import Known, PlateFiles, Presence, folders_at, keys_of
+from coda.plates.manifests.places import Place, PlaceFiles
+from coda.plates.name_forms import absent
 from coda.plates.split_files import table_paths
 from coda.plates.tree import TreeFile
 
@@ -18,6 +21,11 @@ Kind = Literal["missing", "wrong size", "wrong content", "duplicated", "extra"]
 
 WRONG: tuple[Kind, ...] = ("missing", "wrong size", "wrong content", "duplicated")
 """What makes a delivery wrong; files that no manifest lists are told, and never read."""
+
+Telling = Callable[[int, int], AbstractContextManager[Progress]]
+"""Opened with the number of files and of bytes in all; gives what is told of each file."""
+
+_LIST = "the file list as the manifest names it; nothing else of this plate is known"
 
 
 @dataclass(frozen=True)
@@ -73,117 +81,127 @@ def check(
     elsewhere: Place | None,
     *,
     digests: int = 0,
-    progress: Progress | None = None,
+    telling: Telling | None = None,
 ) -> Checked:
-    """Compare a manifest with its files.
+    """Compare a manifest with its files, one plate after the other.
 
     Args:
         manifest: The manifest.
         beside: Its own folder.
         elsewhere: The place of its images when they lie elsewhere.
         digests: Files that are read at once to compare contents; 0 compares names and sizes alone.
-        progress: Told of every file that was read.
+        telling: Opened with the number of files and of bytes that are listed; told of every file that was read.
 
     Raises:
         TransientError: A storage is away.
     """
-    tables = table_paths(manifest)
-    entries = {file.path: file for plate in manifest.plates for file in plate.files}
-    findings: list[Finding] = list(_duplicated(manifest))
-    read = 0
-    for place, wanted in _places(entries, tables, beside, elsewhere):
-        there = {file.path: file for file in _listing(place, wanted, whole=place is beside)}
-        stored = matched(wanted, there)
-        listed = {path: there[name] for path, name in stored.items()}
-        findings += _missing_or_other(manifest, wanted, listed, by_form(there))
-        known = {*entries, *stored.values(), *([MANIFEST_NAME] if place is beside else [])}
-        findings += _extra(set(there) - known, place)
-        if digests:
-            same = {path: file for path, file in listed.items() if file.size_bytes == wanted[path].size_bytes}
-            read += len(same)
-            findings += _other_content(manifest, place, same, digests, progress or (lambda *_: None))
+    files, tables = PlaceFiles(beside), table_paths(manifest)
+    known, folders = Known(), set[str]()
+    faults: dict[str, FileListError] = {}
+    for plate in manifest.plates:
+        try:
+            listed = PlateFiles.of(files, plate)
+        except FileListError as error:
+            faults[plate.plate] = error
+            listed = PlateFiles.of(files, plate, listed=False)
+        known.add(listed)
+        folders |= listed.folders if elsewhere is not None else set()
+    known.close()
+    # the batch's own folder as a whole; of another place, which holds more, the folders that the batch uses
+    near = Presence(beside, known, [""], [MANIFEST_NAME], marks=digests > 0)
+    far = near if elsewhere is None else Presence(elsewhere, known, folders_at(folders), [], marks=digests > 0)
+    judge = _Judge(known, near, far, tables if elsewhere is not None else frozenset(), faults, digests)
+    findings: list[Finding] = []
+    with (telling or _silent)(len(known.keys), known.size_bytes) as progress:
+        for plate in manifest.plates:
+            findings += judge.plate(plate, PlateFiles.of(files, plate, listed=plate.plate not in faults), progress)
+    findings += [item for place in dict.fromkeys((near, far)) for item in _extra(place)]
     order = {kind: number for number, kind in enumerate((*WRONG, "extra"))}
     findings.sort(key=lambda item: (order[item.kind], item.plate, item.path))
-    size = sum(entry.size_bytes for entry in entries.values())
-    return Checked(tuple(findings), len(entries), size, read)
+    return Checked(tuple(findings), len(known.keys), known.size_bytes, judge.read)
 
 
-def _places(
-    entries: dict[str, FileEntry], tables: frozenset[str], beside: Place, elsewhere: Place | None
-) -> Iterator[tuple[Place, dict[str, FileEntry]]]:
-    if elsewhere is None:
-        yield beside, entries
-        return
-    yield beside, {path: entry for path, entry in entries.items() if path in tables}
-    yield elsewhere, {path: entry for path, entry in entries.items() if path not in tables}
+@contextmanager
+def _silent(_files: int, _size: int) -> Iterator[Progress]:
+    yield lambda *_: None
 
 
-def _listing(place: Place, wanted: dict[str, FileEntry], *, whole: bool) -> Iterator[TreeFile]:
-    """Yield the files of a batch's own folder; of another place, which holds more, those of the folders it uses."""
-    for folder in ("",) if whole else folders_of(wanted):
-        yield from place.files(folder)
+class _Judge:
+    """Holds the files of plates, in the order of the manifest, against what is there."""
+
+    def __init__(
+        self, known: Known, near: Presence, far: Presence, tables: frozenset[str], faults: Mapping[str, FileListError],
+        workers: int,
+    ) -> None:  # fmt: skip
+        self.read = 0
+        self._known, self._near, self._far, self._tables = known, near, far, tables
+        self._faults, self._workers = faults, workers
+        self._times = dict.fromkeys(known.repeated.tolist(), 0)
+        self._first: dict[str, str] = {}
+
+    def plate(self, plate: PlateEntry, files: PlateFiles, progress: Progress) -> Iterator[Finding]:
+        """Yield what is wrong with the files of a plate."""
+        yield from self._duplicated(plate.plate, files)
+        here = np.array([path in self._tables for path in files.paths], np.bool_)
+        for place, chosen in ((self._near, here), (self._far, ~here)):
+            numbers = np.flatnonzero(chosen)
+            sizes = place.sizes(files.paths[number] for number in numbers)
+            listed = files.sizes[numbers]
+            for number, size in zip(numbers[sizes != listed], sizes[sizes != listed], strict=True):
+                yield _missing_or_other(plate.plate, files.paths[number], int(files.sizes[number]), int(size), place)
+            same = numbers[sizes == listed]
+            fault = self._faults.get(plate.plate)
+            if fault is not None and plate.file_list is not None:
+                of_list = [number for number in same if files.paths[number] == plate.file_list.path]
+                found = "; ".join(problem.found for problem in fault.problems)
+                yield from (
+                    Finding("wrong content", plate.plate, files.paths[number], found, _LIST) for number in of_list
+                )
+                same = same[~np.isin(same, of_list)]
+            if self._workers:
+                yield from self._other_content(plate.plate, files, same, place, progress)
+
+    def _duplicated(self, plate: str, files: PlateFiles) -> Iterator[Finding]:
+        """Yield files that several plates list, and images with exactly the content of another one."""
+        keys = keys_of(files.paths)
+        repeated = np.isin(keys, self._known.repeated)
+        for number in np.flatnonzero(repeated):
+            key = keys[number : number + 1].tolist()[0]
+            self._times[key] += 1
+            if self._times[key] == 1:
+                times = self._known.times(keys[number : number + 1])
+                yield Finding("duplicated", plate, files.paths[number], f"listed by {times} plates", "one plate")
+        for number in np.flatnonzero(self._known.sharing(files) & ~repeated):
+            path = files.paths[number]
+            other = self._first.setdefault(files.digests[number], path)
+            if other != path:
+                yield Finding("duplicated", plate, path, f"the content of {other}", "an image of its own")
+
+    def _other_content(
+        self, plate: str, files: PlateFiles, numbers: NDArray[np.int64], place: Presence, progress: Progress
+    ) -> Iterator[Finding]:
+        stored = {place.stored.get(files.paths[number], files.paths[number]): number for number in numbers.tolist()}
+        asked = [TreeFile(path, int(files.sizes[number])) for path, number in stored.items()]
+        self.read += len(asked)
+        for file, outcome in verify(place.place, asked, workers=self._workers, progress=progress):
+            path, digest = files.paths[stored[file.path]], files.digests[stored[file.path]]
+            if not isinstance(outcome, str):
+                found = outcome.problems[0].found if outcome.problems else outcome.message
+                yield Finding("wrong content", plate, path, found, "a file that can be read")
+            elif outcome != digest:
+                yield Finding("wrong content", plate, path, f"SHA-256 {outcome}", f"SHA-256 {digest}")
 
 
-def _missing_or_other(
-    manifest: BatchManifest,
-    wanted: dict[str, FileEntry],
-    listed: dict[str, TreeFile],
-    forms: Mapping[str, list[str]],
-) -> Iterator[Finding]:
-    for plate, entry in _each(manifest):
-        if entry.path not in wanted:
-            continue
-        file = listed.get(entry.path)
-        if file is None:
-            name = absent(entry.path, forms)
-            found = "nothing" if name == entry.path else f"no {name}"
-            yield Finding("missing", plate.plate, entry.path, found, f"{entry.size_bytes} bytes")
-        elif file.size_bytes != entry.size_bytes:
-            found, expected = f"{file.size_bytes} bytes", f"{entry.size_bytes} bytes"
-            yield Finding("wrong size", plate.plate, entry.path, found, expected)
+def _missing_or_other(plate: str, path: str, listed: int, there: int, place: Presence) -> Finding:
+    if there >= 0:
+        return Finding("wrong size", plate, path, f"{there} bytes", f"{listed} bytes")
+    name = absent(path, place.forms)
+    return Finding("missing", plate, path, "nothing" if name == path else f"no {name}", f"{listed} bytes")
 
 
-def _other_content(
-    manifest: BatchManifest, place: Place, files: dict[str, TreeFile], workers: int, progress: Progress
-) -> Iterator[Finding]:
-    named = {file.path: path for path, file in files.items()}
-    listed_by = {entry.path: (plate.plate, entry) for plate, entry in _each(manifest)}
-    for file, outcome in verify(place, list(files.values()), workers=workers, progress=progress):
-        plate, entry = listed_by[named[file.path]]
-        if not isinstance(outcome, str):
-            found = outcome.problems[0].found if outcome.problems else outcome.message
-            yield Finding("wrong content", plate, entry.path, found, "a file that can be read")
-        elif outcome != entry.sha256:
-            yield Finding("wrong content", plate, entry.path, f"SHA-256 {outcome}", f"SHA-256 {entry.sha256}")
-
-
-def _duplicated(manifest: BatchManifest) -> Iterator[Finding]:
-    """Yield files that several plates list, and images with exactly the content of another one."""
-    times = Counter(entry.path for _, entry in _each(manifest))
-    shared = {path for plate in manifest.plates for path in plate.not_images}
-    first: dict[str, str] = {}
-    told: set[str] = set()
-    for plate, entry in _each(manifest):
-        if times[entry.path] > 1 and entry.path not in told:
-            told.add(entry.path)
-            yield Finding("duplicated", plate.plate, entry.path, f"listed by {times[entry.path]} plates", "one plate")
-        elif times[entry.path] == 1 and entry.path not in shared:
-            other = first.setdefault(entry.sha256, entry.path)
-            if other != entry.path:
-                yield Finding("duplicated", plate.plate, entry.path, f"the content of {other}", "an image of its own")
-
-
-def _extra(paths: set[str], place: Place) -> Iterator[Finding]:
+def _extra(presence: Presence) -> Iterator[Finding]:
     """Yield the files that nothing lists, one finding for each folder and ending."""
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for path in paths:
-        pure = PurePosixPath(path)
-        groups[str(pure.parent), pure.suffix].append(path)
-    for (folder, ending), names in groups.items():
-        shown = names[0] if len(names) == 1 else f"{folder}/*{ending}".removeprefix("./")
-        found = "a file" if len(names) == 1 else f"{len(names)} files (the first: {min(names)})"
-        yield Finding("extra", "", shown, f"{found} in {place.where}", "only files of the manifest", len(names))
-
-
-def _each(manifest: BatchManifest) -> Iterator[tuple[PlateEntry, FileEntry]]:
-    return ((plate, entry) for plate in manifest.plates for entry in plate.files)
+    for (folder, ending), (count, first) in presence.extra.items():
+        shown = first if count == 1 else f"{folder}/*{ending}".removeprefix("./")
+        found = "a file" if count == 1 else f"{count} files (the first: {first})"
+        yield Finding("extra", "", shown, f"{found} in {presence.place.where}", "only files of the manifest", count)

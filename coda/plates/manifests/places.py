@@ -10,13 +10,17 @@ from coda.errors import ContractError, Problem
 from coda.plates.disk import writing
 from coda.plates.files import LargerFileError
 from coda.plates.name_forms import by_form, composed, only, plain_folder
-from coda.plates.tree import LocalTree, Tree, absent
+from coda.plates.tree import LocalTree, Tree, TreeFile, absent
 
 BLOCK_BYTES = 1024 * 1024
 
 
 class Place(Tree, Protocol):
     """What building and checking a manifest needs of a folder or a prefix."""
+
+    def walk(self, under: str = "") -> Iterator[TreeFile]:
+        """Yield what `files` returns, in any order; nothing is kept, no marks either."""
+        ...
 
     def size(self, path: str) -> int | None:
         """Return the size of a file in bytes, or None when there is none; raises as `read` does."""
