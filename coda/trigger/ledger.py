@@ -9,7 +9,7 @@ stands a mark of it (`coda.trigger.marks`), so that `coda.trigger.rounds` finds 
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict, Unpack
 
@@ -96,12 +96,7 @@ class Ledger:
 
     def entry(self, folder: str) -> Entry:
         """Return all that a folder of the ledger holds of one batch version; see `BatchVersion.folder`."""
-        keys = sorted((item.key for item in self.store.list(f"{folder}/states/")), key=_in_order)
-        found = [self._state(key) for key in keys if _STATE_KEY.match(key)]
-        return Entry(
-            tuple(item for item in found if isinstance(item, LedgerState)),
-            tuple(item for item in found if isinstance(item, Unreadable)),
-        )
+        return self._entry(item.key for item in self.store.list(f"{folder}/states/"))
 
     def last(self, version: BatchVersion) -> LedgerState | None:
         """Return the newest state of a batch version that can be read, or None for one never seen."""
@@ -235,10 +230,24 @@ class Ledger:
         yield from self.survey(prefix).states
 
     def entries(self, prefix: str = "") -> list[Entry]:
-        """Return every batch version of which any state can be read, with all its states."""
-        survey = self.survey(prefix)
-        folders = [state.version.folder for state in survey.states] + [item.folder for item in survey.unreadable]
-        return [entry for folder in sorted(folders) if (entry := self.entry(folder)).states]
+        """Return every batch version of which any state can be read, with all its states; one listing for all."""
+        folders: dict[str, list[str]] = {}
+        for key in self._note(self.store.list(f"ledger/{prefix.strip('/')}/" if prefix else "ledger/")):
+            if _STATE_KEY.match(key):
+                folders.setdefault(key.partition("/states/")[0], []).append(key)
+        found = [self._entry(keys) for _, keys in sorted(folders.items())]
+        if not prefix:  # a survey after this need not read the newest ones again
+            newest = (entry.states[-1] for entry in found if entry.states)
+            self._read = {_key_of(state.version.folder, state.sequence): state for state in newest}
+        return [entry for entry in found if entry.states]
+
+    def _entry(self, keys: Iterable[str]) -> Entry:
+        """Read the states of one batch version."""
+        found = [self._state(key) for key in sorted(keys, key=_in_order) if _STATE_KEY.match(key)]
+        return Entry(
+            tuple(item for item in found if isinstance(item, LedgerState)),
+            tuple(item for item in found if isinstance(item, Unreadable)),
+        )
 
     def _state(self, key: str) -> LedgerState | Unreadable:
         """Return the state behind a key, which must be of the version and number that the key says."""

@@ -261,3 +261,16 @@ def test_each_release_is_read_once_and_no_draft_that_says_the_same(world):
     damaged, unreadable = looked()
     assert damaged - many == Counter({"GetObject": 1})
     assert "runs/by-hand-7/release.json" in str(unreadable[0].problem)
+
+
+def test_each_state_of_the_ledger_is_read_once(world):
+    def looked():
+        with requests_to(world.store) as counts:
+            look(world, abandoned_s=3600.0)
+        return counts
+
+    few = looked()
+    for number in range(5):
+        version = BatchVersion("lab_b", f"more-{number}", f"{number:064x}", f"lab_b/more-{number}/manifest.json")
+        world.states("landed", "claimed", "running", "refused", version=version)
+    assert looked() - few == Counter({"GetObject": 20})
