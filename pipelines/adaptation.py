@@ -6,6 +6,8 @@ from components.adapt import adapt
 from components.archive import archive
 from components.gate import gate
 from components.ingest import ingest
+from components.ingest_plates import ingest_plates
+from components.plan_plates import plan_plates
 from components.predict import predict
 from components.quality_verdict import quality_verdict
 from components.register_adaptation import register_adaptation
@@ -13,7 +15,7 @@ from components.release import release
 from components.report import report
 from components.validate import validate
 from components.version import version
-from pipelines.resources import ADAPT, PLATES, SMALL, needs
+from pipelines.resources import ADAPT, PARALLEL, PLATES, SMALL, needs
 
 DAY = 24 * 3600
 
@@ -33,8 +35,19 @@ def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str
         params: Params as JSON.
         manifest_digest: Version of the manifest that was claimed; empty for whatever is there.
     """
+    groups = needs(plan_plates(run_id=run_id, params=params, manifest_uri=manifest_uri), SMALL, "intake")
+    with dsl.ParallelFor(groups.output, name="plates", parallelism=PARALLEL) as group:
+        done = needs(
+            ingest_plates(run_id=run_id, params=params, group=group, manifest_uri=manifest_uri), PLATES, "intake"
+        )
     read = needs(
-        ingest(run_id=run_id, params=params, manifest_uri=manifest_uri, manifest_digest=manifest_digest),
+        ingest(
+            run_id=run_id,
+            params=params,
+            manifest_uri=manifest_uri,
+            manifest_digest=manifest_digest,
+            ingested=dsl.Collected(done.output),
+        ),
         PLATES,
         "intake",
     )

@@ -54,6 +54,9 @@ USER = 1000
 """User and group the image runs as; never root."""
 
 
+PARALLEL = 10
+"""Groups of plates that are ingested at the same time."""
+
 PAUSE_S = 30
 """Seconds before a first retry; each later pause is twice as long."""
 

@@ -4,6 +4,8 @@ from kfp import dsl
 
 from components.evaluate import evaluate
 from components.ingest import ingest
+from components.ingest_plates import ingest_plates
+from components.plan_plates import plan_plates
 from components.pretrain import pretrain
 from components.register_training import register_training
 from components.release import release
@@ -11,7 +13,7 @@ from components.report import report
 from components.train_head import train_head
 from components.validate import validate
 from components.version import version
-from pipelines.resources import PLATES, SMALL, TRAIN, needs
+from pipelines.resources import PARALLEL, PLATES, SMALL, TRAIN, needs
 
 DAY = 24 * 3600
 
@@ -31,7 +33,16 @@ def training(run_id: str, manifest_uris: list[str], labels: str, params: str) ->
         labels: Address of the label table (CSV with Metadata_Compound and moa).
         params: Params as JSON.
     """
-    read = needs(ingest(run_id=run_id, params=params, manifest_uris=manifest_uris), PLATES, "intake")
+    groups = needs(plan_plates(run_id=run_id, params=params, manifest_uris=manifest_uris), SMALL, "intake")
+    with dsl.ParallelFor(groups.output, name="plates", parallelism=PARALLEL) as group:
+        done = needs(
+            ingest_plates(run_id=run_id, params=params, group=group, manifest_uris=manifest_uris), PLATES, "intake"
+        )
+    read = needs(
+        ingest(run_id=run_id, params=params, manifest_uris=manifest_uris, ingested=dsl.Collected(done.output)),
+        PLATES,
+        "intake",
+    )
     valid = needs(
         validate(run_id=run_id, params=params, dataset=read.outputs["dataset"], must_be_accepted=True), PLATES, "intake"
     )

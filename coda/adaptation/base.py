@@ -11,7 +11,7 @@ from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
 from coda.networks.state import AdaptationState
-from coda.plates.fieldset import FieldSet
+from coda.plates.stored import Fields
 
 HeadAlignment = Literal["none", "standardise"]
 """What is done to the tokens that a head is trained on."""
@@ -79,7 +79,7 @@ class Incumbent:
     extractor_digest: str
     head: FrozenHead
     alignment: Alignment
-    fields: FieldSet | None = None
+    fields: Fields | None = None
     serving: ServedAs | None = None
 
 

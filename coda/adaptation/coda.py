@@ -18,7 +18,7 @@ from coda.config.recorded import Today, contradictions, model_facts
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks.dino_head import SHAPE
 from coda.networks.state import AdaptationState
-from coda.plates.fieldset import FieldSet
+from coda.plates.stored import Fields
 from coda.training.blindness import require_blind
 from coda.training.checkpoint import Checkpoints
 from coda.training.dino import DinoResult, train_dino
@@ -40,7 +40,7 @@ class Adapted(DinoResult):
 
 def adapt_extractor(
     state: AdaptationState,
-    fields: FieldSet,
+    fields: Fields,
     params: Params,
     rung: Rung,
     *,

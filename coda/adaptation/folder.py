@@ -20,8 +20,8 @@ from coda.contracts.documents import document_at
 from coda.errors import IntegrityError, Problem
 from coda.evaluation.levels import field_table
 from coda.networks.alignment import TokenStatistics
-from coda.plates.fieldset import FieldSet
 from coda.plates.index import write_parquet
+from coda.plates.stored import Fields
 
 _FACTS = TypeAdapter(dict[str, dict[str, Any]])
 
@@ -50,7 +50,7 @@ def write_answers(
     out: Path,
     candidates: Sequence[Candidate],
     services: Mapping[str, Service],
-    fields: FieldSet,
+    fields: Fields,
     is_batch: NDArray[np.bool_],
     classes: Mapping[str, Sequence[str]],
 ) -> None:
@@ -185,7 +185,7 @@ def pairing_remarks(folder: Path) -> list[str]:
 
 
 def write_drift(
-    out: Path, fields: FieldSet, services: Mapping[str, Service], sources: Mapping[str, TokenStatistics]
+    out: Path, fields: Fields, services: Mapping[str, Service], sources: Mapping[str, TokenStatistics]
 ) -> None:
     """Write ``drift.json``: how far the batch lies from the source's tokens, before and after adaptation.
 

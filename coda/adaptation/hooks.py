@@ -14,7 +14,7 @@ from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks.extractor import set_attention
 from coda.networks.runtime import resolve_runtime
 from coda.networks.state import AdaptationState
-from coda.plates.fieldset import FieldSet
+from coda.plates.stored import Fields
 from coda.training.dino_objective import Hooks
 from coda.training.hooks import Part, Term
 from coda.training.parts import new_part
@@ -29,7 +29,7 @@ OPTIONS = {
 
 
 def new_hooks(
-    state: AdaptationState, fields: FieldSet, params: Params, heads: Heads, *, seed: int
+    state: AdaptationState, fields: Fields, params: Params, heads: Heads, *, seed: int
 ) -> tuple[Hooks, dict[str, Any]]:
     """Build what the options ask for, before the first iteration.
 
@@ -94,7 +94,7 @@ def _terms(state: AdaptationState, params: Params, heads: Heads, part: Part) -> 
     return terms
 
 
-def _watch(state: AdaptationState, fields: FieldSet, params: Params, heads: Heads) -> LabelFreeWatch | None:
+def _watch(state: AdaptationState, fields: Fields, params: Params, heads: Heads) -> LabelFreeWatch | None:
     stopping = params.adaptation.stopping
     if not stopping.every:
         return None

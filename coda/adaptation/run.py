@@ -23,7 +23,7 @@ from coda.errors import ConfigError, IntegrityError, Problem
 from coda.networks.extractor import save_extractor
 from coda.networks.head import Head
 from coda.networks.state import save_state
-from coda.plates.fieldset import FieldSet
+from coda.plates.stored import Fields
 from coda.training.checkpoint import Checkpoints
 from coda.training.progress import Report
 
@@ -33,7 +33,7 @@ PREFIX: Mapping[AdaptedExtractor, str] = {"adapted": "", "adapted_oda": "oda-"}
 
 def adapt_and_serve(
     base: Base,
-    fields: FieldSet,
+    fields: Fields,
     is_batch: NDArray[np.bool_],
     out: Path,
     params: Params,
@@ -107,7 +107,7 @@ def _serve_present(
     heads: Mapping[str, FrozenHead],
     base: Base,
     incumbent: Incumbent | None,
-    fields: FieldSet,
+    fields: Fields,
     params: Params,
 ) -> dict[str, Service]:
     """Serve with the extractors that are there before any adaptation: the base's, and the incumbent's own.
@@ -144,7 +144,7 @@ def _described(
 
 
 def _write_drift(
-    out: Path, fields: FieldSet, services: Mapping[str, Service], base: Base, incumbent: Incumbent | None
+    out: Path, fields: Fields, services: Mapping[str, Service], base: Base, incumbent: Incumbent | None
 ) -> None:
     reference = base.heads.get("none") or next(iter(base.heads.values()))
     sources = dict.fromkeys(services, reference.source)

@@ -15,7 +15,7 @@ from coda.errors import ConfigError, Problem
 from coda.networks.alignment import TokenStatistics, coral, fit_statistics, rescale, standardise
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
-from coda.plates.fieldset import FieldSet
+from coda.plates.stored import Fields
 from coda.training.split import group_names
 from coda.training.tokens import field_features, field_probabilities, token_batches
 
@@ -68,7 +68,7 @@ class Service:
 def serve(
     extractor: Extractor,
     ways: Sequence[Way],
-    fields: FieldSet,
+    fields: Fields,
     params: ServedAs,
     *,
     pool: Literal["cls", "mean"] | None = None,
@@ -116,7 +116,7 @@ def serve(
 
 def fit_groups(
     extractor: Extractor,
-    fields: FieldSet,
+    fields: Fields,
     params: Views,
     *,
     names: NDArray[np.str_],

@@ -20,13 +20,13 @@ from coda.evaluation.levels import TREATED
 from coda.evaluation.marginal_entropy import marginal_entropy
 from coda.evaluation.score import Design
 from coda.networks.extractor import Extractor
-from coda.plates.fieldset import FieldSet
+from coda.plates.stored import Fields
 
 
 class LabelFreeWatch:
     """Looks at the teacher through a frozen head (`coda.training.hooks.Watch`)."""
 
-    def __init__(self, teacher: Extractor, way: Way, fields: FieldSet, params: Params) -> None:
+    def __init__(self, teacher: Extractor, way: Way, fields: Fields, params: Params) -> None:
         """Look at the released extractor, before it is adapted.
 
         Args:

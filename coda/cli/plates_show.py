@@ -19,6 +19,9 @@ from coda.errors import ConfigError, IntegrityError, Problem, raise_if_any
 from coda.plates.dataset import BatchFolder
 from coda.plates.inspection import Checked, PlateStore, check_fields, read_plate
 from coda.plates.pictures import PlateToDraw, draw_plate
+from coda.plates.store_source import RemoteStore
+from coda.settings import read_settings
+from coda.storage.plate_stores import DataStore
 
 MOST_PROBLEMS = 20
 
@@ -32,14 +35,14 @@ def show_plates(
     console = Console(highlight=False)
     if place.is_file():
         folder = _folder_of(place)
-        problems = _show(console, place, folder, folder.batch_id if folder else "", out)
+        problems = _show(console, place, place.name, folder, folder.batch_id if folder else "", out)
     else:
         folder = _batch(place)
         chosen = _chosen(folder.ingest, plate or [])
         _tell(console, folder)
         problems = []
         for name in chosen:
-            problems += _show(console, folder.path / name, folder, folder.batch_id, out)
+            problems += _show(console, folder.store(name), name, folder, folder.batch_id, out)
     raise_if_any(IntegrityError, f"{_count(len(problems))} cannot be read as stored.", problems[:MOST_PROBLEMS])
 
 
@@ -48,7 +51,7 @@ def _batch(place: Path) -> BatchFolder:
         problem = Problem(str(place), f"no {REPORT_NAME}", "a batch folder that ingest has finished, or a plate store",
                           "Name DATASET/SOURCE/BATCH, or run `coda step ingest` first.")  # fmt: skip
         raise ConfigError("This is neither an ingested batch nor a plate store.", [problem])
-    return BatchFolder(place)
+    return BatchFolder(place, DataStore(read_settings()))
 
 
 def _folder_of(store: Path) -> BatchFolder | None:
@@ -68,11 +71,13 @@ def _chosen(report: IngestReport, names: list[str]) -> list[str]:
     return [item.store for item in report.plates if item.store and (not names or item.plate in names)]
 
 
-def _show(console: Console, path: Path, folder: BatchFolder | None, batch_id: str, out: Path) -> list[Problem]:
+def _show(
+    console: Console, path: Path | RemoteStore, name: str, folder: BatchFolder | None, batch_id: str, out: Path
+) -> list[Problem]:
     store = read_plate(path)
     index = None
     if folder is not None:
-        index = folder.ingested[folder.ingested["store"] == path.name].reset_index(drop=True)
+        index = folder.ingested[folder.ingested["store"] == name].reset_index(drop=True)
     checked = check_fields(store, index, threads=min(8, os.cpu_count() or 1))
     _describe(console, store, checked, index)
     if len(checked.fields):
@@ -90,7 +95,7 @@ def _describe(console: Console, store: PlateStore, checked: Checked, index: pd.D
     shapes = ", ".join(f"{row.height} x {row.width}" for row in sides.head(4).itertuples())
     per_well = fields.groupby("Metadata_Well").size()
     rows = [
-        ("file", f"{store.path} ({store.path.stat().st_size / 2**20:.1f} MiB)"),
+        ("file", f"{store.path} ({store.size_bytes / 2**20:.1f} MiB)"),
         (
             "channels",
             ", ".join(f"{name} ({store.roles[name]})" if name in store.roles else name for name in store.stains),

@@ -255,6 +255,9 @@ class Adaptation(Section):
     stopping: Stopping
     min_pairable_share: Share = Field(description="Below it, ODA replaces CODA.")
     archive_batches: int = Field(ge=0, description="Earlier accepted batches of the source to pair with.")
+    archive_fields: int = Field(
+        ge=0, description="Archived fields read at most: whole wells, those of treatments that the batch has first."
+    )
     candidates: tuple[str, ...] = Field(min_length=1, description="Ways of serving that are tried.")
 
 

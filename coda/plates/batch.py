@@ -1,7 +1,7 @@
 """Ingest of one batch: every plate in turn, then the tables of the batch, and its report last of all."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 from coda.config.params import Params
 from coda.contracts.ingest import REPORT_NAME, IngestReport, PlateOutcome
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, PlateEntry
+from coda.contracts.placement import STORES_NAME, StoreReference, StoreReferences
 from coda.durable import write_durably
 from coda.errors import ContractError
 from coda.plates.copies import copied_images
@@ -23,12 +24,12 @@ from coda.plates.plan import (
     PlatePlan,
     batch_problems,
     content_key,
-    fields_listed,
     plan_plate,
     plate_fields_listed,
     stored_names,
 )
 from coda.plates.plate import PlateRecord, ingest_plate
+from coda.plates.shelf import PlateShelf
 from coda.plates.workers import Workers
 
 WORK_NAME = ".work"
@@ -46,6 +47,7 @@ def ingest_batch(
     params: Params,
     workers: Workers,
     progress: Progress | None = None,
+    shelf: PlateShelf | None = None,
 ) -> IngestReport:
     """Turn one delivered batch into a batch folder below ``out/<source>/<batch>``.
 
@@ -60,6 +62,8 @@ def ingest_batch(
         params: Ingest and quorum parameters.
         workers: Processes that do the work.
         progress: Told how far it is.
+        shelf: Where finished plates stay; the folder then names their stores in ``stores.json``. Without it they lie
+            in the folder.
 
     Raises:
         ContractError: The manifest is not one.
@@ -69,31 +73,53 @@ def ingest_batch(
     manifest = BatchManifest.parse(manifest_text, where)
     folder = out / manifest.source / manifest.batch
     with writing(folder):
-        done = _finished(folder, manifest, params)
+        done = _finished(folder, manifest, params, shelf)
         if done is not None:
             return done
-        return _ingest(manifest, manifest_text, files, folder, params=params, workers=workers, progress=progress)
+        folders = PlateFolders(folder, folder / WORK_NAME)
+        folders.work.mkdir(parents=True, exist_ok=True)
+        (folder / REPORT_NAME).unlink(missing_ok=True)
+        _forget_strangers(folder, {plate.plate for plate in manifest.plates})
+        records = ingest_plates(
+            manifest, manifest.plates, files, folders, params=params, workers=workers, progress=progress, shelf=shelf
+        )
+        return _assemble(manifest, manifest_text, folders, records, params, copied_images(files, manifest))
 
 
-def _ingest(
+def ingest_plates(
     manifest: BatchManifest,
-    manifest_text: bytes,
+    plates: Sequence[PlateEntry],
     files: BatchFiles,
-    folder: Path,
+    folders: PlateFolders,
     *,
     params: Params,
     workers: Workers,
     progress: Progress | None,
-) -> IngestReport:
-    folders = PlateFolders(folder, folder / WORK_NAME)
-    folders.work.mkdir(parents=True, exist_ok=True)
-    (folder / REPORT_NAME).unlink(missing_ok=True)
-    _forget_strangers(folder, {plate.plate for plate in manifest.plates})
+    shelf: PlateShelf | None,
+) -> list[PlateRecord]:
+    """Turn some plates of a batch into their stores and tables, those that were finished before left as they are.
+
+    Args:
+        manifest: The batch.
+        plates: The plates, in the order of the manifest.
+        files: The delivery.
+        folders: Where the results go.
+        params: Ingest and quorum parameters.
+        workers: Processes that do the work.
+        progress: Told how far it is.
+        shelf: Where finished plates stay.
+
+    Returns:
+        Their records, in the order given.
+
+    Raises:
+        TransientError: The storage is away; finished plates remain, nothing half-written does.
+    """
     problems = batch_problems(manifest, params)
-    total = 2 * fields_listed(manifest)
+    total = 2 * sum(plate_fields_listed(manifest, entry) for entry in plates)
     done = 0
     records: list[PlateRecord] = []
-    for entry in manifest.plates:
+    for entry in plates:
 
         def advance(fields: int, plate: str = entry.plate) -> None:
             nonlocal done
@@ -101,21 +127,25 @@ def _ingest(
             if progress is not None:
                 progress(done, total, f"{manifest.batch_id}: plate {plate}")
 
-        record = _kept(folders, entry.plate, content_key(manifest, entry, params))
+        key = content_key(manifest, entry, params)
+        record = _kept(folders, entry.plate, key, shelf)
+        if record is None and shelf is not None:
+            record = shelf.find(entry.plate, key, folders)
         if record is not None:
             advance(2 * plate_fields_listed(manifest, entry))
         else:
             if problems:
-                key, expected = content_key(manifest, entry, params), plate_fields_listed(manifest, entry)
+                expected = plate_fields_listed(manifest, entry)
                 plan = PlatePlan(entry, key, expected=expected, problems=list(problems))
             else:
                 plan = plan_plate(files, manifest, entry, params)
             record = ingest_plate(files, manifest, plan, folders, params=params, workers=workers, report=advance)
+            record = record if shelf is None else shelf.keep(record, folders)
         records.append(record)
-    return _assemble(manifest, manifest_text, folders, records, params, copied_images(files, manifest))
+    return records
 
 
-def _kept(folders: PlateFolders, plate: str, key: str) -> PlateRecord | None:
+def _kept(folders: PlateFolders, plate: str, key: str, shelf: PlateShelf | None) -> PlateRecord | None:
     """Return the record of a plate that an interrupted ingest has finished, or None when it must be done (again).
 
     A plate that lacked files, or whose files were not the manifest's, is done again: the upload may have been repeated.
@@ -124,18 +154,20 @@ def _kept(folders: PlateFolders, plate: str, key: str) -> PlateRecord | None:
         record = PlateRecord.read(folders.part(plate, ".json"))
     except (FileNotFoundError, ContractError):
         return None
-    current = record.outcome.content_key == key and record.delivered and _intact(folders.batch, record.outcome)
-    return record if current else None
+    current = record.outcome.content_key == key and record.delivered
+    return record if current and _intact(folders.batch, record.outcome, record.reference, shelf) else None
 
 
-def _intact(folder: Path, outcome: PlateOutcome) -> bool:
+def _intact(folder: Path, outcome: PlateOutcome, reference: StoreReference | None, shelf: PlateShelf | None) -> bool:
     if outcome.outcome == "refused":
         return True
+    if shelf is not None:
+        return reference is not None and shelf.holds(reference)
     store = folder / outcome.store
     return store.is_file() and store.stat().st_size == outcome.store_bytes
 
 
-def _finished(folder: Path, manifest: BatchManifest, params: Params) -> IngestReport | None:
+def _finished(folder: Path, manifest: BatchManifest, params: Params, shelf: PlateShelf | None) -> IngestReport | None:
     """Return the report of a batch that is finished with the same manifest and parameters, and lacked nothing."""
     try:
         report = IngestReport.read(folder / REPORT_NAME)
@@ -143,8 +175,16 @@ def _finished(folder: Path, manifest: BatchManifest, params: Params) -> IngestRe
         return None
     keys = [content_key(manifest, entry, params) for entry in manifest.plates]
     same = report.manifest_digest == manifest.digest() and [plate.content_key for plate in report.plates] == keys
-    complete = report.delivered and all(_intact(folder, plate) for plate in report.plates)
-    return report if same and complete else None
+    if not same or not report.delivered:
+        return None
+    named = _references(folder)
+    whole = all(_intact(folder, plate, named.find(plate.store), shelf) for plate in report.plates)
+    return report if whole else None
+
+
+def _references(folder: Path) -> StoreReferences:
+    path = folder / STORES_NAME
+    return StoreReferences.read(path) if path.is_file() else StoreReferences()
 
 
 def _forget_strangers(folder: Path, plates: set[str]) -> None:
@@ -180,6 +220,11 @@ def _assemble(
     write_parquet(pd.concat(filled, ignore_index=True) if filled else wells[0], folders.batch / "wells.parquet")
     _join_illumination(folders, names, params.ingest.channels)
     _replace(folders.batch / MANIFEST_NAME, manifest_text)
+    references = tuple(record.reference for record in records if record.reference is not None)
+    if references:
+        StoreReferences(stores=references).write(folders.batch / STORES_NAME)
+    else:
+        (folders.batch / STORES_NAME).unlink(missing_ok=True)
     outcomes = tuple(record.outcome for record in records)
     problems = tuple(dict.fromkeys(problem for record in records for problem in record.problems))
     report = IngestReport(

@@ -11,11 +11,13 @@ import pandas as pd
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.contracts.ingest import REPORT_NAME, IngestReport
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
+from coda.contracts.placement import STORES_NAME, StoreReferences
 from coda.contracts.quality import QualityReport
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.plates.fieldset import FieldSet
 from coda.plates.index import INGESTED_NAME
 from coda.plates.lacking import cure, unread
+from coda.plates.store_source import RemoteStore, Stores
 from coda.plates.stored import Place, StoredFields, read_fields
 from coda.plates.stored_tables import read_stored, require, require_places
 
@@ -31,9 +33,15 @@ NAME_COLUMNS = [f"Metadata_{name}" for name in ("Source", "Batch", "Plate", "Wel
 
 @dataclass(frozen=True)
 class BatchFolder:
-    """One ingested batch of a dataset folder; tables are read when they are first asked for."""
+    """One ingested batch of a dataset folder; tables are read when they are first asked for.
+
+    Attributes:
+        path: The folder.
+        stores: Where plate stores lie that are not in the folder.
+    """
 
     path: Path
+    stores: Stores | None = None
 
     @cached_property
     def manifest(self) -> BatchManifest:
@@ -68,6 +76,29 @@ class BatchFolder:
         """The plate maps: one row a well, delivered or not."""
         return read_stored(self.path / "wells.parquet")
 
+    @cached_property
+    def references(self) -> StoreReferences:
+        """The plate stores that lie in the data store; none where all lie in the folder."""
+        path = self.path / STORES_NAME
+        return StoreReferences.read(path) if path.is_file() else StoreReferences()
+
+    def store(self, name: str) -> Path | RemoteStore:
+        """Return where a plate store lies: in this folder, or in the data store.
+
+        Raises:
+            ConfigError: It lies in the data store, and the caller has none to read from.
+        """
+        path = self.path / name
+        reference = None if path.is_file() else self.references.find(name)
+        if reference is None:
+            return path
+        if self.stores is None:
+            name = self.batch_id.replace("/", " ")
+            remedy = f"Fetch it with its pixels (coda data fetch {name} --out FOLDER), and name that folder."
+            problem = Problem(str(path), "a reference to the data store", "the plate store itself", remedy)
+            raise ConfigError("The pixels of this batch lie in the data store.", [problem])
+        return self.stores.at(reference)
+
     @property
     def batch_id(self) -> str:
         """Name of the batch: ``source/batch``."""
@@ -84,12 +115,16 @@ class BatchFolder:
         return self.index[~self.index["Metadata_Plate"].isin(quality.plates_refused)].reset_index(drop=True)
 
 
-def open_batches(folder: Path) -> list[BatchFolder]:
+def open_batches(folder: Path, stores: Stores | None = None) -> list[BatchFolder]:
     """Return the batches of a dataset folder, sorted by source and batch; an empty list when there are none.
 
     A batch whose ingest was interrupted has no report yet and is left out.
+
+    Args:
+        folder: The dataset folder.
+        stores: Where plate stores lie that are not in the folder; needed by whoever reads pixels.
     """
-    return [BatchFolder(report.parent) for report in sorted(folder.glob(f"*/*/{REPORT_NAME}"))]
+    return [BatchFolder(report.parent, stores) for report in sorted(folder.glob(f"*/*/{REPORT_NAME}"))]
 
 
 def load_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre: int) -> FieldSet:
@@ -159,10 +194,11 @@ def open_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre:
 
 
 def _places(batch: BatchFolder, rows: pd.DataFrame) -> Iterator[Place]:
+    stores = {name: batch.store(str(name)) for name in rows["store"].unique()}
     for store, array, stains, height, width, sha256, crc32c, image_id in rows[PLACE_COLUMNS].itertuples(index=False):
         names = tuple(str(stains).split(","))
         shape = (len(names), int(height), int(width))
-        yield Place(batch.path / str(store), str(array), shape, names, str(sha256), int(crc32c), str(image_id))
+        yield Place(stores[store], str(array), shape, names, str(sha256), int(crc32c), str(image_id))
 
 
 def _check_channels(batches: Sequence[BatchFolder], tables: Sequence[pd.DataFrame], channels: Sequence[str]) -> None:

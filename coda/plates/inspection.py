@@ -18,6 +18,7 @@ from coda.contracts.channels import Role, colours_of, nuclei_of, roles_of
 from coda.errors import IntegrityError, Problem
 from coda.plates.layout import FORMATS, well_name
 from coda.plates.store_reading import StoreFile, damaged
+from coda.plates.store_source import RemoteStore
 from coda.quality.stats import QC_PREFIX, field_statistics
 
 MAX_SIDE = 2**15
@@ -31,7 +32,8 @@ class PlateStore:
     """A plate store, as its own metadata describes it.
 
     Attributes:
-        path: The file.
+        path: The file, or its address in the data store.
+        size_bytes: Its size.
         plate: Name of the plate.
         wells: Wells of the plate format.
         stains: Channels along the first axis.
@@ -42,7 +44,8 @@ class PlateStore:
         fields: One row a field: ``Metadata_Well``, ``Metadata_Site``, ``channels``, ``array``, ``height``, ``width``.
     """
 
-    path: Path
+    path: Path | RemoteStore
+    size_bytes: int
     plate: str
     wells: int
     stains: tuple[str, ...]
@@ -53,7 +56,7 @@ class PlateStore:
     fields: pd.DataFrame
 
 
-def read_plate(path: Path) -> PlateStore:
+def read_plate(path: Path | RemoteStore) -> PlateStore:
     """Read the metadata of a plate store; pixels stay where they are.
 
     Raises:
@@ -77,7 +80,8 @@ def read_plate(path: Path) -> PlateStore:
             raise ValueError(message)
         provenance = dict(attributes.get("coda", {}))
         return PlateStore(
-            path=path, plate=str(plate["name"]), wells=size, stains=tuple(colours), colours=colours,
+            path=path, size_bytes=store.size, plate=str(plate["name"]), wells=size, stains=tuple(colours),
+            colours=colours,
             roles=roles_of(colours, _ROLES.validate_python(provenance.get("roles", {}))), pixel_size_um=scale,
             provenance=provenance, fields=pd.DataFrame([item[0] for item in images]),
         )  # fmt: skip
@@ -125,7 +129,7 @@ def _attributes(store: StoreFile, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path | RemoteStore) -> Iterator[None]:
     """Turn metadata of another shape than a plate's into an `IntegrityError`."""
     with damaged(path):
         try:

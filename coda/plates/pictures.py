@@ -14,6 +14,7 @@ from coda.contracts.channels import Role, nuclei_of, tints_of
 from coda.plates.layout import FORMATS, parse_well, row_name
 from coda.plates.resample import resample
 from coda.plates.store_reading import read_arrays
+from coda.plates.store_source import RemoteStore
 from coda.quality.stats import cells_column
 
 HEAT_MAPS = {
@@ -54,7 +55,7 @@ class PlateToDraw:
         colours: Colours of the channels, six hexadecimal digits.
     """
 
-    store: Path
+    store: Path | RemoteStore
     rows: pd.DataFrame
     wells: int
     name: str

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from coda.config.params import Params
-from coda.contracts.base import Contract
+from coda.contracts.base import Contract, Digest
 from coda.contracts.ingest import ContractProblem, PlateOutcome
 from coda.contracts.manifest import BatchManifest
+from coda.contracts.placement import StoreReference
 from coda.contracts.quality import QuarantinedField
 from coda.plates.files import BatchFiles
 from coda.plates.given_illumination import functions_given, read_functions
@@ -32,6 +34,16 @@ class PlateRecord(Contract):
     quarantined: tuple[QuarantinedField, ...] = ()
     problems: tuple[ContractProblem, ...] = ()
     remarks: tuple[str, ...] = ()
+    reference: StoreReference | None = Field(
+        default=None,
+        exclude_if=lambda reference: reference is None,
+        description="Where its store lies by content; null where it lies in the batch folder, or was refused.",
+    )
+    parts: dict[str, Digest] = Field(
+        default_factory=dict,
+        exclude_if=lambda parts: not parts,
+        description="File kept with the record -> its SHA-256.",
+    )
 
 
 def ingest_plate(

@@ -55,7 +55,7 @@ def prepared(batches: Sequence[BatchFolder]) -> list[Prepared]:
 
 def _plates(batch: BatchFolder) -> Iterator[Prepared]:
     for name, rows in batch.accepted.groupby("store", sort=True):
-        path = batch.path / str(name)
+        path = batch.store(str(name))
         store = StoreFile(path)
         with damaged(path):
             document = json.loads(store.document("zarr.json", at_most=16 * 2**20))

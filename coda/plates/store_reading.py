@@ -4,11 +4,10 @@ Measured against the codec alone (docs/plates.md): opening arrays through zarr t
 module's own reading with its second checksum a third more.
 """
 
+import io
 import math
-import os
 import struct
 import threading
-import weakref
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from coda.errors import IntegrityError, Problem
 from coda.plates.store import checksum, decode
+from coda.plates.store_source import FileSource, RemoteStore, Seekable
 
 _LOCAL = struct.Struct("<4s22xHH")
 """Local header of a zip entry: signature, and the lengths of name and extra field, which the data follows."""
@@ -26,22 +26,37 @@ _LOCAL = struct.Struct("<4s22xHH")
 
 _ENCRYPTED = 1
 
+_SLACK = 64
+"""Bytes read beyond an entry, for an extra field of its local header; a longer one costs a second read."""
+
+DIRECTORY_BLOCK = 2**16
+"""Bytes read at least at once while the directory is looked for: one request for the end of a small store."""
+
 
 class StoreFile:
-    """A plate store open for reading; threads may share it. The file is closed when nobody refers to it any more."""
+    """A plate store open for reading; threads may share it. A file is closed when nobody refers to it any more."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file and read its directory.
+    def __init__(self, path: Path | RemoteStore, keep: Path | None = None) -> None:
+        """Open the store and read its directory.
+
+        Args:
+            path: The file, or the address of a store that lies elsewhere.
+            keep: Folder for a copy of what is read of a store that lies elsewhere.
 
         Raises:
             IntegrityError: It is absent, or no zip.
+            TransientError: The storage that it lies in is away.
         """
         self.path = path
         with damaged(path):
-            self._file = path.open("rb")
-            weakref.finalize(self, self._file.close)  # also where the directory cannot be read
-            with zipfile.ZipFile(self._file) as store:
+            self._source = FileSource(path) if isinstance(path, Path) else path.open(keep)
+            with zipfile.ZipFile(io.BufferedReader(Seekable(self._source), DIRECTORY_BLOCK)) as store:
                 self._entries = {entry.filename: entry for entry in store.infolist()}
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return self._source.size
 
     @property
     def names(self) -> Sequence[str]:
@@ -86,13 +101,21 @@ class StoreFile:
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED or entry.file_size > at_most:
             message = f"{name} is no stored entry of at most {at_most} bytes"
             raise ValueError(message)
-        signature, name_length, extra_length = _LOCAL.unpack(os.pread(self._file.fileno(), _LOCAL.size, start))
-        data = _buffer(entry.file_size)
-        read = os.preadv(self._file.fileno(), [data.data], start + _LOCAL.size + name_length + extra_length)
-        if signature != b"PK\x03\x04" or read != entry.file_size:
+        # name and extra field stand in the local header again; one read brings it and, as a rule, all of the entry
+        before = _LOCAL.size + len(entry.filename.encode()) + _SLACK
+        data = _buffer(before + entry.file_size)
+        read = self._source.read_into(data.data, start)
+        signature, name_length, extra_length = (
+            _LOCAL.unpack(data[: _LOCAL.size].tobytes()) if read >= _LOCAL.size else (b"", 0, 0)
+        )
+        first = _LOCAL.size + name_length + extra_length
+        if signature == b"PK\x03\x04" and first > before:
+            data, first = _buffer(entry.file_size), 0
+            read = self._source.read_into(data.data, start + _LOCAL.size + name_length + extra_length)
+        if signature != b"PK\x03\x04" or read < first + entry.file_size:
             message = f"{name} does not lie where the directory says"
             raise ValueError(message)
-        return data
+        return data[first : first + entry.file_size]
 
 
 class _Buffers(threading.local):
@@ -112,7 +135,7 @@ def _buffer(size: int) -> NDArray[np.uint8]:
 
 
 def read_arrays(
-    path: Path, arrays: Sequence[str], shapes: Sequence[tuple[int, int, int]]
+    path: Path | RemoteStore, arrays: Sequence[str], shapes: Sequence[tuple[int, int, int]]
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the pixels of arrays of one store, in the order asked for.
 
@@ -130,7 +153,7 @@ def read_arrays(
 
 
 @contextmanager
-def damaged(path: Path) -> Iterator[None]:
+def damaged(path: Path | RemoteStore) -> Iterator[None]:
     """Turn what a damaged store makes the zip reader and the codec say into one `IntegrityError`."""
     try:
         yield

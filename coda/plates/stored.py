@@ -2,11 +2,12 @@
 
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from coda.errors import IntegrityError, Problem, raise_if_any
 from coda.plates.fieldset import FieldSet
 from coda.plates.store_reading import StoreFile
+from coda.plates.store_source import RemoteStore
 
 OPEN_STORES = 64
 """Plate stores held open at once; opening one reads its directory of thousands of entries."""
@@ -24,7 +26,7 @@ OPEN_STORES = 64
 class Place:
     """Where one field is stored: its store, array, shape, stains along the first axis, checksums, name."""
 
-    store: Path
+    store: Path | RemoteStore
     array: str
     shape: tuple[int, int, int]
     stains: tuple[str, ...]
@@ -36,9 +38,11 @@ class Place:
 class _OpenStores:
     """Plate stores that are open, the least recently used closed first."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Path | None = None) -> None:
         self._lock = threading.Lock()
-        self._open: OrderedDict[Path, StoreFile] = OrderedDict()
+        self._opening: dict[Path | RemoteStore, threading.Lock] = defaultdict(threading.Lock)
+        self._open: OrderedDict[Path | RemoteStore, StoreFile] = OrderedDict()
+        self._keep = keep
 
     def read(self, place: Place, out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
         store = self._store(place.store)
@@ -48,15 +52,21 @@ class _OpenStores:
             named = [replace(item, where=f"{item.where}, field {place.image_id}") for item in error.problems]
             raise IntegrityError("A plate store is damaged, or not the one that was ingested.", named) from error
 
-    def _store(self, path: Path) -> StoreFile:
+    def _store(self, path: Path | RemoteStore) -> StoreFile:
+        # a directory that has to be fetched holds up only those who want a field of the same store
         with self._lock:
-            if path not in self._open:
-                self._open[path] = StoreFile(path)
-            self._open.move_to_end(path)
-            while len(self._open) > OPEN_STORES:
-                # another thread may be reading from it; it is closed when that one lets go of it
-                self._open.popitem(last=False)
-            return self._open[path]
+            opening = self._opening[path]
+        with opening:
+            with self._lock:
+                known = self._open.get(path)
+            store = known if known is not None else StoreFile(path, self._keep)
+            with self._lock:
+                self._open[path] = store
+                self._open.move_to_end(path)
+                while len(self._open) > OPEN_STORES:
+                    # another thread may be reading from it; it is closed when that one lets go of it
+                    self._open.popitem(last=False)
+        return store
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,10 @@ class StoredFields:
         places = tuple(self.places[position] for position in positions.tolist())
         table = self.table.iloc[positions].reset_index(drop=True)
         return StoredFields(places, table, self.channels, self.centre, self._stores)
+
+    def kept_in(self, folder: Path) -> "StoredFields":
+        """Return the same fields; what is read of stores that lie elsewhere is kept in a folder and fetched once."""
+        return StoredFields(self.places, self.table, self.channels, self.centre, _OpenStores(folder))
 
     def read_one(self, row: int) -> NDArray[np.uint8]:
         """Read one field, verifying its checksum; safe to call from several threads.
@@ -146,6 +160,10 @@ class StoredFields:
         pixels = self._stores.read(place, None)
         for channel, stain in enumerate(self.channels):
             crop_centre(pixels[place.stains.index(stain)], image[channel])
+
+
+Fields: TypeAlias = FieldSet | StoredFields
+"""Fields of view, in memory or in their plate stores."""
 
 
 def read_fields(stored: StoredFields) -> FieldSet:

@@ -15,7 +15,9 @@ _ENDS = re.compile(r"Task '([^']+)' finished with status (SUCCESS|FAILURE)")
 _REMEMBERED = re.compile(r"Task ([\w-]+) cache hit")
 
 WORDS = {
-    "ingest": "Reading the plates",
+    "plan-plates": "Planning the plates",
+    "ingest-plates": "Reading the plates",
+    "ingest": "Putting the batch together",
     "archive": "Fetching earlier batches of the source",
     "validate": "Judging the quality",
     "quality-verdict": "Reading the verdict",

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from coda.adaptation.archive_sample import sample_archive
 from coda.adaptation.base import Base, Incumbent
 from coda.adaptation.candidates import Candidate
 from coda.adaptation.folder import write_served_as
@@ -18,13 +20,15 @@ from coda.contracts.release import ReleaseRecord
 from coda.errors import ConfigError, Problem
 from coda.networks.made_with import made_with
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import BatchFolder, channels_unread, load_fields, open_batches
+from coda.plates.dataset import BatchFolder, channels_unread, open_batches, open_fields
 from coda.plates.preparation import prepared, record_of
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.made_with import facts_of, named, release_facts, require_fitting, serving_of, tell
 from coda.steps.progress import shown
 from coda.steps.source_release import default_release, fetch_base, fetch_incumbent, own_release
+from coda.storage.plate_stores import DataStore
+from coda.training.images import place_fields
 from coda.training.split import batch_names
 
 BASE_RELEASE = "base_release.json"
@@ -67,9 +71,10 @@ def adapt(
         TransientError: A service is away, or the step was asked to stop.
     """
     set_threads(params.compute)
-    batches = open_batches(dataset)
+    stores = DataStore(settings)
+    batches = open_batches(dataset, stores)
     own = {batch.batch_id for batch in batches}
-    earlier = [batch for batch in open_batches(archive) if batch.batch_id not in own]
+    earlier = [batch for batch in open_batches(archive, stores) if batch.batch_id not in own]
     record = default_release(settings)
     out.mkdir(parents=True, exist_ok=True)
     with (
@@ -80,15 +85,17 @@ def adapt(
     ):
         base = fetch_base(record, Path(work), settings)
         params, served_as = _as_made(record, base, [*batches, *earlier], params)
-        fields = load_fields([*batches, *earlier], base.extractor.channels, params.crops.centre)
-        is_batch = np.isin(batch_names(fields.table), sorted(own))
+        stored = open_fields([*batches, *earlier], base.extractor.channels, params.crops.centre)
+        is_batch = np.isin(batch_names(stored.table), sorted(own))
         if not is_batch.any():
             remedy = "Look at the quality report: a refused batch is not adapted to."
             problem = Problem(str(dataset), f"{len(batches)} batch(es) without an accepted field", "a field", remedy)
             raise ConfigError("There is nothing to adapt to.", [problem])
+        chosen = sample_archive(stored.table, is_batch, params.adaptation.archive_fields, seed=params.seed)
+        fields, is_batch = place_fields(stored.take(chosen), params.compute.images), is_batch[chosen]
         record.write(out / BASE_RELEASE)
         write_served_as(out, served_as)
-        incumbent = _incumbent([*batches, *earlier], base, Path(work), out, params, settings, run_id)
+        incumbent = _incumbent([*batches, *earlier], chosen, base, Path(work), out, params, settings, run_id)
         return adapt_and_serve(
             base, fields, is_batch, out, params, seed=params.seed, incumbent=incumbent,
             checkpoints=checkpoints, report=report, should_stop=should_stop,
@@ -120,6 +127,7 @@ def _as_made(
 
 def _incumbent(
     batches: Sequence[BatchFolder],
+    chosen: NDArray[np.bool_],
     base: Base,
     work: Path,
     out: Path,
@@ -146,4 +154,6 @@ def _incumbent(
     stains, centre = incumbent.extractor.channels, serving.crops.centre
     if (stains, centre) == (base.extractor.channels, params.crops.centre):
         return replace(incumbent, serving=serving)
-    return replace(incumbent, serving=serving, fields=load_fields(batches, stains, centre))
+    own = open_fields(batches, stains, centre).take(chosen)
+    fields = place_fields(own, params.compute.images)
+    return replace(incumbent, serving=serving, fields=fields)

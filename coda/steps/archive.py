@@ -6,11 +6,11 @@ from coda.config.params import Params
 from coda.contracts import DataRevision
 from coda.plates.dataset import open_batches
 from coda.settings import Settings
-from coda.storage.data_registry import fetch_batches, list_batches
+from coda.storage.data_registry import fetch_tables, list_batches
 
 
 def archive(dataset: Path, out: Path, *, params: Params, settings: Settings) -> list[DataRevision]:
-    """Fetch the newest batches that came before this dataset's own, from the data registry.
+    """Fetch the tables of the newest batches that came before this dataset's own; their pixels stay where they are.
 
     Only accepted batches are ever versioned, so all that the registry holds may be used.
 
@@ -38,5 +38,5 @@ def archive(dataset: Path, out: Path, *, params: Params, settings: Settings) -> 
         first = next((place for place, item in enumerate(known) if item.batch in names), len(known))
         earlier = known[:first]
         chosen += earlier[max(0, len(earlier) - params.adaptation.archive_batches) :]
-    fetch_batches(chosen, out, settings=settings)
+    fetch_tables(chosen, out, settings=settings)
     return chosen

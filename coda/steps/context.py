@@ -52,13 +52,14 @@ class Running:
 
 
 @contextmanager
-def running(step: str, run_id: str, settings: Settings) -> Iterator[Running]:
+def running(step: str, run_id: str, settings: Settings, *, part: str = "") -> Iterator[Running]:
     """Run a step: record its time, or its failure, and end the process with the documented exit code.
 
     Args:
         step: Name of the step.
         run_id: Run it belongs to.
         settings: Where the platform bucket is.
+        part: Which of several parts of the step, where it is done in parts.
 
     Raises:
         SystemExit: The step raised a `CodaError`; the code is the error's (`docs/errors.md`).
@@ -71,7 +72,8 @@ def running(step: str, run_id: str, settings: Settings) -> Iterator[Running]:
     try:
         yield Running(run_id, store)
         times = {"name": step, "started": started, "seconds": time.time() - started}
-        store.put(f"runs/{run_id}/steps/{step}.json", json.dumps(times).encode(), content_type="application/json")
+        name = f"{step}-{part}" if part else step
+        store.put(f"runs/{run_id}/steps/{name}.json", json.dumps(times).encode(), content_type="application/json")
     except (ContractError, IntegrityError) as error:
         # a reader that takes any error for damage may have met a failing machine: that is no verdict on data
         _end(store, run_id, step, machine_error(error) or error)

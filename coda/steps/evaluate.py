@@ -24,6 +24,7 @@ from coda.plates.stored import read_fields
 from coda.settings import Settings
 from coda.steps.made_with import facts_of, require_fitting, serving_of, split_facts, tell
 from coda.steps.train_head import is_built, read_file
+from coda.storage.plate_stores import DataStore
 from coda.training.groups import group_statistics, standardise_groups
 from coda.training.labels import LabelList, read_labels
 from coda.training.split import group_names, held_out_fields
@@ -63,7 +64,7 @@ def evaluate(
     found = {folder: load_head(folder) for folder in _head_folders(heads)}
     serving, split = _made_with(pretrained / "extractor", extractor, found, today)
     set_threads(serving.compute)
-    batches = open_batches(dataset)
+    batches = open_batches(dataset, DataStore(settings))
     tell([*serving.notes, *require_fitting(batches, extractor, str(pretrained / "extractor"))])
     stored = open_fields(batches, extractor.channels, serving.crops.centre)
     fields = read_fields(stored.take(held_out_fields(stored.table, split)))

@@ -1,7 +1,7 @@
 """Ingest: delivered batches, named by their manifests, into a dataset folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from coda.config.params import Params
@@ -12,6 +12,7 @@ from coda.plates.batch import ingest_batch
 from coda.plates.files import BatchFiles, LargerFileError, LocalFiles
 from coda.plates.name_forms import by_form, composed, only, plain_folder
 from coda.plates.plan import fields_listed
+from coda.plates.shelf import PlateShelf
 from coda.plates.split_files import SplitFiles, table_paths
 from coda.plates.workers import Workers
 from coda.settings import Settings
@@ -75,6 +76,7 @@ def ingest(
     *,
     params: Params,
     settings: Settings,
+    shelf: PlateShelf | None = None,
 ) -> list[IngestReport]:
     """Turn delivered batches into batch folders below ``out/<source>/<batch>``.
 
@@ -86,6 +88,7 @@ def ingest(
         out: Dataset folder; made when it is not there.
         params: The `ingest` and `quality` sections are used.
         settings: Where object storage is.
+        shelf: Where finished plates stay; without it their stores lie in the batch folders.
 
     Returns:
         One report a manifest, in the order given.
@@ -97,22 +100,45 @@ def ingest(
         TransientError: Object storage is away.
         ConfigError: The output cannot be written: a full disk, or no right to write there.
     """
-    if not manifest_uris:
-        problem = Problem("manifest_uris", "nothing", "at least one manifest", "Name the manifest.json of a batch.")
-        raise ConfigError("Ingest was given no batch.", [problem])
-    deliveries = _read_manifests(manifest_uris, settings)
-    fields = sum(fields_listed(manifest) for *_, manifest in deliveries)
-    count = params.ingest.workers if fields >= SMALL_CALL else 1
-    with Workers(count) as workers, counted("Reading", unit="fields, each twice") as progress:
+    deliveries = read_manifests(manifest_uris, settings)
+    fields = sum(fields_listed(item.manifest) for item in deliveries)
+    with workers_for(fields, params) as workers, counted("Reading", unit="fields, each twice") as progress:
         return [
-            ingest_batch(text, files, out, where=uri, params=params, workers=workers, progress=progress)
-            for uri, files, text, _ in deliveries
+            ingest_batch(
+                item.text,
+                item.files,
+                out,
+                where=item.uri,
+                params=params,
+                workers=workers,
+                progress=progress,
+                shelf=shelf,
+            )
+            for item in deliveries
         ]
 
 
-def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, BatchFiles, bytes, BatchManifest]]:
-    """Return address, files, text and content of each manifest, after reading all of them."""
-    deliveries: list[tuple[str, BatchFiles, bytes, BatchManifest]] = []
+def workers_for(fields: int, params: Params) -> Workers:
+    """Return the processes that read so many fields."""
+    return Workers(params.ingest.workers if fields >= SMALL_CALL else 1)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A delivered batch: address, files, text and content of its manifest."""
+
+    uri: str
+    files: BatchFiles
+    text: bytes
+    manifest: BatchManifest
+
+
+def read_manifests(uris: Sequence[str], settings: Settings) -> list[Delivery]:
+    """Return the batches that manifests describe, after reading all of them; see `ingest` for the errors."""
+    if not uris:
+        problem = Problem("manifest_uris", "nothing", "at least one manifest", "Name the manifest.json of a batch.")
+        raise ConfigError("Ingest was given no batch.", [problem])
+    deliveries: list[Delivery] = []
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     for uri in uris:
@@ -138,7 +164,7 @@ def _read_manifests(uris: Sequence[str], settings: Settings) -> list[tuple[str, 
             problems.append(Problem(uri, f"batch {batch} again (also {seen[batch]})", "another batch", remedy))
         seen[batch] = uri
         try:
-            deliveries.append((uri, with_images(files, manifest, settings), text, manifest))
+            deliveries.append(Delivery(uri, with_images(files, manifest, settings), text, manifest))
         except ContractError as error:
             problems += [replace(problem, where=f"{uri}: {problem.where}") for problem in error.problems]
     raise_if_any(ContractError, "A manifest cannot be used.", problems)

@@ -23,7 +23,7 @@ from coda.evaluation.levels import compound_table, field_table, well_table
 from coda.evaluation.sheets import compound_sheet, well_sheet
 from coda.networks.extractor import load_extractor
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import BatchFolder, channels_unread, load_fields, open_batches
+from coda.plates.dataset import BatchFolder, channels_unread, open_batches, open_fields
 from coda.plates.index import write_parquet
 from coda.registry import fetch
 from coda.settings import Settings
@@ -32,6 +32,8 @@ from coda.steps.publication import SUMMARY, Draft, Replacement
 from coda.steps.publication import publish as publish_tables
 from coda.steps.source_release import fetch_head
 from coda.storage.failures import disk_explained
+from coda.storage.plate_stores import DataStore
+from coda.training.images import place_fields
 
 TABLES = ("field", "well", "compound")
 
@@ -89,7 +91,7 @@ def predict(
     record = ReleaseRecord.read(release)
     if run_id and record.run_id != run_id:
         today = today.unstated()  # the run keeps what served before: its parameters were stated for what it made itself
-    batches = open_batches(dataset)
+    batches = open_batches(dataset, DataStore(settings))
     if not batches:
         remedy = "Run ingest first, or give the folder above <source>/<batch>."
         problem = Problem(str(dataset), "no ingested batch", "at least one", remedy)
@@ -129,12 +131,12 @@ def _tables(
     serving = serving_of(facts, extractor, today)
     set_threads(serving.compute)
     untold = require_fitting(batches, extractor, named(record.extractor))
-    fields = load_fields(batches, extractor.channels, serving.crops.centre)
+    stored = open_fields(batches, extractor.channels, serving.crops.centre)
     way = Way(record.method, record.alignment, frozen.head, frozen.source)
-    served = serve(extractor, [way], fields, serving).ways[way.name]
+    served = serve(extractor, [way], place_fields(stored, serving.compute.images), serving).ways[way.name]
     least = serving.min_top_over_chance or 0.0
     field = mark_uncertain(
-        field_table(fields.table, served.probabilities, frozen.head.classes), min_top_over_chance=least
+        field_table(stored.table, served.probabilities, frozen.head.classes), min_top_over_chance=least
     )
     well = mark_uncertain(well_table(field), min_top_over_chance=least)
     compound = mark_uncertain(compound_table(well), min_top_over_chance=least)

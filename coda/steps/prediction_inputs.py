@@ -13,7 +13,7 @@ from coda.plates.dataset import open_batches
 from coda.registry import ReleaseLog
 from coda.registry.drafts import find_release
 from coda.settings import Settings
-from coda.storage.data_registry import fetch_batch, find_batch
+from coda.storage.data_registry import fetch_tables, find_batch
 from coda.storage.objects import store_for
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})/([A-Za-z0-9][A-Za-z0-9._-]{0,99})")
@@ -49,7 +49,7 @@ def dataset_of(batch: str, *, revision: str | None, settings: Settings) -> Itera
         raise ConfigError("There is no such batch.", [problem])
     found = find_batch(named[1], named[2], settings=settings, revision=revision)
     with tempfile.TemporaryDirectory(prefix="coda-batch-") as work:
-        fetch_batch(found, Path(work) / "dataset", settings=settings)
+        fetch_tables([found], Path(work) / "dataset", settings=settings)
         yield Path(work) / "dataset", True
 
 

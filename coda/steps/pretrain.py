@@ -1,6 +1,7 @@
 """Step: pretrain the extractor by self-supervision on the source's batches (paper section 3, first step)."""
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from coda.config.recorded import TRAINED
 from coda.networks.extractor import save_extractor
 from coda.networks.runtime import set_threads
 from coda.networks.state import new_state, save_state
-from coda.plates.dataset import open_batches, open_fields, require_covered
+from coda.plates.dataset import BatchFolder, open_batches, open_fields, require_covered
 from coda.plates.fieldset import FieldSet
 from coda.plates.preparation import prepared, record_of
 from coda.plates.stored import StoredFields
@@ -20,6 +21,7 @@ from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.processes import processes_to_start, run_in_processes
 from coda.steps.progress import shown
 from coda.steps.train_head import read_file
+from coda.storage.plate_stores import DataStore
 from coda.training.dino import DinoResult, train_dino
 from coda.training.distributed import joined
 from coda.training.images import place_fields
@@ -60,13 +62,14 @@ def pretrain(
         return run_in_processes("pretrain", paths, count, params=params, settings=settings, run_id=run_id, texts=told)
     set_threads(params.compute)
     with joined() as world, stopping_on_sigterm() as should_stop, ExitStack() as first:
-        fields = load_training_fields(dataset, params)
+        batches = open_batches(dataset, DataStore(settings))
+        fields = load_training_fields(batches, params)
         own = params.pretrain
         compounds = _labelled_compounds(labels, settings) if own.fields == "labelled" else None
         anchors = chosen_fields(fields.table, own.fields, compounds, key="pretrain.fields")
         state = new_state(params, seed=params.seed)
         for network in (state.student, state.teacher):
-            network.config[TRAINED] |= record_of(prepared(open_batches(dataset)))
+            network.config[TRAINED] |= record_of(prepared(batches))
         # one process keeps checkpoints, shows progress and writes what was learned
         checkpoints = first.enter_context(kept_checkpoints(settings, run_id, "pretrain")) if world.first else None
         report = first.enter_context(shown("Pretraining", params.compute)) if world.first else None
@@ -75,17 +78,17 @@ def pretrain(
             checkpoints=checkpoints, report=report, should_stop=should_stop,
         )  # fmt: skip
         if world.first:
-            batches = sorted(set(fields.table["Metadata_Source"] + "/" + fields.table["Metadata_Batch"]))
-            provenance = {"batches": batches, "params_digest": params_digest(params)}
+            names = sorted(set(fields.table["Metadata_Source"] + "/" + fields.table["Metadata_Batch"]))
+            provenance = {"batches": names, "params_digest": params_digest(params)}
             save_extractor(out / "extractor", state.teacher, provenance)
             save_state(out / "state", state)
             _record(out, result)
         return _numbers(result)
 
 
-def load_training_fields(dataset: Path, params: Params) -> FieldSet | StoredFields:
+def load_training_fields(batches: Sequence[BatchFolder], params: Params) -> FieldSet | StoredFields:
     """Return the accepted fields of the batches that are not held out; see `pretrain` for the errors."""
-    stored = open_fields(open_batches(dataset), params.extractor.channels, params.crops.centre)
+    stored = open_fields(batches, params.extractor.channels, params.crops.centre)
     # chosen before anything is read, so that what is held out takes neither time nor memory
     chosen = stored.take(~held_out_fields(stored.table, params.split))
     require_covered(chosen)

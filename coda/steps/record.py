@@ -55,13 +55,8 @@ def record_run(
         release: What serves after the run, when it made or kept a release.
     """
     store = ObjectStore(settings.platform, settings.s3_endpoint)
-    steps = []
-    started = datetime.now(UTC).timestamp()
-    for item in sorted(store.list(f"runs/{run_id}/steps/"), key=lambda item: item.key):
-        times = step_times(store, item.key)
-        if times is not None:
-            started = min(started, times.started)
-            steps.append((times.started, StepRecord(name=times.name, seconds=round(times.seconds, 3))))
+    timed = finished_steps(store, run_id)
+    started = min([times.started for times in timed], default=datetime.now(UTC).timestamp())
     record = RunRecord(
         run_id=run_id,
         pipeline=pipeline,
@@ -78,7 +73,7 @@ def record_run(
         data=tuple(data),
         models=(release.extractor, release.head) if release else (),
         release_id=release.release_id if release else None,
-        steps=tuple(step for _, step in sorted(steps, key=lambda pair: pair[0])),
+        steps=tuple(StepRecord(name=times.name, seconds=round(times.seconds, 3)) for times in timed),
         libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
     )
     store.put(f"runs/{run_id}/run.json", record.to_json().encode(), content_type="application/json")
@@ -103,6 +98,24 @@ class StepTimes(Part):
     name: str
     started: float = Field(ge=0, le=MAX_TIME, allow_inf_nan=False)
     seconds: float = Field(ge=0, allow_inf_nan=False)
+
+
+def finished_steps(store: ObjectStore, run_id: str) -> list[StepTimes]:
+    """Return when the steps of a run began, in that order, and how long each took.
+
+    A step that was done in parts is one step, and its seconds are those of all parts.
+
+    Args:
+        store: The platform bucket.
+        run_id: The run.
+    """
+    listed = (step_times(store, item.key) for item in store.list(f"runs/{run_id}/steps/"))
+    found: dict[str, StepTimes] = {}
+    for times in sorted(filter(None, listed), key=lambda times: (times.started, times.name)):
+        before = found.get(times.name)
+        seconds = times.seconds + (before.seconds if before else 0.0)
+        found[times.name] = (before or times).model_copy(update={"seconds": seconds})
+    return list(found.values())
 
 
 def step_times(store: ObjectStore, key: str) -> StepTimes | None:

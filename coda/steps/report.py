@@ -12,7 +12,7 @@ from coda.monitoring.history import BatchSummary, gate_key, read_history, report
 from coda.monitoring.push import push
 from coda.monitoring.report import Page, ReportInputs, gather, write_page
 from coda.settings import Settings
-from coda.steps.record import step_times
+from coda.steps.record import finished_steps
 from coda.storage.objects import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def report(
         dataset, candidates=candidates, gate=gate, release=release, predictions=predictions, evaluation=evaluation
     )
     store = ObjectStore(settings.platform, settings.s3_endpoint)
-    steps = _finished_steps(store, run_id)
+    steps = [StepRecord(name=times.name, seconds=times.seconds) for times in finished_steps(store, run_id)]
     history = {source: _history(store, inputs, source) for source in _sources(inputs)}
     page = write_page(inputs, out, params=params, run_id=run_id, history=history, steps=steps, at=datetime.now(UTC))
     for summary in page.summaries:
@@ -86,15 +86,6 @@ def _sources(inputs: ReportInputs) -> list[str]:
 def _history(store: ObjectStore, inputs: ReportInputs, source: str) -> list[BatchSummary]:
     own = {batch.digest for batch in inputs.batches}
     return read_history(store, source, without=own)
-
-
-def _finished_steps(store: ObjectStore, run_id: str) -> list[StepRecord]:
-    found = []
-    for item in store.list(f"runs/{run_id}/steps/"):
-        times = step_times(store, item.key)
-        if times is not None:
-            found.append((times.started, StepRecord(name=times.name, seconds=times.seconds)))
-    return [step for _, step in sorted(found, key=lambda pair: pair[0])]
 
 
 def _push(

@@ -23,6 +23,7 @@ from coda.steps.made_with import facts_of, require_fitting, split_facts, tell
 from coda.steps.progress import shown
 from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import locate
+from coda.storage.plate_stores import DataStore
 from coda.training.head import HeadResult
 from coda.training.head import train_head as train
 from coda.training.images import place_fields
@@ -66,7 +67,7 @@ def train_head(
     facts = facts_of([(where, extractor.config)]) | split_facts(extractor.config, where)
     params = settled(facts, today)
     set_threads(params.compute)
-    batches = open_batches(dataset)
+    batches = open_batches(dataset, DataStore(settings))
     tell([*set_aside(facts, today), *require_fitting(batches, extractor, where)])
     stored = open_fields(batches, extractor.channels, params.crops.centre)
     require_covered(stored)

@@ -39,7 +39,7 @@ def version(dataset: Path, out: Path, *, params: Params, settings: Settings, run
         raise ContractError("There is nothing to version.", [problem])
     batches = [BatchToCommit(item.manifest.source, item.manifest.batch, item.path) for item in usable]
     out.parent.mkdir(parents=True, exist_ok=True)
-    revisions = commit_batches(batches, settings=settings, run_id=run_id, near=out.parent)
+    revisions = commit_batches(batches, settings=settings, run_id=run_id)
     write_revisions(out, revisions)
     return revisions
 

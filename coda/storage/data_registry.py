@@ -8,7 +8,7 @@ twice changes nothing.
 import hashlib
 import re
 import shutil
-import stat
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +21,10 @@ from coda.contracts.base import Slug
 from coda.errors import CodaError, ConfigError, IntegrityError, Problem, TransientError, raise_if_any
 from coda.settings import Settings
 from coda.storage.clone import BRANCH, OBJECTS, Clone, cloned, digest_in, entries_in, object_key
+from coda.storage.dvc_tree import fetch_tree, store_tree, tree_of
 from coda.storage.failures import disk_explained
 from coda.storage.objects import ObjectStore
+from coda.storage.plate_stores import DataStore
 from coda.storage.programs import dvc, git
 
 _SOURCE: TypeAdapter[str] = TypeAdapter(Slug)
@@ -56,16 +58,15 @@ def create_registry(path: Path, remote: str) -> None:
         clone.publish({}, "")
 
 
-def commit_batches(
-    batches: Sequence[BatchToCommit], *, settings: Settings, run_id: str, near: Path | None = None
-) -> list[DataRevision]:
+def commit_batches(batches: Sequence[BatchToCommit], *, settings: Settings, run_id: str) -> list[DataRevision]:
     """Put batches into the registry, each once: content that is there already keeps the revision it has.
+
+    What lies in a batch folder is sent to the data store; plate stores that it names there stay where they are.
 
     Args:
         batches: The batches; all that are new go into one commit.
         settings: Where the registry and its remote are.
         run_id: Run that brings them, for the commit message.
-        near: Folder for temporary files; on the file system of the batches, files are linked and not copied.
 
     Returns:
         One revision a batch, in the order given.
@@ -73,30 +74,24 @@ def commit_batches(
     Raises:
         TransientError: Git or the object store does not answer, or too many writers pushed at once.
         ConfigError: There is no such registry, or no right to use it.
+        IntegrityError: The data store does not hold a plate store that a batch names.
     """
     if not batches:
         return []
     _require_files(batches)
-    _remote(settings).exists(".coda")  # fails in seconds, and in plain words, when the store is away
-    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint, near) as clone:
-        modes: dict[Path, int] = {}
-        try:
-            for item in batches:
-                _link_tree(item.folder, clone.folder / item.path, modes)
-            targets = [item.path for item in batches]
-            dvc(clone.folder, "add", *targets)
-            pointers = {path: (clone.folder / f"{path}.dvc").read_text(encoding="utf-8") for path in targets}
-            new = {path: text for path, text in pointers.items() if not _known(clone, path, text)}
-            # what the registry knows is pushed as well: it costs one look, and heals a store that lost something
-            dvc(clone.folder, "push", *(f"{path}.dvc" for path in targets))
-            if new:
-                names = ", ".join(path.removeprefix("data/") for path in new)
-                clone.publish(new, f"Add {names}\n\nrun: {run_id}\n")
-        finally:
-            # DVC write-protects its cache, which shares its files with the batch folder while the clone lives
-            for file, mode in modes.items():
-                file.chmod(mode)
-        return [_revision(clone, item.path, digest_in(pointers[item.path], item.path)) for item in batches]
+    remote, data = _remote(settings), DataStore(settings)
+    remote.exists(".coda")  # fails in seconds, and in plain words, when the store is away
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
+        trees = {item.path: tree_of(item.folder) for item in batches}
+        for tree in trees.values():
+            # what the registry knows is looked up as well: it costs little, and heals a store that lost something
+            store_tree(tree, remote, data)
+        pointers = {path: tree.pointer(path.rpartition("/")[2]) for path, tree in trees.items()}
+        new = {path: text for path, text in pointers.items() if not _known(clone, path, trees[path].digest)}
+        if new:
+            names = ", ".join(path.removeprefix("data/") for path in new)
+            clone.publish(new, f"Add {names}\n\nrun: {run_id}\n")
+        return [_revision(clone, path, tree.digest) for path, tree in trees.items()]
 
 
 def commit_batch(folder: Path, source: str, batch: str, *, settings: Settings, run_id: str) -> DataRevision:
@@ -232,6 +227,41 @@ def fetch_batches(revisions: Sequence[DataRevision], out: Path, *, settings: Set
         return [_move(clone.folder / item.path, out / item.source / item.batch) for item in revisions]
 
 
+def fetch_tables(revisions: Sequence[DataRevision], out: Path, *, settings: Settings) -> list[Path]:
+    """Fetch batches into a dataset folder without their plate stores, which stay in the data store and are named.
+
+    Args:
+        revisions: What to fetch.
+        out: Dataset folder; batches come to ``<out>/<source>/<batch>``, replacing what is there.
+        settings: Where the registry and its remote are.
+
+    Returns:
+        The batch folders, in the order given.
+
+    Raises:
+        IntegrityError: The registry names another digest than the revision, or the store's bytes are not the
+            recorded ones; with the file's name.
+        TransientError: Git or the object store does not answer.
+    """
+    if not revisions:
+        return []
+    remote = _remote(settings)
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
+        for item in revisions:
+            _named_pointer(clone, item)
+    with disk_explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".tables-", dir=out))
+    try:
+        targets = []
+        for number, item in enumerate(revisions):
+            fetch_tree(item.digest, remote, work / str(number), where=f"{item.path} ({item.revision[:12]})")
+            targets.append(_move(work / str(number), out / item.source / item.batch))
+        return targets
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def fetch_batch(revision: DataRevision, out: Path, *, settings: Settings) -> Path:
     """Fetch one batch; see `fetch_batches`."""
     return fetch_batches([revision], out, settings=settings)[0]
@@ -262,27 +292,9 @@ def _require_files(batches: Sequence[BatchToCommit]) -> None:
     raise_if_any(ConfigError, "There is nothing to version.", problems)
 
 
-def _link_tree(folder: Path, target: Path, modes: dict[Path, int]) -> None:
-    def place(source: str, destination: str) -> str:
-        file = Path(source)
-        mode = stat.S_IMODE(file.stat().st_mode)
-        try:
-            Path(destination).hardlink_to(file)
-        except OSError:  # another file system, or one without links
-            return str(shutil.copy2(source, destination))
-        modes[file] = mode
-        return destination
-
-    if target.exists():
-        shutil.rmtree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with disk_explained(target):
-        shutil.copytree(folder, target, copy_function=place)
-
-
-def _known(clone: Clone, path: str, pointer: str) -> bool:
+def _known(clone: Clone, path: str, digest: str) -> bool:
     before = clone.pointer(path)
-    return before is not None and digest_in(before, path) == digest_in(pointer, path)
+    return before is not None and digest_in(before, path) == digest
 
 
 def _revision(clone: Clone, path: str, digest: str) -> DataRevision:

@@ -27,6 +27,8 @@ class ObjectTooLargeError(CodaError):
 
 MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 LOST_RACE = frozenset({"PreconditionFailed", "412"})
+BEYOND = frozenset({"InvalidRange", "416"})
+"""A part was asked for that begins beyond the end of the object."""
 COLLISION = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
 """Two conditional writes met inside the service; it asks to try again."""
 

@@ -24,6 +24,7 @@ from coda.settings import Settings, is_address, without_secrets
 from coda.storage import bulk, levels
 from coda.storage.clients import s3_client
 from coda.storage.failures import (
+    BEYOND,
     BROKEN_OFF,
     COLLISION,
     LOST_RACE,
@@ -160,24 +161,33 @@ class ObjectStore:
         """Return the key inside the bucket."""
         return f"{self.prefix}/{key}" if self.prefix else key
 
-    def get(self, key: str, *, at_most: int | None = None) -> bytes:
+    def get(self, key: str, *, at_most: int | None = None, span: tuple[int, int] | None = None) -> bytes:
         """Return an object's bytes.
 
         Args:
             key: The object.
             at_most: Largest size that is read into memory.
+            span: First byte and number of bytes (at least 1) where only a part is wanted; there may be fewer.
 
         Raises:
             ObjectNotFoundError: There is no such object.
             ObjectTooLargeError: It is larger than `at_most`.
         """
-        return self.get_tagged(key, at_most=at_most)[0]
+        return self.get_tagged(key, at_most=at_most, span=span)[0]
 
-    def get_tagged(self, key: str, *, at_most: int | None = None) -> tuple[bytes, str]:
+    def get_tagged(
+        self, key: str, *, at_most: int | None = None, span: tuple[int, int] | None = None
+    ) -> tuple[bytes, str]:
         """Return an object's bytes and the entity tag of these very bytes; see `get`."""
+        part = {} if span is None else {"Range": f"bytes={span[0]}-{span[0] + span[1] - 1}"}
         for attempt in range(1, self.attempts + 1):
             with explained("read", self.url(key), self.endpoint):
-                answer = self.client.get_object(Bucket=self.bucket, Key=self.path(key))
+                try:
+                    answer = self.client.get_object(Bucket=self.bucket, Key=self.path(key), **part)
+                except ClientError as error:
+                    if span is not None and code_of(error) in BEYOND:
+                        return b"", ""
+                    raise
                 body, size = answer["Body"], int(answer["ContentLength"])
                 if at_most is not None and size > at_most:
                     body.close()

@@ -4,6 +4,7 @@ Whichever it is, the same rows and corners give the same pixels, so that the pla
 """
 
 import os
+import tempfile
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -195,13 +196,13 @@ def place_fields(stored: StoredFields, where: str) -> FieldSet | StoredFields:
     Args:
         stored: The fields that are needed, and no others: what is not needed is taken away first (`StoredFields.take`).
         where: ``compute.images``; 'auto' leaves them where they would take more than `HOST_SHARE` of the memory that
-            this process may use.
+            this process may use. What is read of stores that lie elsewhere is then kept on this disk.
 
     Raises:
         IntegrityError: A store that is read is absent or damaged.
     """
     if where == "stored" or (where == "auto" and int(np.prod(stored.shape)) > HOST_SHARE * memory_limit()):
-        return stored
+        return stored.kept_in(Path(tempfile.gettempdir()))
     return read_fields(stored)
 
 

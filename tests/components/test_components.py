@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 NAMES = (
-    "ingest", "archive", "validate", "quality_verdict", "version", "pretrain", "train_head", "evaluate",
+    "plan_plates", "ingest_plates", "ingest", "archive", "validate", "quality_verdict", "version", "pretrain", "train_head", "evaluate",
     "register_training", "register_adaptation", "release", "adapt", "gate", "predict", "report",
 )  # fmt: skip
 

@@ -15,17 +15,18 @@ from pipelines.resources import CERTIFICATES, GIT, KEYS, OPTIONAL, REGISTRY_KEYS
 
 GPU_STEPS = {"pretrain", "train-head", "evaluate", "adapt", "predict"}
 RIGHTS = {
-    "ingest": "intake", "archive": "intake", "validate": "intake", "quality-verdict": "intake", "version": "version",
+    "plan-plates": "intake", "ingest-plates": "intake", "ingest": "intake", "archive": "intake", "validate": "intake", "quality-verdict": "intake", "version": "version",
     "pretrain": "train", "train-head": "train", "evaluate": "train", "adapt": "train", "gate": "gate",
     "register-training": "register", "register-adaptation": "register", "release": "release", "predict": "predict",
     "report": "report",
 }  # fmt: skip
 STEPS = {
     "training": {
-        "ingest", "validate", "version", "pretrain", "train-head", "evaluate", "register-training", "release", "report",
+        "plan-plates", "ingest-plates", "ingest", "validate", "version", "pretrain", "train-head", "evaluate", "register-training", "release", "report",
     },
     "adaptation": {
-        "ingest", "archive", "validate", "quality-verdict", "version", "adapt", "gate", "register-adaptation",
+        "plan-plates", "ingest-plates", "ingest", "archive", "validate", "quality-verdict", "version", "adapt", "gate",
+        "register-adaptation",
         "release", "predict", "report", "report-2",
     },
 }  # fmt: skip

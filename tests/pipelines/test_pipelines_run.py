@@ -19,13 +19,14 @@ from coda.runners import run_pipeline
 from coda.steps.record import read_run
 from coda.storage.objects import ObjectStore
 
+INGEST = ["plan_plates", "ingest_plates", "ingest_plates", "ingest"]
 ADAPTATION_ACCEPTED = [
-    "ingest", "archive", "validate", "quality_verdict", "version", "adapt", "gate", "register_adaptation", "release",
+    *INGEST, "archive", "validate", "quality_verdict", "version", "adapt", "gate", "register_adaptation", "release",
     "predict", "report",
 ]  # fmt: skip
-ADAPTATION_REFUSED = ["ingest", "archive", "validate", "quality_verdict", "refusal_report"]
+ADAPTATION_REFUSED = [*INGEST, "archive", "validate", "quality_verdict", "refusal_report"]
 TRAINING = [
-    "ingest", "validate", "version", "pretrain", "train_head", "evaluate", "register_training", "release", "report",
+    *INGEST, "validate", "version", "pretrain", "train_head", "evaluate", "register_training", "release", "report",
 ]  # fmt: skip
 
 
@@ -112,7 +113,7 @@ def test_training_stops_at_a_refused_batch_with_its_sentence(planted, settings, 
     arguments = {"run_id": "t", "manifest_uris": ["s3://l/lab/b1/manifest.json"], "labels": "x", "params": demo_params}
     with pytest.raises(ContractError, match=r"lab/b1: found The batch is refused"):
         run_pipeline("training", arguments, runner="local", settings=settings, work=tmp_path / "work")
-    assert planted.calls == ["ingest", "validate"]
+    assert planted.calls == [*INGEST, "validate"]
 
 
 def test_failing_step_shows_its_own_reason_and_exit_code(planted, settings, tmp_path, demo_params):
@@ -164,7 +165,7 @@ def test_service_that_stays_away_ends_the_run_as_transient(planted, settings, tm
     planted.misbehave("ingest", "transient")
     with pytest.raises(TransientError):
         adapt(settings, tmp_path, demo_params, attempts=2)
-    assert planted.calls == ["ingest", "ingest"]
+    assert planted.calls == [*INGEST, "ingest"]
 
 
 @pytest.mark.parametrize("step", ["release", "refusal_report"])

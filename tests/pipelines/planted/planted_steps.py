@@ -35,7 +35,17 @@ def note(step, *paths):
             raise FileNotFoundError(path)
 
 
-def ingest(manifest_uris, out, *, params, settings, progress=None):
+def plan_groups(manifest_uris, *, params, settings):
+    note("plan_plates")
+    return ["1/2", "2/2"]
+
+
+def ingest_group(manifest_uris, group, *, params, settings, shelf):
+    note("ingest_plates")
+    return 3
+
+
+def ingest(manifest_uris, out, *, params, settings, shelf):
     note("ingest")
     for uri in manifest_uris:
         source, batch = uri.split("/")[-3:-1]
@@ -177,6 +187,7 @@ def _draft(out, run_id):
 
 
 STEPS = {
+    "plates": [plan_groups, ingest_group],
     "ingest": [ingest], "archive": [archive], "validate": [validate, verdict], "version": [version, read_revisions],
     "pretrain": [pretrain], "train_head": [train_head], "evaluate": [evaluate],
     "register_training": [register_training], "register_adaptation": [register_adaptation], "release": [release],
