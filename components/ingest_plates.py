@@ -18,10 +18,10 @@ def ingest_plates(
     from coda.config import Params
     from coda.settings import read_settings
     from coda.steps.context import running
-    from coda.steps.plates import ingest_group
+    from coda.steps.plates import ingest_group as step
     from coda.storage.plate_shelf import StoredShelf
 
     settings = read_settings()
     with running("ingest_plates", run_id, settings, part=group.partition("/")[0]):
         uris, shelf = list(manifest_uris or [manifest_uri]), StoredShelf(settings, run_id)
-        return ingest_group(uris, group, params=Params.model_validate_json(params), settings=settings, shelf=shelf)
+        return step(uris, group, params=Params.model_validate_json(params), settings=settings, shelf=shelf)

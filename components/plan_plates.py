@@ -17,9 +17,9 @@ def plan_plates(
     from coda.config import Params
     from coda.settings import read_settings
     from coda.steps.context import running
-    from coda.steps.plates import plan_groups
+    from coda.steps.plates import plan_groups as step
 
     settings = read_settings()
     with running("plan_plates", run_id, settings):
         uris = list(manifest_uris or [manifest_uri])
-        return plan_groups(uris, params=Params.model_validate_json(params), settings=settings)
+        return step(uris, params=Params.model_validate_json(params), settings=settings)

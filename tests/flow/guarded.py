@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from tests.iam import Ask, asks_of, matching, permitted, read_policy
 
 CLASSES = {
-    "ingest": "intake", "archive": "intake", "validate": "intake", "quality_verdict": "intake", "version": "version",
+    "plan_plates": "intake", "ingest_plates": "intake", "ingest": "intake", "archive": "intake", "validate": "intake",
+    "quality_verdict": "intake", "version": "version",
     "pretrain": "train", "train_head": "train", "evaluate": "train", "adapt": "train", "gate": "gate",
     "register_training": "register", "register_adaptation": "register", "release": "release", "predict": "predict",
     "report": "report", "trigger": "trigger", "producer": "producer",

@@ -11,7 +11,7 @@ from tests.flow.guarded import CLASSES, guarded
 pytestmark = pytest.mark.timeout(900)
 
 ADAPTING = {
-    "trigger", "ingest", "archive", "validate", "quality_verdict", "version", "adapt", "gate", "register_adaptation",
+    "trigger", "plan_plates", "ingest_plates", "ingest", "archive", "validate", "quality_verdict", "version", "adapt", "gate", "register_adaptation",
     "release", "predict", "report",
 }  # fmt: skip
 

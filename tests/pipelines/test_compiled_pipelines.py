@@ -15,14 +15,16 @@ from pipelines.resources import CERTIFICATES, GIT, KEYS, OPTIONAL, REGISTRY_KEYS
 
 GPU_STEPS = {"pretrain", "train-head", "evaluate", "adapt", "predict"}
 RIGHTS = {
-    "plan-plates": "intake", "ingest-plates": "intake", "ingest": "intake", "archive": "intake", "validate": "intake", "quality-verdict": "intake", "version": "version",
+    "plan-plates": "intake", "ingest-plates": "intake", "ingest": "intake", "archive": "intake", "validate": "intake",
+    "quality-verdict": "intake", "version": "version",
     "pretrain": "train", "train-head": "train", "evaluate": "train", "adapt": "train", "gate": "gate",
     "register-training": "register", "register-adaptation": "register", "release": "release", "predict": "predict",
     "report": "report",
 }  # fmt: skip
 STEPS = {
     "training": {
-        "plan-plates", "ingest-plates", "ingest", "validate", "version", "pretrain", "train-head", "evaluate", "register-training", "release", "report",
+        "plan-plates", "ingest-plates", "ingest", "validate", "version", "pretrain", "train-head", "evaluate",
+        "register-training", "release", "report",
     },
     "adaptation": {
         "plan-plates", "ingest-plates", "ingest", "archive", "validate", "quality-verdict", "version", "adapt", "gate",
@@ -169,12 +171,10 @@ def test_unknown_pipeline_is_refused_with_the_known_ones(wrong):
 
 
 # Invalid siblings: mistakes that the compiler, not a cluster at night, has to find.
-INGESTED = 'read = needs(ingest(run_id=run_id, params=params, manifest_uris=manifest_uris), PLATES, "intake")'
-ARTIFACT_AS_TEXT = (
-    f'{INGESTED}\n    needs(release(run_id=read.outputs["dataset"], draft=read.outputs["dataset"]), SMALL, "release")'
-)
+CHECKED = 'dataset = valid.outputs["checked"]'
+ARTIFACT_AS_TEXT = f'{CHECKED}\n    needs(release(run_id=dataset, draft=dataset), SMALL, "release")'
 INVALID = {
-    "an artifact where text is expected": (INGESTED, ARTIFACT_AS_TEXT),
+    "an artifact where text is expected": (CHECKED, ARTIFACT_AS_TEXT),
     "an output that does not exist": ('read.outputs["dataset"]', 'read.outputs["data"]'),
     "a model where a dataset is expected": ("=dataset, pretrained=network)", "=network, pretrained=network)"),
     "an input left out": ("labels=labels, dataset=dataset, pretrained=n", "dataset=dataset, pretrained=n"),
