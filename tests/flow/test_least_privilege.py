@@ -11,8 +11,8 @@ from tests.flow.guarded import CLASSES, guarded
 pytestmark = pytest.mark.timeout(900)
 
 ADAPTING = {
-    "trigger", "plan_plates", "ingest_plates", "ingest", "archive", "validate", "quality_verdict", "version", "adapt", "gate", "register_adaptation",
-    "release", "predict", "report",
+    "trigger", "plan_plates", "ingest_plates", "ingest", "archive", "validate", "quality_verdict", "version", "adapt",
+    "gate", "register_adaptation", "release", "predict", "report",
 }  # fmt: skip
 
 NOT_ALWAYS_NEEDED = {

@@ -109,7 +109,7 @@ def test_batches_are_listed_in_the_order_they_came(services: Settings, tmp_path:
     made = {name: make_batch(tmp_path / "d" / name, name) for name in ("z", "b", "a")}
     first = commit_batch(made["z"], "lab", "z", settings=services, run_id="1")
     both = [BatchToCommit("lab", "b", made["b"]), BatchToCommit("other", "a", made["a"])]
-    later = commit_batches(both, settings=services, run_id="2", near=tmp_path)
+    later = commit_batches(both, settings=services, run_id="2")
     (made["z"] / "manifest.json").write_text("again")
     newest = commit_batch(made["z"], "lab", "z", settings=services, run_id="3")
     assert list_batches("lab", settings=services) == [newest, later[0]]
