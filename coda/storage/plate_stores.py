@@ -6,6 +6,7 @@ import tempfile
 import threading
 import weakref
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from coda.contracts.placement import StoreReference
@@ -24,8 +25,13 @@ class DataStore:
 
     def __init__(self, settings: Settings) -> None:
         """Name the place; nothing is asked yet."""
-        self._store = store_for(settings.data_remote, settings)
+        self._settings = settings
         self._known: dict[StoreReference, DataObject] = {}
+
+    @cached_property
+    def _store(self) -> ObjectStore:
+        # steps on local folders have no data store, and none is looked for before a reference is met
+        return store_for(self._settings.data_remote, self._settings)
 
     def at(self, reference: StoreReference) -> "DataObject":
         """Return the address of a store; whoever asks again gets the same, with what it holds in memory."""
@@ -53,7 +59,7 @@ class DataStore:
         return self._store.size(object_key(reference.md5)) == reference.size_bytes
 
     def __repr__(self) -> str:
-        return f"DataStore({self._store.uri!r})"
+        return f"DataStore({self._settings.data_remote!r})"
 
 
 def md5_of(path: Path) -> str:
