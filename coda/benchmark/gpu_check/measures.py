@@ -22,6 +22,7 @@ from coda.config.load import changed, load_params, shipped_params
 from coda.config.params import Params
 from coda.networks.state import new_state
 from coda.plates.fieldset import FieldSet
+from coda.plates.store_reading import StoreFile
 from coda.plates.stored import StoredFields
 from coda.training.flops import dino_step
 from coda.training.matrix_rate import measure_matrix_rate
@@ -76,7 +77,7 @@ class Bench:
         stored = self.plate.stored
         seconds, pixels = time.perf_counter() - started, math.prod(stored.places[0].shape) * len(stored)
         return {
-            "fields": len(stored), "store_bytes": stored.places[0].store.stat().st_size, "pixel_bytes": pixels,
+            "fields": len(stored), "store_bytes": StoreFile(stored.places[0].store).size, "pixel_bytes": pixels,
             "seconds": seconds, "threads": self.plate.threads,
         }  # fmt: skip
 
