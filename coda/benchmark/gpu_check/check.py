@@ -13,7 +13,7 @@ from coda.benchmark.gpu_check.record import NAME, Record, open_record
 from coda.benchmark.gpu_check.worker import Setup, Worker
 from coda.errors import ConfigError, Problem, TransientError
 
-START_S, LEAST_S, RESERVE_S = 120.0, 15.0, 5.0
+START_S, LEAST_S, RESERVE_S = 120.0, 25.0, 5.0
 """Seconds a process may take to start; under which nothing is begun; that are kept for the last writing."""
 
 Told = Callable[[str], None]
@@ -58,13 +58,14 @@ def run_check(asked: Asked, told: Told) -> tuple[Record, list[str]]:
     chosen = _chosen(asked)
     ways = _Workers(Setup(asked.size, asked.device, asked.work))
     try:
-        ways.worker()
+        ways.worker(60 * asked.minutes)
         record = _opened(asked, ways.machine, told)
         for item in _in_turn(chosen, record):
-            worker, left = ways.worker(), deadline - time.monotonic() - RESERVE_S
-            if left < LEAST_S:
+            if deadline - time.monotonic() < LEAST_S + RESERVE_S:
                 told("The time is up; the same command goes on with the rest.")
                 break
+            worker = ways.worker(deadline - time.monotonic() - RESERVE_S)
+            left = max(0.0, deadline - time.monotonic() - RESERVE_S)
             cut = left < item.budget_s
             answer = worker.ask(item, min(item.budget_s, left))
             if answer.result is None:
@@ -92,15 +93,18 @@ class _Workers:
         self._worker: Worker | None = None
         self.machine: dict[str, Any] = {}
 
-    def worker(self) -> Worker:
+    def worker(self, seconds: float) -> Worker:
         """Return the process, ready to measure.
+
+        Args:
+            seconds: That it may take to start, at most.
 
         Raises:
             TransientError: It does not start.
         """
         if self._worker is None:
             self._worker = Worker(self._setup)
-            answer = self._worker.ask(None, START_S)
+            answer = self._worker.ask(None, min(START_S, seconds))
             if answer.result is None:
                 remedy = "Try on this machine: python3 -c 'import torch; print(torch.cuda.is_available())'"
                 problem = Problem("measuring process", answer.error, "a description of the machine", remedy)

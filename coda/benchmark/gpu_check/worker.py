@@ -103,19 +103,21 @@ def _serve(connection: "Connection[Any, Any]", setup: Setup) -> None:
             item = connection.recv()
         except (EOFError, OSError):
             return
-        started = time.perf_counter()
+        started, host = time.perf_counter(), False
         try:
             if item is None:
                 result, bench = _ready(setup)
-                peaks = {}
             else:
-                _forget_peaks(setup.device)
+                host = _forget_peaks(setup.device)
+                started = time.perf_counter()
                 result = bench.measure(item)
-                peaks = _peaks(setup.device)
-            answer = Answer(result, "", time.perf_counter() - started, peaks)
+            answer = Answer(result, "", time.perf_counter() - started, _peaks(setup.device, host=host))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer, and the others go on
             words = " ".join(f"{type(error).__name__}: {error}".split())[:MOST_WORDS]
-            answer = Answer(None, words, time.perf_counter() - started, _peaks(setup.device))
+            peaks: dict[str, int | None] = {}
+            with suppress(Exception):  # a device out of order must not hide why
+                peaks = _peaks(setup.device, host=host)
+            answer = Answer(None, words, time.perf_counter() - started, peaks)
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.send(answer)
 
@@ -145,27 +147,28 @@ def _ready(setup: Setup) -> tuple[dict[str, Any], Any]:
     return found, Bench(SIZES[setup.size], setup.device, setup.work)
 
 
-def _forget_peaks(device: str) -> None:
+def _forget_peaks(device: str) -> bool:
+    """Begin anew with the peaks; return whether the system forgot the process's own."""
     import torch
 
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):
+    try:
         FORGET.write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
-def _peaks(device: str) -> dict[str, int | None]:
+def _peaks(device: str, *, host: bool) -> dict[str, int | None]:
     import torch
 
     on_card = device == "cuda" and torch.cuda.is_available()
-    host = None
-    with suppress(OSError):
-        lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-        host = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+    lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines() if host else []
     return {
         "gpu_bytes": torch.cuda.max_memory_allocated() if on_card else None,
         "gpu_reserved_bytes": torch.cuda.max_memory_reserved() if on_card else None,
-        "host_bytes": host,
+        "host_bytes": next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None),
     }
