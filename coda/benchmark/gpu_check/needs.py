@@ -32,7 +32,7 @@ def require_packages() -> None:
         ConfigError: It names all that are missing.
     """
     problems = [
-        Problem(name, "no such package", use, f"Bring the wheel of {distribution} (docs/gpu_check.md).")
+        Problem(name, "no such package", f"{distribution} ({use})", "Bring its wheel (docs/gpu_check.md).")
         for name, (distribution, use) in NEEDED.items()
         if find_spec(name) is None
     ]
