@@ -6,6 +6,7 @@ next promotion.
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from coda.contracts import ReleaseRecord
@@ -65,7 +66,9 @@ def restore(place: str, *, settings: Settings) -> bool:
     Returns:
         Whether it was changed: not when it says that already, or when the version it should name is gone.
     """
-    return any(_set(item, settings) for item in _differences(settings) if f"{item.name}@{item.alias}" == place)
+    alias = place.rpartition("@")[2]
+    found = _differences(settings, lambda scope: alias_of(scope) == alias)
+    return any(_set(item, settings) for item in found if f"{item.name}@{item.alias}" == place)
 
 
 def _set(item: "_Difference", settings: Settings) -> bool:
@@ -90,11 +93,12 @@ class _Difference:
     expected: int | None
 
 
-def _differences(settings: Settings) -> list[_Difference]:
+def _differences(settings: Settings, wanted: Callable[[str], bool] = lambda _: True) -> list[_Difference]:
+    """Return what differs; of scopes that are not wanted, every alias does."""
     found = aliases_of_models(settings)
     expected: dict[str, dict[str, int]] = {EXTRACTOR: {}, HEAD: {}}
     unknown: set[str] = set()
-    for scope, entry in ReleaseLog(settings).pointers().items():
+    for scope, entry in ReleaseLog(settings).pointers(wanted).items():
         if isinstance(entry, UnreadableRecordError):
             # what it should say is not known: its aliases stay as they are, and the others are looked at
             unknown.add(alias_of(scope))

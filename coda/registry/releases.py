@@ -5,7 +5,7 @@ conditional write is the compare-and-swap: it works on every object store that k
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
@@ -72,12 +72,19 @@ class ReleaseLog:
         newest = max((info.key for info in self.store.list(f"{PREFIX}/{scope}/")), default=None)
         return None if newest is None else self._entry(newest, scope)
 
-    def pointers(self) -> dict[str, PointerEntry | UnreadableRecordError]:
-        """Return scope -> its newest entry, or why that cannot be read; one listing for all, and no other is read."""
+    def pointers(
+        self, wanted: Callable[[str], bool] = lambda _: True
+    ) -> dict[str, PointerEntry | UnreadableRecordError]:
+        """Return scope -> its newest entry, or why that cannot be read; one listing for all, and no other is read.
+
+        Args:
+            wanted: Whether a scope is asked for; all are when not given.
+        """
         found: dict[str, PointerEntry | UnreadableRecordError] = {}
         for scope, key in {_scope_of(item.key): item.key for item in self._listed()}.items():
             try:
-                found[scope] = self._entry(key, scope)
+                if wanted(scope):
+                    found[scope] = self._entry(key, scope)
             except UnreadableRecordError as error:
                 found[scope] = error
         return found

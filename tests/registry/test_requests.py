@@ -17,7 +17,7 @@ from coda.errors import ConfigError
 from coda.registry import ReleaseLog, list_versions, promote, register_extractor
 from coda.registry.drafts import WAITING, find_release, named_release, release_name
 from coda.registry.garbage import find_garbage
-from coda.registry.mirror import drift
+from coda.registry.mirror import drift, restore
 from coda.registry.mlflow_client import connect
 from coda.registry.release_index import KEY
 from coda.registry.verification import verify_registry
@@ -225,3 +225,16 @@ def test_listing_what_serves_reads_the_newest_of_each_scope(
     assert {scope: entry.sequence for scope, entry in first.items()} == {"lab_0": 2, "lab_1": 2}
     assert {scope: entry.sequence for scope, entry in second.items()} == {"lab_0": 20, "lab_1": 20}
     assert second == {scope: ReleaseLog(services).entry(scope) for scope in ("lab_0", "lab_1")}
+
+
+def test_one_alias_is_put_back_by_reading_one_pointer(
+    services: Settings, record: ReleaseRecord, store: ObjectStore
+) -> None:
+    grown(store, record, range(2))
+    places = {f"{ref.name}@serving-lab_{k}" for ref in (record.extractor, record.head) for k in range(2)}
+    assert {problem.where for problem in drift(settings=services)} == places
+    with requests_to(store) as counts:
+        assert restore("coda-head@serving-lab_1", settings=services)
+    assert counts == Counter({"ListObjectsV2": 1, "GetObject": 1})
+    assert not restore("coda-head@serving-lab_1", settings=services)
+    assert {problem.where for problem in drift(settings=services)} == places - {"coda-head@serving-lab_1"}
