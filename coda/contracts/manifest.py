@@ -1,6 +1,7 @@
 """BatchManifest: what a producer writes last of all, and what starts everything."""
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
@@ -53,6 +54,13 @@ def confined(path: str) -> str:
         message = "a path whose parts have at most 255 bytes each"
         raise ValueError(message)
     return path
+
+
+def files_and_folders(paths: Iterable[str]) -> list[str]:
+    """Return the paths that are folders of others, in their order; found by sorting, however deep the paths are."""
+    names = sorted(set(paths))
+    behind = ((name, bisect_left(names, f"{name}/")) for name in names)
+    return [name for name, place in behind if place < len(names) and names[place].startswith(f"{name}/")]
 
 
 def _unreserved(name: str) -> str:
@@ -242,7 +250,7 @@ class BatchManifest(Contract):
             raise ValueError(message)
         paths |= set(lists)
         # object storage may hold both 'a' and 'a/b'; a disk cannot
-        both = sorted(paths & {str(parent) for path in paths for parent in PurePosixPath(path).parents})
+        both = files_and_folders(paths)
         if both:
             message = f"files and folders of different names, but found {both[:5]} as both"
             raise ValueError(message)

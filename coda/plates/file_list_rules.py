@@ -1,11 +1,9 @@
 """What the rows of a file list must be: the rules of `FileEntry` and of a plate's files, on whole columns."""
 
-from collections.abc import Callable
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from coda.contracts.manifest import MAX_FILE_BYTES, PlateEntry, confined
+from coda.contracts.manifest import MAX_FILE_BYTES, PlateEntry, confined, files_and_folders
 from coda.errors import Problem
 from coda.plates.tabular.wording import shown
 
@@ -49,7 +47,7 @@ def problems_of_rows(table: pa.Table, entry: PlateEntry, where: str) -> list[Pro
     ]
 
 
-def breaks_a_rule(path: str) -> bool:
+def _breaks_a_rule(path: str) -> bool:
     """Return whether a path is none that a manifest may hold."""
     try:
         confined(path)
@@ -67,7 +65,7 @@ def _unconfined(paths: pa.Array) -> list[str]:
             pc.less_equal(pc.binary_length(paths), LONGEST_PART),
         ),
     )
-    return [path for path in _texts(paths, pc.invert(usual)) if breaks_a_rule(path)]
+    return [path for path in _texts(paths, pc.invert(usual)) if _breaks_a_rule(path)]
 
 
 def _repeated(paths: pa.Array) -> list[str]:
@@ -84,13 +82,7 @@ def _listed_here(paths: pa.Array, entry: PlateEntry) -> list[str]:
 
 def _folders_too(paths: pa.Array, entry: PlateEntry) -> list[str]:
     """Return files that are folders of other files: object storage may hold both 'a' and 'a/b', a disk cannot."""
-    named = [file.path for file in entry.files]
-    folders = set(pc.unique(pc.replace_substring_regex(paths, r"(?:\A|/)[^/]*\z", "")).to_pylist())
-    folders |= {path.rpartition("/")[0] for path in named}
-    above = {"/".join(parts[:depth]) for parts in (folder.split("/") for folder in folders)
-             for depth in range(1, len(parts) + 1)} - {""}  # fmt: skip
-    among = _texts(paths, pc.is_in(paths, pa.array(sorted(above), pa.string())))
-    return among + [path for path in named if path in above]
+    return files_and_folders([*paths.to_pylist(), *(file.path for file in entry.files)])
 
 
 def _texts(column: pa.Array | pa.ChunkedArray, chosen: pa.Array | pa.ChunkedArray) -> list[str]:
@@ -98,6 +90,6 @@ def _texts(column: pa.Array | pa.ChunkedArray, chosen: pa.Array | pa.ChunkedArra
     return [str(value) for value in column.filter(chosen).to_pylist()]
 
 
-def _first(values: list[str], word: Callable[[str], str] = shown) -> str:
+def _first(values: list[str]) -> str:
     more = f", and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-    return ", ".join(map(word, values[:SHOWN])) + more
+    return ", ".join(map(shown, values[:SHOWN])) + more

@@ -1,12 +1,16 @@
 """Manifests that mean harm: refused as data of the producer, with a reason, in little memory and time."""
 
 import json
+import tracemalloc
+from pathlib import PurePosixPath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_contracts import SHA, manifest, parse
 
 from coda.contracts import BatchManifest
-from coda.contracts.manifest import MAX_PLATES
+from coda.contracts.manifest import MAX_PLATES, files_and_folders
 from coda.errors import ContractError
 
 
@@ -72,6 +76,25 @@ def test_names_of_real_instruments_pass():
 def test_a_file_is_no_folder_of_another_file():
     with pytest.raises(ContractError, match="found \\['images'\\] as both"):
         parse(with_files("images", "images/a.tiff"))
+
+
+NAMES = st.lists(st.sampled_from(["a", "b", "a b", "a-", "é"]), min_size=1, max_size=4).map("/".join)
+
+
+@given(st.lists(NAMES, max_size=12))
+def test_files_that_are_folders_are_found_as_by_asking_for_all_parents(paths):
+    above = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
+    assert files_and_folders(paths) == sorted({*paths} & above)
+
+
+def test_deep_paths_take_no_more_memory_than_they_have_letters():
+    """250 folders deep, each path would have 250 parents of 250 letters: a manifest of 64 MiB would take gigabytes."""
+    paths = [f"{'a/' * 240}{number}" for number in range(2000)]
+    tracemalloc.start()
+    assert files_and_folders(paths) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * 2000 * 500
 
 
 def test_counts_sizes_and_names_have_limits():
