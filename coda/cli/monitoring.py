@@ -19,13 +19,16 @@ def dashboards(
     folder: Annotated[Path, typer.Option("--folder", help="Folder of the JSON files.")] = Path(
         "docker/grafana/dashboards"
     ),
+    kubernetes: Annotated[
+        Path, typer.Option("--kubernetes", help="Their folder in the component for clusters.")
+    ] = Path("k8s/components/grafana"),
     *,
     check: Check = False,
 ) -> None:
-    """Write the Grafana dashboards."""
+    """Write the Grafana dashboards, for the compose stack and for clusters."""
     from coda.monitoring.dashboards import dashboards as build
 
-    _generate({folder / name: text for name, text in build().items()}, check=check)
+    _generate({place / name: text for name, text in build().items() for place in (folder, kubernetes)}, check=check)
 
 
 @app.command()
@@ -33,13 +36,16 @@ def alerts(
     path: Annotated[Path, typer.Option("--path", help="Rule file for Prometheus.")] = Path(
         "docker/prometheus/alerts.yml"
     ),
+    kubernetes: Annotated[Path, typer.Option("--kubernetes", help="The same as a resource of its operator.")] = Path(
+        "k8s/components/prometheus-operator/rules.yaml"
+    ),
     *,
     check: Check = False,
 ) -> None:
-    """Write the Prometheus alert rules."""
-    from coda.monitoring.alerts import rules_yaml
+    """Write the Prometheus alert rules, for the compose stack and for clusters."""
+    from coda.monitoring.alerts import rule_resource_yaml, rules_yaml
 
-    _generate({path: rules_yaml()}, check=check)
+    _generate({path: rules_yaml(), kubernetes: rule_resource_yaml()}, check=check)
 
 
 @app.command()

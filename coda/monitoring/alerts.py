@@ -159,7 +159,19 @@ def rules(alerts: tuple[Alert, ...] = ALERTS) -> dict[str, Any]:
 
 def rules_yaml() -> str:
     """Return the rule file's text, with a first line that says where it comes from."""
-    text = yaml.safe_dump(rules(), sort_keys=False, width=120, allow_unicode=True)
+    return _text(rules())
+
+
+def rule_resource_yaml() -> str:
+    """Return the same rules as a resource of the Prometheus operator (PrometheusRule)."""
+    metadata = {"name": "coda", "labels": {"role": "alert-rules"}}
+    return _text(
+        {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": metadata, "spec": rules()}
+    )
+
+
+def _text(document: dict[str, Any]) -> str:
+    text = yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
     return (
         f"# Written by `coda monitoring alerts` from coda/monitoring/alerts.py; a test holds the two together.\n{text}"
     )

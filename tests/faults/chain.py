@@ -25,6 +25,7 @@ from coda.steps.evaluate import evaluate
 from coda.steps.finish import finish
 from coda.steps.ingest import ingest
 from coda.steps.judge import judge
+from coda.steps.plates import ingest_group, plan_groups
 from coda.steps.predict import predict
 from coda.steps.pretrain import pretrain
 from coda.steps.record import read_run
@@ -35,6 +36,7 @@ from coda.steps.report import report
 from coda.steps.train_head import train_head
 from coda.steps.validate import validate, verdict
 from coda.steps.version import version
+from coda.storage.plate_shelf import StoredShelf
 from coda.trigger.batches import require_version
 from tests.faults.deaths import Deaths
 
@@ -82,7 +84,7 @@ class Chain:
         return self.folder.outputs / step
 
     def steps(self) -> dict[str, Callable[[], object]]:
-        first: dict[str, Callable[[], object]] = {"ingest": self._ingest}
+        first: dict[str, Callable[[], object]] = {"ingest_plates": self._ingest_plates, "ingest": self._ingest}
         if self.task.labels:
             out = self.out
             return first | {
@@ -118,8 +120,14 @@ class Chain:
             "finish": self._finish,
         }
 
+    def _ingest_plates(self) -> None:
+        shelf = StoredShelf(self.settings, self.task.run_id)
+        for group in plan_groups(self.task.manifests, **self.given):
+            ingest_group(self.task.manifests, group, **self.given, shelf=shelf)
+
     def _ingest(self) -> None:
-        ingest(self.task.manifests, self.out("ingest"), **self.given)
+        shelf = StoredShelf(self.settings, self.task.run_id)
+        ingest(self.task.manifests, self.out("ingest"), **self.given, shelf=shelf)
         require_version(self.out("ingest"), self.task.digest)
 
     def _validate(self) -> None:

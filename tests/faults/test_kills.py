@@ -30,7 +30,17 @@ def test_every_write_of_every_step(platform, tally):
     platform.settle(trigger, source, patience_s=900)
     died = deaths_of(work)
     outcome = assert_whole(platform, tally, source, found=LEFT)
-    expected = {"ingest", "archive", "validate", "version", "adapt", "gate", "register_adaptation", "release"}
+    expected = {
+        "ingest_plates",
+        "ingest",
+        "archive",
+        "validate",
+        "version",
+        "adapt",
+        "gate",
+        "register_adaptation",
+        "release",
+    }
     assert expected | {"predict", "report", "finish"} <= set(died)
     for step, deaths in died.items():
         tally.add(f"kill -9 before every write of {step}", deaths, outcome)

@@ -8,7 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from coda.cli.monitoring import app
-from coda.monitoring.alerts import ALERTS, rules, rules_yaml
+from coda.monitoring.alerts import ALERTS, rule_resource_yaml, rules, rules_yaml
 from coda.monitoring.dashboards import DATASOURCE, dashboards, expressions
 from coda.monitoring.names import METRICS, metric_of
 
@@ -42,6 +42,8 @@ def test_dashboard_file_is_what_the_code_makes(root, name):
 
 def test_alert_file_is_what_the_code_makes(root):
     assert (root / "docker" / "prometheus" / "alerts.yml").read_text() == rules_yaml(), "run `coda monitoring alerts`"
+    resource = (root / "k8s/components/prometheus-operator/rules.yaml").read_text()
+    assert resource == rule_resource_yaml(), "run `coda monitoring alerts`"
 
 
 @pytest.mark.parametrize("name", dashboards())
