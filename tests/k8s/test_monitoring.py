@@ -23,6 +23,7 @@ def watched(request, root, tmp_path_factory):
     path = copy / "overlays" / request.param / "kustomization.yaml"
     overlay = yaml.safe_load(path.read_text())
     overlay["components"] = [*overlay.get("components", []), *COMPONENTS]
+    overlay.setdefault("namespace", "coda")
     path.write_text(yaml.safe_dump(overlay))
     done = subprocess.run(["kubectl", "kustomize", str(path.parent)], capture_output=True, text=True, check=True)
     return Cluster(request.param, [document for document in yaml.safe_load_all(done.stdout) if document])
