@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from coda.errors import CodaError, Problem
-from coda.local.scale.watching import Watched, Watching, bytes_on_disk
+from coda.local.scale.watching import STORE_ENDING, Watched, Watching, bytes_on_disk
 from coda.local.traffic import Request
 from coda.runners.port import RunOutcome
 from coda.settings import Settings
 from coda.storage.clone import entries_in, object_key
 from coda.storage.data_registry import find_batch
 from coda.storage.objects import split_uri, store_for
-
-STORE_ENDINGS = (".zip",)
-"""Files of a batch that hold pixels."""
 
 READS, WRITES = "read_bytes", "written_bytes"
 
@@ -42,7 +39,7 @@ class Run:
 
 
 def figures_of(run: Run, settings: Settings, source: str, batch: str) -> dict[str, Any]:
-    """Return all figures of a run; bytes are bytes, and D the bytes of the batch's plate stores.
+    """Return all figures of a run; bytes are bytes. ``stored_bytes`` is D, that of the batch's plate stores.
 
     Args:
         run: The run.
@@ -53,7 +50,7 @@ def figures_of(run: Run, settings: Settings, source: str, batch: str) -> dict[st
     Raises:
         CodaError: The data registry holds no plate of the batch.
     """
-    stored = stored_bytes(source, batch, settings)
+    plates = stored_plates(source, batch, settings)
     inside = {step.name: step.seconds for step in (run.outcome.record.steps if run.outcome.record else ())}
     asked = by_step(run.requests, run.watching, settings)
     steps = {
@@ -66,7 +63,7 @@ def figures_of(run: Run, settings: Settings, source: str, batch: str) -> dict[st
     remains = {path.name: bytes_on_disk(path) for path in sorted(run.folder.iterdir()) if path.is_dir()}
     return {
         "outcome": run.outcome.outcome,
-        "stored_bytes": stored,
+        "stored_bytes": sum(plates.values()),
         "seconds": run.seconds,
         "cpu_s": sum(row["cpu_s"] for row in steps.values()),
         "requests": sum(part["requests"] for part in totals.values()),
@@ -74,6 +71,8 @@ def figures_of(run: Run, settings: Settings, source: str, batch: str) -> dict[st
         "handed_bytes": handed,
         "output_bytes": left,
         "moved_bytes": moved + handed + left,
+        "moved_stores_bytes": _of_stores(run.requests, plates, settings)
+        + sum(row.stores_bytes for row in run.watching.steps.values()),
         "left_bytes": bytes_on_disk(run.folder),
         "left": remains,
         "steps": steps,
@@ -92,6 +91,7 @@ def used(row: Watched) -> dict[str, Any]:
         "peak_all_bytes": row.peak_all_bytes,
         "handed_bytes": sum(row.handed.values()),
         "output_bytes": sum(row.left.values()),
+        "stores_bytes": row.stores_bytes,
         "handed": row.handed,
         "outputs": row.left,
     }
@@ -129,8 +129,8 @@ def kind_of(request: Request, settings: Settings) -> str:
     return "data" if request.bucket == bucket and request.key.startswith(f"{prefix}/") else "records"
 
 
-def stored_bytes(source: str, batch: str, settings: Settings) -> int:
-    """Return D: the bytes of all plate stores of a batch in the data registry.
+def stored_plates(source: str, batch: str, settings: Settings) -> dict[str, int]:
+    """Return the plate stores of a batch: key below the data registry's store -> bytes.
 
     Raises:
         CodaError: There is none.
@@ -139,12 +139,18 @@ def stored_bytes(source: str, batch: str, settings: Settings) -> int:
     remote = store_for(settings.data_remote, settings)
     key = object_key(revision.digest)
     entries = entries_in(remote.get(key), remote.url(key))
-    sizes: Mapping[str, int | None] = {
-        entry.relpath: remote.size(object_key(entry.md5)) for entry in entries if entry.relpath.endswith(STORE_ENDINGS)
-    }
-    absent = [name for name, size in sizes.items() if not size]
+    keys = {entry.relpath: object_key(entry.md5) for entry in entries if entry.relpath.endswith(STORE_ENDING)}
+    sizes = {key: remote.size(key) for key in keys.values()}
+    absent = [name for name, key in keys.items() if not sizes[key]]
     if absent or not sizes:
         found = f"no bytes of {', '.join(absent[:3])}" if absent else "no plate store"
         problem = Problem(f"{source}/{batch}", found, "plate stores in the data registry", "See `coda data list`.")
         raise CodaError("The stored bytes of the batch cannot be told.", [problem])
-    return sum(size for size in sizes.values() if size)
+    return {key: size for key, size in sizes.items() if size}
+
+
+def _of_stores(requests: Sequence[Request], plates: Mapping[str, int], settings: Settings) -> int:
+    """Return the bytes that went in and out of object storage of these plate stores."""
+    bucket, prefix = split_uri(settings.data_remote)
+    keys = {f"{prefix}/{key}" for key in plates}
+    return sum(it.received + it.sent for it in requests if it.bucket == bucket and it.key in keys)

@@ -17,11 +17,12 @@ Figures = dict[str, Any]
 
 def print_sizes(rows: Sequence[Figures], console: Console) -> None:
     """Print a row for each size: what one batch costs as a whole."""
-    head = ("plates", "archive", "D MB", "s", "CPU s", "moved D", "left D", "requests", "ended")
+    head = ("plates", "archive", "D MB", "s", "CPU s", "moved D", "pixels D", "left D", "requests", "ended")
     lines = [
         (
             row["plates"], row["archive"], f"{row['stored_bytes'] / 1e6:.1f}", f"{row['seconds']:.0f}",
-            f"{row['cpu_s']:.0f}", f"{stored(row, row['moved_bytes']):.2f}", f"{stored(row, row['left_bytes']):.2f}",
+            f"{row['cpu_s']:.0f}", f"{stored(row, row['moved_bytes']):.2f}",
+            f"{stored(row, row['moved_stores_bytes']):.2f}", f"{stored(row, row['left_bytes']):.2f}",
             f"{row['requests']:,}", row["outcome"].replace("_", " "),
         )
         for row in rows

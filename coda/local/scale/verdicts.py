@@ -66,7 +66,7 @@ def growth_of(rows: Sequence[Figures]) -> dict[str, Any]:
             "a_plate": each_more(plates, values),
         }
 
-    names = ("seconds", "cpu_s", "requests", "moved_bytes", "left_bytes", "stored_bytes")
+    names = ("seconds", "cpu_s", "requests", "moved_bytes", "moved_stores_bytes", "left_bytes", "stored_bytes")
     found: dict[str, Any] = {name: fitted(lambda row, name=name: row[name]) for name in names}  # type: ignore[misc]
     found["peak_bytes"] = fitted(lambda row: max(step["peak_bytes"] for step in row["steps"].values()))
     found["steps"] = {

@@ -16,6 +16,9 @@ from coda.runners.starting import executor_input
 EVERY_S = 0.1
 """Seconds between two looks at the memory of the programs."""
 
+STORE_ENDING = ".zip"
+"""End of the names of plate stores: the files of a batch that hold pixels."""
+
 NOBODY = "runner"
 """Whose what is that moves while no step runs: the runner's, between two steps."""
 
@@ -33,6 +36,7 @@ class Watched:
         peak_all_bytes: Most memory that all its processes had at a time; shared pages count once for each.
         handed: Artifact -> bytes that it was given.
         left: Artifact -> bytes that it put out.
+        stores_bytes: Bytes of plate stores among both: pixels, where the rest is tables and models.
     """
 
     tasks: int = 0
@@ -43,6 +47,7 @@ class Watched:
     peak_all_bytes: int = 0
     handed: dict[str, int] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
+    stores_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,14 +109,14 @@ class Watching:
             row = self.steps.setdefault(step, Watched())
             row.tasks += 1
             row.inherited_bytes = max(row.inherited_bytes, inherited_bytes(self._strangers))
-            _add(row.handed, told.get("inputs", {}))
+            row.stores_bytes += _add(row.handed, told.get("inputs", {}))
         try:
             yield
         finally:
             with self._turn:
                 self._change()
                 self._running.remove(step)
-                _add(row.left, told.get("outputs", {}))
+                row.stores_bytes += _add(row.left, told.get("outputs", {}))
 
     def step_at(self, moment: float) -> str:
         """Return the step that ran at a moment of the monotonic clock."""
@@ -144,11 +149,15 @@ class Watching:
                     row.peak_all_bytes = max(row.peak_all_bytes, sum(now for now, _ in seen))
 
 
-def bytes_below(path: Path) -> int:
-    """Return the bytes of a file, or of all files of a folder; what is there under two names counts twice."""
-    if not path.is_dir():
-        return path.stat().st_size if path.is_file() else 0
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+def bytes_below(path: Path, ending: str = "") -> int:
+    """Return the bytes of a file, or of all files of a folder; what is there under two names counts twice.
+
+    Args:
+        path: File or folder; one that is not there has none.
+        ending: Only files whose names end so.
+    """
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file() and file.name.endswith(ending))
 
 
 def bytes_on_disk(folder: Path) -> int:
@@ -162,7 +171,11 @@ def _name_of(command: Sequence[str]) -> str:
     return given[given.index("--function_to_execute") + 1]
 
 
-def _add(sizes: dict[str, int], told: dict[str, Any]) -> None:
+def _add(sizes: dict[str, int], told: dict[str, Any]) -> int:
+    """Add the bytes of artifacts to `sizes`, and return those of plate stores among them."""
+    stores = 0
     for name, listed in told.get("artifacts", {}).items():
         for artifact in listed.get("artifacts", []):
             sizes[name] = sizes.get(name, 0) + bytes_below(Path(artifact["uri"]))
+            stores += bytes_below(Path(artifact["uri"]), STORE_ENDING)
+    return stores

@@ -55,7 +55,8 @@ def row(plates, **changes):
     figures = {
         "plates": plates, "archive": 0, "stored_bytes": stored, "seconds": 50.0 + 6 * plates,
         "cpu_s": sum(step["cpu_s"] for step in steps.values()), "requests": 100 + 20 * plates, "outcome": "released",
-        "moved_bytes": 2 * stored + 5 * MIB, "left_bytes": stored // 10 + MIB, "steps": steps,
+        "moved_bytes": 2 * stored + 5 * MIB, "moved_stores_bytes": 2 * stored,
+        "left_bytes": stored // 10 + MIB, "steps": steps,
     }  # fmt: skip
     return {**figures, **changes}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coda.local.scale.figures import Run, by_step, figures_of, kind_of, stored_bytes, traffic
+from coda.local.scale.figures import Run, by_step, figures_of, kind_of, stored_plates, traffic
 from coda.local.scale.sources import code_digest
 from coda.local.scale.watching import Stretch, Watching, bytes_below, bytes_on_disk
 from coda.local.services import LANDING_BUCKET, EmbeddedServices
@@ -83,7 +83,7 @@ def test_what_is_handed_over_is_what_lies_there(tmp_path):
     given, made = tmp_path / "given", tmp_path / "made"
     (given / "deep").mkdir(parents=True)
     (given / "deep" / "a").write_bytes(b"12345")
-    (given / "b").write_bytes(b"1")
+    (given / "b.ome.zarr.zip").write_bytes(b"1")
     with Watching() as watching:
         with watching(task("one", [("dataset", given)], [("checked", made), ("metrics", tmp_path / "none")])):
             made.write_bytes(b"123")
@@ -92,6 +92,7 @@ def test_what_is_handed_over_is_what_lies_there(tmp_path):
                 pass
     assert watching.steps["one"].handed == {"dataset": 6}
     assert watching.steps["one"].left == {"checked": 3, "metrics": 0}
+    assert [watching.steps[step].stores_bytes for step in ("one", "two")] == [1, 2]
     assert (watching.steps["two"].tasks, watching.steps["two"].handed) == (2, {"dataset": 12})
 
 
@@ -150,7 +151,7 @@ def test_every_byte_of_the_store_is_counted_dvcs_own_too(environment, tmp_path):
         written = sum(item.size for item in platform.list("dvc/"))
         store_for(settings.landing, settings).put("a/b", b"123")
         store_for(settings.landing, settings).get("a/b")
-        assert stored_bytes("lab_b", "b1", settings) == 12 * MIB + 1000
+        assert sorted(stored_plates("lab_b", "b1", settings).values()) == [1000, 12 * MIB]
         read_requests(log, since=place)
         later, _ = read_requests(log, since=place)
         with Watching() as watching:
@@ -161,13 +162,19 @@ def test_every_byte_of_the_store_is_counted_dvcs_own_too(environment, tmp_path):
         (work / "outputs" / "x").write_bytes(b"12345")
         found = figures_of(Run(watching, asked, outcome, 1.0, work, LANDING_BUCKET), settings, "lab_b", "b1")
     counted = traffic(asked, settings)
-    assert counted["data"]["written_bytes"] == written >= sum(sizes.values())
+    sent = sum(it.received for it in asked if it.method == "PUT" and it.key.startswith("dvc/"))
+    assert sent == written >= sum(sizes.values())
+    assert written <= counted["data"]["written_bytes"] < written + 10_000, (
+        "and what an upload in parts says of its parts"
+    )
     assert counted["raw"] == {"requests": 0, "read_bytes": 0, "written_bytes": 0}
     raw = traffic(later, settings)["raw"]
     assert raw == {"requests": 2, "read_bytes": 3, "written_bytes": 3}
     assert found["moved_bytes"] == sum(
         counted[kind][way] for kind in ("data", "records") for way in ("read_bytes", "written_bytes")
     )
+    assert found["stored_bytes"] == 12 * MIB + 1000
+    assert found["stored_bytes"] <= found["moved_stores_bytes"] < found["stored_bytes"] + 10_000
     assert (found["left_bytes"], found["left"]) == (5, {"outputs": 5})
     assert found["between_steps"] == counted
 
