@@ -29,7 +29,10 @@ STEPS = st.lists(
         st.tuples(st.just("redeliver"), st.just(0)),
         st.tuples(st.just("retry"), st.integers(0, 1)),
         st.tuples(st.just("end"), st.sampled_from(["released", "transient", "lasting", "vanished", "incumbent_kept"])),
-        st.tuples(st.sampled_from(["killed-before", "killed-after", "away-before", "away-after"]), st.integers(0, 40)),
+        st.tuples(
+            st.sampled_from(["killed-before", "killed-after", "away-before", "away-after"]),
+            st.integers(0, 12) | st.integers(0, 40),
+        ),
         # while one trigger does its next thing, before its request of that number, the other does one of its own
         st.tuples(st.just("amid"), st.tuples(st.integers(0, 25), ACTS)),
     ),
@@ -55,45 +58,99 @@ def params(root):
     return load_params(root / "params.yaml", [root / "params" / "demo.yaml"])
 
 
+class World:
+    """Two triggers, two batches, and what must be so whatever happens to them."""
+
+    def __init__(self, patch, params):
+        self.patch = patch
+        self.platform = in_memory(patch.setattr)
+        self.disk = self.platform.disk
+        self.cluster = Cluster(self.platform.store)
+        pace = Pace(lease_s=0.0, backoff_s=0.0, tick_s=0.0, attempts=1000, losses=1000)
+        self.make = lambda: Trigger(self.platform.settings, self.cluster, params=params, pace=pace)
+        self.triggers = [self.make(), self.make()]
+        deliver(self.platform.landing)
+        deliver(self.platform.landing, "lab_c", "b2")
+
+    def do(self, *steps):
+        for verb, value in steps:
+            _do(verb, value, self.platform, self.cluster, self.triggers, self.make)
+            assert not unmarked(self.disk), "open, and no round would see it"
+
+    def finish(self):
+        """Let everything come to its end, and check that each version ran once and that all of them are closed."""
+        self.disk.countdown = self.disk.amid = None
+        # marks alone must do: nobody compares the whole ledger with them any more
+        self.patch.setattr("coda.trigger.rounds.COMPARE_S", float("inf"))
+        ledger = Ledger(self.platform.store)
+        for _ in range(30):
+            for trigger in self.triggers:
+                trigger.look()
+                trigger.advance()
+            _retry(self.platform, ledger)
+            for run_id in sorted(self.cluster.live):
+                self.cluster.end(run_id)
+            if len(states := list(ledger.newest())) == 2 and all(state.over for state in states):
+                break
+        assert len(self.cluster.succeeded) == len(set(self.cluster.succeeded)) == 2
+        for entry in ledger.entries():
+            assert [state.sequence for state in entry.states] == list(range(1, len(entry.states) + 1))
+            assert [state.over for state in entry.states] == [False] * (len(entry.states) - 1) + [True]
+        assert len([key for key in self.disk.objects if key.endswith("claim.json")]) == 2
+        rounds = self.triggers[0].rounds
+        rounds.survey()
+        self.disk.asked.clear()
+        assert rounds.survey() == Survey((), ())
+        # one listing, and one of each version of which the mark of a killed writer is left
+        left = {url.rpartition("/")[0] for url in self.disk.objects if "/ledger-open/" in url}
+        assert len(self.disk.asked) == 1 + len(left)
+        assert len({url.rpartition("/")[0] for url in self.disk.objects if "/ledger-closed/" in url}) == 2
+
+
 @settings(max_examples=150, deadline=None)
 @given(steps=STEPS)
 def test_two_triggers_in_any_interleaving_run_each_version_once(params, steps):
     with pytest.MonkeyPatch.context() as patch:
-        platform = in_memory(patch.setattr)
-        cluster = Cluster(platform.store)
-        pace = Pace(lease_s=0.0, backoff_s=0.0, tick_s=0.0, attempts=1000, losses=1000)
-        make = lambda: Trigger(platform.settings, cluster, params=params, pace=pace)  # noqa: E731
-        triggers = [make(), make()]
-        deliver(platform.landing)
-        deliver(platform.landing, "lab_c", "b2")
-        for verb, value in steps:
-            _do(verb, value, platform, cluster, triggers, make)
-            assert not unmarked(platform.disk)
-        platform.disk.countdown = platform.disk.amid = None
-        # marks alone must do: nobody compares the whole ledger with them any more
-        patch.setattr("coda.trigger.rounds.COMPARE_S", float("inf"))
-        for _ in range(30):
-            for trigger in triggers:
-                trigger.look()
-                trigger.advance()
-                for state in trigger.ledger.newest():
-                    if state.state == "failed":
-                        retry(trigger.ledger, state, "Ada")
-            for run_id in sorted(cluster.live):
-                cluster.end(run_id)
-        assert sorted(cluster.succeeded) == sorted(set(cluster.succeeded))
-        assert len(cluster.succeeded) == 2
-        for entry in Ledger(platform.store).entries():
-            assert [state.sequence for state in entry.states] == list(range(1, len(entry.states) + 1))
-            assert [state.over for state in entry.states] == [False] * (len(entry.states) - 1) + [True]
-        assert len([key for key in platform.disk.objects if key.endswith("claim.json")]) == 2
-        # all that ended is closed, and costs a round one request
-        triggers[0].rounds.survey()
-        platform.disk.asked.clear()
-        assert triggers[0].rounds.survey() == Survey((), ())
-        lasting = [url for url in platform.disk.objects if "/ledger-open/" in url]
-        assert len(platform.disk.asked) == 1 + len({url.rpartition("/")[0] for url in lasting})
-        assert len([url for url in platform.disk.objects if "/ledger-closed/" in url]) >= 2
+        world = World(patch, params)
+        world.do(*steps)
+        world.finish()
+
+
+def life(end):
+    """Return what happens to a batch whose run ends in some way, as one trigger sees it."""
+    return (("look", 0), ("advance", 0), ("end", end), ("advance", 0), ("retry", 0), ("advance", 0), ("advance", 0))
+
+
+def writes_of(params, steps):
+    """Return the numbers of the requests of these steps that write something."""
+    with pytest.MonkeyPatch.context() as patch:
+        world = World(patch, params)
+        world.disk.asked.clear()
+        world.do(*steps)
+        return [number for number, (verb, _) in enumerate(world.disk.asked) if verb in {"PUT", "DELETE"}]
+
+
+@pytest.mark.parametrize("how", ["killed-after", "away-after"])
+@pytest.mark.parametrize("end", ["released", "lasting"])
+def test_death_or_outage_after_any_write_of_a_life_loses_nothing(params, end, how):
+    steps = life(end)
+    for number in range(len(writes_of(params, steps))):
+        with pytest.MonkeyPatch.context() as patch:
+            world = World(patch, params)
+            world.do((how, number), *steps)
+            assert world.disk.countdown is None
+            world.finish()
+
+
+@pytest.mark.parametrize("act", ["advance", "late mark", "retry"])
+def test_another_trigger_before_and_after_any_write_changes_nothing(params, act):
+    steps = life("lasting")
+    writes = writes_of(params, steps)
+    for number in sorted({*writes, *(number + 1 for number in writes)}):
+        with pytest.MonkeyPatch.context() as patch:
+            world = World(patch, params)
+            world.do(("amid", (number, (act, 0))), *steps)
+            world.finish()
 
 
 def _do(verb, value, platform, cluster, triggers, make):

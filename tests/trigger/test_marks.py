@@ -149,6 +149,16 @@ def test_marks_of_a_slow_loser_never_bring_an_old_state_back(platform, ledger):
     assert not [url for url in marks(platform) if f"ledger-open/lab_{number % 3}/b{number}/" in url]
 
 
+def test_mark_that_comes_after_another_trigger_closed_its_version_brings_nothing_back(platform, ledger):
+    mine, other = Rounds(Ledger(platform.store)), Rounds(Ledger(platform.store))
+    assert states(mine) == states(other) == OPEN_ONES
+    number = ENDS.index("running")
+    write(ledger, number, "released")
+    assert states(other) == ["failed", "landed"]
+    Marks(platform.store).announce(version_of(number).folder, 3)
+    assert states(mine) == ["failed", "landed"]
+
+
 def test_run_that_another_trigger_brought_to_its_end_is_let_go(platform, make):
     deliver(platform.landing)
     cluster = Cluster(platform.store)
