@@ -138,7 +138,9 @@ def test_death_or_outage_after_any_write_of_a_life_loses_nothing(params, end, ho
         with pytest.MonkeyPatch.context() as patch:
             world = World(patch, params)
             world.do((how, number), *steps)
-            assert world.disk.countdown is None
+            if world.disk.countdown is not None:
+                assert number > 10, "the writes of a life, less those of the run's own end"
+                return
             world.finish()
 
 
