@@ -42,6 +42,7 @@ def test_no_policy_has_a_wild_action_or_a_whole_bucket_to_write(identities):
 
 ANYWHERE = [
     "releases/lab_b/000001.json", "ledger/lab_b/b1/x/claim.json", "labels/mechanisms.csv", "dvc/files/md5/ab/cd",
+    "plates/ab/record.json",
     "runs/r1/run.json", "predictions/lab_b/b1/r1/field.parquet", "reports/lab_b/b1/x/report.html",
     "mlflow/1/models/x", "checkpoints/r1/adapt/1/x", "runs/r1/gate.json", "runs/r1/release.json", "index/releases.json",
 ]  # fmt: skip
@@ -51,7 +52,8 @@ MAY_DELETE = {
     ("trigger", "ledger-open/lab_b/b1/x/0001-ab"),
 }  # fmt: skip
 MAY_WRITE = {
-    "dvc/files/md5/ab/cd": {"version"}, "runs/r1/run.json": {"report"}, "runs/r1/gate.json": {"gate"},
+    # plate stores as they are finished, and the small files and lists of a version; content is checked on every read
+    "dvc/files/md5/ab/cd": {"version", "intake"}, "plates/ab/record.json": {"intake"}, "runs/r1/run.json": {"report"}, "runs/r1/gate.json": {"gate"},
     "runs/r1/release.json": {"register"}, "predictions/lab_b/b1/r1/field.parquet": {"predict"},
     "reports/lab_b/b1/x/report.html": {"report"}, "mlflow/1/models/x": {"mlflow"},
     "checkpoints/r1/adapt/1/x": {"train"}, "ledger/lab_b/b1/x/claim.json": {"trigger"}, "labels/mechanisms.csv": set(),
