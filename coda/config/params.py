@@ -256,7 +256,9 @@ class Adaptation(Section):
     min_pairable_share: Share = Field(description="Below it, ODA replaces CODA.")
     archive_batches: int = Field(ge=0, description="Earlier accepted batches of the source to pair with.")
     archive_fields: int = Field(
-        ge=0, description="Archived fields read at most: whole wells, those of treatments that the batch has first."
+        default=20_000,  # parameters of before it was one are read
+        ge=0,
+        description="Archived fields read at most: whole wells, those of treatments that the batch has first.",
     )
     candidates: tuple[str, ...] = Field(min_length=1, description="Ways of serving that are tried.")
 

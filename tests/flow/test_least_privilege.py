@@ -18,7 +18,7 @@ ADAPTING = {
 NOT_ALWAYS_NEEDED = {
     ("intake", "EarlierBatches"): "a source's first batch has no earlier ones",
     ("intake", "NamesOfObjects"): "no file is missing from the delivery, and no earlier batch is fetched",
-    ("version", "NamesOfObjects"): "who may not list is told 403 and not 404 of what is not there; moto says 404",
+    ("version", "NamesOfObjects"): "nothing is listed; with it, what is not there is told as that (404 and not 403)",
     ("predict", "ParametersOfOldReleases"): "the release is of today: its networks record what they were made with",
     ("trigger", "Notifications"): "a trigger that polls reads no queue",
     ("trigger", "UnreadableMessages"): "every message could be read",

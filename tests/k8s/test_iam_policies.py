@@ -53,7 +53,8 @@ MAY_DELETE = {
 }  # fmt: skip
 MAY_WRITE = {
     # plate stores as they are finished, and the small files and lists of a version; content is checked on every read
-    "dvc/files/md5/ab/cd": {"version", "intake"}, "plates/ab/record.json": {"intake"}, "runs/r1/run.json": {"report"}, "runs/r1/gate.json": {"gate"},
+    "dvc/files/md5/ab/cd": {"version", "intake"}, "plates/ab/record.json": {"intake"},
+    "runs/r1/run.json": {"report"}, "runs/r1/gate.json": {"gate"},
     "runs/r1/release.json": {"register"}, "predictions/lab_b/b1/r1/field.parquet": {"predict"},
     "reports/lab_b/b1/x/report.html": {"report"}, "mlflow/1/models/x": {"mlflow"},
     "checkpoints/r1/adapt/1/x": {"train"}, "ledger/lab_b/b1/x/claim.json": {"trigger"}, "labels/mechanisms.csv": set(),
