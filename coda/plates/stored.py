@@ -18,6 +18,9 @@ from coda.plates.fieldset import FieldSet
 from coda.plates.store_reading import StoreFile
 from coda.plates.store_source import RemoteStore
 
+READERS = 8
+"""Threads that read fields into memory, at most."""
+
 OPEN_STORES = 64
 """Plate stores held open at once; opening one reads its directory of thousands of entries."""
 
@@ -168,7 +171,10 @@ Fields: TypeAlias = FieldSet | StoredFields
 
 def read_fields(stored: StoredFields) -> FieldSet:
     """Read fields into memory, verifying each field's checksum; see `StoredFields.read` for the errors."""
-    images = stored.read(range(len(stored)), threads=min(8, os.cpu_count() or 1))
+    # a thread that waits for an object store needs no core
+    here = all(isinstance(place.store, Path) for place in stored.places)
+    threads = min(READERS, os.cpu_count() or 1) if here else READERS
+    images = stored.read(range(len(stored)), threads=threads)
     return FieldSet(images, stored.table, stored.channels)
 
 
