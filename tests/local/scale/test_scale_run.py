@@ -2,11 +2,13 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from coda.cli import app
+from coda.config import load_params
 from coda.local.scale.plates import DESIGN, Delivery, experiment, lay_into, simulate, take_away
 from coda.simulation.delivery import simulate_batch
 from coda.simulation.design import Design, plan_experiment
@@ -47,6 +49,25 @@ def test_what_is_laid_into_the_store_is_what_was_delivered(tmp_path):
     take_away(objects)
     assert list((objects / "coda-landing").iterdir()) == []
     assert (folder / "manifest.json").read_bytes() == b"{}"
+
+
+def test_what_was_measured_before_is_told_again_in_80_columns(tmp_path, environment):
+    from coda.local.scale.measuring import Scale
+    from tests.local.scale.test_scale_growth import row
+
+    params = load_params(Path("params.yaml"), [Path("params/demo.yaml")])
+    kept = Scale(tmp_path / "work", params, workers=1, told=print).folder / "measured"
+    kept.mkdir(parents=True)
+    for plates in (1, 8):
+        (kept / f"scale-{plates:02d}-0.json").write_text(json.dumps(row(plates)))
+    command = ["benchmark", "scale", "--plates", "8,1", "--work", str(tmp_path / "work"), "--json", str(tmp_path / "j")]
+    done = CliRunner().invoke(app, [*command, "--objects", "0", "--manifest-plates", "0"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.stdout.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= 80
+    assert "ingest_plate" in done.stdout
+    assert "met" in done.stdout
+    assert [size["plates"] for size in json.loads((tmp_path / "j").read_text())["sizes"]] == [1, 8]
 
 
 @pytest.mark.soak
