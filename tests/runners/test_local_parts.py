@@ -68,8 +68,8 @@ def test_words_of_kfp_become_plain_lines():
     ):  # fmt: skip
         capture.write(piece)
     capture.close_line()
-    assert said[0] == "Reading the plates ..."
-    assert said[1].startswith("Reading the plates: done in ")
+    assert said[0] == "Putting the batch together ..."
+    assert said[1].startswith("Putting the batch together: done in ")
     assert said[2] == "Versioning the data: done before."
     assert said[4].startswith("Writing the report failed after ")
     assert capture.failed == ["report"]

@@ -39,7 +39,7 @@ def place(tmp_path, monkeypatch, stored):
     for module in ("pretrain", "made_with"):
         monkeypatch.setattr(f"coda.steps.{module}.prepared", lambda _batches: [])
     for module in ("pretrain", "train_head", "evaluate"):
-        monkeypatch.setattr(f"coda.steps.{module}.open_batches", lambda folder: [folder])
+        monkeypatch.setattr(f"coda.steps.{module}.open_batches", lambda folder, _stores: [folder])
         monkeypatch.setattr(
             f"coda.steps.{module}.open_fields", lambda _batches, _channels, centre: replace(full, centre=centre)
         )
@@ -265,7 +265,7 @@ def test_held_out_fields_are_not_read_and_what_is_read_is_not_copied(place, tiny
         StoredFields, "_fill", lambda self, row, image: read.append(self.places[row].image_id) or real(self, row, image)
     )
     tracemalloc.start()
-    fields = load_training_fields(place, params)
+    fields = load_training_fields([], params)
     images = fields.images.nbytes
     tracemalloc.reset_peak()
     before = tracemalloc.get_traced_memory()[0]

@@ -132,8 +132,8 @@ def _chosen(asked: Asked) -> list[Item]:
 def _opened(asked: Asked, machine: dict[str, Any], told: Told) -> Record:
     if asked.device == "cuda" and not machine["has_gpu"]:
         remedy = (
-            "Give the command on a machine with a CUDA device (docs/gpu_check.md). That it runs, without figures that "
-            "mean anything, shows: python3 -m coda.benchmark.gpu_check --device cpu --tiny"
+            "Run `make gpu-check` on a machine with a CUDA device. How to see without one that it runs, with figures "
+            "that mean nothing, is in docs/gpu_check.md."
         )
         problem = Problem(f"torch {machine['torch']}", "no CUDA device", "a GPU", remedy)
         raise ConfigError("No GPU is here. Nothing was measured, and nothing is estimated.", [problem])
