@@ -228,7 +228,7 @@ def check_(
     beside = place_at(folder, settings)
     size = beside.size(name)
     if size is not None and size > MAX_MANIFEST_BYTES:
-        problem = Problem(manifest, f"{size} bytes", f"at most {MAX_MANIFEST_BYTES}", SMALLER)
+        problem = Problem(manifest, f"{size} bytes", f"at most {MAX_MANIFEST_BYTES} bytes", SMALLER)
         raise ContractError(f"{manifest} is too large.", [problem])
     listed = BatchManifest.parse(beside.read(name, at_most=MAX_MANIFEST_BYTES), manifest)
     elsewhere = images_tree(listed.images_at, settings) if listed.images_at is not None else None

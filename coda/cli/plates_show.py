@@ -51,7 +51,9 @@ def _batch(place: Path) -> BatchFolder:
         problem = Problem(str(place), f"no {REPORT_NAME}", "a batch folder that ingest has finished, or a plate store",
                           "Name DATASET/SOURCE/BATCH, or run `coda step ingest` first.")  # fmt: skip
         raise ConfigError("This is neither an ingested batch nor a plate store.", [problem])
-    return BatchFolder(place, DataStore(read_settings()))
+    folder = BatchFolder(place)
+    # a folder with its stores in it is shown without any service
+    return BatchFolder(place, DataStore(read_settings())) if folder.references.stores else folder
 
 
 def _folder_of(store: Path) -> BatchFolder | None:

@@ -66,7 +66,8 @@ def test_predictions_are_judged_on_treated_fields_only(inputs, run):
     assert found["coda_prediction_mean_entropy",] == pytest.approx(
         entropy(p, axis=1, base=len(CLASSES)).mean(), rel=1e-4
     )
-    before = inputs.candidates.predictions["unadapted"].set_index("image_id").loc[treated["image_id"], "predicted"]
+    answers = inputs.candidates.predictions["unadapted"].set_index("image_id").loc[treated["image_id"]]
+    before = answers[[f"p_{name}" for name in CLASSES]].idxmax(axis=1).str.removeprefix("p_")
     changed = np.mean(before.to_numpy() != treated["predicted"].to_numpy())
     assert found["coda_prediction_changed_share",] == pytest.approx(changed)
 

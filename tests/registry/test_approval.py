@@ -43,7 +43,8 @@ def hold(
             source="lab_a", batch="b1", manifest_digest="0" * 64, policy_version="own-v2", baseline="unadapted",
             candidates=(), outcome="hold", chosen="coda", sentence="A person must decide.", approvers=approvers,
         )  # fmt: skip
-        waiting = {"approver": WAITING, "run_id": "adapt-1", "gate_digest": report.digest()}
+        # a release is named after its run
+        waiting = {"release_id": "adapt-1", "approver": WAITING, "run_id": "adapt-1", "gate_digest": report.digest()}
         keep_draft(release_of(trained).model_copy(update=waiting), tmp_path / "draft.json", settings=services)
         ReleaseLog(services).store.put(KEY, report.to_json().encode())
         return report
@@ -61,20 +62,20 @@ def test_only_who_the_policy_names_lets_it_serve(
 ) -> None:
     hold("Ada", "Grace")
     with pytest.raises(ConfigError, match="Ada, Grace") as caught:
-        promote("rel-1", "Mallory")
+        promote("adapt-1", "Mallory")
     assert "own-v2" in str(caught.value)
     assert serving(services) is None
-    promote("rel-1", "Grace")
+    promote("adapt-1", "Grace")
     assert serving(services) == "Grace"
     # a release that has served is no draft any more: going back to it is everyday work
-    promote("rel-1", "Mallory")
+    promote("adapt-1", "Mallory")
 
 
 def test_where_the_policy_names_nobody_whoever_may_promote_decides(
     hold: Callable[..., GateReport], promote: Callable[..., None], services: Settings
 ) -> None:
     hold()
-    promote("rel-1", "Lise")
+    promote("adapt-1", "Lise")
     assert serving(services) == "Lise"
 
 
@@ -85,8 +86,8 @@ def test_a_decision_that_is_gone_or_changed_is_refused_by_name(
     store = ReleaseLog(services).store
     store.put(KEY, report.model_copy(update={"approvers": ("Mallory",)}).to_json().encode())
     with pytest.raises(IntegrityError, match=r"runs/adapt-1/gate\.json"):
-        promote("rel-1", "Mallory")
+        promote("adapt-1", "Mallory")
     store.delete(KEY)
     with pytest.raises(IntegrityError, match="nothing"):
-        promote("rel-1", "Ada")
+        promote("adapt-1", "Ada")
     assert serving(services) is None
