@@ -6,6 +6,7 @@ must have left KFP's own record of its outputs.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ PASSED_ON = ("AWS_", "MLFLOW_", "NO_PROXY", "no_proxy", "OMP_NUM_THREADS", "DVC_
 
 NEVER = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE")
 """Variables that name files of this machine, which a container does not see."""
+
+_ROUND = re.compile(r"for-loop-\d+-iteration-\d+")
+"""Folder of a launch with the steps of one round of a loop, as KFP's runners name it."""
 
 RECORD = "executor_output.json"
 """File in which KFP's executor lists the outputs of a step; written by every step that ended well."""
@@ -65,7 +69,7 @@ def require_records(outputs: Path, before: set[str]) -> None:
     """
     problems = []
     for launch in sorted(path for path in outputs.iterdir() if path.name not in before):
-        for step in sorted(path for path in launch.rglob("*") if path.is_dir() and _is_step(path, launch)):
+        for step in sorted(_steps(launch)):
             if not (step / RECORD).is_file():
                 expected = f"{RECORD} of a step that ended well"
                 problems.append(Problem(step.name, "nothing", expected, "Start the run again; it goes on from here."))
@@ -150,6 +154,8 @@ def _checked_image(job: Job) -> str:
     return image
 
 
-def _is_step(path: Path, launch: Path) -> bool:
-    # <launch>/<step>/<artifact...>: steps are the folders right below a launch
-    return path.parent == launch
+def _steps(folder: Path) -> Iterator[Path]:
+    """Yield the folders of steps: right below a launch, or below a round of a loop there."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _steps(path) if _ROUND.fullmatch(path.name) else [path]

@@ -113,7 +113,8 @@ def test_container_is_removed_although_its_log_breaks_off():
 
 
 def test_step_without_its_record_did_not_end_well(tmp_path):
-    for step, has in (("ingest", True), ("release", False)):
+    rounds = ("for-loop-1-iteration-0/ingest-plates", "for-loop-1-iteration-11/ingest-plates")
+    for step, has in (("ingest", True), ("release", False), (rounds[0], True), (rounds[1], False)):
         folder = tmp_path / "adaptation-2026" / step
         folder.mkdir(parents=True)
         (folder / "dataset").mkdir()
@@ -121,7 +122,7 @@ def test_step_without_its_record_did_not_end_well(tmp_path):
             (folder / "executor_output.json").write_text("{}")
     with pytest.raises(CodaError, match="release: found nothing") as caught:
         ours.require_records(tmp_path, set())
-    assert len(caught.value.problems) == 1
+    assert sorted(problem.where for problem in caught.value.problems) == ["ingest-plates", "release"]
     ours.require_records(tmp_path, {"adaptation-2026"})
 
 
