@@ -1,5 +1,6 @@
 """Where plate stores lie that are not in their batch folder: by content, in the data store."""
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -24,6 +25,12 @@ class StoreReferences(Contract):
     """The plate stores of one batch that lie in the data store."""
 
     stores: tuple[StoreReference, ...] = ()
+
+    @classmethod
+    def beside(cls, folder: Path) -> Self:
+        """Read the references of a batch folder; none where all of its stores lie in it."""
+        path = folder / STORES_NAME
+        return cls.read(path) if path.is_file() else cls()
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:

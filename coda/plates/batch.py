@@ -177,14 +177,9 @@ def _finished(folder: Path, manifest: BatchManifest, params: Params, shelf: Plat
     same = report.manifest_digest == manifest.digest() and [plate.content_key for plate in report.plates] == keys
     if not same or not report.delivered:
         return None
-    named = _references(folder)
+    named = StoreReferences.beside(folder)
     whole = all(_intact(folder, plate, named.find(plate.store), shelf) for plate in report.plates)
     return report if whole else None
-
-
-def _references(folder: Path) -> StoreReferences:
-    path = folder / STORES_NAME
-    return StoreReferences.read(path) if path.is_file() else StoreReferences()
 
 
 def _forget_strangers(folder: Path, plates: set[str]) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.contracts.ingest import REPORT_NAME, IngestReport
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
-from coda.contracts.placement import STORES_NAME, StoreReferences
+from coda.contracts.placement import StoreReferences
 from coda.contracts.quality import QualityReport
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.plates.fieldset import FieldSet
@@ -79,8 +79,7 @@ class BatchFolder:
     @cached_property
     def references(self) -> StoreReferences:
         """The plate stores that lie in the data store; none where all lie in the folder."""
-        path = self.path / STORES_NAME
-        return StoreReferences.read(path) if path.is_file() else StoreReferences()
+        return StoreReferences.beside(self.path)
 
     def store(self, name: str) -> Path | RemoteStore:
         """Return where a plate store lies: in this folder, or in the data store.

@@ -20,8 +20,8 @@ from coda.contracts import DataRevision
 from coda.contracts.base import Slug
 from coda.errors import CodaError, ConfigError, IntegrityError, Problem, TransientError, raise_if_any
 from coda.settings import Settings
-from coda.storage.clone import BRANCH, OBJECTS, Clone, cloned, digest_in, entries_in, object_key
-from coda.storage.dvc_tree import fetch_tree, store_tree, tree_of
+from coda.storage.clone import BRANCH, OBJECTS, Clone, cloned, digest_in, object_key
+from coda.storage.dvc_tree import REMEDY, fetch_tree, listed_entries, store_tree, tree_of
 from coda.storage.failures import disk_explained
 from coda.storage.objects import ObjectStore
 from coda.storage.plate_stores import DataStore
@@ -334,19 +334,13 @@ def _require_named(item: DataRevision, pointer: str | None) -> str:
 def _explain_missing(item: DataRevision, settings: Settings) -> None:
     """Look at every object of a batch that DVC could not fetch, and raise with the names of the bad ones."""
     remote = _remote(settings)
-    remedy = "Restore the object from a backup; find out who deleted or changed it."
-    listing = remote.find(object_key(item.digest))
     where = f"{item.path} ({item.revision[:12]})"
-    if listing is None or hashlib.md5(listing, usedforsecurity=False).hexdigest() != item.digest.removesuffix(".dir"):
-        found = "nothing" if listing is None else "other bytes"
-        problem = Problem(f"{where}: list of files", found, remote.url(object_key(item.digest)), remedy)
-        raise IntegrityError("The store behind the data registry does not hold this batch.", [problem])
     problems = []
-    for entry in entries_in(listing, remote.url(object_key(item.digest))):
+    for entry in listed_entries(item.digest, remote, where=where):
         content = remote.find(object_key(entry.md5))
         if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != entry.md5:
             found = "nothing" if content is None else "other bytes"
-            problems.append(Problem(f"{where}: {entry.relpath}", found, f"MD5 {entry.md5}", remedy))
+            problems.append(Problem(f"{where}: {entry.relpath}", found, f"MD5 {entry.md5}", REMEDY))
     raise_if_any(IntegrityError, "The store behind the data registry does not hold what was recorded.", problems)
 
 

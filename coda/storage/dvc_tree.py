@@ -117,12 +117,7 @@ def fetch_tree(digest: str, remote: ObjectStore, folder: Path, *, where: str) ->
         IntegrityError: The store does not hold the recorded bytes; all such files together.
         TransientError: It is away.
     """
-    listing = remote.find(object_key(digest))
-    if listing is None or _md5(listing) != digest.removesuffix(".dir"):
-        found = "nothing" if listing is None else "other bytes"
-        problem = Problem(f"{where}: list of files", found, remote.url(object_key(digest)), REMEDY)
-        raise IntegrityError("The store behind the data registry does not hold this batch.", [problem])
-    entries = entries_in(listing, remote.url(object_key(digest)))
+    entries = listed_entries(digest, remote, where=where)
     tables = [item for item in entries if not item.relpath.endswith(STORE_SUFFIX) and not _for_people(item.relpath)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         contents = list(pool.map(lambda item: remote.find(object_key(item.md5)), tables))
@@ -139,6 +134,16 @@ def fetch_tree(digest: str, remote: ObjectStore, folder: Path, *, where: str) ->
             path.write_bytes(data or b"")
         stores = [item for item in entries if item.relpath.endswith(STORE_SUFFIX)]
         _references(folder, stores, remote).write(folder / STORES_NAME)
+
+
+def listed_entries(digest: str, remote: ObjectStore, *, where: str) -> list[Entry]:
+    """Return the files of a version of a batch from its list, verified; see `fetch_tree`."""
+    listing = remote.find(object_key(digest))
+    if listing is None or _md5(listing) != digest.removesuffix(".dir"):
+        found = "nothing" if listing is None else "other bytes"
+        problem = Problem(f"{where}: list of files", found, remote.url(object_key(digest)), REMEDY)
+        raise IntegrityError("The store behind the data registry does not hold this batch.", [problem])
+    return entries_in(listing, remote.url(object_key(digest)))
 
 
 def _references(folder: Path, stores: Sequence[Entry], remote: ObjectStore) -> StoreReferences:
