@@ -19,6 +19,7 @@ NONE: Any = []
 def scale(
     plates: Annotated[str, typer.Option(help="Plates of the batches that are measured, with commas.")] = "1,4,8",
     archive: Annotated[int, typer.Option(min=0, max=20, help="Accepted batches of the source before each.")] = 0,
+    field_px: Annotated[int, typer.Option(min=128, max=2160, help="Side of the images, in pixels.")] = 128,
     json: Annotated[Path | None, typer.Option("--json", help="Also write all numbers here.")] = None,
     work: Annotated[
         Path, typer.Option("--work", help="Plates, services and sizes that were measured; may be deleted.")
@@ -46,7 +47,7 @@ def scale(
     sizes = [Size(count, archive) for count in read_plates(plates)]
     values = read_params(params, overlay or [params.parent / "params" / "demo.yaml"], changes)
     with going_on(work, "sizes"), showing_words() as told:
-        bench = Scale(work, values, workers=workers, told=told)
+        bench = Scale(work, values, field_px=field_px, workers=workers, told=told)
         rows = bench.measure(sizes)
         parts = bench.measure_parts(
             objects=objects, versions=versions, manifest_plates=manifest_plates, releases=releases
@@ -58,7 +59,7 @@ def scale(
     print_parts(parts, console)
     print_verdicts(verdicts_of(rows), console)
     if json is not None:
-        typer.echo(f"Wrote {write_json(json, as_json(rows, parts))}")
+        typer.echo(f"Wrote {write_json(json, as_json(rows, parts, field_px))}")
 
 
 def read_plates(text: str) -> list[int]:

@@ -17,11 +17,10 @@ from coda.errors import CodaError, Problem
 from coda.local.scale.figures import Run, figures_of
 from coda.local.scale.parts import measure_looks, measure_manifest, measure_releases
 from coda.local.scale.plates import (
-    DESIGN,
     FIELD_PX,
     TEACHER,
     Delivery,
-    experiment,
+    experiment_of,
     lay_into,
     simulate,
     take_away,
@@ -68,22 +67,25 @@ class Size:
 class Scale:
     """Measures sizes below one folder; what was measured with the same code and parameters is not measured again."""
 
-    def __init__(self, work: Path, params: Params, *, workers: int, told: Callable[[str], None]) -> None:
+    def __init__(self, work: Path, params: Params, *, field_px: int, workers: int, told: Callable[[str], None]) -> None:
         """Measure nothing yet.
 
         Args:
             work: Folder of plates, services and results.
             params: Parameters of the pipelines.
+            field_px: Side of the images, in pixels.
             workers: Processes that simulate plates.
             told: Told what is done.
         """
         self.params = changed(params, SMALL)
+        self._experiment = experiment_of(field_px)
+        self._design = self._experiment.design
         made_of = {
-            "code": code_digest(), "params": params_digest(self.params), "design": DESIGN.model_dump(mode="json"),
+            "code": code_digest(), "params": params_digest(self.params), "design": self._design.model_dump(mode="json"),
             "simulation": SIMULATION_VERSION,
             "place": str(work.resolve()),  # the model registry names its files by their whole paths
         }  # fmt: skip
-        self.plates = work.resolve() / "plates"
+        self.plates = work.resolve() / f"plates-{field_px}px"
         self.folder = work.resolve() / digest_of_json(made_of)[:12]
         self._live = self.folder / "services"
         self._trained = self.folder / "trained"
@@ -142,9 +144,9 @@ class Scale:
             return
         shutil.rmtree(self._live, ignore_errors=True)
         batches = [Delivery(TEACHER, f"b{number}", 1, TEACHER) for number in (1, 2)]
-        labels = write_labels(experiment(), self.folder / "labels.csv")
+        labels = write_labels(self._experiment, self.folder / "labels.csv")
         for delivery in batches:
-            lay_into(self._objects, simulate(delivery, self.plates, self._workers, self._told), delivery)
+            lay_into(self._objects, self._simulated(delivery), delivery)
         with EmbeddedServices(self._live) as services:
             store_for(services.settings.platform, services.settings).put(LABELS, labels.read_bytes())
             self._told("training")
@@ -173,7 +175,7 @@ class Scale:
             shutil.rmtree(folder, ignore_errors=True)
         self._traffic.unlink(missing_ok=True)
         *earlier, measured = size.deliveries
-        folders = {it: simulate(it, self.plates, self._workers, self._told) for it in size.deliveries}
+        folders = {it: self._simulated(it) for it in size.deliveries}
         shutil.copytree(self._trained, self._live)
         with EmbeddedServices(self._live, traffic=self._traffic) as services:
             for delivery in earlier:
@@ -190,8 +192,11 @@ class Scale:
             run = Run(watching, tuple(requests), outcome, seconds, self._runs / outcome.run_id, LANDING_BUCKET)
             figures = figures_of(run, services.settings, measured.source, measured.batch)
         shutil.rmtree(self._runs)
-        fields = measured.plates * len(experiment().imaged_wells()) * DESIGN.sites_per_well
+        fields = measured.plates * len(self._experiment.imaged_wells()) * self._design.sites_per_well
         return {"plates": size.plates, "archive": size.archive, "fields": fields, "raw_bytes": raw, **figures}
+
+    def _simulated(self, delivery: Delivery) -> Path:
+        return simulate(delivery, self._experiment, self.plates, self._workers, self._told)
 
     def _deliver(self, services: EmbeddedServices, folder: Path, delivery: Delivery) -> int:
         services.stop_object_store()

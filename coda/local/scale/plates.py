@@ -13,11 +13,17 @@ from coda.simulation.design import Design, Experiment, plan_experiment
 from coda.simulation.laboratories import find_laboratory
 
 FIELD_PX = 128
-DESIGN = Design(
-    mechanisms=8, compounds_per_mechanism=8, negcon_wells=16, poscon_wells=4, plate_wells=96, sites_per_well=2,
-    field_px=FIELD_PX,
-)  # fmt: skip
-"""84 wells of 2 fields of 5 stains: 840 images a plate."""
+"""Side of the images, in pixels, where none is asked for. The models see the middle of a field whatever its size, so
+larger images change what is stored, read and moved, and hardly the rest."""
+
+
+def design_of(field_px: int) -> Design:
+    """Return the design of all plates: 84 wells of 2 fields of 5 stains, 840 images of so many pixels a side."""
+    return Design(
+        mechanisms=8, compounds_per_mechanism=8, negcon_wells=16, poscon_wells=4, plate_wells=96, sites_per_well=2,
+        field_px=field_px,
+    )  # fmt: skip
+
 
 SEED = 5
 TEACHER, STRANGER = "lab_a", "lab_b"
@@ -46,18 +52,20 @@ class Delivery:
         return f"{self.source}/{self.batch}"
 
 
-def experiment() -> Experiment:
+def experiment_of(field_px: int) -> Experiment:
     """Return the compounds and the layout of all plates."""
-    return plan_experiment(SEED, DESIGN)
+    return plan_experiment(SEED, design_of(field_px))
 
 
-def simulate(delivery: Delivery, folder: Path, workers: int, told: Callable[[str], None]) -> Path:
+def simulate(
+    delivery: Delivery, experiment: Experiment, folder: Path, workers: int, told: Callable[[str], None]
+) -> Path:
     """Return the folder of a batch below `folder`; it is simulated where it is not there yet."""
     laboratory = find_laboratory(delivery.laboratory).model_copy(update={"name": delivery.source})
     names = [f"{delivery.source}_{delivery.batch}_p{number:02d}" for number in range(1, delivery.plates + 1)]
     told(f"simulating {delivery.folder}: {delivery.plates} plates")
     with rendering_pool(workers) as pool:
-        simulate_batch(experiment(), laboratory, delivery.batch, names, folder, workers=1, pool=pool)
+        simulate_batch(experiment, laboratory, delivery.batch, names, folder, workers=1, pool=pool)
     return folder / delivery.folder
 
 

@@ -128,7 +128,7 @@ def test_memory_of_steps_that_ran_beside_adapt_is_not_judged():
 
 
 def test_the_json_holds_sizes_growth_and_verdicts():
-    made = as_json([row(1), row(8)], {"looks": {"objects": 3}})
+    made = as_json([row(1), row(8)], {"looks": {"objects": 3}}, 256)
     assert made["growth"]["steps"]["ingest_plate"]["cpu_s"]["last_doubling"] == pytest.approx(1)
     assert made["growth"]["steps"]["ingest_plate"]["cpu_s"]["a_plate"] == pytest.approx(5)
     assert made["parts"] == {"looks": {"objects": 3}}

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from coda.cli import app
 from coda.config import load_params
-from coda.local.scale.plates import DESIGN, Delivery, experiment, lay_into, simulate, take_away
+from coda.local.scale.plates import FIELD_PX, Delivery, experiment_of, lay_into, simulate, take_away
 from coda.simulation.delivery import simulate_batch
 from coda.simulation.design import Design, plan_experiment
 from coda.simulation.laboratories import find_laboratory
@@ -56,7 +56,7 @@ def test_what_was_measured_before_is_told_again_in_80_columns(tmp_path, environm
     from tests.local.scale.test_scale_growth import row
 
     params = load_params(Path("params.yaml"), [Path("params/demo.yaml")])
-    kept = Scale(tmp_path / "work", params, workers=1, told=print).folder / "measured"
+    kept = Scale(tmp_path / "work", params, field_px=FIELD_PX, workers=1, told=print).folder / "measured"
     kept.mkdir(parents=True)
     for plates in (1, 8):
         (kept / f"scale-{plates:02d}-0.json").write_text(json.dumps(row(plates)))
@@ -84,7 +84,8 @@ def test_one_plate_is_measured_and_not_twice(tmp_path, environment):
     assert parts["manifest"]["taken"]
     assert parts["releases"]["releases"] == 3
     assert "looks" not in parts
-    images = len(experiment().imaged_wells()) * DESIGN.sites_per_well * 5
+    experiment = experiment_of(FIELD_PX)
+    images = len(experiment.imaged_wells()) * experiment.design.sites_per_well * 5
     # every image is read from the landing bucket at least once, and the plate is written to the data registry once
     assert found["raw_bytes"] <= found["traffic"]["raw"]["read_bytes"]
     assert found["traffic"]["raw"]["requests"] >= images
@@ -98,6 +99,6 @@ def test_one_plate_is_measured_and_not_twice(tmp_path, environment):
     assert json.loads(out.read_text())["sizes"] == json.loads(before)["sizes"]
 
     # and what is simulated is where a later measurement finds it
-    stamp = (work / "plates" / "scale-01-0" / "b1" / "manifest.json").stat().st_mtime_ns
-    simulate(Delivery("scale-01-0", "b1", 1), work / "plates", 1, print)
-    assert (work / "plates" / "scale-01-0" / "b1" / "manifest.json").stat().st_mtime_ns == stamp
+    stamp = (work / f"plates-{FIELD_PX}px" / "scale-01-0" / "b1" / "manifest.json").stat().st_mtime_ns
+    simulate(Delivery("scale-01-0", "b1", 1), experiment, work / f"plates-{FIELD_PX}px", 1, print)
+    assert (work / f"plates-{FIELD_PX}px" / "scale-01-0" / "b1" / "manifest.json").stat().st_mtime_ns == stamp
