@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 from coda.config.params import Ingest
 from coda.plates.resample import resample, scaled_shape
 
+SAMPLE = 4096
+TAIL, MARGIN = 0.02, 0.005
+"""Ranks within `TAIL` of an end are looked for beyond a bound, which lets pass twice their share and `MARGIN` more."""
+
 
 def compress_field(
     images: Sequence[NDArray[np.uint16]],
@@ -34,10 +38,9 @@ def compress_field(
     height, width = images[0].shape
     shape = scaled_shape((height, width), factor)
     result = np.empty((len(images), *shape), dtype=np.uint8)
+    raw = np.empty((height, width), dtype=np.float32)
     for channel, image in enumerate(images):
-        raw = image.astype(np.float32)
-        if gains is not None:
-            raw *= gains[channel]
+        np.multiply(image, np.float32(1) if gains is None else gains[channel], out=raw)
         reduced = resample(raw, shape)
         low, high = (percentile(reduced, percent) for percent in (params.low_percentile, params.high_percentile))
         result[channel] = stretch(reduced, low, min(high, float(plate_high[channel])))
@@ -45,23 +48,41 @@ def compress_field(
 
 
 def percentile(image: NDArray[np.float32], percent: float) -> float:
-    """Return a percentile, interpolated linearly, as `numpy.percentile` does.
+    """Return a percentile of finite values, interpolated linearly, as `numpy.percentile` does.
 
-    Selecting one rank and looking for its neighbour takes a quarter of the time of selecting both.
+    Near an end only the values beyond a bound are sorted. The bound comes from a sample, and it is known afterwards
+    whether it let enough of them through; if not, all are sorted.
     """
-    place = percent / 100 * (image.size - 1)
+    flat = image.ravel()
+    place = percent / 100 * (flat.size - 1)
     rank = int(place)
-    ordered = np.partition(image.ravel(), rank)
-    below = float(ordered[rank])
-    above = float(ordered[rank + 1 :].min()) if rank + 1 < image.size else below
+    first, ordered = _sorted_around(flat, rank)
+    below = float(ordered[rank - first])
+    above = float(ordered[rank - first + 1]) if rank + 1 < flat.size else below
     return below + (above - below) * (place - rank)
+
+
+def _sorted_around(flat: NDArray[np.float32], rank: int) -> tuple[int, NDArray[np.float32]]:
+    """Return sorted values that hold this rank and the next (if there is one), and the rank of the first of them."""
+    sample = np.sort(flat[:: max(1, flat.size // SAMPLE)])
+    share = rank / flat.size
+    if share < TAIL:
+        beyond = np.sort(flat[flat <= sample[int((2 * share + MARGIN) * len(sample))]])
+        if len(beyond) > rank + 1:
+            return 0, beyond
+    elif 1 - share < TAIL:
+        beyond = np.sort(flat[flat >= sample[-1 - int((2 * (1 - share) + MARGIN) * len(sample))]])
+        if len(beyond) >= flat.size - rank:
+            return flat.size - len(beyond), beyond
+    return 0, np.sort(flat)
 
 
 def stretch(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
     """Map [low, high] linearly to [0, 255], clipped and rounded; a range without width gives zeros."""
     if high <= low:
         return np.zeros(image.shape, dtype=np.uint8)
-    scaled = (image - np.float32(low)) * np.float32(255 / (high - low))
+    scaled = image - np.float32(low)
+    scaled *= np.float32(255 / (high - low))
     np.clip(scaled, 0, 255, out=scaled)
     return np.asarray(np.rint(scaled, out=scaled), dtype=np.uint8)
 

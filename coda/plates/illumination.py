@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from coda.config.params import Illumination
 from coda.plates.resample import resample, scaled_shape
 
 LEVELS = 2**16
+MOST_IN_32_BITS = (2**32 - 1) // (LEVELS - 1)
 Origin = Literal["estimated", "given", "off", "too_few_fields", "prepared"]
 """Where a plate's illumination function came from, or why its images were left as they are."""
 
@@ -26,18 +27,19 @@ class PlateSums:
 
     Attributes:
         count: Fields added.
-        total: Sum of the images, uint64, shape (channels, height, width).
+        total: Sum of the images, shape (channels, height, width); uint32 while that is sure to hold it, then uint64.
         histogram: Pixels of each grey value, int64, shape (channels, 65536).
     """
 
     def __init__(self, channels: int, shape: tuple[int, int]) -> None:
         """Start with nothing added."""
         self.count = 0
-        self.total: NDArray[np.uint64] = np.zeros((channels, *shape), dtype=np.uint64)
+        self.total: NDArray[np.uint32] | NDArray[np.uint64] = np.zeros((channels, *shape), dtype=np.uint32)
         self.histogram: NDArray[np.int64] = np.zeros((channels, LEVELS), dtype=np.int64)
 
     def add(self, images: Sequence[NDArray[np.uint16]]) -> None:
         """Add one field: an image (height, width) for each channel, in order."""
+        self._make_room(1)
         for channel, image in enumerate(images):
             self.total[channel] += image
             self.histogram[channel] += np.bincount(image.ravel(), minlength=LEVELS)
@@ -45,9 +47,14 @@ class PlateSums:
 
     def merge(self, other: "PlateSums") -> None:
         """Add the fields that another process has summed."""
+        self._make_room(other.count)
         self.count += other.count
         self.total += other.total
         self.histogram += other.histogram
+
+    def _make_room(self, more: int) -> None:
+        if self.count + more > MOST_IN_32_BITS and self.total.dtype == np.uint32:
+            self.total = self.total.astype(np.uint64)
 
 
 @dataclass(frozen=True)
@@ -133,20 +140,31 @@ def _described(
 
 
 def _function(
-    total: NDArray[np.uint64], count: int, small: tuple[int, int], params: Illumination
+    total: NDArray[np.uint32] | NDArray[np.uint64], count: int, small: tuple[int, int], params: Illumination
 ) -> NDArray[np.float32]:
     mean = resample((total / count).astype(np.float32), small)
-    smooth = ndimage.median_filter(
-        mean.astype(np.uint16), footprint=_disk(params.median_filter_size // 2), mode="nearest"
-    ).astype(np.float32)
+    smooth = median_of_disk(mean.astype(np.uint16), params.median_filter_size // 2).astype(np.float32)
     shape = (int(total.shape[0]), int(total.shape[1]))
     floor = max(float(np.percentile(resample(smooth, shape), params.floor_percentile)), 1.0)
     return np.asarray(smooth / np.float32(floor))
 
 
-def _disk(radius: int) -> NDArray[np.bool_]:
+def median_of_disk(image: NDArray[np.uint16], radius: int) -> NDArray[np.uint16]:
+    """Return the median around each pixel of an image, (height, width), within a radius; the edge repeats outwards.
+
+    It is what scipy's `median_filter` gives with mode "nearest", several times as fast: numpy selects the median of
+    many windows at once with vector instructions.
+    """
     axis = np.arange(-radius, radius + 1)
-    return np.asarray(axis[:, None] ** 2 + axis[None, :] ** 2 <= radius**2)
+    disk = axis[:, None] ** 2 + axis[None, :] ** 2 <= radius**2
+    windows = sliding_window_view(np.pad(image, radius, mode="edge"), disk.shape)
+    middle = int(disk.sum()) // 2
+    result = np.empty_like(image)
+    for row, across in enumerate(windows):
+        inside = across[:, disk]
+        inside.partition(middle, axis=1)
+        result[row] = inside[:, middle]
+    return result
 
 
 def _percentile(histogram: NDArray[np.int64], percent: float) -> float:

@@ -55,7 +55,15 @@ def shrunk(reduced: Float) -> Float:
     """Average squares of pixels until no side is longer than `SIDE`, (stains, height, width) -> the same, smaller."""
     step = -(-max(reduced.shape[1:]) // SIDE)
     count, height, width = len(reduced), reduced.shape[1] // step, reduced.shape[2] // step
+    if step == 1:
+        return reduced
     cut = reduced[:, : height * step, : width * step].reshape(count, height, step, width, step)
+    if step == 2:  # four of these numbers have an exact sum, so it may be added in the fastest order
+        total = cut[:, :, 0, :, 0] + cut[:, :, 0, :, 1]
+        total += cut[:, :, 1, :, 0]
+        total += cut[:, :, 1, :, 1]
+        total *= np.float32(0.25)
+        return total
     return np.asarray(cut.mean(axis=(2, 4)), dtype=np.float32)
 
 

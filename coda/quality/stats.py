@@ -31,7 +31,7 @@ is in Computer Vision and Image Understanding 64, 300 (1996); Otsu's threshold i
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations
 from typing import Any
@@ -110,11 +110,10 @@ def field_statistics(raw: Mapping[str, NDArray[np.uint16]], *, bit_depth: int, n
     """
     _check(raw)
     channels = tuple(raw)
-    stack = np.stack([raw[stain] for stain in channels])
-    full_scale = float(2**bit_depth - 1)
-    reduced = reduce_field(stack)
-    columns = _intensity(stack, full_scale)
-    tiles = _tiles(stack)
+    images = list(raw.values())
+    reduced = reduce_field(images)
+    columns = _intensity(images, 2**bit_depth - 1)
+    tiles = _tiles(images)
     span = columns["p99"] - columns["p5"]
     columns["snr"] = span / np.maximum(noise_sigma(tiles), 1e-3)
     columns["focus"] = focus_slope(tiles)
@@ -149,17 +148,17 @@ def _check(raw: Mapping[str, NDArray[np.uint16]]) -> None:
         raise ContractError("Quality statistics need images of one shape.", [problem])
 
 
-def reduce_field(stack: NDArray[np.uint16]) -> Float:
-    """Average 2 x 2 pixels until nuclei are a few pixels wide, shape (stains, height, width) -> reduced, float32.
+def reduce_field(images: Sequence[NDArray[np.uint16]]) -> Float:
+    """Average 2 x 2 pixels until nuclei are a few pixels wide: images of (height, width) -> one array, float32.
 
     Sides up to 160 px stay, up to 640 px are halved, up to 1400 px quartered, larger ones reduced by eight: a nucleus
     of 15 um then has a diameter of 5 to 12 pixels at the usual magnifications.
     """
-    side = max(stack.shape[1:])
+    side = max(images[0].shape)
     step = 2 ** (int(side > 160) + int(side > 640) + int(side > 1400))
-    height, width = stack.shape[1] // step, stack.shape[2] // step
-    reduced = np.empty((len(stack), height, width), dtype=np.float32)
-    for image, out in zip(stack, reduced, strict=True):
+    height, width = (side // step for side in images[0].shape)
+    reduced = np.empty((len(images), height, width), dtype=np.float32)
+    for image, out in zip(images, reduced, strict=True):
         # one image at a time stays in the cache; whole numbers, so no order of adding gives another result
         rows = _added(image[: height * step, : width * step].astype(np.uint32), step)
         np.multiply(_added(rows.T, step).T, np.float32(1 / step**2), out=out)
@@ -173,35 +172,35 @@ def _added(image: NDArray[np.uint32], step: int) -> NDArray[np.uint32]:
     return total
 
 
-def _intensity(stack: NDArray[np.uint16], full_scale: float) -> dict[str, NDArray[np.float64]]:
-    count, height, width = stack.shape
+def _intensity(images: Sequence[NDArray[np.uint16]], full_scale: int) -> dict[str, NDArray[np.float64]]:
+    height, width = images[0].shape
     stride = max(1, int(np.ceil(np.sqrt(height * width / SAMPLE))))
-    ordered = np.sort(stack[:, ::stride, ::stride].reshape(count, -1), axis=1)
+    ordered = np.sort([image[::stride, ::stride].ravel() for image in images], axis=1)
     places = np.rint(np.array(QUANTILES) * (ordered.shape[1] - 1)).astype(np.intp)
     p1, p5, p50, p95, p99 = ordered[:, places].T.astype(np.float64)
     pixels = height * width
-    dark = int(full_scale / 1024)
+    dark = full_scale // 1024
     return {
         "p1": p1, "p5": p5, "p50": p50, "p95": p95, "p99": p99,
-        "saturation": np.array([np.count_nonzero(image >= full_scale) / pixels for image in stack]),
-        "near_black": np.array([np.count_nonzero(image <= dark) / pixels for image in stack]),
+        "saturation": np.array([np.count_nonzero(image >= full_scale) / pixels for image in images]),
+        "near_black": np.array([np.count_nonzero(image <= dark) / pixels for image in images]),
         "dynamic_range": np.minimum((p99 - p1) / full_scale, 1.0),
         "contrast": (p99 - p5) / np.maximum(p99 + p5, 1.0),
     }  # fmt: skip
 
 
-def _tiles(stack: NDArray[np.uint16]) -> Float:
+def _tiles(images: Sequence[NDArray[np.uint16]]) -> Float:
     """Return squares spread evenly over the field: (stains, tiles, side, side), float32.
 
     Four tiles of 64 px, or one in sixteen of those that fit in, but not more than sixteen.
     """
-    _, height, width = stack.shape
+    height, width = images[0].shape
     side = min(TILE, height, width)
     corners = [(row * side, column * side) for row in range(height // side) for column in range(width // side)]
     wanted = min(len(corners), max(4, len(corners) // 16), 16)
     chosen = sorted({round(place) for place in np.linspace(0, len(corners) - 1, wanted)})
-    cut = [stack[:, corners[k][0] : corners[k][0] + side, corners[k][1] : corners[k][1] + side] for k in chosen]
-    return np.stack(cut, axis=1).astype(np.float32)
+    places = [(slice(row, row + side), slice(column, column + side)) for row, column in (corners[k] for k in chosen)]
+    return np.array([[image[place] for place in places] for image in images], dtype=np.float32)
 
 
 def noise_sigma(tiles: Float) -> NDArray[np.float64]:
@@ -218,7 +217,7 @@ def noise_sigma(tiles: Float) -> NDArray[np.float64]:
 
 def image_focus(image: NDArray[np.uint16]) -> float:
     """Return the focus figure of one image, (height, width): the statistic `focus` of a field's stain."""
-    return float(focus_slope(_tiles(image[None]))[0])
+    return float(focus_slope(_tiles([image]))[0])
 
 
 def focus_slope(tiles: Float) -> NDArray[np.float64]:
