@@ -13,6 +13,7 @@ def adapt(
     dataset: dsl.Input[dsl.Dataset],
     earlier: dsl.Input[dsl.Dataset],
     candidates: dsl.Output[dsl.Artifact],
+    models: dsl.Output[dsl.Model],
 ) -> None:
     """Adapt the released extractor without labels; the head stays frozen."""
     from pathlib import Path
@@ -24,6 +25,8 @@ def adapt(
 
     settings = read_settings()
     with running("adapt", run_id, settings) as run:
+        out = Path(models.path)
+        out.mkdir(parents=True, exist_ok=True)
         tried = step(
             Path(dataset.path),
             Path(earlier.path),
@@ -31,6 +34,7 @@ def adapt(
             params=Params.model_validate_json(params),
             settings=settings,
             run_id=run_id,
+            models=out,
         )
         for candidate in tried:
             predictions = Path(candidates.path) / candidate.name / "predictions.parquet"

@@ -11,6 +11,7 @@ def register_adaptation(
     run_id: str,
     params: str,
     candidates: dsl.Input[dsl.Artifact],
+    models: dsl.Input[dsl.Model],
     decision: dsl.Input[dsl.Artifact],
     revisions: dsl.Input[dsl.Artifact],
     draft: dsl.Output[dsl.Artifact],
@@ -33,4 +34,5 @@ def register_adaptation(
             params=Params.model_validate_json(params),
             settings=settings,
             run_id=run_id,
+            models=Path(models.path),
         )

@@ -70,7 +70,12 @@ def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str
         decision = judged.outputs["decision"]
         registered = needs(
             register_adaptation(
-                run_id=run_id, params=params, candidates=candidates, decision=decision, revisions=revisions
+                run_id=run_id,
+                params=params,
+                candidates=candidates,
+                models=adapted.outputs["models"],
+                decision=decision,
+                revisions=revisions,
             ),
             SMALL,
             "register",

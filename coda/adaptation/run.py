@@ -43,6 +43,7 @@ def adapt_and_serve(
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
+    models: Path | None = None,
 ) -> list[Candidate]:
     """Adapt the extractor to a batch and write the candidates folder.
 
@@ -57,6 +58,7 @@ def adapt_and_serve(
         checkpoints: Where to keep checkpoints.
         report: Called as training goes.
         should_stop: Asked before every iteration.
+        models: Folder for the extractors that are adapted, which only registering reads; `out` when not given.
 
     Returns:
         The candidates, from simple to involved.
@@ -87,7 +89,7 @@ def adapt_and_serve(
             state, fields, params, rungs[name], seed=seed, heads=base.heads,
             checkpoints=own, report=report, should_stop=should_stop,
         )  # fmt: skip
-        extractor, whole = (out / folder for folder in ADAPTED[name])
+        extractor, whole = ((models or out) / folder for folder in ADAPTED[name])
         digests[name] = save_extractor(extractor, state.teacher, {**origin, "method": rungs[name].method})
         save_state(whole, state)
         services[name] = serve(state.teacher, _ways(candidates, heads, name), fields, params, pool=base.extractor.pool)

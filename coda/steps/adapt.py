@@ -46,6 +46,7 @@ def adapt(
     params: Params,
     settings: Settings,
     run_id: str,
+    models: Path | None = None,
 ) -> list[Candidate]:
     """Adapt the default release's extractor to a batch without labels, and lay out every way of serving it.
 
@@ -60,6 +61,7 @@ def adapt(
         params: Parameters. What contradicts the record of the release that is adapted is refused.
         settings: Where the registry, the release log and checkpoints are.
         run_id: The run; started again under the same name it goes on from its newest checkpoint.
+        models: Folder for the adapted extractors, which weigh far more than the rest; `out` when not given.
 
     Returns:
         The candidates, from simple to involved.
@@ -98,7 +100,7 @@ def adapt(
         incumbent = _incumbent([*batches, *earlier], chosen, base, Path(work), out, params, settings, run_id)
         return adapt_and_serve(
             base, fields, is_batch, out, params, seed=params.seed, incumbent=incumbent,
-            checkpoints=checkpoints, report=report, should_stop=should_stop,
+            checkpoints=checkpoints, report=report, should_stop=should_stop, models=models,
         )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ class _Run:
     """What one adaptation run knows when it registers."""
 
     candidates: Path
+    models: Path
     report: GateReport
     data: tuple[DataRevision, ...]
     base: ReleaseRecord
@@ -37,7 +38,15 @@ class _Run:
 
 
 def register_adaptation(
-    candidates: Path, gate: Path, revisions: Path, out: Path, *, params: Params, settings: Settings, run_id: str
+    candidates: Path,
+    gate: Path,
+    revisions: Path,
+    out: Path,
+    *,
+    params: Params,
+    settings: Settings,
+    run_id: str,
+    models: Path | None = None,
 ) -> ReleaseRecord:
     """Register the gate's choice, and draft the release that binds it to a frozen head.
 
@@ -55,6 +64,7 @@ def register_adaptation(
         params: Parameters of the run.
         settings: Where MLflow and the platform bucket are.
         run_id: The run; registering it again returns the same versions.
+        models: Folder with the adapted extractors; `candidates` when not given.
 
     Raises:
         IntegrityError: The candidates are not the ones that were judged, or do not come from a registered release.
@@ -65,7 +75,7 @@ def register_adaptation(
     offered = {item.name: item for item in read_candidates(candidates)}
     log = ReleaseLog(settings)
     base = _base(candidates, log)
-    run = _Run(candidates, report, read_revisions(revisions), base, params, settings, run_id)
+    run = _Run(candidates, models or candidates, report, read_revisions(revisions), base, params, settings, run_id)
     if report.outcome in ("keep_incumbent", "refuse"):
         incumbent = _incumbent(candidates, report.source, log)
         if incumbent is not None:
@@ -118,7 +128,7 @@ def _incumbent(candidates: Path, source: str, log: ReleaseLog) -> ReleaseRecord 
 def _extractor(run: _Run, chosen: Candidate) -> ModelRef:
     if chosen.extractor == "base":
         return run.base.extractor
-    extractor, state = (run.candidates / folder for folder in ADAPTED[chosen.extractor])
+    extractor, state = (run.models / folder for folder in ADAPTED[chosen.extractor])
     digest = artifact.folder_digest(extractor)
     if chosen.extractor_digest is not None and digest != chosen.extractor_digest:
         remedy = "Run the adaptation again, and find out who changed the folder."

@@ -112,7 +112,12 @@ class Chain:
             "adapt": self._adapt,
             "gate": self._gate,
             "register_adaptation": lambda: register_adaptation(
-                self.out("adapt"), self.out("gate"), self.out("version"), self.out("draft"), **self.named
+                self.out("adapt"),
+                self.out("gate"),
+                self.out("version"),
+                self.out("draft"),
+                **self.named,
+                models=self.out("models"),
             ),
             "release": self._release,
             "predict": lambda: predict(self.out("validate"), self.out("release"), self.out("predict"), **self.given),
@@ -138,7 +143,9 @@ class Chain:
             self._keep(self.out("validate") / item.source / item.batch / "quality.json", "quality.json")
 
     def _adapt(self) -> None:
-        for candidate in adapt(self.out("validate"), self.out("archive"), self.out("adapt"), **self.named):
+        for candidate in adapt(
+            self.out("validate"), self.out("archive"), self.out("adapt"), **self.named, models=self.out("models")
+        ):
             path = self.out("adapt") / candidate.name / "predictions.parquet"
             self._keep(path, f"candidates/{candidate.name}.parquet")
 

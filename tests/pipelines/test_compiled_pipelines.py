@@ -199,3 +199,17 @@ def test_broken_sibling_does_not_compile(mistake, sibling):
 
 def _dags(spec):
     return [part["dag"] for part in [spec["root"], *spec["components"].values()] if "dag" in part]
+
+
+def test_weights_are_handed_to_the_step_that_registers_them_alone():
+    """They outweigh all tables of a batch: a step that reads numbers must not download them."""
+    spec, _ = read_documents(compiled_path("adaptation").read_text())
+    dags = [part["dag"] for part in [spec["root"], *spec["components"].values()] if "dag" in part]
+    takers = {
+        name
+        for dag in dags
+        for name, task in dag["tasks"].items()
+        for given in task.get("inputs", {}).get("artifacts", {}).values()
+        if given.get("taskOutputArtifact", {}).get("outputArtifactKey") == "models"
+    }
+    assert takers == {"register-adaptation"}

@@ -119,8 +119,8 @@ def register_training(pretrained, heads, evaluation, revisions, out, *, params, 
     _draft(out, run_id)
 
 
-def register_adaptation(candidates, gate, revisions, out, *, params, settings, run_id):
-    note("register_adaptation", candidates, gate, revisions)
+def register_adaptation(candidates, gate, revisions, out, *, params, settings, run_id, models):
+    note("register_adaptation", candidates, models, gate, revisions)
     _draft(out, run_id)
 
 
@@ -129,9 +129,10 @@ def release(draft, out, *, settings, run_id, approver="gate"):
     out.write_bytes(draft.read_bytes())
 
 
-def adapt(dataset, archive, out, *, params, settings, run_id):
+def adapt(dataset, archive, out, *, params, settings, run_id, models):
     note("adapt", dataset, archive)
     out.mkdir(parents=True)
+    (models / "extractor").mkdir(parents=True)
     return []
 
 
