@@ -1,4 +1,4 @@
-"""`coda monitoring`: dashboards, alert rules, the metrics endpoint and the batch report."""
+"""`coda monitoring`: the table of batches, dashboards, alert rules, the metrics endpoint and the batch report."""
 
 import webbrowser
 from pathlib import Path
@@ -6,10 +6,15 @@ from typing import Annotated
 
 import typer
 
+from coda.cli.monitoring_history import history
 from coda.cli.options import DEFAULT_PARAMS, NamedParams, Overlays, Settings_, read_params
 from coda.errors import ConfigError, Problem
 
-app = typer.Typer(help="Dashboards and alert rules as code; the metrics endpoint; batch reports.", no_args_is_help=True)
+app = typer.Typer(
+    help="The table of batches; dashboards and alert rules as code; the metrics endpoint; batch reports.",
+    no_args_is_help=True,
+)
+app.command()(history)
 
 Check = Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file is not what it should be.")]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from coda.doctor.findings import Finding, Repair
 from coda.doctor.records import Records
 from coda.errors import ContractError, IntegrityError, Problem
-from coda.monitoring.history import report_prefix
+from coda.monitoring.summaries import report_prefix
 from coda.runners.workdir import is_running
 from coda.steps.publication import current
 from coda.storage.clone import WORKING

@@ -4,18 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from coda.contracts import GateReport, ReleaseRecord, StepRecord
-from coda.evaluation.levels import TREATED, classes_of, probabilities_of
-from coda.evaluation.marginal_entropy import marginal_entropy
-from coda.evaluation.top_class import top_class_share
 from coda.monitoring.acquisition import medians
-from coda.monitoring.history import BatchSummary, acquisition_z, drift_percentiles, not_released_in_a_row
 from coda.monitoring.inputs import BatchInputs, ReportInputs
-from coda.monitoring.names import CLOCKS_DIFFER_S
+from coda.monitoring.names import CLOCKS_DIFFER_S, METRICS
+from coda.monitoring.numbers import answers, by_name
 from coda.monitoring.push import Sample
+from coda.monitoring.summaries import BatchSummary, acquisition_z, drift_percentiles, not_released_in_a_row
 
 VERDICTS = ("accepted", "accepted_with_warnings", "refused")
 OUTCOMES = ("release", "keep_incumbent", "hold", "refuse")
@@ -158,35 +154,9 @@ def _embedding(summary: BatchSummary, history: Sequence[BatchSummary], source: M
 
 
 def _prediction(inputs: ReportInputs, source: Mapping[str, str]) -> Iterator[Sample]:
-    fields = inputs.predictions.get("field")
-    if fields is None or fields.empty or len(classes_of(fields)) < 2:
-        return
-    treated = fields["Metadata_pert_type"].isin(TREATED)
-    fields = fields[treated] if treated.any() else fields  # controls belong to no mechanism and would dominate
-    fields = fields[fields["predicted"] != ""] if "predicted" in fields else fields
-    if fields.empty:
-        return  # the gate refused: there are no answers to describe
-    p = probabilities_of(fields)
-    if not np.isfinite(p).all():
-        return  # withheld: nothing was predicted
-    entropy = -(p * np.log(np.maximum(p, 1e-12))).sum(axis=1).mean() / np.log(p.shape[1])
-    yield Sample("coda_prediction_top_class_share", top_class_share(p).value, source)
-    yield Sample("coda_prediction_marginal_entropy", marginal_entropy(p).value, source)
-    yield Sample("coda_prediction_mean_entropy", float(entropy), source)
-    yield Sample("coda_prediction_confidence", float(p.max(axis=1).mean()), source)
-    before = inputs.candidates.predictions.get("unadapted") if inputs.candidates else None
-    if before is not None and "image_id" in fields and "image_id" in before:
-        # by name: a release of an earlier training run may know other mechanisms
-        answers = fields[["image_id"]].assign(now=_answers(fields))
-        earlier = before[["image_id"]].assign(then=_answers(before))
-        both = answers.merge(earlier, on="image_id")
-        if len(both):
-            yield Sample("coda_prediction_changed_share", float((both["now"] != both["then"]).mean()), source)
-
-
-def _answers(table: pd.DataFrame) -> NDArray[np.str_]:
-    named: NDArray[np.str_] = np.asarray(classes_of(table))[probabilities_of(table).argmax(axis=1)]
-    return named
+    for name, value in by_name(tuple(answers(inputs))).items():
+        if f"coda_prediction_{name}" in METRICS:
+            yield Sample(f"coda_prediction_{name}", value, source)
 
 
 def _adaptation(

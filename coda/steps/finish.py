@@ -7,9 +7,11 @@ from coda.config import Params
 from coda.contracts import GateReport, QualityReport, ReleaseRecord, RunRecord
 from coda.contracts.run import RunOutcome
 from coda.errors import ContractError
+from coda.monitoring.batches import write_reported
 from coda.settings import Settings
 from coda.steps.record import record_run
 from coda.steps.version import read_revisions
+from coda.storage.objects import store_for
 
 PipelineName = Literal["training", "adaptation"]
 
@@ -33,7 +35,7 @@ def finish(
     gate: Path | None = None,
     release: Path | None = None,
 ) -> RunRecord:
-    """Record how a run ended. Doing it twice writes the same outcome again.
+    """Record how a run ended, and its batches in the table of batches. Doing it twice writes the same outcome again.
 
     Args:
         dataset: Validated dataset folder; every batch has its ``quality.json``.
@@ -54,7 +56,7 @@ def finish(
     decision = GateReport.read(gate) if gate else None
     record = ReleaseRecord.read(release) if release else None
     outcome, sentence = _ending(reports, decision, record)
-    return record_run(
+    ended = record_run(
         run_id,
         pipeline=pipeline,
         outcome=outcome,
@@ -66,6 +68,10 @@ def finish(
         data=read_revisions(revisions) if revisions else (),
         release=record,
     )
+    store = store_for(settings.platform, settings)
+    for report in reports:
+        write_reported(store, report.source, report.batch, report.manifest_digest, ended)
+    return ended
 
 
 def _ending(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coda.contracts import GateReport, ReleaseRecord
 from coda.errors import ConfigError, Problem
-from coda.monitoring.history import gate_key
+from coda.monitoring.summaries import gate_key
 from coda.plates.dataset import open_batches
 from coda.registry import ReleaseLog
 from coda.registry.drafts import find_release

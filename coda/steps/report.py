@@ -8,9 +8,10 @@ from pathlib import Path
 from coda.config import Params
 from coda.contracts import StepRecord
 from coda.monitoring.facts import samples
-from coda.monitoring.history import BatchSummary, gate_key, read_history, report_prefix
+from coda.monitoring.numbers import collect
 from coda.monitoring.push import push
 from coda.monitoring.report import Page, ReportInputs, gather, write_page
+from coda.monitoring.summaries import BatchSummary, gate_key, read_history, report_prefix
 from coda.settings import Settings
 from coda.steps.record import finished_steps
 from coda.storage.objects import ObjectStore
@@ -65,7 +66,7 @@ def report(
     steps = [StepRecord(name=times.name, seconds=times.seconds) for times in finished_steps(store, run_id)]
     history = {source: _history(store, inputs, source) for source in _sources(inputs)}
     page = write_page(inputs, out, params=params, run_id=run_id, history=history, steps=steps, at=datetime.now(UTC))
-    for summary in page.summaries:
+    for batch, summary in zip(inputs.batches, page.summaries, strict=True):
         prefix = report_prefix(summary.source, summary.batch, summary.manifest_digest)
         store.put(f"{prefix}report.html", out.read_bytes(), content_type="text/html; charset=utf-8")
         if inputs.gate is not None and inputs.gate.manifest_digest == summary.manifest_digest:
@@ -73,6 +74,8 @@ def report(
             key = gate_key(summary.source, summary.batch, summary.manifest_digest)
             store.put(key, inputs.gate.to_json().encode(), content_type="application/json")
         store.put(summary.key, summary.to_json().encode(), content_type="application/json")
+        numbers = collect(inputs, batch, summary, history[summary.source], steps, run_id=run_id)
+        store.put(numbers.key, numbers.to_json().encode(), content_type="application/json")
     for source in _sources(inputs):
         _push(page, source, history[source], steps, settings)
     log.info("Report of %s: %s", run_id, page.sentence)

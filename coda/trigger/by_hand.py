@@ -6,7 +6,7 @@ from datetime import datetime
 
 from coda.contracts.manifest import MAX_MANIFEST_BYTES, SMALLER, BatchManifest
 from coda.errors import CodaError, ContractError, Problem, TransientError
-from coda.monitoring.history import report_prefix
+from coda.monitoring.summaries import report_prefix
 from coda.plates.files import LargerFileError
 from coda.settings import Settings
 from coda.steps.ingest import files_of

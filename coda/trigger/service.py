@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import TypeVar, Unpack
 
 from coda.config import Params
-from coda.contracts import FailureRecord
+from coda.contracts import FailureRecord, RunRecord
 from coda.errors import CodaError, ConfigError, ServiceRefusedError, TransientError
 from coda.settings import Settings
 from coda.steps.context import read_failure
@@ -24,6 +24,7 @@ from coda.storage.records import UnreadableRecordError
 from coda.trigger.arrivals import Arrivals
 from coda.trigger.endings import ending_of
 from coda.trigger.failure_page import write_page
+from coda.trigger.history import note_end
 from coda.trigger.interventions import mend
 from coda.trigger.ledger import TAKEN, Counted, Ledger, LedgerState, State
 from coda.trigger.logs import about
@@ -366,7 +367,7 @@ class Trigger:
         if ending.again:
             self._postpone(state, ending.reasons, ending.failures, cause=ending.cause, lost=ending.lost)
         else:
-            self._end(state, ending.state, ending.reasons, cause=ending.cause, lost=ending.lost)
+            self._end(state, ending.state, ending.reasons, record, cause=ending.cause, lost=ending.lost)
 
     def _pause(self, failures: int) -> float:
         return min(300.0, self.pace.backoff_s * 2.0 ** min(20, max(0, failures - 1)))
@@ -380,7 +381,14 @@ class Trigger:
         told = (*reasons, f"again in {pause:.0f} s")
         self.ledger.append(state.version, "landed", after=state, reasons=told, **counted)
 
-    def _end(self, state: LedgerState, ending: State, reasons: tuple[str, ...], **counted: Unpack[Counted]) -> None:
+    def _end(
+        self,
+        state: LedgerState,
+        ending: State,
+        reasons: tuple[str, ...],
+        record: RunRecord | None = None,
+        **counted: Unpack[Counted],
+    ) -> None:
         self._not_before.pop(state.run_id, None)
         self._beaten.pop(state.run_id, None)
         self._flights.pop(state.run_id, None)
@@ -388,13 +396,14 @@ class Trigger:
             reasons = (*reasons, f"When this is put right: coda ledger retry {state.source}/{state.batch}")
         new = self.ledger.append(state.version, ending, after=state, reasons=reasons, **counted)
         if new is not None:
-            self._ended(new)
+            self._ended(new, record)
 
-    def _ended(self, state: LedgerState) -> None:
+    def _ended(self, state: LedgerState, record: RunRecord | None = None) -> None:
         self.metrics.runs.labels(pipeline="adaptation", outcome=state.state).inc()
         if state.state == "failed":
             self.metrics.last_failure.labels(source=state.source).set_to_current_time()
             write_page(self.ledger, state)
+        note_end(self.ledger.store, self.arrivals.landing, state, record)
         log.info("%s: %s. %s", state.run_id, state.state, " ".join(state.reasons), extra=about(state))
         self._handled.put(
             Handled(state.source, state.batch, state.manifest_digest, state.run_id, state.state, state.reasons)

@@ -9,7 +9,7 @@ import pytest
 
 from coda.contracts.gate import GateReport
 from coda.errors import ConfigError, TransientError
-from coda.monitoring.history import gate_key
+from coda.monitoring.summaries import gate_key
 from coda.plates.dataset import open_batches
 from coda.registry import DEFAULT_SCOPE, ReleaseLog
 from coda.registry.drafts import WAITING, keep_draft

@@ -6,9 +6,9 @@ from report_inputs import write_run
 from coda.contracts import StepRecord
 from coda.monitoring.endpoint import UNREADABLE
 from coda.monitoring.facts import samples, summarise
-from coda.monitoring.history import MIN_BATCHES
 from coda.monitoring.names import INFO_LABELS, LABELS, METRICS, metric_of
 from coda.monitoring.report import gather
+from coda.monitoring.summaries import MIN_BATCHES
 from coda.trigger.metrics import TriggerMetrics
 
 

@@ -11,7 +11,7 @@ from servers import moto_server
 from coda.adaptation.abstain import withhold
 from coda.config import params_digest
 from coda.errors import TransientError
-from coda.monitoring.history import BatchSummary, gate_key
+from coda.monitoring.summaries import BatchSummary, gate_key
 from coda.steps.report import report
 from coda.storage.objects import ObjectStore
 
@@ -62,7 +62,7 @@ def test_doing_it_twice_changes_nothing(settings, tmp_path, demo_params):
         report(run.dataset, tmp_path / "r.html", params=demo_params, settings=settings, run_id="r", **run.arguments())
     store = ObjectStore(settings.platform, settings.s3_endpoint)
     names = {item.key.rpartition("/")[2] for item in store.list("reports/")}
-    assert names == {"report.html", "summary.json", "gate.json"}
+    assert names == {"report.html", "summary.json", "gate.json", "numbers.json"}
     assert scraped(settings, "lab_b")["coda_gate_not_released_in_a_row",] == 1, "the batch must not meet itself"
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from coda.cli.pipeline import app
 from coda.errors import CodaError, ConfigError, ContractError, IntegrityError, TransientError
-from coda.monitoring.history import BatchSummary
+from coda.monitoring.summaries import BatchSummary
 from coda.runners.port import RunOutcome
 from coda.storage.manifest_addresses import manifests_at
 from coda.storage.objects import ObjectStore

@@ -19,13 +19,13 @@ from coda.durable import give_name
 from coda.errors import ConfigError, Problem
 from coda.evaluation.levels import TREATED
 from coda.monitoring.facts import summarise
-from coda.monitoring.history import BatchSummary
 from coda.monitoring.inputs import BatchInputs, ReportInputs, gather
 from coda.monitoring.report import decision, tables
 from coda.monitoring.report.composites import draw_examples, read_examples
 from coda.monitoring.report.embeddings import draw_embeddings
 from coda.monitoring.report.heatmaps import draw_heat_maps
 from coda.monitoring.report.words import headline
+from coda.monitoring.summaries import BatchSummary
 
 MAX_PLATES = 8
 """Plates a batch whose pictures are shown; the tables list all."""

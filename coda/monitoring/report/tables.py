@@ -10,9 +10,9 @@ import pandas as pd
 from coda.contracts import GateReport, ReleaseRecord, StepRecord
 from coda.evaluation.levels import TREATED, classes_of
 from coda.monitoring.acquisition import STATISTICS
-from coda.monitoring.history import BatchSummary, accepted, acquisition_z
 from coda.monitoring.inputs import BatchInputs
 from coda.monitoring.report.pictures import COLOURS
+from coda.monitoring.summaries import BatchSummary, accepted, acquisition_z
 from coda.plates.layout import FORMATS, parse_well, row_name
 
 SEVERITY_WORDS = {"critical": "must be corrected", "warning": "look closer", "info": "for information"}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from report_inputs import MADE, digest
 from scipy.stats import median_abs_deviation, percentileofscore
 
-from coda.monitoring.history import (
+from coda.monitoring.summaries import (
     MIN_BATCHES,
     BatchSummary,
     acquisition_z,

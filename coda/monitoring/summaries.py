@@ -1,14 +1,16 @@
 """The accepted history of a source: one small document a batch, beside its report.
 
-Prometheus must not hold a series for each batch, so the table over batches lives here: `reports/<source>/<batch>/
-<digest>/summary.json`. Drift is judged against it, as a distance from the median of accepted batches of the same
-microscope or as a percentile among them; a fixed limit would fire on every batch.
+Prometheus must not hold a series for each batch: `reports/<source>/<batch>/<digest>/summary.json` has what the next
+report compares with; the table of batches (`coda.monitoring.table`) has every number. Drift is judged against it, as a
+distance from the median of accepted batches of the same microscope or as a percentile among them; a fixed limit would
+fire on every batch.
 """
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import AwareDatetime, Field
 
 from coda.contracts.base import Contract, Digest, Slug
@@ -92,8 +94,21 @@ def robust_z(value: float, earlier: Sequence[float]) -> float | None:
         return None
     reference = np.asarray(earlier, dtype=np.float64)
     median = float(np.median(reference))
+    return (value - median) / _spread(reference, median)
+
+
+def _spread(reference: NDArray[np.float64], median: float) -> float:
     spread = MAD_TO_SD * float(np.median(np.abs(reference - median)))
-    return (value - median) / max(spread, FLOOR * abs(median), 1e-9)
+    return max(spread, FLOOR * abs(median), 1e-9)
+
+
+def limits(earlier: Sequence[float], deviations: float = 5.0) -> tuple[float, float] | None:
+    """Return the ends of what is usual: median -+ so many scaled MADs, or None with too short a history."""
+    if len(earlier) < MIN_BATCHES:
+        return None
+    reference = np.asarray(earlier, dtype=np.float64)
+    median = float(np.median(reference))
+    return median - deviations * _spread(reference, median), median + deviations * _spread(reference, median)
 
 
 def percentile(value: float, earlier: Sequence[float]) -> float | None:
