@@ -4,6 +4,7 @@ from kfp import dsl
 
 from components.adapt import adapt
 from components.archive import archive
+from components.conclude import conclude
 from components.gate import gate
 from components.ingest import ingest
 from components.ingest_plates import ingest_plates
@@ -35,70 +36,76 @@ def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str
         params: Params as JSON.
         manifest_digest: Version of the manifest that was claimed; empty for whatever is there.
     """
-    groups = needs(plan_plates(run_id=run_id, params=params, manifest_uri=manifest_uri), SMALL, "intake")
-    with dsl.ParallelFor(groups.output, name="plates", parallelism=PARALLEL) as group:
-        done = needs(
-            ingest_plates(run_id=run_id, params=params, group=group, manifest_uri=manifest_uri), PLATES, "intake"
-        )
-    read = needs(
-        ingest(
-            run_id=run_id,
-            params=params,
-            manifest_uri=manifest_uri,
-            manifest_digest=manifest_digest,
-            ingested=dsl.Collected(done.output),
-        ),
-        PLATES,
-        "intake",
+    end = conclude(
+        run_id=run_id, params=params, pipeline="adaptation", manifest_uri=manifest_uri, manifest_digest=manifest_digest
     )
-    raw = read.outputs["dataset"]
-    # the archive comes before this batch is versioned, so it can never hold the batch itself
-    history = needs(archive(run_id=run_id, params=params, dataset=raw), PLATES, "intake")
-    earlier = history.outputs["earlier"]
-    valid = needs(validate(run_id=run_id, params=params, dataset=raw, history=earlier), PLATES, "intake")
-    dataset = valid.outputs["checked"]
-    verdict = needs(quality_verdict(run_id=run_id, dataset=dataset), SMALL, "intake")
+    with dsl.ExitHandler(needs(end, SMALL, "report"), name="steps"):
+        groups = needs(plan_plates(run_id=run_id, params=params, manifest_uri=manifest_uri), SMALL, "intake")
+        with dsl.ParallelFor(groups.output, name="plates", parallelism=PARALLEL) as group:
+            done = needs(
+                ingest_plates(run_id=run_id, params=params, group=group, manifest_uri=manifest_uri), PLATES, "intake"
+            )
+        read = needs(
+            ingest(
+                run_id=run_id,
+                params=params,
+                manifest_uri=manifest_uri,
+                manifest_digest=manifest_digest,
+                ingested=dsl.Collected(done.output),
+            ),
+            PLATES,
+            "intake",
+        )
+        raw = read.outputs["dataset"]
+        # the archive comes before this batch is versioned, so it can never hold the batch itself
+        history = needs(archive(run_id=run_id, params=params, dataset=raw), PLATES, "intake")
+        earlier = history.outputs["earlier"]
+        valid = needs(validate(run_id=run_id, params=params, dataset=raw, history=earlier), PLATES, "intake")
+        dataset = valid.outputs["checked"]
+        verdict = needs(quality_verdict(run_id=run_id, dataset=dataset), SMALL, "intake")
 
-    with dsl.If(verdict.output == "accepted", name="accepted"):
-        data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL, "version")
-        revisions = data.outputs["revisions"]
-        adapted = needs(
-            adapt(run_id=run_id, params=params, dataset=dataset, earlier=earlier).after(data), ADAPT, "train"
-        )
-        candidates = adapted.outputs["candidates"]
-        judged = needs(gate(run_id=run_id, params=params, dataset=dataset, candidates=candidates), PLATES, "gate")
-        decision = judged.outputs["decision"]
-        registered = needs(
-            register_adaptation(
-                run_id=run_id,
-                params=params,
-                candidates=candidates,
-                models=adapted.outputs["models"],
-                decision=decision,
-                revisions=revisions,
-            ),
-            SMALL,
-            "register",
-        )
-        released = needs(release(run_id=run_id, draft=registered.outputs["draft"]), SMALL, "release")
-        record = released.outputs["record"]
-        predicted = needs(
-            predict(run_id=run_id, params=params, dataset=dataset, record=record, decision=decision), ADAPT, "predict"
-        )
-        needs(
-            report(
-                run_id=run_id,
-                params=params,
-                pipeline="adaptation",
-                dataset=dataset,
-                candidates=candidates,
-                decision=decision,
-                revisions=revisions,
-                record=record,
-                predictions=predicted.outputs["predictions"],
-            ),
-            SMALL,
-            "report",
-        )
-    with dsl.Else(name="refused"):
-        needs(report(run_id=run_id, params=params, pipeline="adaptation", dataset=dataset), SMALL, "report")
+        with dsl.If(verdict.output == "accepted", name="accepted"):
+            data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL, "version")
+            revisions = data.outputs["revisions"]
+            adapted = needs(
+                adapt(run_id=run_id, params=params, dataset=dataset, earlier=earlier).after(data), ADAPT, "train"
+            )
+            candidates = adapted.outputs["candidates"]
+            judged = needs(gate(run_id=run_id, params=params, dataset=dataset, candidates=candidates), PLATES, "gate")
+            decision = judged.outputs["decision"]
+            registered = needs(
+                register_adaptation(
+                    run_id=run_id,
+                    params=params,
+                    candidates=candidates,
+                    models=adapted.outputs["models"],
+                    decision=decision,
+                    revisions=revisions,
+                ),
+                SMALL,
+                "register",
+            )
+            released = needs(release(run_id=run_id, draft=registered.outputs["draft"]), SMALL, "release")
+            record = released.outputs["record"]
+            predicted = needs(
+                predict(run_id=run_id, params=params, dataset=dataset, record=record, decision=decision),
+                ADAPT,
+                "predict",
+            )
+            needs(
+                report(
+                    run_id=run_id,
+                    params=params,
+                    pipeline="adaptation",
+                    dataset=dataset,
+                    candidates=candidates,
+                    decision=decision,
+                    revisions=revisions,
+                    record=record,
+                    predictions=predicted.outputs["predictions"],
+                ),
+                SMALL,
+                "report",
+            )
+        with dsl.Else(name="refused"):
+            needs(report(run_id=run_id, params=params, pipeline="adaptation", dataset=dataset), SMALL, "report")

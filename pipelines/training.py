@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.conclude import conclude
 from components.evaluate import evaluate
 from components.ingest import ingest
 from components.ingest_plates import ingest_plates
@@ -33,55 +34,61 @@ def training(run_id: str, manifest_uris: list[str], labels: str, params: str) ->
         labels: Address of the label table (CSV with Metadata_Compound and moa).
         params: Params as JSON.
     """
-    groups = needs(plan_plates(run_id=run_id, params=params, manifest_uris=manifest_uris), SMALL, "intake")
-    with dsl.ParallelFor(groups.output, name="plates", parallelism=PARALLEL) as group:
-        done = needs(
-            ingest_plates(run_id=run_id, params=params, group=group, manifest_uris=manifest_uris), PLATES, "intake"
+    end = conclude(run_id=run_id, params=params, pipeline="training", manifest_uris=manifest_uris)
+    with dsl.ExitHandler(needs(end, SMALL, "report"), name="steps"):
+        groups = needs(plan_plates(run_id=run_id, params=params, manifest_uris=manifest_uris), SMALL, "intake")
+        with dsl.ParallelFor(groups.output, name="plates", parallelism=PARALLEL) as group:
+            done = needs(
+                ingest_plates(run_id=run_id, params=params, group=group, manifest_uris=manifest_uris), PLATES, "intake"
+            )
+        read = needs(
+            ingest(run_id=run_id, params=params, manifest_uris=manifest_uris, ingested=dsl.Collected(done.output)),
+            PLATES,
+            "intake",
         )
-    read = needs(
-        ingest(run_id=run_id, params=params, manifest_uris=manifest_uris, ingested=dsl.Collected(done.output)),
-        PLATES,
-        "intake",
-    )
-    valid = needs(
-        validate(run_id=run_id, params=params, dataset=read.outputs["dataset"], must_be_accepted=True), PLATES, "intake"
-    )
-    dataset = valid.outputs["checked"]
-    data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL, "version")
-    trained = needs(pretrain(run_id=run_id, params=params, labels=labels, dataset=dataset).after(data), TRAIN, "train")
-    network = trained.outputs["pretrained"]
-    classifier = needs(
-        train_head(run_id=run_id, params=params, labels=labels, dataset=dataset, pretrained=network), TRAIN, "train"
-    )
-    heads = classifier.outputs["heads"]
-    measured = needs(
-        evaluate(run_id=run_id, params=params, labels=labels, dataset=dataset, pretrained=network, heads=heads),
-        TRAIN,
-        "train",
-    )
-    registered = needs(
-        register_training(
-            run_id=run_id,
-            params=params,
-            pretrained=network,
-            heads=heads,
-            evaluation=measured.outputs["evaluation"],
-            revisions=data.outputs["revisions"],
-        ),
-        SMALL,
-        "register",
-    )
-    released = needs(release(run_id=run_id, draft=registered.outputs["draft"]), SMALL, "release")
-    needs(
-        report(
-            run_id=run_id,
-            params=params,
-            pipeline="training",
-            dataset=dataset,
-            revisions=data.outputs["revisions"],
-            record=released.outputs["record"],
-            evaluation=measured.outputs["evaluation"],
-        ),
-        SMALL,
-        "report",
-    )
+        valid = needs(
+            validate(run_id=run_id, params=params, dataset=read.outputs["dataset"], must_be_accepted=True),
+            PLATES,
+            "intake",
+        )
+        dataset = valid.outputs["checked"]
+        data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL, "version")
+        trained = needs(
+            pretrain(run_id=run_id, params=params, labels=labels, dataset=dataset).after(data), TRAIN, "train"
+        )
+        network = trained.outputs["pretrained"]
+        classifier = needs(
+            train_head(run_id=run_id, params=params, labels=labels, dataset=dataset, pretrained=network), TRAIN, "train"
+        )
+        heads = classifier.outputs["heads"]
+        measured = needs(
+            evaluate(run_id=run_id, params=params, labels=labels, dataset=dataset, pretrained=network, heads=heads),
+            TRAIN,
+            "train",
+        )
+        registered = needs(
+            register_training(
+                run_id=run_id,
+                params=params,
+                pretrained=network,
+                heads=heads,
+                evaluation=measured.outputs["evaluation"],
+                revisions=data.outputs["revisions"],
+            ),
+            SMALL,
+            "register",
+        )
+        released = needs(release(run_id=run_id, draft=registered.outputs["draft"]), SMALL, "release")
+        needs(
+            report(
+                run_id=run_id,
+                params=params,
+                pipeline="training",
+                dataset=dataset,
+                revisions=data.outputs["revisions"],
+                record=released.outputs["record"],
+                evaluation=measured.outputs["evaluation"],
+            ),
+            SMALL,
+            "report",
+        )

@@ -163,6 +163,10 @@ ONE_SOURCE: tuple[Row, ...] = (
     )),
     ("Platform", (
         View("Seconds by step", f"coda_step_seconds{_SOURCE}", "{{pipeline}} {{step}}", unit="s", span=12),
+        View("Seconds by step, newest failed run", f"coda_failed_run_step_seconds{_SOURCE}", "{{pipeline}} {{step}}",
+             unit="s", span=12),
+        View("Since a run failed", f"time() - coda_failed_run_timestamp_seconds{_SOURCE}", "{{pipeline}}", unit="s",
+             span=6),
         View("Seconds of the run", f"coda_run_seconds{_SOURCE}", "{{pipeline}}", unit="s", span=6),
         View("Age of these numbers", f"time() - coda_metrics_pushed_timestamp_seconds{_SOURCE}", "age", "stat", "s", 6),
     )),

@@ -32,8 +32,12 @@ WORDS = {
     "release": "Releasing",
     "predict": "Predicting the batch",
     "report": "Writing the report",
+    "conclude": "Closing the run",
 }
 """Step -> what it does, for people."""
+
+LAST = "conclude"
+"""Step that runs after all others, whatever became of them; what it prints explains no failure."""
 
 KEPT = 40
 """Last lines kept to explain a failure that left no reason of its own."""
@@ -58,6 +62,7 @@ class Capture:
         self._say = say
         self._line = ""
         self._started: dict[str, float] = {}
+        self._over = False
 
     def write(self, text: str) -> int:
         """Take text as it comes; whole lines go on."""
@@ -83,9 +88,11 @@ class Capture:
         line = without_secrets(line)
         self._log.write(line + "\n")
         self._log.flush()
-        if line.strip() and set(line) != {"-"}:
+        match = _STARTS.search(line)
+        self._over = self._over or bool(match and match[1] == LAST)
+        if line.strip() and set(line) != {"-"} and not self._over:
             self.tail.append(line.strip())
-        if match := _STARTS.search(line):
+        if match:
             self._started[match[1]] = time.monotonic()
             self._say(f"{_words(match[1])} ...")
         elif match := _ENDS.search(line):

@@ -40,7 +40,9 @@ def record_run(
     data: Sequence[DataRevision] = (),
     release: ReleaseRecord | None = None,
 ) -> RunRecord:
-    """Write ``runs/<run_id>/run.json`` to the platform bucket and return it.
+    """Write ``runs/<run_id>/run.json`` to the platform bucket and return it; of a failed run, ``failed.json``.
+
+    A run with a ``run.json`` is never run again, and one that failed is.
 
     Args:
         run_id: Run that ended.
@@ -76,7 +78,8 @@ def record_run(
         steps=tuple(StepRecord(name=times.name, seconds=round(times.seconds, 3)) for times in timed),
         libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
     )
-    store.put(f"runs/{run_id}/run.json", record.to_json().encode(), content_type="application/json")
+    name = "failed.json" if outcome == "failed" else "run.json"
+    store.put(f"runs/{run_id}/{name}", record.to_json().encode(), content_type="application/json")
     return record
 
 

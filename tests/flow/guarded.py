@@ -17,7 +17,7 @@ CLASSES = {
     "quality_verdict": "intake", "version": "version",
     "pretrain": "train", "train_head": "train", "evaluate": "train", "adapt": "train", "gate": "gate",
     "register_training": "register", "register_adaptation": "register", "release": "release", "predict": "predict",
-    "report": "report", "trigger": "trigger", "producer": "producer",
+    "report": "report", "conclude": "report", "trigger": "trigger", "producer": "producer",
 }  # fmt: skip
 """Access key, which is the name of a step or service -> its policy file."""
 

@@ -5,6 +5,7 @@ import pytest
 from coda.errors import ConfigError
 from coda.local.arrival import run_until_settled
 from coda.registry.releases import ReleaseLog
+from coda.steps.conclude import Ended, conclude
 from coda.storage.objects import ObjectStore, store_for
 from tests.flow.guarded import CLASSES, guarded
 
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.timeout(900)
 
 ADAPTING = {
     "trigger", "plan_plates", "ingest_plates", "ingest", "archive", "validate", "quality_verdict", "version", "adapt",
-    "gate", "register_adaptation", "release", "predict", "report",
+    "gate", "register_adaptation", "release", "predict", "report", "conclude",
 }  # fmt: skip
 
 NOT_ALWAYS_NEEDED = {
@@ -56,6 +57,10 @@ def adapted(loop, settings, keeper, root, tmp_path_factory):
         patch.setenv("PYTHONPATH", str(root / "tests" / "flow" / "identities"), prepend=":")
         work = tmp_path_factory.mktemp("work")
         ended = run_until_settled("guarded/b1", settings, loop.params, work, "lab_a", lambda line: None)
+        # a run beside it that failed: what its last step does
+        patch.setenv("AWS_ACCESS_KEY_ID", "conclude")
+        failed = Ended("guarded-failed", "adaptation", ["s3://x/guarded/b1/manifest.json"], manifest_digest="0" * 64)
+        assert conclude(failed, params=loop.params, settings=settings) is not None
     # as it is now: the tests below ask for what they must not get
     return {**ended, "refused": list(keeper.refused), "asked": set(keeper.asked), "needed": set(keeper.needed)}
 

@@ -45,6 +45,7 @@ ANYWHERE = [
     "plates/ab/record.json",
     "runs/r1/run.json", "predictions/lab_b/b1/r1/field.parquet", "reports/lab_b/b1/x/report.html",
     "mlflow/1/models/x", "checkpoints/r1/adapt/1/x", "runs/r1/gate.json", "runs/r1/release.json", "index/releases.json",
+    "runs/r1/failed.json", "runs/r1/failure.html",
 ]  # fmt: skip
 
 MAY_DELETE = {
@@ -54,6 +55,7 @@ MAY_DELETE = {
 MAY_WRITE = {
     # plate stores as they are finished, and the small files and lists of a version; content is checked on every read
     "dvc/files/md5/ab/cd": {"version", "intake"}, "plates/ab/record.json": {"intake"},
+    "runs/r1/failed.json": {"report"}, "runs/r1/failure.html": {"report"},
     "runs/r1/run.json": {"report"}, "runs/r1/gate.json": {"gate"},
     "runs/r1/release.json": {"register"}, "predictions/lab_b/b1/r1/field.parquet": {"predict"},
     "reports/lab_b/b1/x/report.html": {"report"}, "mlflow/1/models/x": {"mlflow"},

@@ -1,14 +1,16 @@
 import re
+from datetime import UTC, datetime
 
 import pytest
 from report_inputs import write_run
 
-from coda.contracts import StepRecord
+from coda.contracts import RunRecord, StepRecord
 from coda.monitoring.endpoint import UNREADABLE
 from coda.monitoring.facts import samples, summarise
 from coda.monitoring.names import INFO_LABELS, LABELS, METRICS, metric_of
 from coda.monitoring.report import gather
 from coda.monitoring.summaries import MIN_BATCHES
+from coda.steps.conclude import samples_of_failure
 from coda.trigger.metrics import TriggerMetrics
 
 
@@ -32,6 +34,15 @@ def test_series_of_a_histogram_belong_to_it_and_those_of_a_gauge_do_not_exist():
     assert metric_of("coda_nothing") is None
 
 
+def failed_run_samples():
+    now, steps = datetime.now(UTC), (StepRecord(name="ingest", seconds=3.0),)
+    record = RunRecord(
+        run_id="r", pipeline="adaptation", started_at=now, finished_at=now, outcome="failed", sentence="It failed.",
+        batches=("lab/b1",), manifest_digests=(), code_version="1", params_digest="0" * 64, seed=0, steps=steps,
+    )  # fmt: skip
+    return list(samples_of_failure(record, "lab"))
+
+
 def test_every_declared_metric_is_really_produced(tmp_path):
     run = write_run(tmp_path)
     inputs = gather(run.dataset, **run.arguments())
@@ -41,6 +52,7 @@ def test_every_declared_metric_is_really_produced(tmp_path):
         summary.model_copy(update={"manifest_digest": f"{k}" * 64, "batch": f"b-{k}"}) for k in range(MIN_BATCHES)
     ]
     made = {item.name for item in samples(inputs, batch, summary, history, [StepRecord(name="ingest", seconds=3.0)])}
+    made |= {item.name for item in failed_run_samples()}
     scraped = {family.name for family in TriggerMetrics().registry.collect()}
     declared = {name.removesuffix("_total") for name in METRICS}
     assert made | scraped | {UNREADABLE} == declared

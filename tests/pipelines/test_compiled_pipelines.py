@@ -19,17 +19,17 @@ RIGHTS = {
     "quality-verdict": "intake", "version": "version",
     "pretrain": "train", "train-head": "train", "evaluate": "train", "adapt": "train", "gate": "gate",
     "register-training": "register", "register-adaptation": "register", "release": "release", "predict": "predict",
-    "report": "report",
+    "report": "report", "conclude": "report",
 }  # fmt: skip
 STEPS = {
     "training": {
         "plan-plates", "ingest-plates", "ingest", "validate", "version", "pretrain", "train-head", "evaluate",
-        "register-training", "release", "report",
+        "register-training", "release", "report", "conclude",
     },
     "adaptation": {
         "plan-plates", "ingest-plates", "ingest", "archive", "validate", "quality-verdict", "version", "adapt", "gate",
         "register-adaptation",
-        "release", "predict", "report", "report-2",
+        "release", "predict", "report", "report-2", "conclude",
     },
 }  # fmt: skip
 
@@ -151,8 +151,9 @@ def test_one_machine_needs_no_cluster(documents, name):
     (spec,) = read_documents(text)
     assert "resources" not in text
     assert "retryPolicy" not in text
-    tasks = [task for part in _dags(spec) for task in part["tasks"].values()]
-    assert all(task["cachingOptions"] == {"enableCache": True} for task in tasks)
+    tasks = {name: task for part in _dags(spec) for name, task in part["tasks"].items()}
+    forgotten = {name for name, task in tasks.items() if task["cachingOptions"] != {"enableCache": True}}
+    assert forgotten == {"conclude"}
 
 
 def test_image_is_replaced_everywhere_and_nothing_else(documents, name):
@@ -172,7 +173,7 @@ def test_unknown_pipeline_is_refused_with_the_known_ones(wrong):
 
 # Invalid siblings: mistakes that the compiler, not a cluster at night, has to find.
 CHECKED = 'dataset = valid.outputs["checked"]'
-ARTIFACT_AS_TEXT = f'{CHECKED}\n    needs(release(run_id=dataset, draft=dataset), SMALL, "release")'
+ARTIFACT_AS_TEXT = f'{CHECKED}\n        needs(release(run_id=dataset, draft=dataset), SMALL, "release")'
 INVALID = {
     "an artifact where text is expected": (CHECKED, ARTIFACT_AS_TEXT),
     "an output that does not exist": ('read.outputs["dataset"]', 'read.outputs["data"]'),

@@ -169,6 +169,10 @@ def report(
     return out
 
 
+def broken_conclude(ended, *, params, settings):
+    note("conclude")
+
+
 def _draft(out, run_id):
     from coda.contracts import ModelRef, ReleaseRecord
 

@@ -15,3 +15,9 @@ if "PLANTED_CALLS" in os.environ:
         for _function in _functions:
             setattr(_module, _function.__name__, _function)
         sys.modules[_module.__name__] = _module
+
+    if "PLANTED_CONCLUDE" in os.environ:
+        import coda.steps.conclude
+
+        # in the guard that is the real one
+        coda.steps.conclude.conclude = planted_steps.broken_conclude
