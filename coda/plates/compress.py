@@ -20,7 +20,18 @@ def compress_field(
     params: Ingest,
     factor: float,
 ) -> NDArray[np.uint8]:
-    """Return one field as it is stored.
+    """Return one field as it is stored, uint8; see `stretched`."""
+    return stretched(images, gains, plate_high, params, factor)[0]
+
+
+def stretched(
+    images: Sequence[NDArray[np.uint16]],
+    gains: NDArray[np.float32] | None,
+    plate_high: NDArray[np.float64],
+    params: Ingest,
+    factor: float,
+) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
+    """Return one field as it is stored, and the high percentile of each of its images.
 
     Each image is divided by the illumination function, reduced, and stretched from its own low percentile (0) to its
     own high percentile or the plate's, whichever is lower (255); what lies outside is clipped.
@@ -28,23 +39,26 @@ def compress_field(
     Args:
         images: Raw images, (height, width), one a channel.
         gains: Reciprocal of the full-size illumination function, (channels, height, width); None where it is 1.
-        plate_high: The plate's high percentile of raw grey values, by channel.
+        plate_high: The plate's high percentile of raw grey values, by channel; above that of the image, it changes
+            nothing.
         params: Percentiles.
         factor: Scaling factor in (0, 1]; see `coda.plates.scaling`.
 
     Returns:
-        uint8, shape (channels, scaled height, scaled width).
+        uint8, shape (channels, scaled height, scaled width); grey values, one a channel.
     """
     height, width = images[0].shape
     shape = scaled_shape((height, width), factor)
     result = np.empty((len(images), *shape), dtype=np.uint8)
     raw = np.empty((height, width), dtype=np.float32)
+    highs = []
     for channel, image in enumerate(images):
         np.multiply(image, np.float32(1) if gains is None else gains[channel], out=raw)
         reduced = resample(raw, shape)
         low, high = (percentile(reduced, percent) for percent in (params.low_percentile, params.high_percentile))
         result[channel] = stretch(reduced, low, min(high, float(plate_high[channel])))
-    return result
+        highs.append(high)
+    return result, tuple(highs)
 
 
 def percentile(image: NDArray[np.float32], percent: float) -> float:

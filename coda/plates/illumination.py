@@ -26,22 +26,28 @@ class PlateSums:
     """Sums of raw images and histograms of grey values, by channel.
 
     Attributes:
+        shape: Height and width of an image.
         count: Fields added.
         total: Sum of the images, shape (channels, height, width); uint32 while that is sure to hold it, then uint64.
+            Empty, (channels, 0, 0), where nobody asked for it.
         histogram: Pixels of each grey value, int64, shape (channels, 65536).
     """
 
-    def __init__(self, channels: int, shape: tuple[int, int]) -> None:
-        """Start with nothing added."""
+    def __init__(self, channels: int, shape: tuple[int, int], *, images: bool = True) -> None:
+        """Start with nothing added; without `images` only grey values are counted."""
+        self.shape = shape
         self.count = 0
-        self.total: NDArray[np.uint32] | NDArray[np.uint64] = np.zeros((channels, *shape), dtype=np.uint32)
+        self.total: NDArray[np.uint32] | NDArray[np.uint64] = np.zeros(
+            (channels, *(shape if images else (0, 0))), dtype=np.uint32
+        )
         self.histogram: NDArray[np.int64] = np.zeros((channels, LEVELS), dtype=np.int64)
 
     def add(self, images: Sequence[NDArray[np.uint16]]) -> None:
         """Add one field: an image (height, width) for each channel, in order."""
         self._make_room(1)
         for channel, image in enumerate(images):
-            self.total[channel] += image
+            if self.total.size:
+                self.total[channel] += image
             self.histogram[channel] += np.bincount(image.ravel(), minlength=LEVELS)
         self.count += 1
 
@@ -88,6 +94,21 @@ class PlateIllumination:
         return np.stack([np.maximum(resample(plane, self.shape), np.float32(1)) for plane in self.function])
 
 
+@dataclass(frozen=True)
+class KnownLight:
+    """What a plate's images are divided by, where that is known before any of them is read.
+
+    Attributes:
+        divisor: Function at the size of raw images, float32, (channels, height, width); None where nothing is divided.
+        function: As `PlateIllumination.function`.
+        origin: Where it came from.
+    """
+
+    divisor: NDArray[np.float32] | None
+    function: NDArray[np.float32]
+    origin: Origin
+
+
 def estimate(sums: PlateSums, params: Illumination, *, high_percentile: float) -> PlateIllumination:
     """Return the illumination of a plate, estimated from its sums.
 
@@ -96,8 +117,7 @@ def estimate(sums: PlateSums, params: Illumination, *, high_percentile: float) -
         params: Reduction, filter and floor; the function is 1 when it is not enabled or the fields are too few.
         high_percentile: The plate's high percentile, in [0, 100].
     """
-    shape = (int(sums.total.shape[1]), int(sums.total.shape[2]))
-    small = _reduced_shape(shape, params)
+    small = _reduced_shape(sums.shape, params)
     origin: Origin = (
         "off" if not params.enabled else "estimated" if sums.count >= params.min_fields else "too_few_fields"
     )
@@ -105,35 +125,33 @@ def estimate(sums: PlateSums, params: Illumination, *, high_percentile: float) -
     if origin == "estimated":
         for channel, total in enumerate(sums.total):
             function[channel] = _function(total, sums.count, small, params)
-    return _described(sums, function, origin, high_percentile)
+    return described(sums, function, origin, high_percentile)
 
 
-def taken(
-    sums: PlateSums, given: NDArray[np.float32], params: Illumination, *, high_percentile: float
-) -> PlateIllumination:
-    """Return the illumination of a plate whose functions were delivered, (channels, height, width), as `estimate`."""
+def taken(given: NDArray[np.float32], params: Illumination) -> KnownLight:
+    """Return the light of a plate whose functions were delivered, (channels, height, width)."""
     small = _reduced_shape((int(given.shape[1]), int(given.shape[2])), params)
-    return _described(sums, np.stack([resample(plane, small) for plane in given]), "given", high_percentile)
+    return KnownLight(given, np.stack([resample(plane, small) for plane in given]), "given")
 
 
-def untouched(sums: PlateSums, params: Illumination, *, high_percentile: float) -> PlateIllumination:
-    """Return the illumination of a plate whose images were corrected before they came: it changes nothing."""
-    small = _reduced_shape((int(sums.total.shape[1]), int(sums.total.shape[2])), params)
-    return _described(sums, np.ones((len(sums.total), *small), dtype=np.float32), "prepared", high_percentile)
+def untouched(channels: int, shape: tuple[int, int], params: Illumination, origin: Origin) -> KnownLight:
+    """Return the light of a plate whose images are left as they come: it changes nothing."""
+    return KnownLight(None, np.ones((channels, *_reduced_shape(shape, params)), dtype=np.float32), origin)
 
 
 def _reduced_shape(shape: tuple[int, int], params: Illumination) -> tuple[int, int]:
     return scaled_shape(shape, 1 / params.down_scale_factor)
 
 
-def _described(
+def described(
     sums: PlateSums, function: NDArray[np.float32], origin: Origin, high_percentile: float
 ) -> PlateIllumination:
+    """Return a function with the percentiles of the plate's grey values."""
     return PlateIllumination(
         function=function,
         low=np.array([_percentile(row, 0.01) for row in sums.histogram]),
         high=np.array([_percentile(row, high_percentile) for row in sums.histogram]),
-        shape=(int(sums.total.shape[1]), int(sums.total.shape[2])),
+        shape=sums.shape,
         fields=sums.count,
         origin=origin,
     )

@@ -1,11 +1,10 @@
-"""The two passes over a plate, shared among worker processes, and what became of each field on the way."""
+"""The passes over a plate, shared among worker processes, and what became of each field on the way."""
 
 import io
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from coda.config.params import Params
 from coda.contracts.channels import nuclei_of, roles_of
 from coda.contracts.manifest import BatchManifest
 from coda.contracts.quality import QuarantinedField
-from coda.plates.illumination import PlateIllumination, PlateSums
+from coda.plates.illumination import KnownLight, PlateIllumination, PlateSums
 from coda.plates.index import index_row
 from coda.plates.outputs import PlateFolders, Stored, field_record, store_writer, write_examples
 from coda.plates.plan import PlatePlan
@@ -23,7 +22,19 @@ from coda.plates.reading import FieldJob, PlateJob, SetAsideError, quarantined
 from coda.plates.scaling import scaling_factor
 from coda.plates.scratch import Scratch
 from coda.plates.store import StoredField
-from coda.plates.work import CompressTask, Example, SumTask, compress_fields, sum_fields
+from coda.plates.work import (
+    CompressedField,
+    CompressTask,
+    Draft,
+    DraftTask,
+    Example,
+    Making,
+    SumTask,
+    compress_fields,
+    draft_fields,
+    draft_name,
+    sum_fields,
+)
 from coda.plates.workers import Workers
 
 EXAMPLES = 4
@@ -50,7 +61,10 @@ class Progressing:
 
 @contextmanager
 def scratch_of(job: PlateJob, folders: PlateFolders, gib: float) -> Iterator["Room | None"]:
-    """Give a plate its scratch folder, as large as parameters and disk allow, and remove it afterwards."""
+    """Give a plate its scratch folder, as large as parameters and disk allow, and remove it afterwards.
+
+    Room is reckoned for decoded fields; those that are encoded already take a tenth of it.
+    """
     folder = folders.part(job.plate, ".scratch")
     shutil.rmtree(folder, ignore_errors=True)  # of an ingest that was killed
     fields = int(gib * 2**30 // (len(job.channels) * job.shape[0] * job.shape[1] * 2))
@@ -96,94 +110,136 @@ class Passes:
     workers: Workers
     report: Callable[[int], None]
     room: Room | None
+    drafts: dict[str, Draft] = field(default_factory=dict)
 
     def first(self) -> PlateSums:
         """Sum all readable fields."""
         sums = PlateSums(len(self.job.channels), self.job.shape)
-        shares = self._shares(SUM_SHARE)
-        scratch, fields = (self.room.scratch, self.room.fields) if self.room is not None else (None, 0)
+        shares = self._shares(self.state.jobs, SUM_SHARE)
+        scratch, fields = self._kept()
         tasks = (
             SumTask(self.job, tuple(share), scratch, max(0, fields - start))
             for start, share in zip(_starts(shares), shares, strict=True)
         )
         readable: list[FieldJob] = []
         for share, result in zip(shares, self.workers.map(sum_fields, tasks), strict=True):
+            readable += self._readable(share, dict(result.faults))
             sums.merge(result.sums)
-            faults = dict(result.faults)
-            for position, fault in faults.items():
-                self.state.set_aside(share[position], fault)
-            readable += [item for position, item in enumerate(share) if position not in faults]
-            self.report(len(share))
         self.state.jobs = readable
         return sums
 
-    def second(self, light: PlateIllumination, given: NDArray[np.float32] | None) -> list[dict[str, Any]]:
+    def only(self, light: KnownLight) -> PlateSums:
+        """Count the grey values of all readable fields, and keep each as it would be stored (`drafts`)."""
+        sums = PlateSums(len(self.job.channels), self.job.shape, images=False)
+        shares = self._shares(self.state.jobs, COMPRESS_SHARE)
+        scratch, fields = self._kept()
+        readable: list[FieldJob] = []
+        with self._making(light.divisor) as making:
+            tasks = (
+                DraftTask(making, tuple(share), scratch, max(0, fields - start))
+                for start, share in zip(_starts(shares), shares, strict=True)
+            )
+            for share, result in zip(shares, self.workers.map(draft_fields, tasks), strict=True):
+                readable += self._readable(share, dict(result.faults))
+                sums.merge(result.sums)
+                self.drafts.update({share[position].name: draft for position, draft in result.drafts.items()})
+        self.state.jobs = readable
+        return sums
+
+    def second(self, light: PlateIllumination, divisor: NDArray[np.float32] | None) -> list[dict[str, Any]]:
         """Correct, compress and store the fields, and return their rows of the index.
 
         Args:
             light: The plate's illumination and percentiles.
-            given: Delivered functions at full size, when `light` is of them.
+            divisor: What images are divided by, (channels, height, width); None for nothing.
         """
         jobs = self.state.jobs
-        shown = {round(place) for place in np.linspace(0, len(jobs) - 1, min(EXAMPLES, len(jobs)))}
-        shares = self._shares(COMPRESS_SHARE)
-        gains = self.folders.part(self.job.plate, ".gains.npy") if light.corrects else None
-        if gains is not None:
-            buffer = io.BytesIO()  # numpy's own writing to a file does not say that a disk is full
-            np.save(buffer, np.float32(1) / (light.full() if given is None else given), allow_pickle=False)
-            gains.write_bytes(buffer.getbuffer())
-        stated = self.manifest.renamed(self.params.ingest.renamed).roles
-        nuclei = nuclei_of(roles_of(self.job.channels, stated))
-        tasks = (
-            CompressTask(
-                plate=self.job,
-                jobs=tuple(share),
-                light=light,
-                gains=gains,
-                params=self.params.ingest,
-                factor=scaling_factor(self.manifest, self.params.ingest),
-                bit_depth=self.manifest.instrument.bit_depth,
-                nuclei=nuclei,
-                shown=frozenset(place - start for place in shown),
-                scratch=self.room.scratch if self.room is not None else None,
+        shown = {jobs[round(place)].name for place in np.linspace(0, len(jobs) - 1, min(EXAMPLES, len(jobs)))}
+        stand = {name for name, draft in self.drafts.items() if name not in shown and draft.stands(light)}
+        shares = self._shares([job for job in jobs if job.name not in stand], COMPRESS_SHARE)
+        scratch, _ = self._kept()
+        with self._making(divisor) as making:
+            tasks = (
+                CompressTask(
+                    making=making,
+                    jobs=tuple(share),
+                    light=light,
+                    shown=frozenset(place for place, job in enumerate(share) if job.name in shown),
+                    scratch=scratch,
+                )
+                for share in shares
             )
-            for start, share in zip(_starts(shares), shares, strict=True)
-        )
-        try:
-            return self._store(tasks, shares, light)
-        finally:
-            if gains is not None:
-                with suppress(OSError):
-                    Path(gains).unlink()
+            made = (result for results in self.workers.map(compress_fields, tasks) for result in results)
+            drafted = (self._drafted(job, making, light) for job in jobs if job.name in stand)
+            return self._store((next(drafted if job.name in stand else made) for job in jobs), light)
 
     def _store(
-        self, tasks: Iterator[CompressTask], shares: Sequence[Sequence[FieldJob]], light: PlateIllumination
+        self, results: Iterable[CompressedField | SetAsideError], light: PlateIllumination
     ) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         examples: list[tuple[str, Example]] = []
         kept: list[FieldJob] = []
         wells = {well.well: well for well in self.state.plan.wells}
         with store_writer(self.manifest, self.state.plan, light, self.folders, self.params) as writer:
-            for share, results in zip(shares, self.workers.map(compress_fields, tasks), strict=True):
-                for item, result in zip(share, results, strict=True):
-                    if isinstance(result, SetAsideError):
-                        self.state.set_aside(item, result)
-                        continue
-                    stored = Stored(result, writer.add(StoredField(item.place, item.site, result.shape, result.chunk)))
-                    record = field_record(self.manifest, self.job, item, wells[item.well], stored)
-                    rows.append(index_row(record, result.statistics))
-                    kept.append(item)
-                    if result.example is not None:
-                        examples.append((record.image_id, result.example))
-                self.report(len(share))
+            for item, result in zip(self.state.jobs, results, strict=True):
+                self.report(1)
+                if isinstance(result, SetAsideError):
+                    self.state.set_aside(item, result)
+                    continue
+                stored = Stored(result, writer.add(StoredField(item.place, item.site, result.shape, result.chunk)))
+                record = field_record(self.manifest, self.job, item, wells[item.well], stored)
+                rows.append(index_row(record, result.statistics))
+                kept.append(item)
+                if result.example is not None:
+                    examples.append((record.image_id, result.example))
         self.state.jobs = kept
         write_examples(self.folders.batch / "examples" / f"{self.job.plate}.npz", self.job.channels, examples)
         return rows
 
-    def _shares(self, most: int) -> list[list[FieldJob]]:
-        """Divide the fields among the processes: at most so many a task, and at least two tasks a process."""
-        jobs = self.state.jobs
-        size = max(1, min(most, -(-len(jobs) // (2 * self.workers.count))))
+    def _drafted(self, job: FieldJob, making: Making, light: PlateIllumination) -> CompressedField | SetAsideError:
+        """Return a field that was kept as a draft; one that the disk gives back no more is made again."""
+        scratch, _ = self._kept()
+        chunk = None if scratch is None else scratch.pick(draft_name(job))
+        if chunk is None:
+            return compress_fields(CompressTask(making, (job,), light, frozenset()))[0]
+        return replace(self.drafts[job.name].field, chunk=chunk)
+
+    @contextmanager
+    def _making(self, divisor: NDArray[np.float32] | None) -> Iterator[Making]:
+        """Say how fields are made; gains lie in a file as long as that."""
+        gains = None if divisor is None else self.folders.part(self.job.plate, ".gains.npy")
+        try:
+            if gains is not None and divisor is not None:
+                buffer = io.BytesIO()  # numpy's own writing to a file does not say that a disk is full
+                np.save(buffer, np.float32(1) / divisor, allow_pickle=False)
+                gains.write_bytes(buffer.getbuffer())
+            stated = self.manifest.renamed(self.params.ingest.renamed).roles
+            yield Making(
+                plate=self.job,
+                gains=gains,
+                params=self.params.ingest,
+                factor=scaling_factor(self.manifest, self.params.ingest),
+                bit_depth=self.manifest.instrument.bit_depth,
+                nuclei=nuclei_of(roles_of(self.job.channels, stated)),
+            )
+        finally:
+            if gains is not None:
+                with suppress(OSError):
+                    gains.unlink()
+
+    def _readable(self, share: Sequence[FieldJob], faults: Mapping[int, SetAsideError]) -> list[FieldJob]:
+        """Set the faults of a share aside, and return the fields that are left."""
+        for position, fault in faults.items():
+            self.state.set_aside(share[position], fault)
+        self.report(len(share))
+        return [item for position, item in enumerate(share) if position not in faults]
+
+    def _kept(self) -> tuple[Scratch | None, int]:
+        return (None, 0) if self.room is None else (self.room.scratch, self.room.fields)
+
+    def _shares(self, jobs: Sequence[FieldJob], most: int) -> list[list[FieldJob]]:
+        """Divide fields among the processes: at most so many a task, and at least four tasks a process."""
+        size = max(1, min(most, -(-len(jobs) // (4 * self.workers.count))))
         return [list(jobs[start : start + size]) for start in range(0, len(jobs), size)]
 
 

@@ -1,4 +1,4 @@
-"""Ingest of one plate: two passes over its fields, a store, an index, and a record of what became of it."""
+"""Ingest of one plate: its fields, read once or twice, a store, an index, and a record of what became of it."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from coda.contracts.placement import StoreReference
 from coda.contracts.quality import QuarantinedField
 from coda.plates.files import BatchFiles
 from coda.plates.given_illumination import functions_given, read_functions
-from coda.plates.illumination import PlateIllumination, PlateSums, estimate, taken, untouched
+from coda.plates.illumination import KnownLight, PlateIllumination, described, estimate, taken, untouched
 from coda.plates.index import index_table, wells_table, write_parquet
 from coda.plates.outputs import PlateFolders, save_illumination, store_name
 from coda.plates.passes import Passes, Progressing, scratch_of
@@ -90,12 +90,18 @@ def ingest_plate(
     if job is not None and not reason:
         with scratch_of(job, folders, params.ingest.scratch_gib) as scratch:
             passes = Passes(job, state, manifest, folders, params, workers, report, scratch)
-            sums = passes.first()
+            known = _known(job, given, manifest, params)
+            sums = passes.first() if known is None else passes.only(known)
             readable = len(state.jobs)
             reason = _below_quorum(readable, plan.expected, quorum, state.quarantined)
             if not reason:
-                light = _light(sums, given, manifest, params)
-                rows = passes.second(light, given)
+                rules, high = params.ingest.illumination, params.ingest.plate_high_percentile
+                if known is None:
+                    light = estimate(sums, rules, high_percentile=high)
+                    rows = passes.second(light, light.full() if light.corrects else None)
+                else:
+                    light = described(sums, known.function, known.origin, high)
+                    rows = passes.second(light, known.divisor)
                 readable = len(rows)
                 reason = _below_quorum(readable, plan.expected, quorum, state.quarantined)
     return _finish(manifest, state, folders, rows, reason=reason, readable=readable, illumination=light)
@@ -107,15 +113,16 @@ def _functions_wanted(manifest: BatchManifest, plan: PlatePlan, params: Params) 
     return manifest.preparation == "raw" and rules.enabled and rules.prefer_given and given
 
 
-def _light(
-    sums: PlateSums, given: NDArray[np.float32] | None, manifest: BatchManifest, params: Params
-) -> PlateIllumination:
-    rules, high = params.ingest.illumination, params.ingest.plate_high_percentile
-    if manifest.preparation != "raw":
-        return untouched(sums, rules, high_percentile=high)
+def _known(
+    job: PlateJob, given: NDArray[np.float32] | None, manifest: BatchManifest, params: Params
+) -> KnownLight | None:
+    """Return the light of a plate whose images need not be seen for it, None where it is to be estimated."""
+    rules = params.ingest.illumination
     if given is not None:
-        return taken(sums, given, rules, high_percentile=high)
-    return estimate(sums, rules, high_percentile=high)
+        return taken(given, rules)
+    if manifest.preparation != "raw":
+        return untouched(len(job.channels), job.shape, rules, "prepared")
+    return None if rules.enabled else untouched(len(job.channels), job.shape, rules, "off")
 
 
 def _refused_by_tables(plan: PlatePlan, quorum: float) -> str:
