@@ -12,7 +12,7 @@ READY_DEV := $(VENV)/.ready-dev
 # a bare machine has no environment of ours; a PYTHON that is named is taken
 GPU_PYTHON = $(if $(filter file,$(origin PYTHON)),$(firstword $(wildcard $(BIN)/python) $(PYTHON)),$(PYTHON))
 
-.PHONY: help setup demo up clean test test-services soak faults lint types fmt all-checks repro compile-pipelines schemas images k8s audit secrets gpu-check
+.PHONY: help setup demo up clean test test-services soak faults lint types fmt all-checks repro compile-pipelines schemas images k8s audit secrets lock sbom gpu-check
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -83,6 +83,15 @@ images: ## Build the image that runs every component
 
 k8s: ## Render the Kubernetes manifests (offline)
 	kubectl kustomize k8s/overlays/dev
+
+# the image's own Python and platform; torch with CUDA, from the package index, as the image installs it
+lock: $(READY_DEV) ## Write requirements.lock: what the image installs, by SHA-256 (asks the package index)
+	$(BIN)/uv pip compile pyproject.toml --extra postgres --extra signing -c constraints.txt --generate-hashes --quiet \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate --custom-compile-command "make lock" \
+	  --output-file requirements.lock
+
+sbom: $(READY_DEV) ## Write sbom.cdx.json: what requirements.lock puts into the image, as CycloneDX (no network)
+	@$(BIN)/python .ci/sbom.py requirements.lock sbom.cdx.json
 
 audit: $(READY_DEV) ## Known vulnerabilities of the locked dependencies; fails, in other words, when nobody could be asked
 	@$(BIN)/python .ci/audit.py constraints.txt

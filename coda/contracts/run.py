@@ -30,6 +30,9 @@ class RunRecord(Contract):
     manifest_digests: tuple[Digest, ...]
     code_version: str
     image: str = Field(default="", description="Container image, with digest, when there is one.")
+    lock_digest: Digest | None = Field(
+        default=None, description="SHA-256 of the lock that the image was built from (requirements.lock)."
+    )
     params_digest: Digest
     seed: int
     data: tuple[DataRevision, ...] = ()

@@ -132,6 +132,7 @@ def _training(tags: Mapping[str, str], provenance: Mapping[str, Any], config: Ma
         "run_id": "run", "method": "method", "base_release": "adapted from release", "parent_version": "parent version",
         "extractor_version": "trained on the tokens of extractor version", "head_version": "judged with head version",
         "code_version": "code (Git revision)", "image": "image",
+        "lock_digest": "packages of the image (SHA-256 of requirements.lock)",
     }  # fmt: skip
     lines = [f"- {text}: `{tags[tag]}`" for tag, text in words.items() if tag in tags]
     lines.append(f"- network: `{config.get('arch')}` {dict(config.get('overrides', {}))}")

@@ -39,6 +39,7 @@ class Provenance:
         data: Data revisions it was trained on.
         code_version: Git revision of this code.
         image: Container image, with digest, when there is one.
+        lock_digest: SHA-256 of the lock that the image was built from.
         params: The parameters themselves, as JSON values.
         remarks: Further facts: method, base release, parent version, figures; JSON values.
     """
@@ -49,6 +50,7 @@ class Provenance:
     data: tuple[DataRevision, ...] = ()
     code_version: str = ""
     image: str = ""
+    lock_digest: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     remarks: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,6 +63,7 @@ class Provenance:
             "data": [item.model_dump(mode="json") for item in self.data],
             "code_version": self.code_version,
             "image": self.image,
+            "lock_digest": self.lock_digest,
             "params": dict(self.params),
             **self.remarks,
         }
@@ -75,6 +78,7 @@ class Provenance:
             "data": data if len(data) <= _TAG_LENGTH else data[:_TAG_LENGTH] + "...",
             "code_version": self.code_version,
             "image": self.image,
+            "lock_digest": self.lock_digest or "",
             **{name: str(value)[:_TAG_LENGTH] for name, value in self.remarks.items() if not isinstance(value, dict)},
         }
         return {name: value for name, value in facts.items() if value}

@@ -1,5 +1,6 @@
 """RunRecord: what one finished run was made of, written when its outcome is known."""
 
+import hashlib
 import importlib.metadata
 import logging
 import os
@@ -70,6 +71,7 @@ def record_run(
         manifest_digests=tuple(manifest_digests),
         code_version=code_version(),
         image=settings.image,
+        lock_digest=lock_digest(),
         params_digest=params_digest(params),
         seed=params.seed,
         data=tuple(data),
@@ -143,3 +145,9 @@ def code_version() -> str:
     except (OSError, subprocess.SubprocessError):
         return importlib.metadata.version("coda-pipeline")
     return done.stdout.strip()
+
+
+def lock_digest() -> str | None:
+    """Return the SHA-256 of the lock that this image was built from; None outside of an image."""
+    path = Path(os.environ.get("CODA_LOCK", ""))
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

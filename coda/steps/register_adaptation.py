@@ -14,7 +14,7 @@ from coda.registry import DEFAULT_SCOPE, HEAD, Provenance, ReleaseLog, describe,
 from coda.registry.drafts import WAITING, keep_draft, keep_params, release_name
 from coda.settings import Settings
 from coda.steps.adapt import BASE_RELEASE, INCUMBENT_RELEASE
-from coda.steps.record import code_version
+from coda.steps.record import code_version, lock_digest
 from coda.steps.version import read_revisions
 
 
@@ -142,6 +142,7 @@ def _extractor(run: _Run, chosen: Candidate) -> ModelRef:
         data=run.data,
         code_version=code_version(),
         image=run.settings.image,
+        lock_digest=lock_digest(),
         params=run.params.model_dump(mode="json"),
         remarks={
             "method": chosen.name,

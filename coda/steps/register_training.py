@@ -16,7 +16,7 @@ from coda.errors import ConfigError, IntegrityError, Problem
 from coda.registry import Provenance, name_heads, register_extractor, register_head
 from coda.registry.drafts import keep_draft, keep_params, release_name
 from coda.settings import Settings
-from coda.steps.record import code_version
+from coda.steps.record import code_version, lock_digest
 from coda.steps.version import read_revisions
 
 _FIGURES = TypeAdapter(dict[str, Any])
@@ -97,6 +97,7 @@ def _provenance(
         data=data,
         code_version=code_version(),
         image=settings.image,
+        lock_digest=lock_digest(),
         params=params.model_dump(mode="json"),
         remarks={"method": "source", **figures},
     )
