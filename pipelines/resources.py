@@ -10,15 +10,7 @@ from typing import Any, Literal
 
 from kfp import kubernetes
 
-SERVICES = "coda-services"
-"""Config map with the addresses of the services (`docs/settings.md`)."""
-
-CREDENTIALS = "coda-store-{rights}"
-"""Secret with the object store's credentials for one class of steps; its policy is ``k8s/iam/<rights>.json``.
-
-Kubeflow Pipelines runs all pods of a run under one service account, so that account has no rights in object storage at
-all: what a step may do comes from the one secret that it is given (decision 0011).
-"""
+from coda.trainer.manifest import CREDENTIALS, KEYS, OPTIONAL, REQUIRED, SERVICES
 
 REGISTRY = "coda-mlflow-client"
 """Secret with user and password for MLflow, where it asks for them; given only to steps that talk to it."""
@@ -28,19 +20,7 @@ Rights = Literal["intake", "version", "train", "gate", "register", "release", "p
 
 TALK_TO_MLFLOW: tuple[Rights, ...] = ("train", "register", "release", "predict")
 
-CERTIFICATES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO")
-"""Variables by which boto3, MLflow and git find the certificates of a site's own authority."""
-
-REQUIRED = (
-    "CODA_LANDING", "CODA_PLATFORM", "MLFLOW_TRACKING_URI", "CODA_DATA_REGISTRY", "CODA_DATA_REMOTE",
-    "CODA_CHECKPOINTS",
-)  # fmt: skip
-OPTIONAL = (
-    "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "CODA_MLFLOW_ARTIFACTS", "CODA_DATA_DOCS", "CODA_PUSHGATEWAY",
-    "CODA_IMAGE", "CODA_IMAGE_ROOTS", "CODA_VERIFY_KEY", *CERTIFICATES,
-)  # fmt: skip
 SIGNING = "CODA_SIGNING_KEY"
-KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 REGISTRY_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 GIT: dict[Rights, str] = {"intake": "coda-git-read", "version": "coda-git-write"}
 """Secret with ``username`` and ``password`` for the data registry, where its Git server asks for them."""

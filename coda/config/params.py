@@ -313,7 +313,14 @@ class Compute(Section):
     images: Literal["auto", "device", "host", "stored"] = Field(
         description="Where images live in training: on the device, in host memory, or in their plate stores."
     )
-    processes: int = Field(ge=0, description="Processes that pretrain together; 0 is one for each GPU, at least one.")
+    processes: int = Field(
+        ge=0, description="Processes of a machine that train together; 0 is one for each GPU, at least one."
+    )
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        description="Machines that pretrain together, in a TrainJob of Kubeflow Trainer 2; 1 is this one.",
+    )
 
 
 class Params(Section):

@@ -25,7 +25,7 @@ from kfp_server_api.exceptions import ApiException
 from coda.errors import CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
 from coda.runners.failure import reason
 from coda.runners.port import Job
-from coda.runners.spec import with_image, without_requests
+from coda.runners.spec import with_a_waiting_step, with_image, without_requests
 from coda.settings import Settings
 from coda.storage.answers import judged
 
@@ -120,6 +120,8 @@ class Kubeflow:
             return known
         text = compiled.read_text(encoding="utf-8")
         text = with_image(text, self.image) if self.image else text
+        if arguments.get("params") and json.loads(arguments["params"]).get("compute", {}).get("nodes", 1) > 1:
+            text = with_a_waiting_step(text, "pretrain") if compiled.stem == "training" else text
         text = without_requests(text) if self.modest else text
         with _explained(self.endpoint), quiet():
             client = self._client()

@@ -10,6 +10,9 @@ from coda.errors import ConfigError, Problem
 
 PIPELINES = ("training", "adaptation")
 
+WAITING = {"cpu": 1.0, "memory": 4.294967296, "resourceCpu": "1", "resourceMemory": "4Gi"}
+"""What a step asks for that only waits, in KFP's two spellings."""
+
 Documents = list[dict[str, Any]]
 """The pipeline spec, and the platform spec when there is one."""
 
@@ -67,6 +70,21 @@ def with_gpus(text: str, step: str, count: int) -> str:
         problem = Problem("step", repr(step), "a step that asks for a GPU", "Give more GPUs to pretrain.")
         raise ConfigError("This step asks for no GPU.", [problem])
     accelerator.update(count=str(count), resourceCount=str(count))
+    return dump_documents(documents)
+
+
+def with_a_waiting_step(text: str, step: str) -> str:
+    """Return a compiled pipeline one of whose steps only waits for machines: it asks for no GPU and little else."""
+    documents = read_documents(text)
+    executors = documents[0]["deploymentSpec"]["executors"]
+    small: dict[str, Any] = {}
+    for key, value in WAITING.items():
+        small |= {f"{key}Limit": value, f"{key}Request": value}
+    executors[f"exec-{step}"]["container"]["resources"] = small
+    for platform in documents[1:]:
+        pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{step}"]
+        for gone in ("tolerations", "emptyDirMounts"):
+            pod.pop(gone, None)
     return dump_documents(documents)
 
 

@@ -1,6 +1,7 @@
 """Step: pretrain the extractor by self-supervision on the source's batches (paper section 3, first step)."""
 
 import json
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -55,10 +56,14 @@ def pretrain(
         IntegrityError: Stored fields are not the ones that were ingested.
         TransientError: The process was asked to stop; a checkpoint was written.
     """
-    count = processes_to_start(params.compute)
+    paths, told = {"dataset": dataset, "out": out}, {"labels": labels} if labels else {}
+    if params.compute.nodes > 1 and "WORLD_SIZE" not in os.environ:
+        # only here: a laptop needs no client of Kubernetes
+        from coda.steps.nodes import run_on_nodes
+
+        return run_on_nodes("pretrain", paths, params=params, settings=settings, run_id=run_id, texts=told)
+    count = processes_to_start(params.compute, params.pretrain.batch_size)
     if count > 1:
-        paths = {"dataset": dataset, "out": out}
-        told = {"labels": labels} if labels else {}
         return run_in_processes("pretrain", paths, count, params=params, settings=settings, run_id=run_id, texts=told)
     set_threads(params.compute)
     with joined() as world, stopping_on_sigterm() as should_stop, ExitStack() as first:

@@ -11,7 +11,8 @@ from kfp.dsl.types.type_utils import InconsistentTypeException
 from coda.errors import ConfigError
 from coda.runners.spec import compiled_path, for_one_machine, read_documents, with_gpus, with_image
 from coda.settings import VARIABLES
-from pipelines.resources import CERTIFICATES, GIT, KEYS, OPTIONAL, REGISTRY_KEYS, REQUIRED, SIGNING, TALK_TO_MLFLOW
+from coda.trainer.manifest import CERTIFICATES, KEYS, OPTIONAL, REQUIRED, RUNTIME
+from pipelines.resources import GIT, REGISTRY_KEYS, SIGNING, TALK_TO_MLFLOW
 
 GPU_STEPS = {"pretrain", "train-head", "evaluate", "adapt", "predict"}
 RIGHTS = {
@@ -123,7 +124,7 @@ def test_pretraining_may_ask_for_several_gpus(compiled, tmp_path, root):
 
 
 def test_configured_variables_are_settings():
-    known = {*VARIABLES.values(), *CERTIFICATES, "AWS_DEFAULT_REGION"}
+    known = {*VARIABLES.values(), *CERTIFICATES, RUNTIME, "AWS_DEFAULT_REGION"}
     assert {*REQUIRED, *OPTIONAL, SIGNING} <= known
 
 

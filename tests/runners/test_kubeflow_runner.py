@@ -186,6 +186,18 @@ def test_steps_ask_a_small_cluster_for_nothing(server, settings, request_, monke
     assert modest == asked
 
 
+@pytest.mark.parametrize(("nodes", "waits"), [(1, False), (2, True)])
+def test_a_pretraining_that_only_waits_for_machines_asks_for_no_gpu(server, settings, demo_params, nodes, waits):
+    compute = demo_params.compute.model_copy(update={"nodes": nodes})
+    arguments = {"run_id": "r", "params": demo_params.model_copy(update={"compute": compute}).model_dump_json(),
+                 "manifest_uris": ["s3://b/lab_a/b1/manifest.json"], "labels": "s3://b/l.csv"}  # fmt: skip
+    kubeflow.Kubeflow(settings).submit(compiled_path("training"), "r", "training", arguments)
+    spec, _ = yaml.safe_load_all(server.uploaded[-1])
+    executors = spec["deploymentSpec"]["executors"]
+    assert ("accelerator" not in executors["exec-pretrain"]["container"]["resources"]) == waits
+    assert "accelerator" in executors["exec-train-head"]["container"]["resources"]
+
+
 def test_another_word_for_requests_is_refused(settings, monkeypatch):
     monkeypatch.setenv("CODA_KFP_REQUESTS", "few")
     with pytest.raises(ConfigError, match="CODA_KFP_REQUESTS: found 'few'"):

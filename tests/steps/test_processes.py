@@ -10,44 +10,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from coda.config import load_params
 from coda.errors import ConfigError
 from coda.local.offline import offline_settings
-from coda.simulation import Design, plan_experiment, simulate_batch
-from coda.steps.ingest import ingest
 from coda.steps.pretrain import pretrain
 from coda.steps.processes import processes_to_start
-
-SMALL = (
-    "extractor.overrides={img_size: 16, patch_size: 8, embed_dim: 16, depth: 1, num_heads: 2}",
-    "crops.centre=32", "crops.global_size=16", "crops.local_size=8",
-    "dino.prototypes=12", "dino.hidden_dim=16", "dino.bottleneck_dim=8",
-    "head.num_heads=2", "pretrain.iterations=80", "pretrain.batch_size=8", "pretrain.checkpoint_every=10",
-    "ingest.workers=1", "compute.threads=1", "compute.precision=float32",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, root):
-    """Three batches of one plate each, ingested."""
-    folder = tmp_path_factory.mktemp("plates")
-    params = load_params(root / "params.yaml", [root / "params" / "demo.yaml"], SMALL)
-    design = Design(mechanisms=2, compounds_per_mechanism=2, negcon_wells=2, poscon_wells=0, plate_wells=24,
-                    sites_per_well=1, field_px=64)  # fmt: skip
-    experiment = plan_experiment(3, design)
-    for batch in ("b1", "b2", "b3"):
-        simulate_batch(experiment, "lab_a", batch, [f"{batch}_p1"], folder / "raw", workers=1)
-    manifests = [str(folder / "raw" / "lab_a" / batch / "manifest.json") for batch in ("b1", "b2", "b3")]
-    ingest(manifests, folder / "dataset", params=params, settings=offline_settings(folder / "work"))
-    return folder / "dataset"
-
-
-@pytest.fixture(scope="module")
-def params(root):
-    def build(*changes):
-        return load_params(root / "params.yaml", [root / "params" / "demo.yaml"], [*SMALL, *changes])
-
-    return build
 
 
 def trained(dataset, out, params, run_id="r"):
@@ -119,10 +85,10 @@ def test_an_error_of_the_processes_is_the_error_of_the_step(dataset, tmp_path, p
     assert caught.value.problems[0].found == "8"
 
 
-def test_sigterm_reaches_both_and_the_next_attempt_ends_with_the_same_bits(dataset, tmp_path, root, both):
+def test_sigterm_reaches_both_and_the_next_attempt_ends_with_the_same_bits(dataset, tmp_path, root, small, both):
     command = [
         sys.executable, "-m", "coda", "step", "pretrain", "--dataset", str(dataset), "--work", str(tmp_path / "work"),
-        "--overlay", str(root / "params" / "demo.yaml"), *(f"--set={change}" for change in SMALL),
+        "--overlay", str(root / "params" / "demo.yaml"), *(f"--set={change}" for change in small),
         "--set=compute.processes=2",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -144,11 +110,12 @@ def test_sigterm_reaches_both_and_the_next_attempt_ends_with_the_same_bits(datas
 
 
 def test_a_process_among_several_starts_no_others(params, monkeypatch):
-    compute = replace_processes(params(), 4)
-    assert processes_to_start(compute) == 4
+    assert processes_to_start(params("compute.processes=4").compute, 8) == 4
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert processes_to_start(compute) == 1
+    assert processes_to_start(params("compute.processes=4").compute, 8) == 1
 
 
-def replace_processes(params, count):
-    return params.compute.model_copy(update={"processes": count})
+@pytest.mark.parametrize(("gpus", "batch", "count"), [(0, 8, 1), (1, 8, 1), (8, 64, 8), (6, 64, 4), (3, 64, 2)])
+def test_one_process_a_gpu_as_far_as_the_batch_divides(params, monkeypatch, gpus, batch, count):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert processes_to_start(params().compute, batch) == count
