@@ -13,6 +13,7 @@ def predict(
     dataset: dsl.Input[dsl.Dataset],
     record: dsl.Input[dsl.Artifact],
     decision: dsl.Input[dsl.Artifact],
+    candidates: dsl.Input[dsl.Artifact],
     predictions: dsl.Output[dsl.Dataset],
 ) -> None:
     """Predict with the registered models of the release record, verified at load, where the gate found them fit."""
@@ -32,5 +33,6 @@ def predict(
             params=Params.model_validate_json(params),
             settings=settings,
             gate=Path(decision.path),
+            candidates=Path(candidates.path),
             run_id=run_id,
         )

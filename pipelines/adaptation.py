@@ -88,7 +88,14 @@ def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str
             released = needs(release(run_id=run_id, draft=registered.outputs["draft"]), SMALL, "release")
             record = released.outputs["record"]
             predicted = needs(
-                predict(run_id=run_id, params=params, dataset=dataset, record=record, decision=decision),
+                predict(
+                    run_id=run_id,
+                    params=params,
+                    dataset=dataset,
+                    record=record,
+                    decision=decision,
+                    candidates=candidates,
+                ),
                 ADAPT,
                 "predict",
             )

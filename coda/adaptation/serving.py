@@ -16,7 +16,7 @@ from coda.networks.alignment import TokenStatistics, coral, fit_statistics, resc
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
 from coda.plates.stored import Fields
-from coda.training.split import group_names
+from coda.training.split import batch_names, group_names
 from coda.training.tokens import field_features, field_probabilities, token_batches
 
 
@@ -76,7 +76,8 @@ def serve(
     """Predict every field in each of several ways with one extractor.
 
     The extractor runs twice: once for the statistics of each group, once for the answers. That keeps a few fields'
-    tokens in memory, where those of one 384-well plate at full scale would take a gigabyte.
+    tokens in memory, where those of one 384-well plate at full scale would take a gigabyte. No forward pass holds
+    fields of two batches, so that a batch has the same answers to the last bit whatever is served beside it.
 
     Args:
         extractor: Extractor of the release or the adapted one.
@@ -97,7 +98,7 @@ def serve(
     raw: list[NDArray[np.float32]] = []
     parts: dict[str, list[Served]] = {way.name: [] for way in ways}
     start = 0
-    for tokens in token_batches(extractor, fields, params):
+    for tokens in _tokens_by_batch(extractor, fields, params):
         own = names[start : start + len(tokens)]
         start += len(tokens)
         raw.append(field_features(tokens, pool).numpy())
@@ -112,6 +113,12 @@ def serve(
         for name, found in parts.items()
     }
     return Service(statistics, np.concatenate(raw), joined)
+
+
+def _tokens_by_batch(extractor: Extractor, fields: Fields, params: Views) -> Iterator[Tensor]:
+    batches = batch_names(fields.table)
+    for part in np.split(np.arange(len(fields)), np.flatnonzero(batches[1:] != batches[:-1]) + 1):
+        yield from token_batches(extractor, fields.take(part), params)
 
 
 def fit_groups(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from coda.adaptation.answers import write_answered
 from coda.adaptation.archive_sample import sample_archive
 from coda.adaptation.base import Base, Incumbent
 from coda.adaptation.candidates import Candidate
@@ -97,6 +98,7 @@ def adapt(
         fields, is_batch = place_fields(stored.take(chosen), params.compute.images), is_batch[chosen]
         record.write(out / BASE_RELEASE)
         write_served_as(out, served_as)
+        write_answered(out, stored.take(np.isin(batch_names(stored.table), sorted(own))))
         incumbent = _incumbent([*batches, *earlier], chosen, base, Path(work), out, params, settings, run_id)
         return adapt_and_serve(
             base, fields, is_batch, out, params, seed=params.seed, incumbent=incumbent,

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, mark_uncertain, withhold
+from coda.adaptation.answers import TOLERANCE, answers_for, differ_by, drawn
 from coda.adaptation.serving import Way, serve
 from coda.config.params import Params
 from coda.config.recorded import HABITS, Facts, Today, set_aside
@@ -21,10 +24,11 @@ from coda.durable import give_name
 from coda.errors import ContractError, Problem
 from coda.evaluation.levels import compound_table, field_table, well_table
 from coda.evaluation.sheets import compound_sheet, well_sheet
-from coda.networks.extractor import load_extractor
+from coda.networks.extractor import Extractor, load_extractor
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import BatchFolder, channels_unread, open_batches, open_fields
 from coda.plates.index import write_parquet
+from coda.plates.stored import StoredFields
 from coda.registry import fetch
 from coda.settings import Settings
 from coda.steps.made_with import named, release_facts, require_fitting, serving_of
@@ -48,6 +52,7 @@ def predict(
     params: Params | Today,
     settings: Settings,
     gate: Path | None = None,
+    candidates: Path | None = None,
     publish: bool = True,
     run_id: str = "",
     by: str = "",
@@ -70,6 +75,9 @@ def predict(
         settings: Where the registry and the platform bucket are.
         gate: ``gate.json``, when a gate judged. Where it says that what serves is not fit for the batch, every answer
             about the batch is withheld, with the gate's sentence.
+        candidates: Candidates folder of the run's adaptation. Where one of them had the release's very models, its
+            answers for these very fields are taken over: a sample drawn from each plate is predicted anew with the
+            registered models, and if one probability differs by more than rounding explains, everything is.
         publish: Whether the tables also go below ``predictions/<source>/<batch>/<release_id>/`` of the platform
             bucket.
         run_id: Pipeline run that predicts; empty for a person.
@@ -96,7 +104,7 @@ def predict(
         remedy = "Run ingest first, or give the folder above <source>/<batch>."
         problem = Problem(str(dataset), "no ingested batch", "at least one", remedy)
         raise ContractError("There is nothing to predict.", [problem])
-    tables, made = _tables(batches, record, today, settings)
+    tables, made = _tables(batches, record, today, settings, candidates)
     decision = GateReport.read(gate) if gate is not None else None
     if decision is not None and not decision.fit_to_predict:
         tables = {name: _withheld(table, decision) for name, table in tables.items()}
@@ -121,7 +129,7 @@ class _Made:
 
 
 def _tables(
-    batches: list[BatchFolder], record: ReleaseRecord, today: Today, settings: Settings
+    batches: list[BatchFolder], record: ReleaseRecord, today: Today, settings: Settings, candidates: Path | None
 ) -> tuple[dict[str, pd.DataFrame], _Made]:
     with tempfile.TemporaryDirectory(prefix="coda-release-") as work:
         folder = fetch(record.extractor, Path(work) / "extractor", settings=settings)
@@ -133,11 +141,12 @@ def _tables(
     untold = require_fitting(batches, extractor, named(record.extractor))
     stored = open_fields(batches, extractor.channels, serving.crops.centre)
     way = Way(record.method, record.alignment, frozen.head, frozen.source)
-    served = serve(extractor, [way], place_fields(stored, serving.compute.images), serving).ways[way.name]
+    probabilities = _taken_over(candidates, record, extractor, way, stored, serving)
+    if probabilities is None:
+        served = serve(extractor, [way], place_fields(stored, serving.compute.images), serving)
+        probabilities = served.ways[way.name].probabilities
     least = serving.min_top_over_chance or 0.0
-    field = mark_uncertain(
-        field_table(stored.table, served.probabilities, frozen.head.classes), min_top_over_chance=least
-    )
+    field = mark_uncertain(field_table(stored.table, probabilities, frozen.head.classes), min_top_over_chance=least)
     well = mark_uncertain(well_table(field), min_top_over_chance=least)
     compound = mark_uncertain(compound_table(well), min_top_over_chance=least)
     plan = pd.concat([batch.wells for batch in batches], ignore_index=True)
@@ -151,6 +160,34 @@ def _tables(
     }
     notes = (*set_aside(facts, today), *serving.notes, *untold, *channels_unread(batches, extractor.channels))
     return tables, _Made(_served_as(facts, serving), notes)
+
+
+def _taken_over(
+    candidates: Path | None,
+    record: ReleaseRecord,
+    extractor: Extractor,
+    way: Way,
+    stored: StoredFields,
+    serving: Serving,
+) -> NDArray[np.float32] | None:
+    """Return what adaptation answered already, if a sample proves it; else none."""
+    if candidates is None or not len(stored):
+        return None
+    answers = answers_for(candidates, record, way.head.classes, stored, serving)
+    if answers is None:
+        return None
+    rows = drawn(stored.table, record.release_id)
+    sample = place_fields(stored.take(rows), serving.compute.images)
+    differs = differ_by(answers, extractor, way, sample, rows, serving)
+    if differs > TOLERANCE[serving.compute.precision]:
+        log.warning(
+            "What adaptation answered as %r differs by %.3g from what the registered models answer: all fields are "
+            "predicted anew.", answers.candidate, differs,
+        )  # fmt: skip
+        return None
+    told = "The answers of %r are taken over: %d of %d fields proved them."
+    log.info(told, answers.candidate, len(rows), len(stored))
+    return answers.probabilities
 
 
 def _served_as(facts: Facts, serving: Serving) -> dict[str, Any]:

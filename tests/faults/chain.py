@@ -120,7 +120,13 @@ class Chain:
                 models=self.out("models"),
             ),
             "release": self._release,
-            "predict": lambda: predict(self.out("validate"), self.out("release"), self.out("predict"), **self.given),
+            "predict": lambda: predict(
+                self.out("validate"),
+                self.out("release"),
+                self.out("predict"),
+                **self.given,
+                candidates=self.out("adapt"),
+            ),
             "report": self._report,
             "finish": self._finish,
         }

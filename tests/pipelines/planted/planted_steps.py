@@ -153,8 +153,8 @@ def judge(dataset, candidates, out, *, params, settings):
     ).write(out)
 
 
-def predict(dataset, release, out, *, params, settings, gate, run_id):
-    note("predict", dataset, release, gate)
+def predict(dataset, release, out, *, params, settings, gate, candidates, run_id):
+    note("predict", dataset, release, gate, candidates)
     out.mkdir(parents=True)
     return {}
 
