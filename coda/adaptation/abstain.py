@@ -18,15 +18,32 @@ def mark_uncertain(table: pd.DataFrame, *, min_top_over_chance: float) -> pd.Dat
 
     Args:
         table: Prediction table of any level.
-        min_top_over_chance: Smallest top probability that counts as an answer, in multiples of 1/classes (never
-            above 1).
+        min_top_over_chance: Smallest top probability that counts as an answer, in multiples of 1/classes; see
+            `least_top` for few classes.
     """
-    needed = min(min_top_over_chance / max(len(classes_of(table)), 1), 1.0)
+    needed = least_top(min_top_over_chance, len(classes_of(table)))
     reasons = [
         "" if top >= needed else f"Too uncertain: the most probable mechanism has {top:.2f}; {needed:.2f} is needed."
         for top in table["top_probability"]
     ]
     return table.assign(**{REASON: reasons})
+
+
+def least_top(over_chance: float, classes: int) -> float:
+    """Return the smallest top probability that counts as an answer.
+
+    Twice chance is a mild limit for fifty classes and certainty itself for two. So the multiple asks for a half at
+    most, and for more only where the odds do: ``p / (1 - p) >= over_chance * (1/classes) / (1 - 1/classes)``.
+
+    Args:
+        over_chance: Multiple of chance, above 0.
+        classes: Number of classes.
+
+    Returns:
+        Above 0 and at most 1; it never rises with the number of classes.
+    """
+    by_odds = over_chance / (over_chance + max(classes, 1) - 1)
+    return max(by_odds, min(over_chance / max(classes, 1), 0.5))
 
 
 def withhold(table: pd.DataFrame, rows: pd.Series, reason: str) -> pd.DataFrame:

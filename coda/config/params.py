@@ -298,7 +298,8 @@ class Predict(Section):
     """When a prediction is given with a reason not to rely on it."""
 
     min_top_over_chance: Positive = Field(
-        description="Smallest top probability that counts as an answer, in multiples of 1/classes."
+        description="Smallest top probability that counts as an answer, in multiples of 1/classes (for few "
+        "classes by odds)."
     )
 
 

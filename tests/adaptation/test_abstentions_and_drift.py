@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, mark_uncertain, withhold
+from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, least_top, mark_uncertain, withhold
 from coda.adaptation.drift import drift_of
 from coda.contracts.quality import QualityReport, QuarantinedField
 from coda.evaluation.levels import compound_table, field_table, well_table
@@ -40,6 +42,21 @@ def test_low_probabilities_carry_a_reason_with_the_value_and_the_limit(make_plat
     assert (mark_uncertain(table, min_top_over_chance=1.1)["abstain_reason"] == "").all()
     sure = mark_uncertain(predicted(make_plates(), top=1.0), min_top_over_chance=50.0)
     assert (sure["abstain_reason"] == "").all()
+
+
+@pytest.mark.parametrize(("classes", "needed"), [(2, 2 / 3), (3, 1 / 2), (4, 1 / 2), (8, 1 / 4), (54, 2 / 54)])
+def test_twice_chance_is_a_limit_that_a_right_answer_can_reach(classes, needed):
+    """Before, a prediction between two mechanisms needed a probability of 1: every well was marked."""
+    assert least_top(2.0, classes) == pytest.approx(needed)
+
+
+@given(over_chance=st.floats(0.1, 100), classes=st.integers(2, 200))
+def test_limits_are_probabilities_and_fall_with_the_number_of_classes(over_chance, classes):
+    here, more = least_top(over_chance, classes), least_top(over_chance, classes + 1)
+    assert 0 < more <= here < 1
+    assert here <= max(0.5, over_chance / (over_chance + classes - 1))
+    if over_chance * 2 <= classes and over_chance >= 1:
+        assert here == over_chance / classes, "what it was before"
 
 
 def test_wells_without_prediction_are_listed_with_their_reason(make_plates):
