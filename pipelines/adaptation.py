@@ -8,6 +8,7 @@ from components.conclude import conclude
 from components.gate import gate
 from components.ingest import ingest
 from components.ingest_plates import ingest_plates
+from components.plan_memory import plan_memory
 from components.plan_plates import plan_plates
 from components.predict import predict
 from components.quality_verdict import quality_verdict
@@ -40,6 +41,7 @@ def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str
         run_id=run_id, params=params, pipeline="adaptation", manifest_uri=manifest_uri, manifest_digest=manifest_digest
     )
     with dsl.ExitHandler(needs(end, SMALL, "report"), name="steps"):
+        memory = needs(plan_memory(run_id=run_id, params=params, manifest_uri=manifest_uri), SMALL, "intake")
         groups = needs(plan_plates(run_id=run_id, params=params, manifest_uri=manifest_uri), SMALL, "intake")
         with dsl.ParallelFor(groups.output, name="plates", parallelism=PARALLEL) as group:
             done = needs(
@@ -68,7 +70,10 @@ def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str
             data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL, "version")
             revisions = data.outputs["revisions"]
             adapted = needs(
-                adapt(run_id=run_id, params=params, dataset=dataset, earlier=earlier).after(data), ADAPT, "train"
+                adapt(run_id=run_id, params=params, dataset=dataset, earlier=earlier).after(data),
+                ADAPT,
+                "train",
+                memory.output,
             )
             candidates = adapted.outputs["candidates"]
             judged = needs(gate(run_id=run_id, params=params, dataset=dataset, candidates=candidates), PLATES, "gate")

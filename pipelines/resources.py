@@ -81,10 +81,21 @@ ADAPT = Need("8", "64Gi", 12 * 3600, gpu=True, retries=5)
 """Adaptation of one batch."""
 
 
-def needs(task: Any, need: Need, rights: Rights) -> Any:
-    """Give a task its resources, addresses and the credentials of its class of steps, and return it."""
+def needs(task: Any, need: Need, rights: Rights, memory: Any = None) -> Any:
+    """Give a task its resources, addresses and the credentials of its class of steps, and return it.
+
+    Args:
+        task: The task.
+        need: Resources of its class.
+        rights: Its class of credentials.
+        memory: Output of `plan_memory`, for a step whose memory grows with the batch; the class's own when not given.
+    """
     task.set_cpu_request(need.cpu).set_cpu_limit(need.cpu)
-    task.set_memory_request(need.memory).set_memory_limit(need.memory)
+    held = need.memory if memory is None else memory
+    task.set_memory_request(held).set_memory_limit(held)
+    if memory is not None:
+        # KFP's compiler looks for what a branch needs of the outside among registered channels, not in resources
+        task.register_pipeline_channels([memory])
     task.set_retry(
         num_retries=need.retries,
         backoff_duration=f"{PAUSE_S}s",

@@ -6,6 +6,7 @@ from components.conclude import conclude
 from components.evaluate import evaluate
 from components.ingest import ingest
 from components.ingest_plates import ingest_plates
+from components.plan_memory import plan_memory
 from components.plan_plates import plan_plates
 from components.pretrain import pretrain
 from components.register_training import register_training
@@ -36,6 +37,7 @@ def training(run_id: str, manifest_uris: list[str], labels: str, params: str) ->
     """
     end = conclude(run_id=run_id, params=params, pipeline="training", manifest_uris=manifest_uris)
     with dsl.ExitHandler(needs(end, SMALL, "report"), name="steps"):
+        memory = needs(plan_memory(run_id=run_id, params=params, manifest_uris=manifest_uris), SMALL, "intake")
         groups = needs(plan_plates(run_id=run_id, params=params, manifest_uris=manifest_uris), SMALL, "intake")
         with dsl.ParallelFor(groups.output, name="plates", parallelism=PARALLEL) as group:
             done = needs(
@@ -54,7 +56,10 @@ def training(run_id: str, manifest_uris: list[str], labels: str, params: str) ->
         dataset = valid.outputs["checked"]
         data = needs(version(run_id=run_id, params=params, dataset=dataset), SMALL, "version")
         trained = needs(
-            pretrain(run_id=run_id, params=params, labels=labels, dataset=dataset).after(data), TRAIN, "train"
+            pretrain(run_id=run_id, params=params, labels=labels, dataset=dataset).after(data),
+            TRAIN,
+            "train",
+            memory.output,
         )
         network = trained.outputs["pretrained"]
         classifier = needs(

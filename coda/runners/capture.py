@@ -15,6 +15,7 @@ _ENDS = re.compile(r"Task '([^']+)' finished with status (SUCCESS|FAILURE)")
 _REMEMBERED = re.compile(r"Task ([\w-]+) cache hit")
 
 WORDS = {
+    "plan-memory": "Reckoning the memory",
     "plan-plates": "Planning the plates",
     "ingest-plates": "Reading the plates",
     "ingest": "Putting the batch together",

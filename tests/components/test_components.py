@@ -6,6 +6,7 @@ import importlib
 import pytest
 
 NAMES = (
+    "plan_memory",
     "plan_plates", "ingest_plates", "ingest", "archive", "validate", "quality_verdict", "version", "pretrain",
     "train_head", "evaluate",
     "register_training", "register_adaptation", "release", "adapt", "gate", "predict", "report", "conclude",

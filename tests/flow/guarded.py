@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from tests.iam import Ask, asks_of, matching, permitted, read_policy
 
 CLASSES = {
+    "plan_memory": "intake",
     "plan_plates": "intake", "ingest_plates": "intake", "ingest": "intake", "archive": "intake", "validate": "intake",
     "quality_verdict": "intake", "version": "version",
     "pretrain": "train", "train_head": "train", "evaluate": "train", "adapt": "train", "gate": "gate",

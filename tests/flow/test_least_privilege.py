@@ -12,7 +12,8 @@ from tests.flow.guarded import CLASSES, guarded
 pytestmark = pytest.mark.timeout(900)
 
 ADAPTING = {
-    "trigger", "plan_plates", "ingest_plates", "ingest", "archive", "validate", "quality_verdict", "version", "adapt",
+    "trigger", "plan_memory",
+    "plan_plates", "ingest_plates", "ingest", "archive", "validate", "quality_verdict", "version", "adapt",
     "gate", "register_adaptation", "release", "predict", "report", "conclude",
 }  # fmt: skip
 

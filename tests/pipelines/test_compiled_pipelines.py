@@ -16,6 +16,7 @@ from pipelines.resources import GIT, REGISTRY_KEYS, SIGNING, TALK_TO_MLFLOW
 
 GPU_STEPS = {"pretrain", "train-head", "evaluate", "adapt", "predict"}
 RIGHTS = {
+    "plan-memory": "intake",
     "plan-plates": "intake", "ingest-plates": "intake", "ingest": "intake", "archive": "intake", "validate": "intake",
     "quality-verdict": "intake", "version": "version",
     "pretrain": "train", "train-head": "train", "evaluate": "train", "adapt": "train", "gate": "gate",
@@ -24,10 +25,12 @@ RIGHTS = {
 }  # fmt: skip
 STEPS = {
     "training": {
+        "plan-memory",
         "plan-plates", "ingest-plates", "ingest", "validate", "version", "pretrain", "train-head", "evaluate",
         "register-training", "release", "report", "conclude",
     },
     "adaptation": {
+        "plan-memory",
         "plan-plates", "ingest-plates", "ingest", "archive", "validate", "quality-verdict", "version", "adapt", "gate",
         "register-adaptation",
         "release", "predict", "report", "report-2", "conclude",

@@ -1,8 +1,16 @@
 """The compiled pipelines as Kubeflow hands them to Argo: what retries, limits and clean-up come to."""
 
+import base64
+import gzip
+import itertools
+import json
+import re
+
 import pytest
 
+from coda.config.load import load_params
 from coda.runners.spec import PIPELINES, compiled_path, read_documents
+from coda.steps import plates
 
 
 def seconds(text):
@@ -60,3 +68,83 @@ def test_the_reader_sees_the_fault_it_is_there_for():
 def test_failed_runs_stay_longer_than_good_ones(documents):
     config = documents[1]["platforms"]["kubernetes"]["pipelineConfig"]
     assert config["resourceTtlOnFailure"] > config["resourceTtlOnSuccess"] > 0
+
+
+def resolved(spec, component, name):
+    """The task output that an input of a component comes from, followed outwards through branches and groups."""
+    for part in [spec["root"], *spec["components"].values()]:
+        for task in part.get("dag", {}).get("tasks", {}).values():
+            if task["componentRef"]["name"] != component:
+                continue
+            given = task["inputs"]["parameters"][name]
+            if "taskOutputParameter" in given:
+                return given["taskOutputParameter"]
+            (outer,) = [key for key, other in spec["components"].items() if other is part]
+            return resolved(spec, outer, given["componentInputParameter"])
+    raise AssertionError((component, name))
+
+
+def test_memory_that_follows_the_batch_comes_from_the_plan(documents):
+    """The driver puts an input's value where a resource names it: as request and as limit alike."""
+    spec, found = documents[0], {}
+    for name, task, _ in tasks_of(documents):
+        label = spec["components"][task["componentRef"]["name"]]["executorLabel"]
+        asked = spec["deploymentSpec"]["executors"][label]["container"]["resources"]
+        assert asked["resourceMemoryLimit"] == asked["resourceMemoryRequest"], name
+        named = re.fullmatch(r"\{\{\$\.inputs\.parameters\['(.+)'\]\}\}", asked["resourceMemoryLimit"])
+        if named:
+            found[name] = resolved(spec, task["componentRef"]["name"], named[1])
+        else:
+            assert re.fullmatch(r"[1-9][0-9]*Gi", asked["resourceMemoryLimit"]), name
+    learns = {"pretrain"} if "comp-pretrain" in spec["components"] else {"adapt"}
+    assert found == {name: {"producerTask": "plan-memory", "outputParameterKey": "Output"} for name in learns}
+    outputs = spec["components"]["comp-plan-memory"]["outputDefinitions"]["parameters"]
+    assert outputs == {"Output": {"parameterType": "STRING"}}
+
+
+MOST_OF_A_PARAMETER = 256 * 1024
+"""Bytes of an output parameter: it travels in an annotation of the pod."""
+
+MOST_OF_A_WORKFLOW = 1024 * 1024
+"""Bytes of a workflow that Argo keeps in Kubernetes; its nodes are compressed when they would be more."""
+
+
+def groups_of(monkeypatch, count, fields=3456):
+    """Names of the groups of a batch of so many plates of 17,280 files, five to a field."""
+    monkeypatch.setattr(plates, "read_manifests", lambda uris, settings: [])
+    monkeypatch.setattr(plates, "_plates", lambda deliveries: [(None, None)] * count)
+    monkeypatch.setattr(plates, "_fields", lambda item, entry: fields)
+    return plates.plan_groups(["m"], params=None, settings=None)
+
+
+@pytest.mark.parametrize("count", [1, 30, 200, 2400])
+def test_what_the_plan_puts_out_fits_into_a_parameter(monkeypatch, count):
+    groups = groups_of(monkeypatch, count)
+    assert len(groups) == min(count, 100)
+    for output in (groups, [3] * len(groups)):
+        assert len(json.dumps(output)) < MOST_OF_A_PARAMETER / 100
+
+
+def nodes_of(documents, groups, params):
+    """What Argo keeps of the rounds: driver and step of each, with what the driver put out: the pod and its inputs."""
+    spec, platform = documents
+    component = spec["components"]["comp-ingest-plates"]
+    container = spec["deploymentSpec"]["executors"]["exec-ingest-plates"]["container"]
+    pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-ingest-plates"]
+    for group, kind in itertools.product(groups, ("dag", "driver", "executor", "container")):
+        values = {"run_id": "adapt-" + "x" * 190, "params": params, "group": group, "manifest_uri": "s3://" + "m" * 300}
+        patch = json.dumps({"container": container, "pod": pod, "inputs": values})
+        node = {"id": f"workflow-{kind}-{group}", "component": component, "times": ["2026-01-01T00:00:00Z"] * 2}
+        # the driver puts the patch out, the executor and its container take it in
+        yield node | {"inputs": values, **({} if kind == "dag" else {"pod-spec-patch": patch})}
+
+
+def test_a_run_of_two_hundred_plates_fits_into_a_workflow(documents, monkeypatch, root):
+    params = load_params(root / "params.yaml", []).model_dump_json()
+    groups = groups_of(monkeypatch, 200)
+    nodes = {node["id"]: node for node in nodes_of(documents, groups, params)}
+    plain = len(json.dumps(nodes))
+    packed = len(base64.b64encode(gzip.compress(json.dumps(nodes).encode())))
+    spec = len(json.dumps(documents))
+    assert plain > MOST_OF_A_WORKFLOW, "the test would say nothing: Argo need not compress"
+    assert spec + packed < MOST_OF_A_WORKFLOW / 2, (spec, packed)

@@ -40,6 +40,11 @@ def plan_groups(manifest_uris, *, params, settings):
     return ["1/2", "2/2"]
 
 
+def plan_memory(manifest_uris, *, params, settings, with_archive):
+    note("plan_memory")
+    return "20Gi"
+
+
 def ingest_group(manifest_uris, group, *, params, settings, shelf):
     note("ingest_plates")
     return 3
@@ -192,6 +197,7 @@ def _draft(out, run_id):
 
 
 STEPS = {
+    "sizing": [plan_memory],
     "plates": [plan_groups, ingest_group],
     "ingest": [ingest], "archive": [archive], "validate": [validate, verdict], "version": [version, read_revisions],
     "pretrain": [pretrain], "train_head": [train_head], "evaluate": [evaluate],
