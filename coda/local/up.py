@@ -80,6 +80,7 @@ def _print_addresses(
     services: EmbeddedServices, mlflow_port: int, trigger_port: int, folder: Path, console: Console
 ) -> None:
     settings = services.settings
+    console.print(f"Look here                http://127.0.0.1:{trigger_port}/   batches, drift, controls, models")
     console.print(f"Object store (S3, SQS)   {settings.s3_endpoint}   buckets coda-landing, coda-platform")
     console.print(f"MLflow                   http://127.0.0.1:{mlflow_port}")
     console.print(f"Metrics                  http://127.0.0.1:{trigger_port}/metrics")

@@ -40,7 +40,7 @@ MEANINGS = {
     "1-2s": "more than 2 deviations away: look closer",
     "1-3s": "more than 3 deviations away",
     "2-2s": "two in a row more than 2 deviations away on one side",
-    "R-4s": "plates of one batch more than 2 deviations away on both sides",
+    "R-4s": "plates of one batch far away on both sides",
     "4-1s": "four in a row more than 1 deviation away on one side",
     "10-x": "ten in a row on one side of the centre",
     "EWMA": "the weighted mean of the newest batches left its limits: a slow drift",
@@ -153,10 +153,32 @@ def _run(newest: Sequence[float], count: int, away: float) -> bool:
     return len(newest) == count and (min(newest) > away or max(newest) < -away)
 
 
-def range_rule(q: ArrayLike) -> bool:
-    """Return whether the plates of one batch break R-4s: one more than 2 deviations above, another one below."""
-    z = np.asarray(q, dtype=np.float64)
-    return bool((z > 2).any() and (z < -2).any())
+def range_rule(z: ArrayLike) -> bool:
+    """Return whether the plates of one batch break R-4s: one far above and another far below.
+
+    Westgard's rule is about two controls, 2 deviations on both sides. With more plates the limit is where it is as
+    rare.
+
+    Args:
+        z: Deviations of the plates from what plates of earlier batches show.
+    """
+    known = np.asarray(z, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    if len(known) < 2:
+        return False
+    limit = range_limit(len(known))
+    return bool(known.max() > limit and known.min() < -limit)
+
+
+@lru_cache
+def range_limit(count: int) -> float:
+    """Return how far above and below so many plates must lie to be as unlikely as two at 2 deviations."""
+
+    def chance(limit: float) -> float:
+        inside, below = 2 * norm.cdf(limit) - 1, norm.cdf(limit)
+        return float(1 - 2 * below**count + inside**count)
+
+    return float(brentq(lambda limit: chance(limit) - 2 * norm.sf(2) ** 2, 1.0, 8.0))
 
 
 def ewma(q: ArrayLike, weight: float = WEIGHT) -> Array:
@@ -181,7 +203,7 @@ def ewma_limit(arl0: float, weight: float = WEIGHT) -> float:
     return deviation * float(brentq(lambda width: run_length(width * deviation, weight) - arl0, 0.1, 7.0, xtol=1e-6))
 
 
-def run_length(limit: float, weight: float = WEIGHT, *, shift: float = 0.0, states: int = 201) -> float:
+def run_length(limit: float, weight: float = WEIGHT, *, shift: float = 0.0, states: int = 101) -> float:
     """Return the mean number of values until an EWMA leaves its limits (Brook and Evans 1972).
 
     Args:

@@ -1,4 +1,4 @@
-"""The long-running trigger: a loop that looks and advances, and three pages for whoever watches it."""
+"""The long-running trigger: a loop that looks and advances, its own pages, and the pages about drift."""
 
 import json
 import logging
@@ -19,6 +19,7 @@ from coda.errors import CodaError, ConfigError, TransientError
 from coda.monitoring.endpoint import TextfileCollector
 from coda.monitoring.listening import family_of, listening
 from coda.trigger.service import Handled, Trigger
+from coda.trigger.site import Site, policy_of
 from coda.trigger.webhook_server import WebhookServer
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class TriggerService:
         self._end: BaseException | None = None
         self._tell = tell
         self._webhook = webhook
+        self.site = Site(trigger.settings)
         self._signals: tuple[socket.socket, ...] = ()
         if trigger.settings.metrics_dir is not None:
             # where no Pushgateway is, what the steps of this machine wrote down is scraped from here
@@ -122,6 +124,8 @@ class TriggerService:
             self._webhook.start()
         looking = threading.Thread(target=self._look_on, name="looks", daemon=True)
         looking.start()
+        building = threading.Thread(target=self.site.keep, args=(self.trigger.stopping,), name="site", daemon=True)
+        building.start()
         try:
             while not self.trigger.stopping.is_set():
                 self._round()
@@ -136,6 +140,7 @@ class TriggerService:
                 self._pages.server_close()
                 pages.join()
                 looking.join(LOOK_ENDS_S)
+                building.join(LOOK_ENDS_S)
         if self._end is not None:
             raise self._end
 
@@ -143,6 +148,7 @@ class TriggerService:
         """Have `serve` return soon; for any thread, but not for a signal handler."""
         self.trigger.stopping.set()
         self.trigger.nudged.set()
+        self.site.want()
 
     def stop_on_signals(self) -> None:
         """Stop on SIGTERM, SIGINT and a closed terminal; for the main thread of a program that ends with `serve`."""
@@ -176,6 +182,7 @@ class TriggerService:
     def _round(self) -> None:
         busy = self._turn(self.health, self.trigger.advance, "round")
         for handled in self.trigger.taken():
+            self.site.want()
             if self._tell is not None:
                 self._tell(handled)
         pause = self.trigger.pace.tick_s if busy else min(PAUSE_S, self.poll_every_s)
@@ -227,7 +234,8 @@ class TriggerService:
             return (200 if ready else 503), "application/json", _json(ready=ready, trouble=trouble)
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(self.trigger.metrics.registry)
-        return 404, "application/json", _json(pages=["/healthz", "/readyz", "/metrics"])
+        found = self.site.page(path)
+        return found or (404, "application/json", _json(pages=["/", "/healthz", "/readyz", "/metrics"]))
 
 
 def _leave_to_the_socket(number: int, frame: FrameType | None) -> None:
@@ -246,9 +254,20 @@ def _handler(service: TriggerService) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             """Answer with a page."""
-            status, kind, body = service.page(self.path.partition("?")[0])
+            path = self.path.partition("?")[0]
+            if path in {"/", "/site", "/site/"}:
+                self.send_response(302)
+                self.send_header("Location", "/site/index.html")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            status, kind, body = service.page(path)
             self.send_response(status)
             self.send_header("Content-Type", kind)
+            self.send_header("Content-Security-Policy", policy_of(path))
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("Referrer-Policy", "no-referrer")
+            self.send_header("Cache-Control", "no-cache")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -10,6 +10,7 @@ from coda.monitoring.rules import (
     chart,
     ewma,
     ewma_limit,
+    range_limit,
     range_rule,
     run_length,
     single_limit,
@@ -84,6 +85,7 @@ def test_westgard_rules_are_those_of_the_words():
     assert "2-2s" in westgard(gap)[2]
     assert range_rule([2.1, 0, -2.2])
     assert not range_rule([2.1, 2.2, -1.9])
+    assert range_limit(2) == pytest.approx(2), "Westgard's own rule"
     assert set(MEANINGS) == {"1-2s", "EWMA", *REJECTING}
 
 
@@ -96,6 +98,13 @@ def test_westgard_rules_have_the_false_alarm_rates_of_theory():
     for name, rate in exact.items():
         found = sum(name in item for item in rules) / len(rules)
         assert found == pytest.approx(rate, rel=0.12), name
+
+
+def test_the_range_rule_is_as_rare_for_many_plates_as_for_two():
+    rng = np.random.default_rng(8)
+    found = {count: np.mean([range_rule(row) for row in rng.normal(size=(40_000, count))]) for count in (2, 30)}
+    exact = 2 * norm.sf(2) ** 2
+    assert found == pytest.approx({2: exact, 30: exact}, rel=0.45)
 
 
 def first_alarm(values, counts=None, **how):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests against real servers: a Ceph S3 gateway, PostgreSQL (MLflow's own server runs on it), Prometheus with
-# Pushgateway, promtool, and a Docker engine.
+# Pushgateway, promtool, a Docker engine; and Chromium, in which the pages about drift are opened.
 # Installs what is missing from Debian packages when it may, starts everything on loopback below .services/, and stops
 # exactly what it started. A part that cannot be had here is named, and its tests say so when they skip.
 set -euo pipefail
@@ -19,6 +19,7 @@ need promtool prometheus
 need dockerd docker.io iptables
 need docker docker.io
 need debootstrap debootstrap
+need chromium chromium fonts-dejavu-core
 if [ ${#packages[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "Installing ${packages[*]} ..."

@@ -1,0 +1,294 @@
+"""What the pages show of a source: one line over its batches for each number, judged by the drift rules."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from coda.monitoring.acquisition import STATISTICS
+from coda.monitoring.frames import KEY, batches_of
+from coda.monitoring.rules import ARL0, MIN_HISTORY, WARNING, Chart, chart, range_rule, single_limit
+
+Array = NDArray[np.float64]
+
+OUT_OF_HISTORY = ("refused", "failed")
+"""Ends after which a batch does not count as accepted history."""
+
+APART = 5.0
+"""Scaled MADs from the other plates of its batch from which a plate stands apart."""
+
+MOST_APART = 300
+"""Points of single plates in one picture: the newest."""
+
+QUALITY = {
+    "cells": "cells a field",
+    "quarantined_share": "share of fields set aside",
+    "run_seconds": "seconds of the run",
+}
+DRIFT = {
+    "drift_before/frechet_to_source": "embedding distance to the training source, before adaptation",
+    "drift_after/frechet_to_source": "the same after adaptation",
+    "drift_before/mmd_controls": "embedding distance of the controls, before adaptation",
+    "drift_after/mmd_controls": "the same after adaptation",
+}
+ANSWERS = {
+    "confidence": "mean confidence",
+    "abstained_share": "share of wells without an answer to rely on",
+    "top_class_share": "share of the most frequent class",
+    "marginal_entropy": "spread over classes (entropy)",
+    "changed_share": "answers that adaptation changed",
+}
+GATE = {"gate_gain": "gain of what the gate chose", "gate/agreement": "agreement of replicates, of what the gate chose"}
+CONTROLS = {
+    "negcon_p95": "negative controls, bright structures",
+    "negcon_p50": "negative controls, median brightness",
+    "poscon_p95": "positive controls, bright structures",
+    "poscon_p50": "positive controls, median brightness",
+    "negcon_cells": "negative controls, cells a field",
+    "poscon_cells": "positive controls, cells a field",
+    "robust_z_prime": "robust Z' of the plates",
+    "ssmd": "SSMD of the plates",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One number over the batches of a source.
+
+    Attributes:
+        group: Heading it stands below.
+        name: What it is, in words.
+        values: One a batch, NaN where it has none.
+        chart: What the rules say.
+        apart: Place of a batch -> plates that stand apart in it, with their value.
+    """
+
+    group: str
+    name: str
+    values: Array
+    chart: Chart
+    apart: Mapping[int, tuple[tuple[str, float], ...]] = field(default_factory=dict)
+
+    def since(self, first: int) -> "Line":
+        """Return the line from a place on, judged as it was by all that came before."""
+        told = self.chart
+        parts = {name: getattr(told, name)[first:] for name in ("q", "centre", "low", "high", "ewma", "broken")}
+        apart = {place - first: plates for place, plates in self.apart.items() if place >= first}
+        return replace(self, values=self.values[first:], chart=replace(told, **parts), apart=apart)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source as its pages show it.
+
+    Attributes:
+        name: Laboratory.
+        batches: One row a batch version, in the order of acquisition (processing, where that is not known).
+        lines: Acquisition, drift, gate and seconds.
+        controls: Control wells and plates' figures.
+        answers: Class shares and what tells of the answers.
+        references: Control compounds that are called another class in the newest batch: name, before, now.
+        level: 'steady', 'watch', 'drift' or 'unknown'.
+        sentence: Why, in one sentence.
+    """
+
+    name: str
+    batches: pd.DataFrame
+    lines: tuple[Line, ...]
+    controls: tuple[Line, ...]
+    answers: tuple[Line, ...]
+    references: tuple[tuple[str, str, str], ...]
+    level: str
+    sentence: str
+
+
+def source_of(name: str, frame: pd.DataFrame) -> Source:
+    """Return a source from its rows of the table of batches."""
+    batches = batches_of(frame)
+    batches["when"] = batches["acquired_at"].fillna(batches["processed_at"])
+    batches = batches.sort_values(["when", "processed_at", "batch"], kind="stable", ignore_index=True)
+    places = batches[KEY].assign(place=batches.index)
+    rows = frame[frame["measure"] != ""].merge(places, on=KEY)
+    judge = _Judge(batches, rows)
+    wanted = [*_named("Acquisition", judge.by_stain(tuple(STATISTICS))), *judge.plain("Quality", QUALITY)]
+    wanted += [*judge.plain("Embedding", DRIFT), *judge.of_chosen("Gate", GATE)]
+    controls = _named("Controls", judge.of_plates(CONTROLS))
+    answers = [*judge.plain("Answers", ANSWERS), *judge.by_subject("Class shares", "class_share")]
+    lines, controlled, answered = (judge.lines(group, len(wanted)) for group in (wanted, controls, answers))
+    level, sentence = _state(batches, [*lines, *controlled, *answered])
+    return Source(name, batches, lines, controlled, answered, judge.references(), level, sentence)
+
+
+def _named(group: str, series: Sequence[tuple[str, Array, Any]]) -> list[tuple[str, str, Array, Any]]:
+    return [(group, name, values, apart) for name, values, apart in series]
+
+
+class _Judge:
+    """Takes series out of the rows of one source, and has them judged against batches of the same microscope."""
+
+    def __init__(self, batches: pd.DataFrame, rows: pd.DataFrame) -> None:
+        self.batches, self.count = batches, len(batches)
+        whole = rows[rows["plate"] == ""]
+        self._whole = dict(tuple(whole.groupby("measure", sort=False)))
+        self._plates = dict(tuple(rows[rows["plate"] != ""].groupby("measure", sort=False)))
+        seconds = batches[["seconds"]].assign(place=batches.index, subject="", value=batches["seconds"])
+        self._whole["run_seconds"] = seconds[["place", "subject", "value"]]
+        chosen = self._whole.get("gate_chosen")
+        self._ranges: dict[str, set[int]] = {}
+        self._chosen = {} if chosen is None else dict(zip(chosen["place"], chosen["subject"], strict=True))
+
+    def lines(self, wanted: Sequence[tuple[str, str, Array, Any]], together: int) -> tuple[Line, ...]:
+        found = []
+        for group, name, values, apart in wanted:
+            if np.isfinite(values).any():
+                told = self._charted(values, max(together, len(wanted)), self._ranges.get(name, set()))
+                found.append(Line(group, name, values, told, apart))
+        return tuple(found)
+
+    def plain(self, group: str, names: Mapping[str, str]) -> list[tuple[str, str, Array, Any]]:
+        found = []
+        for measure, words in names.items():
+            rows = self._whole.get(measure)
+            if rows is not None:
+                values = self._placed(rows[rows["subject"] == ""])
+                found.append((group, words, values, self._apart(measure, "")))
+        return found
+
+    def by_stain(self, measures: Sequence[str]) -> list[tuple[str, Array, Any]]:
+        found: list[tuple[str, Array, Any]] = []
+        for measure in measures:
+            rows = self._whole.get(measure)
+            for stain, mine in rows.groupby("subject") if rows is not None else ():
+                words = STATISTICS[measure].partition(" (")[0]
+                found.append((f"{words}, {stain}", self._placed(mine), self._apart(measure, str(stain))))
+        return found
+
+    def by_subject(self, group: str, measure: str) -> list[tuple[str, str, Array, Any]]:
+        rows = self._whole.get(measure)
+        parts = rows.groupby("subject") if rows is not None else ()
+        return [(group, str(subject), self._placed(mine), {}) for subject, mine in parts]
+
+    def of_chosen(self, group: str, names: Mapping[str, str]) -> list[tuple[str, str, Array, Any]]:
+        found: list[tuple[str, str, Array, Any]] = []
+        for measure, words in names.items():
+            rows = self._whole.get(measure)
+            if rows is not None:
+                mine = rows[rows["subject"] == rows["place"].map(self._chosen)]
+                found.append((group, words, self._placed(mine), {}))
+        return found
+
+    def of_plates(self, names: Mapping[str, str]) -> list[tuple[str, Array, Any]]:
+        """Medians over the plates of a batch, and the plates that stand apart."""
+        found: list[tuple[str, Array, Any]] = []
+        for measure, words in names.items():
+            rows = self._plates.get(measure)
+            for subject, mine in rows.groupby("subject") if rows is not None else ():
+                middle = mine.groupby("place")["value"].median()
+                values = np.full(self.count, np.nan)
+                values[middle.index.to_numpy()] = middle.to_numpy()
+                name = f"{words}, {subject!s}" if subject else words
+                self._ranges[name] = self._range(mine)
+                found.append((name, values, self._apart(measure, str(subject))))
+        return found
+
+    def references(self) -> tuple[tuple[str, str, str], ...]:
+        rows = self._whole.get("reference")
+        if rows is None:
+            return ()
+        newest = rows["place"].max()
+        now = rows[rows["place"] == newest].set_index("subject")["text"].astype(str)
+        before = (
+            rows[rows["place"] < newest].groupby("subject")["text"].agg(lambda said: said.astype(str).mode().iloc[0])
+        )
+        both = [name for name in now.index if name in before.index and before[name] != now[name]]
+        return tuple((str(name), str(before[name]), str(now[name])) for name in both)
+
+    def _placed(self, rows: pd.DataFrame) -> Array:
+        values = np.full(self.count, np.nan)
+        values[rows["place"].to_numpy(dtype=np.intp)] = rows["value"].to_numpy(dtype=np.float64)
+        return values
+
+    def _apart(self, measure: str, subject: str) -> dict[int, tuple[tuple[str, float], ...]]:
+        rows = self._plates.get(measure)
+        if rows is None:
+            return {}
+        mine = rows[rows["subject"] == subject]
+        groups = mine.groupby("place")["value"]
+        middle = groups.transform("median")
+        spread = 1.4826 * (mine["value"] - middle).abs().groupby(mine["place"]).transform("median")
+        far = (mine["value"] - middle).abs() > APART * np.maximum(spread, 0.01 * middle.abs())
+        far &= groups.transform("size") >= 4
+        found: dict[int, tuple[tuple[str, float], ...]] = {}
+        for row in mine[far].sort_values("place").tail(MOST_APART)[["place", "plate", "value"]].itertuples(index=False):
+            place, plate, value = int(row[0]), str(row[1]), float(row[2])
+            found[place] = (*found.get(place, ()), (plate, value))
+        return found
+
+    def _range(self, rows: pd.DataFrame) -> set[int]:
+        """Return the batches whose plates lie too far apart for what plates of accepted batches before them showed."""
+        out: set[int] = set()
+        earlier = np.array([], dtype=np.float64)
+        accepted = (~self.batches["state"].isin(OUT_OF_HISTORY)).to_numpy()
+        places, values = (rows[name].to_numpy() for name in ("place", "value"))
+        for number, place in enumerate(np.unique(places)):
+            mine = values[places == place].astype(np.float64)
+            spread = float(np.std(earlier, ddof=1)) if number >= MIN_HISTORY and len(earlier) > 1 else 0.0
+            if spread > 0 and range_rule((mine - earlier.mean()) / spread):
+                out.add(int(place))
+            if accepted[place]:
+                earlier = np.concatenate([earlier, mine])
+        return out
+
+    def _charted(self, values: Array, together: int, ranges: Collection[int]) -> Chart:
+        """Judge each microscope's batches against its own earlier ones, and put them into one series again."""
+        counts = ~self.batches["state"].isin(OUT_OF_HISTORY).to_numpy()
+        parts = {name: np.array([], dtype=np.float64) for name in ("q", "centre", "low", "high", "ewma")}
+        whole = {name: np.full(self.count, np.nan) for name in parts}
+        broken: list[tuple[str, ...]] = [()] * self.count
+        limit = 0.0
+        for _, mine in self.batches.groupby("instrument", sort=False):
+            places = mine.index.to_numpy()
+            told = chart(values[places], counts=counts[places], charts=together)
+            for name in parts:
+                whole[name][places] = getattr(told, name)
+            for place, rules in zip(places, told.broken, strict=True):
+                broken[place] = rules
+            limit = told.limit
+        for place in ranges:
+            broken[place] = (*broken[place], "R-4s")
+        return Chart(**whole, limit=limit, broken=tuple(broken))
+
+
+def _state(batches: pd.DataFrame, lines: Sequence[Line]) -> tuple[str, str]:
+    """Return level and sentence about the newest batch that says anything of its images."""
+    usable = batches.index[~batches["state"].isin(OUT_OF_HISTORY)]
+    if len(usable) <= MIN_HISTORY:
+        return "unknown", f"{len(usable)} accepted batches; {MIN_HISTORY + 1} are needed before anything is compared."
+    newest = int(usable[-1])
+    far = single_limit(ARL0, len(lines))
+    slow = [line for line in lines if "EWMA" in line.chart.broken[newest]]
+    sudden = [line for line in lines if abs(line.chart.q[newest]) > far]
+    near = [line for line in lines if line not in sudden and line.chart.out(newest) and line not in slow]
+    if sudden or slow:
+        line = max(sudden or slow, key=lambda item: abs(item.chart.q[newest] if sudden else item.chart.ewma[newest]))
+        more = len({id(item) for item in [*sudden, *slow]}) - 1
+        way = "above" if (line.chart.q[newest] if sudden else line.chart.ewma[newest]) > 0 else "below"
+        how = (
+            f"{way} what history makes likely" if sudden else f"{way} its centre since {_since(batches, line, newest)}"
+        )
+        others = f"; {more} other number{'s' if more != 1 else ''} too" if more else ""
+        return "drift", f"{line.name} is {how} ({'sudden' if sudden else 'slow drift, EWMA'}){others}."
+    if near:
+        rules = ", ".join(rule for rule in near[0].chart.broken[newest] if rule != WARNING)
+        return "watch", f"{near[0].name} breaks {rules}; of {len(lines)} numbers some do by chance."
+    return "steady", f"{len(lines)} numbers of the newest batch are as history makes likely."
+
+
+def _since(batches: pd.DataFrame, line: Line, place: int) -> str:
+    first = place
+    while first > 0 and ("EWMA" in line.chart.broken[first - 1] or np.isnan(line.chart.q[first - 1])):
+        first -= 1
+    return str(batches["batch"].iloc[first])

@@ -1,0 +1,124 @@
+"""The pages about drift as the trigger keeps them: built when batches ended, read from the bucket when asked for."""
+
+import logging
+import re
+import threading
+import time
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from coda.contracts import PointerEntry
+from coda.errors import CodaError
+from coda.monitoring.batches import compact
+from coda.monitoring.site import build_site
+from coda.monitoring.site.build import TYPES, Now
+from coda.monitoring.site.pages import POLICY
+from coda.registry.drafts import release_name
+from coda.registry.releases import ReleaseLog
+from coda.settings import Settings
+from coda.storage.failures import ObjectNotFoundError
+from coda.storage.objects import store_for
+from coda.trigger.ledger import Ledger
+from coda.trigger.states import LedgerState
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 300.0
+"""Seconds after which what runs and waits is told anew, also when no batch ended."""
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+COMPACT_EVERY_S = 24 * 3600.0
+MAX_PAGE_BYTES = 64 * 1024 * 1024
+MOST_WAITING = 50
+
+SERVED = re.compile(
+    r"^(?:site/[\w.-]+(?:/[\w.-]+)?|reports/[\w.-]+/[\w.-]+/[0-9a-f]{64}/report|ledger(?:/[\w.-]+){3}/failure)\.(\w+)$"
+)
+"""Keys of the platform bucket that are shown: pages, and nothing that a program keeps there for itself."""
+
+POLICY_OF_REPORTS = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+"""Of pages in one file: their style and pictures stand in them, and no script does anything."""
+
+
+class Site:
+    """Builds and shows the pages of one platform bucket."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Use the platform bucket of these settings; nothing is read yet."""
+        self._settings = settings
+        self._store = store_for(settings.platform, settings)
+        self._wanted = threading.Event()
+        self._compacted = float("-inf")
+
+    def want(self) -> None:
+        """Have the pages built soon; for any thread."""
+        self._wanted.set()
+
+    def keep(self, stopping: threading.Event) -> None:
+        """Build what changed, now and whenever that is wanted, until the service stops; trouble is a warning."""
+        while not stopping.is_set():
+            self._wanted.clear()
+            try:
+                self.build()
+                if time.monotonic() - self._compacted > COMPACT_EVERY_S:
+                    compact(self._store)
+                    self._compacted = time.monotonic()
+            except CodaError as error:
+                log.warning("The pages about drift could not be built: %s", error.message)
+            except Exception:
+                # a defect of ours in a page must not take the trigger with it
+                log.exception("The pages about drift met a defect.")
+            self._wanted.wait(EVERY_S)
+
+    def build(self) -> list[str]:
+        """Build the pages that changed, and return their keys."""
+        return build_site(self._store, now(self._settings))
+
+    def page(self, path: str) -> tuple[int, str, bytes] | None:
+        """Return status, content type and body of a page at a path; None where no page can be."""
+        match = SERVED.match(path.lstrip("/"))
+        kind = TYPES.get(match[1]) if match else None
+        if match is None or kind is None:
+            return None
+        try:
+            return HTTPStatus.OK, kind, self._store.get(match[0], at_most=MAX_PAGE_BYTES)
+        except ObjectNotFoundError:
+            return HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"There is no such page (yet).\n"
+        except CodaError as error:
+            log.warning("The page %s could not be read: %s", match[0], error.message)
+            return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", b"The object store is away.\n"
+
+
+def policy_of(path: str) -> str:
+    """Return the content security policy of a path."""
+    return POLICY_OF_REPORTS if path.startswith(("/reports/", "/ledger/")) else POLICY
+
+
+def now(settings: Settings) -> Now:
+    """Return what serves, what runs and what waits for a person."""
+    releases, ledger = ReleaseLog(settings), Ledger(store_for(settings.platform, settings))
+    entries = [entry for scope in releases.scopes() for entry in releases.entries_readable(scope)]
+    states = sorted(ledger.newest(), key=lambda state: state.at, reverse=True)
+    running = [
+        {"batch": f"{state.source}/{state.batch}", "state": state.state, "since": f"{state.at:%Y-%m-%d %H:%M} UTC"}
+        for state in states
+        if not state.final
+    ]
+    runs = {entry.release.run_id for entry in entries}
+    return Now(entries, running[:MOST_WAITING], _waiting(states, runs, entries)[:MOST_WAITING])
+
+
+def _waiting(states: list[LedgerState], released: set[str], entries: list[PointerEntry]) -> list[dict[str, str]]:
+    moved = {entry.scope: entry.at for entry in entries}  # a later release settled what was held before it
+    found = []
+    for state in states:
+        name = f"{state.source}/{state.batch}"
+        if state.waits_for_person:
+            todo = f"coda ledger retry {name}"
+        elif state.state == "held" and state.run_id not in released and state.at > moved.get(state.source, _NEVER):
+            todo = f"coda registry promote {release_name(state.run_id)} --scope {state.source} --reason WHY"
+        else:
+            continue
+        found.append({"what": name, "why": state.reasons[0] if state.reasons else state.state, "todo": todo})
+    return found

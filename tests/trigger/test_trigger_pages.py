@@ -1,0 +1,139 @@
+"""The trigger shows the pages about drift and the reports they link to, and nothing else of its bucket."""
+
+import http.client
+import threading
+import time
+
+import pytest
+from servers import moto_server
+from simulated_history import write_history
+
+from coda.registry.releases import ReleaseLog
+from coda.storage.objects import ObjectStore
+from coda.trigger.batches import BatchVersion
+from coda.trigger.ledger import Ledger
+from coda.trigger.server import TriggerService
+from coda.trigger.service import Trigger
+from coda.trigger.site import Site, now
+
+__all__ = ["moto_server"]
+
+DIGEST = "a" * 64
+
+
+@pytest.fixture
+def settings(moto_server, tmp_path):
+    return moto_server.settings(tmp_path)
+
+
+@pytest.fixture
+def store(settings):
+    return ObjectStore(settings.platform, settings.s3_endpoint)
+
+
+class Idle:
+    """A submitter with nothing to do."""
+
+    def stop(self, grace_s):
+        return frozenset()
+
+
+@pytest.fixture
+def served(settings, demo_params):
+    service = TriggerService(Trigger(settings, Idle(), params=demo_params, poll=False), port=0)
+    thread = threading.Thread(target=service.serve, kwargs={"grace_s": 0})
+    thread.start()
+    yield service
+    service.stop()
+    thread.join()
+
+
+def ask(service, path):
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def wait_for(service, path):
+    for _ in range(200):
+        answer = ask(service, path)
+        if answer[0] == 200:
+            return answer
+        time.sleep(0.1)
+    raise AssertionError(f"{path} did not come: {answer}")
+
+
+def test_the_first_page_leads_to_the_pages_which_are_built_by_themselves(served, store):
+    write_history(store, "lab_b", 6, 4)
+    served.site.want()
+    status, headers, _ = ask(served, "/")
+    assert (status, headers["Location"]) == (302, "/site/index.html")
+    wait_for(served, "/site/source/lab_b.html")
+    status, headers, body = wait_for(served, "/site/index.html")
+    assert b"lab_b" in body
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert ask(served, "/site/site.js")[1]["Content-Type"].startswith("text/javascript")
+    assert ask(served, "/healthz")[0] == 200
+
+
+def test_reports_are_shown_and_records_are_not(served, store):
+    store.put(f"reports/lab_b/b1/{DIGEST}/report.html", b"<p>the report</p>")
+    store.put(f"reports/lab_b/b1/{DIGEST}/summary.json", b"{}")
+    store.put("ledger/lab_b/b1/0123456789abcdef/failure.html", b"why")
+    store.put("runs/r/params.json", b"{}")
+    status, headers, body = ask(served, f"/reports/lab_b/b1/{DIGEST}/report.html")
+    assert (status, body) == (200, b"<p>the report</p>")
+    assert "script-src" not in headers["Content-Security-Policy"]
+    assert ask(served, "/ledger/lab_b/b1/0123456789abcdef/failure.html")[2] == b"why"
+    for path in (
+        f"/reports/lab_b/b1/{DIGEST}/summary.json", "/runs/r/params.json",
+        "/ledger/lab_b/b1/0123456789abcdef/claim.json",
+        "/site/../runs/r/params.json", "/site/%2e%2e/runs/r/params.json", "//runs/r/params.json", "/site/x.exe",
+    ):  # fmt: skip
+        assert ask(served, path)[0] == 404, path
+
+
+def test_what_runs_and_waits_is_told(settings, store):
+    ledger = Ledger(store)
+
+    def append(batch, state, **more):
+        version = BatchVersion("lab_b", batch, batch[-1] * 64, f"lab_b/{batch}/manifest.json")
+        return ledger.append(version, state, after=None, **more)
+
+    append("b1", "running")
+    append("b2", "failed", reasons=("the images cannot be read",))
+    held = append("b3", "held", reasons=("the gain is small",))
+    told = now(settings)
+    assert [item["batch"] for item in told.running] == ["lab_b/b1"]
+    todo = {item["what"]: item["todo"] for item in told.waiting}
+    assert todo == {
+        "lab_b/b2": "coda ledger retry lab_b/b2",
+        "lab_b/b3": f"coda registry promote {held.run_id} --scope lab_b --reason WHY",
+    }
+    from conftest_trigger import release_of
+
+    release = release_of("lab_b").model_copy(update={"run_id": held.run_id})
+    ReleaseLog(settings).append(release, "lab_b", action="promote", by="Ada", reason="looked at", after=0)
+    assert [item["what"] for item in now(settings).waiting] == ["lab_b/b2"]
+
+
+def test_a_store_that_is_away_is_no_page_and_no_end_of_the_trigger(settings, monkeypatch, caplog):
+    from coda.errors import TransientError
+
+    site = Site(settings)
+
+    def away(*_args, **_named):
+        raise TransientError("The object store is away.")
+
+    monkeypatch.setattr(ObjectStore, "get", away)
+    monkeypatch.setattr(ObjectStore, "list", away)
+    assert site.page("/site/index.html")[0] == 503
+    stopping = threading.Event()
+    thread = threading.Thread(target=site.keep, args=(stopping,))
+    thread.start()
+    stopping.set()
+    site.want()
+    thread.join(30)
+    assert not thread.is_alive()
