@@ -35,8 +35,9 @@ class Deaths:
         share: Share of the local files that count as a write.
         steps: Steps in which to die; all when empty.
         most: Deaths in one step at most.
-        growing: One write later each time, for what begins anew each time; else before the second write, the third and
-            the fourth in turn, for what goes on where it stopped: a mark and the state it announces are two writes.
+        growing: One write later each time, for what begins anew each time; else before the second to the seventh write in
+            turn, for what goes on where it stopped. A state comes after its mark, and a run that is claimed and not yet
+            running is lost with its trigger: a life of one write would get nowhere.
     """
 
     seed: int
@@ -61,7 +62,7 @@ class Deaths:
             return
         self._chance = random.Random(f"{self.seed} {step}")
         self._process = os.getpid()
-        self._step, self._folder, self._left = step, folder, number if self.growing else 1 + number % 3
+        self._step, self._folder, self._left = step, folder, number if self.growing else 1 + number % 6
 
     def rest(self) -> None:
         """Stop counting."""
