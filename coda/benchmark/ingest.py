@@ -20,7 +20,7 @@ from coda.errors import ConfigError, Problem
 from coda.plates.batch import ingest_batch
 from coda.plates.dataset import open_batches, open_fields
 from coda.plates.files import LocalFiles
-from coda.plates.workers import Workers
+from coda.plates.workers import Workers, keep_memory
 
 SAME_WORK = tuple(stage for stage in OURS if stage != "statistics")
 """Stages whose work the obvious way does too; it has no quality statistics."""
@@ -155,6 +155,7 @@ def measure_ingest(
         raise ConfigError("There is nothing to measure against.", [problem]) from error
     load_before = os.getloadavg()[0]
     params = _always_correcting(params)
+    keep_memory()  # stages and codecs run as in a worker process
     told(f"simulating {different} fields of {side} x {side}")
     delivered = deliver_fields(work / f"delivery_{side}", different=different, fields=fields, side=side)
     place = work / "measured"

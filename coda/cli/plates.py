@@ -1,5 +1,6 @@
 """`coda plates`: look into ingested plates; adopt plates of real instruments."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -37,9 +38,11 @@ from coda.cli.reading import (
     roles_given,
 )
 from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, plate_filter
+from coda.contracts.manifest import BatchManifest
 from coda.local.offline import storage_settings
 from coda.plates.adopt.deliver import Identity, adopt
 from coda.plates.adopt.layouts import detect, find_plates
+from coda.plates.earlier_illumination import write_earlier
 from coda.plates.solvents import read_solvents
 from coda.storage.places import place_at
 
@@ -47,6 +50,19 @@ app = typer.Typer(no_args_is_help=True, help="Look into plate stores; adopt plat
 
 
 app.command("show")(show_plates)
+
+
+@app.command("illumination")
+def keep_illumination(
+    folder: Annotated[Path, typer.Argument(help="Ingested batch: DATASET/SOURCE/BATCH.")],
+    plate: Annotated[str, typer.Option(help="Plate whose function was estimated.")],
+    out: Annotated[Path, typer.Option(help="File to write (.npz).")],
+) -> None:
+    """Write a plate's illumination function to a file, for later plates of the same instrument (docs/plates.md)."""
+    digest = write_earlier(folder, plate, out)
+    name = BatchManifest.read(folder / "manifest.json").instrument.name
+    typer.echo(f"Wrote {out}. Plates of {name} use it, and their images are read once, with")
+    typer.echo(f"--set 'ingest.earlier_illumination={{{json.dumps(name)}: {{file: {out}, sha256: {digest}}}}}'")
 
 
 @app.command("adopt")

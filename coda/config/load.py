@@ -192,7 +192,7 @@ def _fill_in_policy(merged: dict[str, Any], problems: list[Problem]) -> tuple[st
     return ()
 
 
-FREE_MAPPINGS = {("extractor", "overrides"), ("ingest", "renamed")}
+FREE_MAPPINGS = {("extractor", "overrides"), ("ingest", "renamed"), ("ingest", "earlier_illumination")}
 """Mappings whose keys are the user's: an overlay replaces them whole and may bring new keys."""
 
 

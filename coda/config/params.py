@@ -35,6 +35,13 @@ class Illumination(Section):
     prefer_given: bool = Field(description="Use the functions that a delivery brings, where it has one for each stain.")
 
 
+class EarlierFunction(Section):
+    """A file that `coda plates illumination` wrote."""
+
+    file: str = Field(description="Path, or s3:// address.")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Ingest(Section):
     """Raw TIFF to plate store."""
 
@@ -48,6 +55,12 @@ class Ingest(Section):
         description="Edge of a stored pixel that all batches are brought to, in place of scaling_factor."
     )
     illumination: Illumination
+    earlier_illumination: dict[str, EarlierFunction] = Field(
+        default_factory=dict,
+        exclude_if=lambda files: not files,
+        description="Instrument, as manifests name it -> illumination function of an earlier plate, used for all its "
+        "plates that bring none; plates of other instruments get their own.",
+    )
     low_percentile: Annotated[float, Field(ge=0, lt=50)]
     high_percentile: Annotated[float, Field(gt=50, le=100)]
     plate_high_percentile: Annotated[float, Field(gt=50, le=100)]

@@ -35,10 +35,15 @@ class PlateOutcome(Part):
     fields_readable: int = Field(default=0, ge=0, description="Fields that could be read, also of a refused plate.")
     store: str = Field(default="", description="File name of the plate store; empty for a refused plate.")
     store_bytes: int = Field(default=0, ge=0)
-    illumination: Literal["estimated", "given", "off", "too_few_fields", "prepared", "none"] = Field(
+    illumination: Literal["estimated", "given", "earlier", "off", "too_few_fields", "prepared", "none"] = Field(
         default="none",
         description="Where the illumination function came from, or why images were left as they are; 'none' for a "
         "refused plate.",
+    )
+    illumination_sha256: Digest | None = Field(
+        default=None,
+        exclude_if=lambda digest: digest is None,
+        description="SHA-256 of the file whose function was used, where it is that of an earlier plate.",
     )
     content_key: Digest = Field(description="Digest of all that decides the plate's result: files and parameters.")
 

@@ -16,6 +16,7 @@ from coda.durable import write_durably
 from coda.errors import ContractError
 from coda.plates.copies import copied_images
 from coda.plates.disk import writing
+from coda.plates.earlier_illumination import EarlierLight
 from coda.plates.files import BatchFiles
 from coda.plates.given_illumination import functions_given
 from coda.plates.index import index_table, write_parquet
@@ -48,6 +49,7 @@ def ingest_batch(
     workers: Workers,
     progress: Progress | None = None,
     shelf: PlateShelf | None = None,
+    earlier: EarlierLight | None = None,
 ) -> IngestReport:
     """Turn one delivered batch into a batch folder below ``out/<source>/<batch>``.
 
@@ -64,6 +66,7 @@ def ingest_batch(
         progress: Told how far it is.
         shelf: Where finished plates stay; the folder then names their stores in ``stores.json``. Without it they lie
             in the folder.
+        earlier: Function of an earlier plate, where parameters name one for the batch's instrument.
 
     Raises:
         ContractError: The manifest is not one.
@@ -81,8 +84,9 @@ def ingest_batch(
         (folder / REPORT_NAME).unlink(missing_ok=True)
         _forget_strangers(folder, {plate.plate for plate in manifest.plates})
         records = ingest_plates(
-            manifest, manifest.plates, files, folders, params=params, workers=workers, progress=progress, shelf=shelf
-        )
+            manifest, manifest.plates, files, folders,
+            params=params, workers=workers, progress=progress, shelf=shelf, earlier=earlier,
+        )  # fmt: skip
         return _assemble(manifest, manifest_text, folders, records, params, copied_images(files, manifest))
 
 
@@ -96,6 +100,7 @@ def ingest_plates(
     workers: Workers,
     progress: Progress | None,
     shelf: PlateShelf | None,
+    earlier: EarlierLight | None,
 ) -> list[PlateRecord]:
     """Turn some plates of a batch into their stores and tables, those that were finished before left as they are.
 
@@ -108,6 +113,7 @@ def ingest_plates(
         workers: Processes that do the work.
         progress: Told how far it is.
         shelf: Where finished plates stay.
+        earlier: As for `ingest_batch`.
 
     Returns:
         Their records, in the order given.
@@ -139,7 +145,9 @@ def ingest_plates(
                 plan = PlatePlan(entry, key, expected=expected, problems=list(problems))
             else:
                 plan = plan_plate(files, manifest, entry, params)
-            record = ingest_plate(files, manifest, plan, folders, params=params, workers=workers, report=advance)
+            record = ingest_plate(
+                files, manifest, plan, folders, params=params, workers=workers, report=advance, earlier=earlier
+            )
             record = record if shelf is None else shelf.keep(record, folders)
         records.append(record)
     return records

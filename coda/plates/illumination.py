@@ -18,7 +18,7 @@ from coda.plates.resample import resample, scaled_shape
 
 LEVELS = 2**16
 MOST_IN_32_BITS = (2**32 - 1) // (LEVELS - 1)
-Origin = Literal["estimated", "given", "off", "too_few_fields", "prepared"]
+Origin = Literal["estimated", "given", "earlier", "off", "too_few_fields", "prepared"]
 """Where a plate's illumination function came from, or why its images were left as they are."""
 
 
@@ -87,11 +87,11 @@ class PlateIllumination:
     @property
     def corrects(self) -> bool:
         """Whether images are divided by anything."""
-        return self.origin in {"estimated", "given"}
+        return self.origin in {"estimated", "given", "earlier"}
 
     def full(self) -> NDArray[np.float32]:
         """Return an estimated function at the size of raw images, (channels, height, width), 1 or more everywhere."""
-        return np.stack([np.maximum(resample(plane, self.shape), np.float32(1)) for plane in self.function])
+        return enlarged(self.function, self.shape)
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,11 @@ class KnownLight:
     divisor: NDArray[np.float32] | None
     function: NDArray[np.float32]
     origin: Origin
+
+
+def enlarged(function: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return an estimated function, (channels, rows, columns), at the size of raw images, 1 or more everywhere."""
+    return np.stack([np.maximum(resample(plane, shape), np.float32(1)) for plane in function])
 
 
 def estimate(sums: PlateSums, params: Illumination, *, high_percentile: float) -> PlateIllumination:

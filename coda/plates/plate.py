@@ -14,6 +14,7 @@ from coda.contracts.ingest import ContractProblem, PlateOutcome
 from coda.contracts.manifest import BatchManifest
 from coda.contracts.placement import StoreReference
 from coda.contracts.quality import QuarantinedField
+from coda.plates.earlier_illumination import EarlierLight
 from coda.plates.files import BatchFiles
 from coda.plates.given_illumination import functions_given, read_functions
 from coda.plates.illumination import KnownLight, PlateIllumination, described, estimate, taken, untouched
@@ -55,6 +56,7 @@ def ingest_plate(
     params: Params,
     workers: Workers,
     report: Callable[[int], None],
+    earlier: EarlierLight | None = None,
 ) -> PlateRecord:
     """Turn one plate's raw images into its store and tables, and write its record last of all.
 
@@ -66,6 +68,7 @@ def ingest_plate(
         params: Ingest parameters and the plate's quorum.
         workers: Processes that do the work.
         report: Called with the number of fields done since the last call; a field counts in each of two passes.
+        earlier: Function of an earlier plate, where parameters name one for this instrument.
 
     Raises:
         TransientError: The storage is away; nothing of this plate remains.
@@ -84,13 +87,19 @@ def ingest_plate(
         given, state.delivered = found.functions, state.delivered and found.delivered
         plan.problems += [recorded(problem, job.plate) for problem in found.problems]
         reason = _refused_by_tables(plan, quorum)
+    elif job is not None and not (manifest.preparation == "raw" and params.ingest.illumination.enabled):
+        earlier = None
+    elif job is not None and earlier is not None:
+        misfit = earlier.misfit(manifest.instrument, job.channels, job.shape)
+        plan.problems += [] if misfit is None else [recorded(misfit, job.plate)]
+        reason = _refused_by_tables(plan, quorum)
     light = None
     rows: list[dict[str, Any]] = []
     readable = 0
     if job is not None and not reason:
         with scratch_of(job, folders, params.ingest.scratch_gib) as scratch:
             passes = Passes(job, state, manifest, folders, params, workers, report, scratch)
-            known = _known(job, given, manifest, params)
+            known = _known(job, given, earlier, manifest, params)
             sums = passes.first() if known is None else passes.only(known)
             readable = len(state.jobs)
             reason = _below_quorum(readable, plan.expected, quorum, state.quarantined)
@@ -104,7 +113,10 @@ def ingest_plate(
                     rows = passes.second(light, known.divisor)
                 readable = len(rows)
                 reason = _below_quorum(readable, plan.expected, quorum, state.quarantined)
-    return _finish(manifest, state, folders, rows, reason=reason, readable=readable, illumination=light)
+    used = earlier.sha256 if earlier is not None and light is not None and light.origin == "earlier" else None
+    return _finish(
+        manifest, state, folders, rows, reason=reason, readable=readable, illumination=light, illumination_sha256=used
+    )
 
 
 def _functions_wanted(manifest: BatchManifest, plan: PlatePlan, params: Params) -> bool:
@@ -114,12 +126,18 @@ def _functions_wanted(manifest: BatchManifest, plan: PlatePlan, params: Params) 
 
 
 def _known(
-    job: PlateJob, given: NDArray[np.float32] | None, manifest: BatchManifest, params: Params
+    job: PlateJob,
+    given: NDArray[np.float32] | None,
+    earlier: EarlierLight | None,
+    manifest: BatchManifest,
+    params: Params,
 ) -> KnownLight | None:
     """Return the light of a plate whose images need not be seen for it, None where it is to be estimated."""
     rules = params.ingest.illumination
     if given is not None:
         return taken(given, rules)
+    if earlier is not None:
+        return earlier.light(job.channels)
     if manifest.preparation != "raw":
         return untouched(len(job.channels), job.shape, rules, "prepared")
     return None if rules.enabled else untouched(len(job.channels), job.shape, rules, "off")
@@ -179,6 +197,7 @@ def _finish(
     reason: str,
     readable: int,
     illumination: PlateIllumination | None,
+    illumination_sha256: str | None,
 ) -> PlateRecord:
     entry = state.plan.entry
     store = folders.batch / store_name(entry.plate)
@@ -203,6 +222,7 @@ def _finish(
         store="" if reason else store.name,
         store_bytes=0 if reason else store.stat().st_size,
         illumination="none" if illumination is None else illumination.origin,
+        illumination_sha256=None if reason else illumination_sha256,
         content_key=state.plan.content_key,
     )
     record = PlateRecord(

@@ -25,7 +25,7 @@ objective is a factor of two, and shows the model cells of another size.
 """
 
 _KIND = "preparation"
-_FREE = frozenset({"channels", "renamed", "solvents", "max_side_px", "workers", "scratch_gib"})
+_FREE = frozenset({"channels", "renamed", "earlier_illumination", "solvents", "max_side_px", "workers", "scratch_gib"})
 """Parameters of ingest without influence on the pixels of one stain."""
 
 

@@ -49,7 +49,7 @@ class Workers:
             CodaError: A process died (usually for lack of memory).
         """
         if self.count == 1:
-            _keep_memory()
+            keep_memory()
             yield from map(function, tasks)
             return
         if self._pool is None:
@@ -78,11 +78,11 @@ def _begin() -> None:
     ends with the one that started it: when that is killed, nobody else would tell it, and it would wait for ever.
     """
     threadpool_limits(1)
-    _keep_memory()
+    keep_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Have the C library keep freed images for the next ones, up to 256 MiB.
 
     It gives memory of their size back to the system as a rule; fetching it again, page by page, took a tenth of the

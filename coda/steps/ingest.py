@@ -9,6 +9,7 @@ from coda.contracts.ingest import IngestReport
 from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SMALLER, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.batch import ingest_batch
+from coda.plates.earlier_illumination import MAX_BYTES, WRITE, EarlierLight, read_earlier
 from coda.plates.files import BatchFiles, LargerFileError, LocalFiles
 from coda.plates.name_forms import by_form, composed, only, plain_folder
 from coda.plates.plan import fields_listed
@@ -94,13 +95,14 @@ def ingest(
         One report a manifest, in the order given.
 
     Raises:
-        ConfigError: No manifest is named.
+        ConfigError: No manifest is named, or the function of an earlier plate is not as the parameters say.
         ContractError: A manifest cannot be read, its images lie where nothing is read, or two describe the same batch;
             all such problems together.
         TransientError: Object storage is away.
         ConfigError: The output cannot be written: a full disk, or no right to write there.
     """
     deliveries = read_manifests(manifest_uris, settings)
+    earlier = earlier_functions(deliveries, params, settings)
     fields = sum(fields_listed(item.manifest) for item in deliveries)
     with workers_for(fields, params) as workers, counted("Reading", unit="fields, each twice") as progress:
         return [
@@ -113,6 +115,7 @@ def ingest(
                 workers=workers,
                 progress=progress,
                 shelf=shelf,
+                earlier=earlier.get(item.manifest.instrument.name),
             )
             for item in deliveries
         ]
@@ -131,6 +134,28 @@ class Delivery:
     files: BatchFiles
     text: bytes
     manifest: BatchManifest
+
+
+def earlier_functions(deliveries: Sequence[Delivery], params: Params, settings: Settings) -> dict[str, EarlierLight]:
+    """Return the illumination functions of earlier plates for the instruments of deliveries, as parameters name them.
+
+    Raises:
+        ConfigError: A file is absent, or not the one that is named.
+        TransientError: Object storage is away.
+    """
+    found: dict[str, EarlierLight] = {}
+    for name in dict.fromkeys(item.manifest.instrument.name for item in deliveries):
+        named = params.ingest.earlier_illumination.get(name)
+        if named is None:
+            continue
+        files, path = files_of(named.file, settings)
+        try:
+            data = files.read(path, at_most=MAX_BYTES)
+        except (FileNotFoundError, LargerFileError) as error:
+            problem = Problem(named.file, "no such file", "the function for " + name, WRITE)
+            raise ConfigError("The illumination function of an earlier plate cannot be read.", [problem]) from error
+        found[name] = read_earlier(data, named.sha256, named.file)
+    return found
 
 
 def read_manifests(uris: Sequence[str], settings: Settings) -> list[Delivery]:

@@ -16,7 +16,7 @@ from coda.plates.plan import plate_fields_listed
 from coda.plates.shelf import PlateShelf
 from coda.settings import Settings
 from coda.steps.counting import counted
-from coda.steps.ingest import Delivery, read_manifests, workers_for
+from coda.steps.ingest import Delivery, earlier_functions, read_manifests, workers_for
 
 GROUP_FIELDS = 1024
 """Fields of a group at least: fewer are read faster than a pod is started."""
@@ -73,6 +73,7 @@ def ingest_group(
         problem = Problem("group", repr(group), "<number>/<groups>, as the plan names it", "Give a group of the plan.")
         raise ConfigError("There is no such group of plates.", [problem])
     deliveries = read_manifests(manifest_uris, settings)
+    earlier = earlier_functions(deliveries, params, settings)
     plates = _plates(deliveries)
     starts = _divided([_fields(item, entry) for item, entry in plates])
     bounds = dict(enumerate(pairwise([*starts, len(plates)]), 1))
@@ -92,6 +93,7 @@ def ingest_group(
                 ingest_plates(
                     item.manifest, own, item.files, folders,
                     params=params, workers=workers, progress=progress, shelf=shelf,
+                    earlier=earlier.get(item.manifest.instrument.name),
                 )  # fmt: skip
     return len(chosen)
 

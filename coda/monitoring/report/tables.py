@@ -57,13 +57,14 @@ def _controls(batch: BatchInputs) -> dict[str, int]:
 def corrected_plates(batch: BatchInputs) -> set[str]:
     """Return the plates whose images were corrected for uneven light."""
     outcomes = batch.ingest.plates if batch.ingest else ()
-    return {outcome.plate for outcome in outcomes if outcome.illumination in {"estimated", "given"}}
+    return {outcome.plate for outcome in outcomes if outcome.illumination in {"estimated", "given", "earlier"}}
 
 
 def _illumination(origin: str) -> str:
     words = {
         "estimated": "corrected",
         "given": "corrected by the delivered functions",
+        "earlier": "corrected by the function of an earlier plate",
         "prepared": "corrected before delivery",
         "off": "correction switched off",
         "too_few_fields": "not corrected (too few fields)",
