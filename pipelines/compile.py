@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from kfp import compiler
@@ -11,16 +12,19 @@ from pipelines.adaptation import adaptation
 from pipelines.training import training
 
 PIPELINES = {"training": training, "adaptation": adaptation}
+SEVERAL = {"training": ("pretrain", "train-head"), "adaptation": ("adapt",)}
+"""Steps that can use several GPUs."""
+
 HERE = Path(__file__).resolve().parent
 
 
-def compile_pipelines(folder: Path = HERE, image: str = "", gpus: int = 1) -> list[Path]:
+def compile_pipelines(folder: Path = HERE, image: str = "", gpus: Mapping[str, int] | None = None) -> list[Path]:
     """Write ``<name>.yaml`` for every pipeline and return the files.
 
     Args:
         folder: Where to write.
         image: Image for all steps, best with a digest; the components' default when empty.
-        gpus: GPUs that pretraining asks for; it starts one process on each (docs/training.md).
+        gpus: Step -> GPUs that it asks for; it starts one process on each (docs/training.md). One each when not given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -29,8 +33,9 @@ def compile_pipelines(folder: Path = HERE, image: str = "", gpus: int = 1) -> li
         compiler.Compiler().compile(pipeline, str(path))
         if image:
             path.write_text(with_image(path.read_text(encoding="utf-8"), image), encoding="utf-8")
-        if gpus > 1 and name == "training":
-            path.write_text(with_gpus(path.read_text(encoding="utf-8"), "pretrain", gpus), encoding="utf-8")
+        for step in SEVERAL[name]:
+            if gpus and gpus.get(step, 1) > 1:
+                path.write_text(with_gpus(path.read_text(encoding="utf-8"), step, gpus[step]), encoding="utf-8")
         files.append(path)
     return files
 
@@ -40,9 +45,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to")
     parser.add_argument("--image", default=os.environ.get("CODA_IMAGE", ""), help="image of the steps (CODA_IMAGE)")
-    parser.add_argument("--pretrain-gpus", type=int, default=1, help="GPUs of the pretraining step")
+    steps = [step for several in SEVERAL.values() for step in several]
+    for step in steps:
+        parser.add_argument(f"--{step}-gpus", dest=step, type=int, default=1, help=f"GPUs of the step {step}")
     arguments = parser.parse_args()
-    for path in compile_pipelines(arguments.out, arguments.image, arguments.pretrain_gpus):
+    for path in compile_pipelines(arguments.out, arguments.image, {step: vars(arguments)[step] for step in steps}):
         print(path)
 
 

@@ -57,7 +57,7 @@ def with_gpus(text: str, step: str, count: int) -> str:
 
     Args:
         text: The compiled pipeline.
-        step: Name of the step, 'pretrain'.
+        step: Name of the step, as KFP writes it: 'pretrain', 'train-head', 'adapt'.
         count: GPUs.
 
     Raises:
@@ -67,7 +67,7 @@ def with_gpus(text: str, step: str, count: int) -> str:
     executor = documents[0]["deploymentSpec"]["executors"].get(f"exec-{step}", {})
     accelerator = executor.get("container", {}).get("resources", {}).get("accelerator")
     if accelerator is None:
-        problem = Problem("step", repr(step), "a step that asks for a GPU", "Give more GPUs to pretrain.")
+        problem = Problem("step", repr(step), "a step that asks for a GPU", "Give more GPUs to a step that trains.")
         raise ConfigError("This step asks for no GPU.", [problem])
     accelerator.update(count=str(count), resourceCount=str(count))
     return dump_documents(documents)

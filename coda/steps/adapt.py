@@ -2,8 +2,11 @@
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from math import gcd
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 from coda.adaptation.answers import write_answered
 from coda.adaptation.archive_sample import sample_archive
 from coda.adaptation.base import Base, Incumbent
-from coda.adaptation.candidates import Candidate
+from coda.adaptation.candidates import Candidate, read_candidates
 from coda.adaptation.folder import write_served_as
 from coda.adaptation.run import adapt_and_serve
 from coda.config.params import Params
@@ -26,9 +29,11 @@ from coda.plates.preparation import prepared, record_of
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.made_with import facts_of, named, release_facts, require_fitting, serving_of, tell
+from coda.steps.processes import processes_to_start, run_in_processes
 from coda.steps.progress import shown
 from coda.steps.source_release import default_release, fetch_base, fetch_incumbent, own_release
 from coda.storage.plate_stores import DataStore
+from coda.training.distributed import world
 from coda.training.images import place_fields
 from coda.training.split import batch_names
 
@@ -73,6 +78,11 @@ def adapt(
         IntegrityError: A model's bytes are not the recorded ones, or a frozen head changed.
         TransientError: A service is away, or the step was asked to stop.
     """
+    count = _processes(params)
+    if count > 1:
+        paths = {"dataset": dataset, "archive": archive, "out": out}
+        run_in_processes("adapt", paths, count, params=params, settings=settings, run_id=run_id)
+        return read_candidates(out)
     set_threads(params.compute)
     stores = DataStore(settings)
     batches = open_batches(dataset, stores)
@@ -82,9 +92,9 @@ def adapt(
     out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="coda-base-") as work,
-        kept_checkpoints(settings, run_id, "adapt") as checkpoints,
+        kept_checkpoints(settings, run_id, "adapt") if world().first else nullcontext() as checkpoints,
         stopping_on_sigterm() as should_stop,
-        shown("Adapting", params.compute) as report,
+        shown("Adapting", params.compute) if world().first else nullcontext() as report,
     ):
         base = fetch_base(record, Path(work), settings)
         params, served_as = _as_made(record, base, [*batches, *earlier], params)
@@ -104,6 +114,19 @@ def adapt(
             base, fields, is_batch, out, params, seed=params.seed, incumbent=incumbent,
             checkpoints=checkpoints, report=report, should_stop=should_stop, models=models,
         )  # fmt: skip
+
+
+def adapt_in_processes(**arguments: Any) -> dict[str, float]:
+    """Be one of several processes of `adapt`, which reads the candidates from the folder."""
+    return {"candidates": float(len(adapt(**arguments)))}
+
+
+def _processes(params: Params) -> int:
+    """Return how many processes adapt together."""
+    own = params.adaptation
+    if own.anchor.features or own.diversity.strength:
+        return 1  # these terms are moments of a mini-batch, which the share of one process has no part in
+    return processes_to_start(params.compute, gcd(own.budget.batch_size, own.source_batch_size or 0))
 
 
 def _as_made(

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from coda.config.params import Compute, Params
+from coda.config.recorded import Today
 from coda.errors import CodaError, ConfigError, ContractError, IntegrityError, Problem, StoppedError, TransientError
 from coda.settings import Settings, read_settings, without_secrets
 from coda.steps.keeping import stopping_on_sigterm
@@ -45,16 +46,25 @@ def processes_to_start(compute: Compute, batch_size: int) -> int:
 
 
 def request_of(
-    step: str, paths: Mapping[str, Path], params: Params, settings: Settings, run_id: str, texts: Mapping[str, str]
+    step: str,
+    paths: Mapping[str, Path],
+    params: Params | Today,
+    settings: Settings,
+    run_id: str,
+    texts: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what processes are asked to do, as JSON."""
+    stated = None
+    if isinstance(params, Today):
+        stated, params = {"stated": dict(params.stated), "elsewhere": params.elsewhere}, params.params
     return {
+        "stated": stated,
         "step": step, "paths": {key: str(path.resolve()) for key, path in paths.items()}, "run_id": run_id,
         "texts": dict(texts), "params": params.model_dump(mode="json"), "settings": settings.model_dump(mode="json"),
     }  # fmt: skip
 
 
-def run_in_processes(step: str, paths: dict[str, Path], count: int, *, params: Params, settings: Settings,
+def run_in_processes(step: str, paths: dict[str, Path], count: int, *, params: Params | Today, settings: Settings,
                      run_id: str, texts: Mapping[str, str] = {}) -> dict[str, float]:  # fmt: skip
     """Run a step in several processes of this machine and return its numbers.
 
@@ -62,7 +72,7 @@ def run_in_processes(step: str, paths: dict[str, Path], count: int, *, params: P
         step: Name of the step, a key of `_step`.
         paths: Its folders by the names of its arguments.
         count: Processes.
-        params: Parameters.
+        params: Parameters, with what was stated of them where the step asks for it.
         settings: Where the services are.
         run_id: The run.
         texts: Its other arguments, by their names.
@@ -111,9 +121,14 @@ def recorded(failure: dict[str, Any]) -> CodaError:
 
 
 def _step(name: str) -> Callable[..., dict[str, float]]:
+    from coda.steps.adapt import adapt_in_processes
     from coda.steps.pretrain import pretrain
+    from coda.steps.train_head import train_head
 
-    return {"pretrain": pretrain}[name]
+    steps: dict[str, Callable[..., dict[str, float]]] = {
+        "pretrain": pretrain, "train_head": train_head, "adapt": adapt_in_processes,
+    }  # fmt: skip
+    return steps[name]
 
 
 def main(place: str) -> None:
@@ -144,13 +159,15 @@ def _take_part(folder: Path) -> None:
     """Join the others, run the step, leave its numbers or its error in the folder."""
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     paths = {name: folder / path for name, path in request["paths"].items()}
+    values, stated = Params.model_validate_json(json.dumps(request["params"])), request["stated"]
+    params: Params | Today = values if stated is None else Today(values, **stated)
     with joined() as world:
         if not world.first:
             paths[OUT] = folder / f"{OUT}.{world.rank}"
         try:
             numbers = _step(request["step"])(
                 **paths,
-                params=Params.model_validate_json(json.dumps(request["params"])),
+                params=params,
                 settings=Settings.model_validate(request["settings"]),
                 run_id=request["run_id"],
                 **request["texts"],

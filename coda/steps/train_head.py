@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,12 @@ from coda.plates.dataset import open_batches, open_fields, require_covered
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.made_with import facts_of, require_fitting, split_facts, tell
+from coda.steps.processes import processes_to_start, run_in_processes
 from coda.steps.progress import shown
 from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import locate
 from coda.storage.plate_stores import DataStore
+from coda.training.distributed import world
 from coda.training.head import HeadResult
 from coda.training.head import train_head as train
 from coda.training.images import place_fields
@@ -62,6 +64,11 @@ def train_head(
         TransientError: The process was asked to stop; a checkpoint was written.
     """
     today, where = Today.of(params), str(pretrained / "extractor")
+    count = processes_to_start(today.params.compute, today.params.head.budget.batch_size)
+    if count > 1:
+        paths = {"dataset": dataset, "pretrained": pretrained, "out": out}
+        told = {"labels": labels}
+        return run_in_processes("train_head", paths, count, params=today, settings=settings, run_id=run_id, texts=told)
     extractor = load_extractor(pretrained / "extractor")
     # batches that the extractor has learned from are no test of a head
     facts = facts_of([(where, extractor.config)]) | split_facts(extractor.config, where)
@@ -94,8 +101,10 @@ def train_head(
         should_stop = kept.enter_context(stopping_on_sigterm())
         for alignment in params.head.alignments:
             # forgotten when all are done: an interruption of the second head does not cost the first one
-            checkpoints = kept.enter_context(kept_checkpoints(settings, run_id, f"head-{alignment}"))
-            with shown(f"Head on {'raw' if alignment == 'none' else 'standardised'} tokens", params.compute) as report:
+            own = kept_checkpoints(settings, run_id, f"head-{alignment}") if world().first else nullcontext()
+            checkpoints = kept.enter_context(own)
+            title = f"Head on {'raw' if alignment == 'none' else 'standardised'} tokens"
+            with shown(title, params.compute) if world().first else nullcontext() as report:
                 results[alignment] = train(
                     partial(material.training, alignment), material.validation(alignment), extractor, params,
                     classes=label_list.classes, alignment=alignment, seed=params.seed,

@@ -4,7 +4,9 @@ Order and provenance: crop 0 is a global view of image A, crop 1 a global view o
 then those of B. Images stay uint8 until a crop is cut; no image is touched one by one except for the cut itself.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -91,9 +93,18 @@ class Cropper:
         Returns:
             Float32, shape (crops, channels, size, size).
         """
+        return self.drawn(rows, size, source, jitter=jitter, keep=keep)()
+
+    def drawn(
+        self, rows: Tensor, size: int, source: torch.Generator, *, jitter: bool, keep: Tensor | None = None
+    ) -> Callable[[], Tensor]:
+        """Draw the numbers of `random_crops` now, and return what cuts the crops when it is called."""
         chance = _draw(len(rows), self.images.shape[1], source, self.crops, jitter=jitter)
         if keep is not None:
             rows, chance = rows[keep], chance.at(keep)
+        return partial(self._random_crops, rows, size, chance)
+
+    def _random_crops(self, rows: Tensor, size: int, chance: "_Chance") -> Tensor:
         if not len(rows):
             return torch.empty((0, self.images.shape[1], size, size), device=self.images.device)
         tops = self.corner[0] + (chance.places[0] * (self.side[0] - size + 1)).long()

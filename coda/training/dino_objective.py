@@ -15,7 +15,7 @@ from coda.networks.state import AdaptationState
 from coda.training import schedules
 from coda.training.crops import Cropper, Views
 from coda.training.dino_loss import dino_loss, teacher_probabilities, updated_centre
-from coda.training.distributed import averaged, together, world
+from coda.training.distributed import agreed, averaged, together, world
 from coda.training.engine import Entry
 from coda.training.health import measure_health
 from coda.training.hooks import Part, Term, Watch
@@ -173,7 +173,9 @@ class DinoObjective:
 
     def finished(self, iteration: int) -> bool:
         """Say whether the watch has seen enough."""
-        return self.hooks.watch is not None and self.hooks.watch.done()
+        watch = self.hooks.watch
+        # asked after a look alone, since processes wait for each other to agree
+        return watch is not None and iteration % watch.every == 0 and agreed(flag=watch.done())
 
     def finish(self) -> None:
         """Leave the networks ready to serve, with the weights that the watch liked best."""

@@ -7,16 +7,18 @@ result is that of one process but for rounding. Messages between processes are t
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 from coda.errors import ConfigError, Problem
 
+Key = TypeVar("Key")
 Found = tuple[int, dict[str, Tensor], dict[str, Any]]
 
 
@@ -96,7 +98,7 @@ def agreed(*, flag: bool) -> bool:
     """Say whether any process says so: all must stop at the same iteration, or none."""
     if world().size == 1:
         return flag
-    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    device = _wire()
     raised = torch.tensor([float(flag)], device=device)
     distributed.all_reduce(raised, op=distributed.ReduceOp.MAX)
     return bool(raised.item())
@@ -106,11 +108,50 @@ def earliest(iteration: int | None) -> int | None:
     """Return the smallest iteration that any process names; None when none names one."""
     if world().size == 1:
         return iteration
-    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    device = _wire()
     named = torch.tensor([math.inf if iteration is None else float(iteration)], dtype=torch.float64, device=device)
     distributed.all_reduce(named, op=distributed.ReduceOp.MIN)
     found = named.item()
     return None if math.isinf(found) else int(found)
+
+
+def numbers_from_first(numbers: list[float]) -> list[float]:
+    """Return to every process the numbers of the first one, bit for bit."""
+    if world().size == 1:
+        return numbers
+    told = torch.tensor(numbers, dtype=torch.float64, device=_wire())
+    distributed.broadcast(told, src=0)
+    return [float(number) for number in told.tolist()]
+
+
+def by_turns(parts: Iterable[tuple[Key, Callable[[], Tensor]]]) -> Iterator[tuple[Key, Tensor]]:
+    """Yield what parts come to, in order; of several processes, each computes its turn's and is given the others'.
+
+    Args:
+        parts: The same in every process. What follows in the iterable may depend on its having been asked for.
+
+    Yields:
+        The part's name, and its tensor of three axes, float32 on the CPU: the bits that one process alone computes.
+    """
+    size, mine, parts = world().size, world().rank, iter(parts)
+    while turn := list(islice(parts, size)):
+        own = turn[mine][1]() if mine < len(turn) else None
+        for owner, (key, _) in enumerate(turn):
+            yield key, _from(owner, own if owner == mine else None)
+
+
+def _from(owner: int, own: Tensor | None) -> Tensor:
+    if world().size == 1 and own is not None:
+        return own
+    shape = torch.tensor(own.shape if own is not None else [0, 0, 0], device=_wire())
+    distributed.broadcast(shape, src=owner)
+    sent = own.to(_wire()).contiguous() if own is not None else torch.empty(tuple(shape.tolist()), device=_wire())
+    distributed.broadcast(sent, src=owner)
+    return sent.cpu()
+
+
+def _wire() -> str:
+    return "cuda" if distributed.get_backend() == "nccl" else "cpu"
 
 
 def from_first(find: Callable[[], Found | None]) -> Found | None:
@@ -130,7 +171,7 @@ def from_first(find: Callable[[], Found | None]) -> Found | None:
 
 
 def _json_from_first(content: dict[str, Any]) -> dict[str, Any]:
-    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    device = _wire()
     raw = torch.frombuffer(bytearray(json.dumps(content).encode()), dtype=torch.uint8).to(device)
     size = torch.tensor([len(raw)], device=device)
     distributed.broadcast(size, src=0)
@@ -141,7 +182,7 @@ def _json_from_first(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tensors_from_first(shapes: Mapping[str, list[Any]], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    device = _wire()
     received = {}
     for name, (shape, kind) in shapes.items():
         tensor = own[name].contiguous() if name in own else torch.empty(shape, dtype=getattr(torch, kind))

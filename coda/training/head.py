@@ -13,6 +13,7 @@ from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head, new_head
 from coda.training.checkpoint import Checkpoints
+from coda.training.distributed import together, world
 from coda.training.engine import fingerprint, run, tensors_digest
 from coda.training.groups import standardise_groups
 from coda.training.lesson import Lesson, Plateau, require_fields
@@ -149,21 +150,25 @@ class _HeadLesson(Lesson):
         super().__init__({"head": head}, params.compute, own.budget, length, plateau=plateau)
         self.params = params
         self.head, self.training, self.validation, self.seed = head, training, validation, seed
+        self.learner = together(head)
         self.count = first.tokens.shape[0] * first.tokens.shape[1]
         self._epoch, self._tokens = 0, first
 
     def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
-        tokens, codes = [], []
-        for epoch, samples in passes(iteration, self.budget.batch_size, self.count, seed=self.seed, use="head order"):
+        tokens, codes, start, share = [], [], 0, world().share(self.budget.batch_size)
+        for epoch, drawn in passes(iteration, self.budget.batch_size, self.count, seed=self.seed, use="head order"):
             if epoch != self._epoch:
                 self._epoch, self._tokens = epoch, self.training(epoch)
+            # what this process takes of the batch's part in this epoch
+            samples = drawn[max(share.start - start, 0) : max(share.stop - start, 0)]
+            start += len(drawn)
             number = self._tokens.tokens.shape[1]
             tokens.append(self._tokens.at(samples // number, samples % number))
             codes.append(torch.from_numpy(self._tokens.codes)[samples % number])
         return torch.cat(tokens).to(self.runtime.device), torch.cat(codes).to(self.runtime.device)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        found: Tensor = self.head(inputs)
+        found: Tensor = self.learner(inputs)
         return found
 
     def validate(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -19,6 +19,7 @@ from coda.config.params import Budget, Compute
 from coda.errors import ConfigError, Problem
 from coda.networks.extractor import set_attention
 from coda.networks.runtime import resolve_runtime
+from coda.training.distributed import numbers_from_first
 from coda.training.engine import Entry
 from coda.training.losses import Losses, NotFiniteError
 from coda.training.optimizer import clip_global_norm, new_optimizer, optimizer_tensors, restore_optimizer, set_rates
@@ -171,6 +172,8 @@ class Lesson(ABC):
         probabilities, codes = torch.from_numpy(found), torch.from_numpy(classes)
         accuracy = float((probabilities.argmax(dim=-1) == codes).float().mean())
         loss = float(F.nll_loss(probabilities.clamp_min(1e-12).log(), codes))
+        # one judge: rate, best weights and end must be the same in all processes
+        accuracy, loss = numbers_from_first([accuracy, loss])
         if not math.isfinite(loss):
             raise NotFiniteError(done - 1)
         if self.plateau.improves(accuracy, loss):

@@ -66,7 +66,8 @@ def prepare_material(
     Raises:
         ConfigError: The disk has no room for the tokens that memory may not hold.
     """
-    room = _Room(params.head.tokens_gib)
+    # processes of one machine share its memory
+    room = _Room(params.head.tokens_gib / int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     options = [params.crops.model_dump(mode="json"), params.alignment.model_dump(mode="json"), seed]
     made_of = [tensors_digest(extractor.state_dict()), *options]
     check = _Kept(validation, labels.codes(validation.table), params, room, made_of)

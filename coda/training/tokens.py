@@ -1,6 +1,7 @@
 """Tokens, features and probabilities of whole fields, in batches and without gradients."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from coda.networks.runtime import resolve_runtime
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
 from coda.training.crops import Cropper
+from coda.training.distributed import by_turns
 from coda.training.images import image_source
 from coda.training.randomness import generator
 
@@ -45,10 +47,13 @@ def extract_tokens(extractor: Extractor, fields: FieldSet | StoredFields, params
 def token_batches(extractor: Extractor, fields: FieldSet | StoredFields, params: Views) -> Iterator[Tensor]:
     """Yield the tokens of `extract_tokens` for a few fields at a time, in order."""
     cropper, per_batch = _prepare(extractor, fields, params), max(1, BATCH // params.crops.eval_grid**2)
-    for start in range(0, len(fields), per_batch):
-        crops = cropper.grid_crops(torch.arange(start, min(start + per_batch, len(fields))))
-        tokens = _forward(extractor, crops.flatten(0, 1), params)
-        yield tokens.view(*crops.shape[:2], *tokens.shape[1:])
+
+    def of(rows: Tensor) -> Tensor:
+        return _forward(extractor, cropper.grid_crops(rows).flatten(0, 1), params)
+
+    parts = ((rows, partial(of, rows)) for rows in torch.split(torch.arange(len(fields)), per_batch) if len(rows))
+    for rows, tokens in by_turns(parts):
+        yield tokens.view(len(rows), -1, *tokens.shape[1:])
 
 
 @torch.inference_mode()
@@ -76,13 +81,18 @@ def random_crop_batches(
     """
     cropper = _prepare(extractor, fields, params)
     wanted = torch.ones(len(fields), dtype=torch.bool) if chosen is None else torch.from_numpy(chosen)
-    for number in range(crops):
-        source = generator(seed, "head crops", number)
-        for rows in torch.split(torch.arange(len(fields)), BATCH):
-            keep = wanted[rows].nonzero().flatten()
-            cut = cropper.random_crops(rows, params.crops.global_size, source, jitter=True, keep=keep)
-            if len(keep):
-                yield number, rows[keep], _forward(extractor, cut, params)
+
+    def parts() -> Iterator[tuple[tuple[int, Tensor], Callable[[], Tensor]]]:
+        for number in range(crops):
+            source = generator(seed, "head crops", number)
+            for rows in torch.split(torch.arange(len(fields)), BATCH):
+                keep = wanted[rows].nonzero().flatten()
+                drawn = cropper.drawn(rows, params.crops.global_size, source, jitter=True, keep=keep)
+                if len(keep):
+                    yield (number, rows[keep]), partial(_forward_cut, extractor, drawn, params)
+
+    for (number, rows), tokens in by_turns(parts()):
+        yield number, rows, tokens
 
 
 def random_crop_tokens(
@@ -152,6 +162,10 @@ def _prepare(extractor: Extractor, fields: FieldSet | StoredFields, params: View
     extractor.to(runtime.device).eval()
     set_attention(extractor, runtime.attention)
     return Cropper(image_source(fields, runtime.device, params.compute.images), params.crops)
+
+
+def _forward_cut(extractor: Extractor, cut: Callable[[], Tensor], params: Views) -> Tensor:
+    return _forward(extractor, cut(), params)
 
 
 def _forward(extractor: Extractor, crops: Tensor, params: Views) -> Tensor:

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.numpy
 from release_steps import PROBABILITIES, bind, decided
 
 from coda.adaptation.candidates import read_candidates
@@ -48,6 +49,29 @@ def test_adapt_lays_out_the_candidates_of_the_batch(candidates, released, folder
     table = pd.read_parquet(candidates / "coda" / "predictions.parquet")
     assert set(table["Metadata_Batch"]) == {"b2"}
     assert not (folder / "checkpoints" / "adapt-2" / "adapt").exists()
+
+
+def test_two_processes_adapt_to_what_one_does(candidates, datasets, settings, tiny, folder, tmp_path):
+    """The whole step, serving included; what needs no training is the same to the bit."""
+    both = tiny("compute.processes=2")
+    offered = adapt(datasets["b2"], datasets["b1"], tmp_path, params=both, settings=settings, run_id="adapt-both")
+    assert [item.name for item in offered] == [item.name for item in read_candidates(candidates)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in candidates.iterdir())
+    present = [item.name for item in offered if item.extractor == "base"]
+    assert present
+    for name in present:
+        one, two = (pd.read_parquet(at / name / "predictions.parquet") for at in (candidates, tmp_path))
+        pd.testing.assert_frame_equal(one, two, check_exact=True)
+    one, two = (safetensors.numpy.load_file(at / "extractor" / "weights.safetensors") for at in (candidates, tmp_path))
+    before = safetensors.numpy.load_file(folder / "net" / "extractor" / "weights.safetensors")
+    moved = 0.0
+    for name, tensor in one.items():
+        # constants that BatchNorm or softmax take off again: their gradient is rounding, which AdamW scales up
+        if name.endswith(("vit.norm.bias", ".qkv.bias")):
+            continue
+        moved = max(moved, float(np.abs(tensor - before[name]).max()))
+        np.testing.assert_allclose(two[name], tensor, atol=2e-5, rtol=2e-4, err_msg=name)
+    assert moved > 1e-3, "the comparison says nothing where nothing was learned"
 
 
 def test_judge_writes_a_report_about_the_batch(candidates, datasets, params, settings, tmp_path):

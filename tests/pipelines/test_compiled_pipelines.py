@@ -115,13 +115,16 @@ def test_every_step_has_limits_time_addresses_credentials_and_no_root(name, docu
         assert ("/dev/shm" in yaml.safe_dump(cluster.get("emptyDirMounts", []))) == gpu
 
 
-def test_pretraining_may_ask_for_several_gpus(compiled, tmp_path, root):
+def test_training_steps_may_ask_for_several_gpus(compiled, tmp_path, root):
     compile_to(tmp_path, root, "--pretrain-gpus", "4")
     one, four = ((folder / "training.yaml").read_text() for folder in (compiled, tmp_path))
     asked = read_documents(four)[0]["deploymentSpec"]["executors"]
     assert asked["exec-pretrain"]["container"]["resources"]["accelerator"]["resourceCount"] == "4"
     assert asked["exec-train-head"]["container"]["resources"]["accelerator"]["resourceCount"] == "1"
     assert read_documents(with_gpus(four, "pretrain", 1)) == read_documents(one)
+    compile_to(tmp_path, root, "--adapt-gpus", "2")
+    asked = read_documents((tmp_path / "adaptation.yaml").read_text())[0]["deploymentSpec"]["executors"]
+    assert asked["exec-adapt"]["container"]["resources"]["accelerator"]["resourceCount"] == "2"
     with pytest.raises(ConfigError, match="asks for no GPU"):
         with_gpus(one, "ingest", 2)
 
