@@ -88,6 +88,36 @@ def write_reported(store: ObjectStore, source: str, batch: str, digest: str, run
         write_batch(store, facts_of(*found, run), numbers_of(*found))
 
 
+def write_failed(store: ObjectStore, run: "RunRecord") -> list[tuple[str, str, str]]:
+    """Write a row for each batch of an adaptation that failed, where none is yet: another run may have gone through.
+
+    Returns:
+        Source, batch and digest of each batch version of the run that is known.
+    """
+    if run.pipeline != "adaptation" or len(run.batches) != len(run.manifest_digests):
+        return []
+    places = []
+    for name, digest in zip(run.batches, run.manifest_digests, strict=True):
+        source, _, batch = name.partition("/")
+        facts = Facts(
+            source=source,
+            batch=batch,
+            manifest_digest=digest,
+            state="failed",
+            processed_at=run.finished_at,
+            run_id=run.run_id,
+            pipeline=run.pipeline,
+            reason=run.sentence,
+            seconds=round(sum(step.seconds for step in run.steps), 3),
+            code_version=run.code_version,
+            params_digest=run.params_digest,
+            page=f"{report_prefix(source, batch, digest)}failure.html",
+        )
+        store.put_if_absent(key_of(source, batch, digest), encode(table_of(facts, ())))
+        places.append((source, batch, digest))
+    return places
+
+
 def read(
     store: ObjectStore,
     *,

@@ -17,6 +17,7 @@ from coda.config import Params
 from coda.contracts import FailureRecord, GateReport, QualityReport, RunRecord
 from coda.contracts.base import Contract
 from coda.errors import CodaError
+from coda.monitoring.batches import write_failed
 from coda.monitoring.plain_page import bullets, heading, paragraph, plain_page, table
 from coda.monitoring.push import Sample, push
 from coda.monitoring.summaries import report_prefix
@@ -120,6 +121,7 @@ def conclude(ended: Ended, *, params: Params, settings: Settings) -> RunRecord |
     beside = [report_prefix(*batch, digest) for batch, digest in batches.items() if digest]
     for folder in (prefix, *beside):
         store.put(f"{folder}{PAGE}", html.encode(), content_type="text/html; charset=utf-8")
+    write_failed(store, record)
     for source in sorted({source for source, _ in batches}):
         push(samples_of_failure(record, source), job=JOB, source=source, settings=settings)
     return record

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from coda.contracts import RunRecord
 from coda.contracts.manifest import MAX_MANIFEST_BYTES, BatchManifest
 from coda.errors import CodaError, ContractError
-from coda.monitoring.batches import key_of, read_reported, write_batch, write_reported
+from coda.monitoring.batches import key_of, read_reported, write_batch, write_failed, write_reported
 from coda.monitoring.numbers import BatchNumbers
 from coda.monitoring.summaries import BatchSummary
 from coda.monitoring.table import Facts, numbers_of
@@ -59,6 +59,10 @@ def rebuild(ledger: Ledger, landing: ObjectStore) -> int:
         if place not in written:
             _write_ended(store, landing, state)
             written.add(place)
+    for item in store.list("runs/"):
+        # runs that no trigger started; `write_failed` writes over nothing that another run left
+        if item.key.endswith("/failed.json") and (failed := _record(store, item.key)) is not None:
+            written.update(write_failed(store, failed))
     return len(written)
 
 
@@ -72,8 +76,12 @@ def _reported(store: ObjectStore) -> Iterator[tuple[BatchSummary, BatchNumbers |
 
 
 def _run(store: ObjectStore, run_id: str) -> RunRecord | None:
+    return _record(store, f"runs/{run_id}/run.json") if run_id else None
+
+
+def _record(store: ObjectStore, key: str) -> RunRecord | None:
     try:
-        return find_record(store, f"runs/{run_id}/run.json", RunRecord) if run_id else None
+        return find_record(store, key, RunRecord)
     except UnreadableRecordError as error:
         log.warning("%s", error)
         return None

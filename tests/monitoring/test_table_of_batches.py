@@ -22,6 +22,7 @@ from coda.monitoring.batches import write_batch as write_rows
 from coda.monitoring.frames import batches_of
 from coda.monitoring.numbers import Number
 from coda.monitoring.table import SCHEMA, VERSION, VERSION_KEY, Facts, decode, encode, table_of
+from coda.steps.conclude import Ended, conclude
 from coda.steps.finish import finish
 from coda.steps.report import report
 from coda.storage.objects import ObjectStore
@@ -123,6 +124,26 @@ def test_rows_that_are_made_again_are_the_same_bytes(settings, store, tmp_path, 
     assert rebuild(ledger, landing) == 2
     assert {item.key: store.get(item.key) for item in store.list("history/")} == before
     pd.testing.assert_frame_equal(history(settings), frame)
+
+
+def test_a_run_that_no_trigger_started_and_that_failed_is_a_row(settings, store, demo_params):
+    def fail(run_id, batch, pipeline="adaptation"):
+        uri = f"s3://landing/lab_b/{batch}/manifest.json"
+        conclude(Ended(run_id, pipeline, [uri], digest(f"lab_b/{batch}")), params=demo_params, settings=settings)
+
+    write_rows(store, facts("b1"), [Number(measure="plates", value=1)])
+    fail("r1", "b1")  # a second run of a batch that went through
+    fail("r2", "b2")
+    fail("r3", "b3", "training")
+    frame = history(settings)
+    assert batches_of(frame).set_index("batch")["state"].to_dict() == {"b1": "released", "b2": "failed"}
+    row = batches_of(frame).set_index("batch").loc["b2"]
+    assert store.exists(row["page"])
+    key = key_of("lab_b", "b2", digest("lab_b/b2"))
+    before = store.get(key)
+    store.delete(key)
+    rebuild(Ledger(store), ObjectStore(settings.landing, settings.s3_endpoint))
+    assert store.get(key) == before
 
 
 def test_a_report_from_before_the_table_has_its_rows_too(settings, store, tmp_path, demo_params):

@@ -82,10 +82,12 @@ def test_reports_are_shown_and_records_are_not(served, store):
     store.put(f"reports/lab_b/b1/{DIGEST}/report.html", b"<p>the report</p>")
     store.put(f"reports/lab_b/b1/{DIGEST}/summary.json", b"{}")
     store.put("ledger/lab_b/b1/0123456789abcdef/failure.html", b"why")
+    store.put(f"reports/lab_b/b1/{DIGEST}/failure.html", b"why not")
     store.put("runs/r/params.json", b"{}")
     status, headers, body = ask(served, f"/reports/lab_b/b1/{DIGEST}/report.html")
     assert (status, body) == (200, b"<p>the report</p>")
     assert "script-src" not in headers["Content-Security-Policy"]
+    assert ask(served, f"/reports/lab_b/b1/{DIGEST}/failure.html")[2] == b"why not"
     assert ask(served, "/ledger/lab_b/b1/0123456789abcdef/failure.html")[2] == b"why"
     for path in (
         f"/reports/lab_b/b1/{DIGEST}/summary.json", "/runs/r/params.json",
