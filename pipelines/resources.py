@@ -102,8 +102,9 @@ def needs(task: Any, need: Need, rights: Rights, memory: Any = None) -> Any:
         backoff_factor=2,
         backoff_max_duration=f"{need.deadline_s}s",
     )
-    # every step writes to services beside its outputs; a result remembered from another run would skip that
-    task.set_caching_options(enable_caching=False)
+    # a run that is submitted again goes on where it stopped: Kubeflow's key of a task holds all of its inputs, and each
+    # has the run's name, so that no run is answered with what another one did (decision 0037)
+    task.set_caching_options(enable_caching=True)
     if need.gpu:
         task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
         kubernetes.add_toleration(task, key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
