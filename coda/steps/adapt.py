@@ -80,7 +80,7 @@ def adapt(
     """
     count = _processes(params)
     if count > 1:
-        paths = {"dataset": dataset, "archive": archive, "out": out}
+        paths = {"dataset": dataset, "archive": archive, "out": out} | ({"models": models} if models else {})
         run_in_processes("adapt", paths, count, params=params, settings=settings, run_id=run_id)
         return read_candidates(out)
     set_threads(params.compute)

@@ -54,15 +54,19 @@ def test_adapt_lays_out_the_candidates_of_the_batch(candidates, released, folder
 def test_two_processes_adapt_to_what_one_does(candidates, datasets, settings, tiny, folder, tmp_path):
     """The whole step, serving included; what needs no training is the same to the bit."""
     both = tiny("compute.processes=2")
-    offered = adapt(datasets["b2"], datasets["b1"], tmp_path, params=both, settings=settings, run_id="adapt-both")
+    out, models = tmp_path / "out", tmp_path / "models"
+    given = {"params": both, "settings": settings, "run_id": "adapt-both", "models": models}
+    offered = adapt(datasets["b2"], datasets["b1"], out, **given)
     assert [item.name for item in offered] == [item.name for item in read_candidates(candidates)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in candidates.iterdir())
+    made = [path.name for place in (out, models) for path in place.iterdir()]
+    assert sorted(made) == sorted(path.name for path in candidates.iterdir())
+    assert (models / "extractor").is_dir()
     present = [item.name for item in offered if item.extractor == "base"]
     assert present
     for name in present:
-        one, two = (pd.read_parquet(at / name / "predictions.parquet") for at in (candidates, tmp_path))
+        one, two = (pd.read_parquet(at / name / "predictions.parquet") for at in (candidates, out))
         pd.testing.assert_frame_equal(one, two, check_exact=True)
-    one, two = (safetensors.numpy.load_file(at / "extractor" / "weights.safetensors") for at in (candidates, tmp_path))
+    one, two = (safetensors.numpy.load_file(at / "extractor" / "weights.safetensors") for at in (candidates, models))
     before = safetensors.numpy.load_file(folder / "net" / "extractor" / "weights.safetensors")
     moved = 0.0
     for name, tensor in one.items():
