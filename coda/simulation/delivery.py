@@ -7,8 +7,11 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from coda.contracts import MANIFEST_NAME, STAINS, BatchManifest
@@ -45,6 +48,10 @@ class WellJob:
     folder: Path
 
 
+MakeWell = Callable[[WellJob], list[FileEntry]]
+"""Writes the images of a well and returns the manifest's entries of them."""
+
+
 @contextmanager
 def rendering_pool(workers: int) -> Iterator[Executor | None]:
     """Give a pool of worker processes that several batches can share; nothing for a single worker.
@@ -69,6 +76,7 @@ def simulate_batch(
     progress: Progress | None = None,
     pool: Executor | None = None,
     created_at: datetime | None = None,
+    make: MakeWell | None = None,
 ) -> BatchManifest:
     """Simulate a batch of plates and write it to ``<out>/<laboratory>/<batch>/`` in the JUMP way.
 
@@ -87,6 +95,7 @@ def simulate_batch(
         pool: Pool to use instead of an own one, from `rendering_pool`.
         created_at: Date in the manifest, with a time zone. Without one it is made up from the number at the end of
             the batch's name: that many weeks after 5 January 2026.
+        make: Writes the images of a well in place of `render_well`; it must be importable in another process.
 
     Returns:
         The manifest that was written.
@@ -105,10 +114,11 @@ def simulate_batch(
     for plate in plates:
         (folder / image_folder(source, plate)).mkdir(parents=True, exist_ok=True)
     if pool is not None:
-        entries = _render(jobs, pool.map, experiment.design, progress)
+        entries = _render(make or render_well, jobs, pool.map, experiment.design, progress)
     else:
         with rendering_pool(workers) as own:
-            entries = _render(jobs, own.map if own is not None else map, experiment.design, progress)
+            mapping = own.map if own is not None else map
+            entries = _render(make or render_well, jobs, mapping, experiment.design, progress)
     listed, lists = with_lists(
         [_plate_entry(experiment, source, batch, plate, folder, entries[plate]) for plate in plates]
     )
@@ -132,11 +142,26 @@ def simulate_batch(
 
 def render_well(job: WellJob) -> list[FileEntry]:
     """Render and write all fields of a well, and return the manifest's entries of its images."""
+    return write_well(job, partial(rendered, job))
+
+
+def rendered(job: WellJob, site: int) -> NDArray[np.uint16]:
+    """Return one field of a well, shape (stains, height, width)."""
+    return render_field(job.seed, job.laboratory, (job.batch, job.plate), job.plan, job.compound, site, job.design)
+
+
+def write_well(job: WellJob, field_of: Callable[[int], NDArray[np.uint16]]) -> list[FileEntry]:
+    """Write all fields of a well, and return the manifest's entries of its images.
+
+    Args:
+        job: The well, and where it lies.
+        field_of: Site, from 1 -> its field, shape (stains, height, width).
+    """
     entries = []
     folder = image_folder(job.laboratory, job.plate)
     pixel_size_um = job.laboratory.optics.pixel_size_um * job.design.binning
     for site in range(1, job.design.sites_per_well + 1):
-        field = render_field(job.seed, job.laboratory, (job.batch, job.plate), job.plan, job.compound, site, job.design)
+        field = field_of(site)
         names = image_names(job.laboratory, job.plate, job.plan, site)
         for stain, counts in zip(STAINS, field, strict=True):
             path = f"{folder}/{names[stain]}"
@@ -156,14 +181,15 @@ def _jobs(experiment: Experiment, source: Laboratory, batch: str, plates: Sequen
 
 
 def _render(
+    make: MakeWell,
     jobs: list[WellJob],
-    mapping: Callable[[Callable[[WellJob], list[FileEntry]], list[WellJob]], Iterable[list[FileEntry]]],
+    mapping: Callable[[MakeWell, list[WellJob]], Iterable[list[FileEntry]]],
     design: Design,
     progress: Progress | None,
 ) -> dict[str, list[FileEntry]]:
     """Return plate -> entries of its images, in the order of the jobs."""
     entries: dict[str, list[FileEntry]] = {}
-    for done, (job, written) in enumerate(zip(jobs, mapping(render_well, jobs), strict=True), start=1):
+    for done, (job, written) in enumerate(zip(jobs, mapping(make, jobs), strict=True), start=1):
         entries.setdefault(job.plate, []).extend(written)
         if progress is not None:
             progress(done * design.sites_per_well, len(jobs) * design.sites_per_well)

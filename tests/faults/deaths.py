@@ -35,9 +35,9 @@ class Deaths:
         share: Share of the local files that count as a write.
         steps: Steps in which to die; all when empty.
         most: Deaths in one step at most.
-        growing: One write later each time, for what begins anew each time; else before the second to the seventh write in
-            turn, for what goes on where it stopped. A state comes after its mark, and a run that is claimed and not yet
-            running is lost with its trigger: a life of one write would get nowhere.
+        growing: One write later each time, for what begins anew each time; else before the second to the seventh write
+            in turn, for what goes on where it stopped. A state comes after its mark, and a run that is claimed and not
+            yet running is lost with its trigger: a life of one write would get nowhere.
     """
 
     seed: int

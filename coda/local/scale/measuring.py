@@ -85,7 +85,7 @@ class Scale:
             "simulation": SIMULATION_VERSION,
             "place": str(work.resolve()),  # the model registry names its files by their whole paths
         }  # fmt: skip
-        self.plates = work.resolve() / f"plates-{field_px}px"
+        self.plates = work.resolve() / f"shifted-{field_px}px"
         self.folder = work.resolve() / digest_of_json(made_of)[:12]
         self._live = self.folder / "services"
         self._trained = self.folder / "trained"

@@ -5,10 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 from coda.cli import app
 from coda.config import load_params
+from coda.contracts import BatchManifest
 from coda.local.scale.plates import FIELD_PX, Delivery, experiment_of, lay_into, simulate, take_away
 from coda.simulation.delivery import simulate_batch
 from coda.simulation.design import Design, plan_experiment
@@ -99,6 +101,18 @@ def test_one_plate_is_measured_and_not_twice(tmp_path, environment):
     assert json.loads(out.read_text())["sizes"] == json.loads(before)["sizes"]
 
     # and what is simulated is where a later measurement finds it
-    stamp = (work / f"plates-{FIELD_PX}px" / "scale-01-0" / "b1" / "manifest.json").stat().st_mtime_ns
-    simulate(Delivery("scale-01-0", "b1", 1), experiment, work / f"plates-{FIELD_PX}px", 1, print)
-    assert (work / f"plates-{FIELD_PX}px" / "scale-01-0" / "b1" / "manifest.json").stat().st_mtime_ns == stamp
+    stamp = (work / f"shifted-{FIELD_PX}px" / "scale-01-0" / "b1" / "manifest.json").stat().st_mtime_ns
+    simulate(Delivery("scale-01-0", "b1", 1), experiment, work / f"shifted-{FIELD_PX}px", 1, print)
+    assert (work / f"shifted-{FIELD_PX}px" / "scale-01-0" / "b1" / "manifest.json").stat().st_mtime_ns == stamp
+
+
+def test_a_shifted_plate_is_the_rendered_one_in_other_bytes(tmp_path):
+    small = plan_experiment(1, SMALL)
+    folder = simulate(Delivery("s", "b1", 2), small, tmp_path, 1, print)
+    manifest = BatchManifest.read(folder / "manifest.json")
+    first, second = ([file for file in plate.files if file.path.endswith(".tif")] for plate in manifest.plates)
+    assert len({file.sha256 for file in (*first, *second)}) == len(first) + len(second) > 0
+    for one, other in zip(first, second, strict=True):
+        images = [tifffile.imread(folder / file.path) for file in (one, other)]
+        assert sorted(images[0].ravel()) == sorted(images[1].ravel())
+    assert simulate(Delivery("s", "b1", 2), small, tmp_path, 1, print) == folder
