@@ -18,8 +18,8 @@ from coda.plates.fieldset import FieldSet
 from coda.plates.store_reading import StoreFile
 from coda.plates.store_source import RemoteStore
 
-READERS = 8
-"""Threads that read fields into memory, at most."""
+READERS = 16
+"""Threads that read fields, at most: one a core, or all of them where a store lies behind a network."""
 
 OPEN_STORES = 64
 """Plate stores held open at once; opening one reads its directory of thousands of entries."""
@@ -99,6 +99,12 @@ class StoredFields:
         """Fields, channels, height and width, as they come out."""
         return len(self.places), len(self.channels), self.centre, self.centre
 
+    @property
+    def readers(self) -> int:
+        """Return how many threads to read with: decoding needs a core, waiting for an object store does not."""
+        here = all(isinstance(place.store, Path) for place in self.places)
+        return min(READERS, os.cpu_count() or 1) if here else READERS
+
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "StoredFields":
         """Return the fields at these rows (mask or positions), in the order given; nothing is read."""
         positions = np.flatnonzero(rows) if rows.dtype == bool else rows
@@ -171,10 +177,7 @@ Fields: TypeAlias = FieldSet | StoredFields
 
 def read_fields(stored: StoredFields) -> FieldSet:
     """Read fields into memory, verifying each field's checksum; see `StoredFields.read` for the errors."""
-    # a thread that waits for an object store needs no core
-    here = all(isinstance(place.store, Path) for place in stored.places)
-    threads = min(READERS, os.cpu_count() or 1) if here else READERS
-    images = stored.read(range(len(stored)), threads=threads)
+    images = stored.read(range(len(stored)), threads=stored.readers)
     return FieldSet(images, stored.table, stored.channels)
 
 

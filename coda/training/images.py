@@ -28,9 +28,6 @@ DEVICE_SHARE, HOST_SHARE = 0.6, 0.5
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
-MOST_READERS = 16
-"""Threads that read and decode ahead, at most; one a core, since decoding and hashing release the interpreter lock."""
-
 
 class ImageSource(Protocol):
     """Images that crops are cut from; ``reads_ahead`` says whether it gains by knowing what comes next."""
@@ -113,7 +110,7 @@ class StoredImages:
         self._fields, self._device = fields, device
         self._most = max(1, held_bytes // max(1, int(np.prod(fields.shape[1:]))))
         self._held: OrderedDict[int, Future[NDArray[np.uint8]]] = OrderedDict()
-        self._readers = ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1), thread_name_prefix="plate-reader")
+        self._readers = ThreadPoolExecutor(fields.readers, thread_name_prefix="plate-reader")
         # a source is made for every look at the fields; its threads must not outlive it
         weakref.finalize(self, self._readers.shutdown, wait=False)
 

@@ -14,7 +14,7 @@ from coda.runners.memory import REMEDY, killed_for_memory
 from coda.trigger.pace import Pace
 from coda.trigger.states import LedgerState, State
 
-READING = frozenset({"ingest", "archive", "validate", "quality_verdict"})
+READING = frozenset({"plan_memory", "plan_plates", "ingest_plates", "ingest", "archive", "validate", "quality_verdict"})
 """Steps before anything is registered: what they cannot use is the delivery's fault, and the batch is refused."""
 
 

@@ -12,6 +12,7 @@ from coda.errors import ConfigError
 from coda.runners.spec import compiled_path, for_one_machine, read_documents, with_gpus, with_image
 from coda.settings import VARIABLES
 from coda.trainer.manifest import CERTIFICATES, KEYS, OPTIONAL, REQUIRED, RUNTIME
+from coda.trigger.endings import READING
 from pipelines.resources import GIT, REGISTRY_KEYS, SIGNING, TALK_TO_MLFLOW
 
 GPU_STEPS = {"pretrain", "train-head", "evaluate", "adapt", "predict"}
@@ -233,3 +234,16 @@ def test_weights_are_handed_to_the_step_that_registers_them_alone():
         if given.get("taskOutputArtifact", {}).get("outputArtifactKey") == "models"
     }
     assert takers == {"register-adaptation"}
+
+
+def test_the_trigger_knows_every_step_that_reads_a_delivery():
+    """What such a step cannot use is the delivery's fault: the batch is refused, and nobody looks into a failure."""
+    spec, _ = read_documents(compiled_path("adaptation").read_text())
+    reads = {
+        task["componentRef"]["name"].removeprefix("comp-").replace("-", "_")
+        for name, part in spec["components"].items()
+        if "dag" in part and not name.startswith("comp-condition")
+        for task in part["dag"]["tasks"].values()
+        if "executorLabel" in spec["components"][task["componentRef"]["name"]]
+    }
+    assert reads == READING

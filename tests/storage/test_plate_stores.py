@@ -134,3 +134,13 @@ def test_a_store_is_sent_once(services, tmp_path: Path, monkeypatch: pytest.Monk
     first = data.keep(path)
     assert data.keep(path) == first == StoreReference(store=path.name, md5=first.md5, size_bytes=path.stat().st_size)
     assert sent == [object_key(first.md5)]
+
+
+def test_a_store_behind_a_network_is_read_by_more_threads_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that waits for an answer needs no core: with one a core, reading would be bound by the latency."""
+    monkeypatch.setattr("coda.plates.stored.os.cpu_count", lambda: 2)
+    reference = StoreReference(store="plate.ome.zarr.zip", md5="0" * 32, size_bytes=1)
+    elsewhere = DataObject(ObjectStore("s3://bucket/dvc", "http://127.0.0.1:1"), reference)
+    for store, readers in ((Path("plate.zip"), 2), (elsewhere, 16)):
+        place = Place(store, "A/1/0", (1, 4, 4), ("DNA",), "", 0, "a")
+        assert StoredFields((place,), pd.DataFrame({"image_id": ["a"]}), ("DNA",), 4).readers == readers
