@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from coda.cli.monitoring_history import history
+from coda.cli.monitoring_notify import notify
 from coda.cli.monitoring_site import site
 from coda.cli.options import DEFAULT_PARAMS, NamedParams, Overlays, Settings_, read_params
 from coda.errors import ConfigError, Problem
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(history)
 app.command()(site)
+app.command()(notify)
 
 Check = Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file is not what it should be.")]
 

@@ -15,6 +15,8 @@ from coda.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from coda.trigger.authentication import Secrets
+    from coda.trigger.notifications import Notifier
+    from coda.trigger.receiver import Receiver
     from coda.trigger.service import Handled, Trigger
     from coda.trigger.webhook_server import WebhookServer
 
@@ -70,13 +72,19 @@ def once(
     patience_s: Patience = 6 * 3600,
 ) -> None:
     """Look once, run what is new, and wait for the ends (for a CronJob)."""
+    receiver = _receiver()
     trigger = _trigger(
         runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s, patience_s
     )
     _require_a_way(["poll"] if poll else ["queue"] if queue and trigger.settings.queue_url else [])
+    notifier = _notifier(trigger, receiver)
+    if notifier is not None:
+        notifier.begin()
     handled = trigger.run_once()
     for item in handled:
         _tell(item)
+    if notifier is not None:
+        notifier.round()
     if not handled:
         typer.echo("Nothing new.")
 
@@ -115,6 +123,7 @@ def serve(
 
     log_to(log_format.value)
     secrets = _webhook_secrets() if webhook else None
+    receiver = _receiver()
     trigger = _trigger(
         runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s, patience_s
     )
@@ -127,8 +136,9 @@ def serve(
     _require_a_way(ways)
     as_json = log_format is LogFormatChoice.json
     service = TriggerService(
-        trigger, poll_every_s=poll_every_s, host=host, port=port, tell=None if as_json else _tell, webhook=listener
-    )
+        trigger, poll_every_s=poll_every_s, host=host, port=port, tell=None if as_json else _tell, webhook=listener,
+        notifier=_notifier(trigger, receiver),
+    )  # fmt: skip
     service.stop_on_signals()
     say = log.info if as_json else typer.echo
     say(f"Watching {trigger.settings.landing} by {' and '.join(ways)}; http://{address(host, service.port)}/metrics")
@@ -148,6 +158,18 @@ def _listener(trigger: "Trigger", secrets: "Secrets", host: str, port: int) -> "
 
     webhook = Webhook(trigger.take, landing=trigger.arrivals.landing, secrets=secrets, metrics=trigger.metrics)
     return WebhookServer(webhook, host=host, port=port)
+
+
+def _receiver() -> "Receiver | None":
+    from coda.trigger.receiver import read_receiver
+
+    return read_receiver(os.environ)
+
+
+def _notifier(trigger: "Trigger", receiver: "Receiver | None") -> "Notifier | None":
+    from coda.trigger.notifications import Notifier
+
+    return Notifier(trigger.settings, receiver, trigger.metrics, trigger.ledger.owner) if receiver else None
 
 
 def _require_a_way(ways: list[str]) -> None:

@@ -235,6 +235,8 @@ _TRIGGER = (
            "Records that cannot be read and that nobody mends (outcome: state, pointer).", ("outcome",)),
     Metric("coda_trigger_queue_messages_total", "counter", "trigger",
            "Messages of the queue, by outcome (recorded, elsewhere, unreadable, kept).", ("outcome",)),
+    Metric("coda_trigger_notifications_total", "counter", "trigger",
+           "Notifications to the operator's receiver, by outcome (delivered, failed, given_up).", ("outcome",)),
     Metric("coda_trigger_last_poll_timestamp_seconds", "gauge", "trigger", "When the trigger last looked for batches."),
     Metric("coda_trigger_lag_seconds", "histogram", "trigger",
            "Seconds from a manifest's creation to its claim.", (), _HOURS),

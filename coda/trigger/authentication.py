@@ -74,7 +74,7 @@ def read_secrets(environment: MutableMapping[str, str]) -> Secrets:
         ConfigError: There is none, a file cannot be read, or one is too short to be a secret.
     """
     problems: list[Problem] = []
-    tokens, keys = (_secrets(name, environment, problems) for name in (TOKEN, KEY))
+    tokens, keys = (secrets_of(name, environment, problems) for name in (TOKEN, KEY))
     if not problems and not tokens and not keys:
         found, expected = "neither", f"secrets of senders, one a line, or {TOKEN}_FILE or {KEY}_FILE with such a file"
         remedy = "Make one: head -c 32 /dev/urandom | base64. Without a secret the webhook does not start."
@@ -161,7 +161,14 @@ def sign(key: bytes, at: int, body: bytes) -> str:
     return hmac.new(key, f"{at}.".encode() + body, hashlib.sha256).hexdigest()
 
 
-def _secrets(name: str, environment: MutableMapping[str, str], problems: list[Problem]) -> tuple[bytes, ...]:
+def secrets_of(name: str, environment: MutableMapping[str, str], problems: list[Problem]) -> tuple[bytes, ...]:
+    """Take the secrets of one variable, or of the file that it names with ``_FILE``, out of the environment.
+
+    Args:
+        name: Variable.
+        environment: Variables; values are removed from it.
+        problems: Gets what is wrong.
+    """
     text, file = environment.pop(name, ""), environment.pop(f"{name}_FILE", "")
     where = f"{name}_FILE" if file else name
     if file:

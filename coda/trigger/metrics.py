@@ -14,6 +14,7 @@ from coda.trigger.turns import Times
 
 DEFECTS = ("version", "arrival", "round")
 MESSAGES = ("recorded", "elsewhere", "unreadable", "kept")
+NOTIFICATIONS = ("delivered", "failed", "given_up")
 RECORDS = ("state", "pointer")
 
 
@@ -34,11 +35,15 @@ class TriggerMetrics:
         self.defects = self._counter("coda_trigger_defects_total")
         self.unreadable = self._gauge("coda_trigger_unreadable_records")
         self.messages = self._counter("coda_trigger_queue_messages_total")
+        self.notifications = self._counter("coda_trigger_notifications_total")
         self.last_poll = self._gauge("coda_trigger_last_poll_timestamp_seconds")
         self.requests = self._counter("coda_trigger_webhook_requests_total")
         self.lag = self._histogram("coda_trigger_lag_seconds")
         # at zero from the start: what is counted first would else be no increase of anything
-        for metric, outcomes in ((self.defects, DEFECTS), (self.messages, MESSAGES), (self.unreadable, RECORDS)):
+        for metric, outcomes in (
+            (self.defects, DEFECTS), (self.messages, MESSAGES), (self.unreadable, RECORDS),
+            (self.notifications, NOTIFICATIONS),
+        ):  # fmt: skip
             for outcome in outcomes:
                 metric.labels(outcome=outcome)
 

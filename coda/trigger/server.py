@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from coda.errors import CodaError, ConfigError, TransientError
 from coda.monitoring.endpoint import TextfileCollector
 from coda.monitoring.listening import family_of, listening
+from coda.trigger.notifications import Notifier
 from coda.trigger.service import Handled, Trigger
 from coda.trigger.site import Site, policy_of
 from coda.trigger.webhook_server import WebhookServer
@@ -76,6 +77,7 @@ class TriggerService:
         port: int = 0,
         tell: Callable[[Handled], None] | None = None,
         webhook: WebhookServer | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """Bind the port; nothing is looked at yet.
 
@@ -86,6 +88,7 @@ class TriggerService:
             port: Port; any free one for 0.
             tell: Called with every batch version that ended.
             webhook: Takes messages by HTTP while the service works; it hands them to `trigger.take`.
+            notifier: Tells the operator's receiver of what ended.
 
         Raises:
             ConfigError: The port is taken.
@@ -97,6 +100,7 @@ class TriggerService:
         self._end: BaseException | None = None
         self._tell = tell
         self._webhook = webhook
+        self._notifier = notifier
         self.site = Site(trigger.settings)
         self._signals: tuple[socket.socket, ...] = ()
         if trigger.settings.metrics_dir is not None:
@@ -124,8 +128,13 @@ class TriggerService:
             self._webhook.start()
         looking = threading.Thread(target=self._look_on, name="looks", daemon=True)
         looking.start()
-        building = threading.Thread(target=self.site.keep, args=(self.trigger.stopping,), name="site", daemon=True)
-        building.start()
+        beside = [
+            threading.Thread(target=part.keep, args=(self.trigger.stopping,), name=type(part).__name__, daemon=True)
+            for part in (self.site, self._notifier)
+            if part is not None
+        ]
+        for thread in beside:
+            thread.start()
         try:
             while not self.trigger.stopping.is_set():
                 self._round()
@@ -139,8 +148,8 @@ class TriggerService:
                 self._pages.shutdown()
                 self._pages.server_close()
                 pages.join()
-                looking.join(LOOK_ENDS_S)
-                building.join(LOOK_ENDS_S)
+                for thread in (looking, *beside):
+                    thread.join(LOOK_ENDS_S)
         if self._end is not None:
             raise self._end
 
@@ -148,7 +157,13 @@ class TriggerService:
         """Have `serve` return soon; for any thread, but not for a signal handler."""
         self.trigger.stopping.set()
         self.trigger.nudged.set()
+        self._news()
+
+    def _news(self) -> None:
+        """Have what works beside the loops look for what ended."""
         self.site.want()
+        if self._notifier is not None:
+            self._notifier.want()
 
     def stop_on_signals(self) -> None:
         """Stop on SIGTERM, SIGINT and a closed terminal; for the main thread of a program that ends with `serve`."""
@@ -182,7 +197,7 @@ class TriggerService:
     def _round(self) -> None:
         busy = self._turn(self.health, self.trigger.advance, "round")
         for handled in self.trigger.taken():
-            self.site.want()
+            self._news()
             if self._tell is not None:
                 self._tell(handled)
         pause = self.trigger.pace.tick_s if busy else min(PAUSE_S, self.poll_every_s)

@@ -23,6 +23,8 @@ NOT_ALWAYS_NEEDED = {
     ("version", "NamesOfObjects"): "nothing is listed; with it, what is not there is told as that (404 and not 403)",
     ("predict", "ParametersOfOldReleases"): "the release is of today: its networks record what they were made with",
     ("trigger", "Notifications"): "a trigger that polls reads no queue",
+    ("trigger", "SentNotifications"): "this trigger has no receiver of notifications",
+    ("trigger", "RecordsOfNotifications"): "the same",
     ("trigger", "Reports"): "no run ended after its report and before its record, and nobody looks at a page",
     ("trigger", "Pages"): "the service builds them, and this trigger looks once",
     ("trigger", "UnreadableMessages"): "every message could be read",

@@ -45,7 +45,7 @@ ANYWHERE = [
     "plates/ab/record.json",
     "runs/r1/run.json", "predictions/lab_b/b1/r1/field.parquet", "reports/lab_b/b1/x/report.html",
     "mlflow/1/models/x", "checkpoints/r1/adapt/1/x", "runs/r1/gate.json", "runs/r1/release.json", "index/releases.json",
-    "runs/r1/failed.json", "runs/r1/failure.html",
+    "runs/r1/failed.json", "runs/r1/failure.html", "notifications/lab_b/b1/x/0001-held.json",
 ]  # fmt: skip
 
 MAY_DELETE = {
@@ -60,8 +60,10 @@ MAY_WRITE = {
     "runs/r1/release.json": {"register"}, "predictions/lab_b/b1/r1/field.parquet": {"predict"},
     "reports/lab_b/b1/x/report.html": {"report"}, "mlflow/1/models/x": {"mlflow"},
     "checkpoints/r1/adapt/1/x": {"train"}, "ledger/lab_b/b1/x/claim.json": {"trigger"}, "labels/mechanisms.csv": set(),
-    "releases/lab_b/000001.json": set(), "index/releases.json": {"release"},
+    "releases/lab_b/000001.json": set(), "notifications/lab_b/b1/x/0001-held.json": set(),
+    "index/releases.json": {"release"},
 }  # fmt: skip
+MAY_CREATE = {"releases/lab_b/000001.json": {"release"}, "notifications/lab_b/b1/x/0001-held.json": {"trigger"}}
 
 
 @pytest.mark.parametrize("key", ANYWHERE)
@@ -72,7 +74,7 @@ def test_one_class_alone_writes_each_place_and_hardly_any_deletes(key, identitie
 
     assert may("s3:PutObject", TLS) == MAY_WRITE[key]
     assert {(name, key) for name in may("s3:DeleteObject", TLS)} == {item for item in MAY_DELETE if item[1] == key}
-    assert may("s3:PutObject", CREATE) == MAY_WRITE[key] | ({"release"} if key.startswith("releases/") else set())
+    assert may("s3:PutObject", CREATE) == MAY_WRITE[key] | MAY_CREATE.get(key, set())
     assert may("s3:GetObject", {"aws:SecureTransport": "false"}) == set()
 
 

@@ -128,6 +128,25 @@ def test_webhook_is_given_its_secrets_by_reference(documents):
     assert environment[KEY]["valueFrom"]["secretKeyRef"]["name"] == "coda-webhook"
 
 
+def test_the_trigger_is_given_its_receiver_of_notifications_by_reference_and_may_reach_it(documents, root):
+    from coda.trigger.receiver import KEY, ON, SITE, URL
+
+    pod = next(pod for name, pod in pods(documents) if name == "trigger")
+    environment = {item["name"]: item.get("valueFrom", {}).get("secretKeyRef") for item in pod["containers"][0]["env"]}
+    given = [environment[name] for name in (URL, KEY, ON, SITE)]
+    assert [(item["name"], item["key"], item["optional"]) for item in given] == [
+        ("coda-notify", key, True) for key in ("url", "key", "on", "site-url")
+    ]
+    (row,) = re.findall(
+        r"^\| secret `coda-notify` \| (.*) \| optional", (root / "docs/kubernetes.md").read_text(), re.M
+    )
+    assert {item["key"] for item in given} == set(re.findall("`([\\w-]+)`", row))
+    (policy,) = [
+        item for item in documents if item["kind"] == "NetworkPolicy" and item["metadata"]["name"] == "trigger"
+    ]
+    assert {"ports": [{"protocol": "TCP", "port": 443}]} in policy["spec"]["egress"], "to any address, by https"
+
+
 def test_a_misspelt_key_is_caught(documents):
     deployment = next(document for document in documents if document["kind"] == "Deployment")
     container = deployment["spec"]["template"]["spec"]["containers"][0]

@@ -104,6 +104,23 @@ class Source:
     level: str
     sentence: str
 
+    def drift_from(self, batch: str, digest: str) -> str:
+        """Return in one sentence the drift that began with a batch version; empty where none did.
+
+        A drift that lasts begins once: in the batch in which a number drifts that did not in the one before it, of the
+        same microscope.
+        """
+        batches, every = self.batches, [*self.lines, *self.controls, *self.answers]
+        usable = _usable(batches)
+        mine = batches.index[(batches["batch"] == batch) & (batches["manifest_digest"] == digest)].intersection(usable)
+        if len(mine) == 0:
+            return ""
+        place = int(mine[0])
+        before = usable[(usable < place) & (batches["instrument"][usable] == batches["instrument"][place])]
+        known = {line.name for found in _drifting(every, int(before[-1])) for line in found} if len(before) else set()
+        sudden, slow = ([line for line in found if line.name not in known] for found in _drifting(every, place))
+        return _drift(batches, sudden, slow, place) if sudden or slow else ""
+
 
 def source_of(name: str, frame: pd.DataFrame) -> Source:
     """Return a source from its rows of the table of batches."""
@@ -262,29 +279,42 @@ class _Judge:
         return Chart(**whole, limit=limit, broken=tuple(broken))
 
 
+def _usable(batches: pd.DataFrame) -> pd.Index:
+    """Return the places of the batches that say anything of their images."""
+    return batches.index[~batches["state"].isin(OUT_OF_HISTORY)]
+
+
+def _drifting(lines: Sequence[Line], place: int) -> tuple[list[Line], list[Line]]:
+    """Return the lines that drift at a place: suddenly, and slowly."""
+    far = single_limit(ARL0, len(lines))
+    sudden = [line for line in lines if abs(line.chart.q[place]) > far]
+    return sudden, [line for line in lines if "EWMA" in line.chart.broken[place]]
+
+
 def _state(batches: pd.DataFrame, lines: Sequence[Line]) -> tuple[str, str]:
     """Return level and sentence about the newest batch that says anything of its images."""
-    usable = batches.index[~batches["state"].isin(OUT_OF_HISTORY)]
+    usable = _usable(batches)
     if len(usable) <= MIN_HISTORY:
         return "unknown", f"{len(usable)} accepted batches; {MIN_HISTORY + 1} are needed before anything is compared."
     newest = int(usable[-1])
-    far = single_limit(ARL0, len(lines))
-    slow = [line for line in lines if "EWMA" in line.chart.broken[newest]]
-    sudden = [line for line in lines if abs(line.chart.q[newest]) > far]
+    sudden, slow = _drifting(lines, newest)
     near = [line for line in lines if line not in sudden and line.chart.out(newest) and line not in slow]
     if sudden or slow:
-        line = max(sudden or slow, key=lambda item: abs(item.chart.q[newest] if sudden else item.chart.ewma[newest]))
-        more = len({id(item) for item in [*sudden, *slow]}) - 1
-        way = "above" if (line.chart.q[newest] if sudden else line.chart.ewma[newest]) > 0 else "below"
-        how = (
-            f"{way} what history makes likely" if sudden else f"{way} its centre since {_since(batches, line, newest)}"
-        )
-        others = f"; {more} other number{'s' if more != 1 else ''} too" if more else ""
-        return "drift", f"{line.name} is {how} ({'sudden' if sudden else 'slow drift, EWMA'}){others}."
+        return "drift", _drift(batches, sudden, slow, newest)
     if near:
         rules = ", ".join(rule for rule in near[0].chart.broken[newest] if rule != WARNING)
         return "watch", f"{near[0].name} breaks {rules}; of {len(lines)} numbers some do by chance."
     return "steady", f"{len(lines)} numbers of the newest batch are as history makes likely."
+
+
+def _drift(batches: pd.DataFrame, sudden: Sequence[Line], slow: Sequence[Line], place: int) -> str:
+    """Return the sentence about lines that drift at a place."""
+    line = max(sudden or slow, key=lambda item: abs(item.chart.q[place] if sudden else item.chart.ewma[place]))
+    more = len({id(item) for item in [*sudden, *slow]}) - 1
+    way = "above" if (line.chart.q[place] if sudden else line.chart.ewma[place]) > 0 else "below"
+    how = f"{way} what history makes likely" if sudden else f"{way} its centre since {_since(batches, line, place)}"
+    others = f"; {more} other number{'s' if more != 1 else ''} too" if more else ""
+    return f"{line.name} is {how} ({'sudden' if sudden else 'slow drift, EWMA'}){others}."
 
 
 def _since(batches: pd.DataFrame, line: Line, place: int) -> str:
