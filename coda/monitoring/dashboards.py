@@ -104,6 +104,8 @@ FLEET: tuple[Row, ...] = (
         View("Held up by machines", "coda_trigger_held_by_machines", "held", "stat", span=4, limit=1),
         View("Queue messages by outcome", "sum by (outcome) (rate(coda_trigger_queue_messages_total[1h]))",
              "{{outcome}}"),
+        View("Notifications, one day", "sum by (outcome) (increase(coda_trigger_notifications_total[1d]))",
+             "{{outcome}}"),
     )),
 )  # fmt: skip
 """Rows of the fleet dashboard."""

@@ -22,7 +22,11 @@ from coda.errors import ConfigError, Problem, raise_if_any
 from coda.settings import HIDDEN, is_address
 from coda.trigger.authentication import SIGNATURE_HEADER, TIMESTAMP_HEADER, secrets_of, sign
 
-URL, KEY, ON, SITE = "CODA_NOTIFY_URL", "CODA_NOTIFY_KEY", "CODA_NOTIFY_ON", "CODA_SITE_URL"
+URL = "CODA_NOTIFY_URL"
+KEY = "CODA_NOTIFY_KEY"
+ON = "CODA_NOTIFY_ON"
+SITE = "CODA_SITE_URL"
+"""Variables; the key's, with ``_FILE`` after it, the file that holds it."""
 
 KINDS = ("refused", "held", "failed", "drift")
 
