@@ -49,7 +49,7 @@ class Capture:
 
     Attributes:
         failed: Names of the steps that KFP reported as failed, in order.
-        tail: Last lines of the log.
+        tail: Last lines of the log, up to the first failure: steps that need nothing of the failed one still run.
     """
 
     encoding = "utf-8"
@@ -100,6 +100,7 @@ class Capture:
             seconds = time.monotonic() - self._started.pop(match[1], time.monotonic())
             if match[2] == "FAILURE":
                 self.failed.append(_plain(match[1]))
+                self._over = True
                 self._say(f"{_words(match[1])} failed after {seconds:.1f} s.")
             else:
                 self._say(f"{_words(match[1])}: done in {seconds:.1f} s.")

@@ -29,8 +29,8 @@ def reason(
     Args:
         run_id: The run.
         settings: Where the platform bucket is.
-        failed: Steps the runner reported as failed.
-        tail: Last lines of the log.
+        failed: Steps the runner reported as failed, in order: the first is the cause.
+        tail: Last lines of the log when it failed.
         log: Where the whole log is.
 
     Returns:
@@ -49,7 +49,7 @@ def reason(
         return as_error(recorded, log)
     if any(NOT_STORED in line for line in lines):
         return _away(steps, None, lines, log)
-    return _by_log(_last(steps), lines, log)
+    return _by_log(_first(steps), lines, log)
 
 
 def _by_log(name: str, lines: list[str], log: str) -> CodaError:
@@ -84,12 +84,12 @@ def _away(steps: list[str], error: TransientError | None, lines: list[str], log:
     told = [line.partition(": ")[2] for line in lines if line.startswith("Step '")]
     found = told[-1] if told else error.message if error else "no answer from the object store"
     remedy = f"Nothing is lost; the run goes on from this step when it is started again. The whole log: {log}."
-    problem = Problem(_last(steps), found, "an object store that answers", remedy)
-    return TransientError(f"Step '{_last(steps)}' failed while the object store was away.", [problem])
+    problem = Problem(_first(steps), found, "an object store that answers", remedy)
+    return TransientError(f"Step '{_first(steps)}' failed while the object store was away.", [problem])
 
 
-def _last(steps: list[str]) -> str:
-    return steps[-1] if steps else "one of the steps"
+def _first(steps: list[str]) -> str:
+    return steps[0] if steps else "one of the steps"
 
 
 def _same(recorded: str, steps: list[str]) -> bool:

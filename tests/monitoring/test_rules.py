@@ -83,7 +83,8 @@ def test_westgard_rules_are_those_of_the_words():
     gap = np.array([2.5, np.nan, 2.6])
     assert westgard(gap)[1] == ()
     assert "2-2s" in westgard(gap)[2]
-    assert range_rule([2.1, 0, -2.2])
+    assert range_rule([2.1, -2.2])
+    assert not range_rule([2.1, 0, -2.2]), "with three plates the limit is where it is as rare"
     assert not range_rule([2.1, 2.2, -1.9])
     assert range_limit(2) == pytest.approx(2), "Westgard's own rule"
     assert set(MEANINGS) == {"1-2s", "EWMA", *REJECTING}

@@ -73,7 +73,7 @@ def test_time_and_memory_of_a_step_are_those_of_its_programs(modules):
             Path("stop").touch()
             assert program.wait() == 0
     burn, hold = watching.steps["burn"], watching.steps["hold"]
-    assert burn.cpu_s >= 0.29, "what a child used and what a fork of the worker used"
+    assert burn.cpu_s > 0.28, "what a child used and what a fork of the worker used"
     assert 300 * MIB < hold.peak_bytes < 400 * MIB
     assert hold.peak_all_bytes > 300 * MIB > burn.peak_bytes
     assert (burn.tasks, hold.tasks) == (1, 1)
