@@ -124,7 +124,7 @@ class Notifier:
             self._give_up(self._pending.pop(place))
         due = {place: at for place, at in newest.items() if now - at <= GIVEN_UP}
         self._settled &= due.keys()
-        for place in sorted(due.keys() - self._settled, key=lambda item: due[item]):
+        for place in sorted(due.keys() - self._settled, key=lambda item: (due[item], item)):
             if place not in self._pending:
                 notes = self._notes(place, now - due[place])
                 if notes is None:
