@@ -33,7 +33,7 @@ def digest(text: str) -> str:
 
 @dataclass(frozen=True)
 class Story:
-    """What happens to a source: nothing, from batch `start` on a `slow` drift or a `step`, or one `bad_plate`."""
+    """From batch `start` on: nothing, a `slow` drift, a `step`, a `bad_plate`, or class `shares` that move."""
 
     kind: str = "steady"
     start: int = 0
@@ -96,12 +96,21 @@ def batch(source: str, k: int, plates: int, story: Story, rng: np.random.Generat
         numbers.append(Number(measure=f"drift_after/{name}", value=float(rng.normal(level / 5, 0.03 * level))))
     if state != "refused":
         shares = rng.dirichlet([60, 50, 40, 70, 45])
+        if story.kind == "shares" and k >= story.start:
+            shares = shares + shares[3] * np.array([0, 0, 0, -0.6, 0.6])
+        wells = 60 * plates
         numbers += [
-            Number(measure="class_share", subject=c, value=float(v)) for c, v in zip(CLASSES, shares, strict=True)
+            Number(measure="class_share", subject=c, value=float(v), n=wells)
+            for c, v in zip(CLASSES, shares, strict=True)
         ]
         numbers += [
             Number(measure="reference", subject=f"REF-{i}", value=0.8, text=CLASSES[(i + (k % 41 == 40)) % 5])
             for i in range(5)
+        ]
+        odd = np.random.default_rng([k, 1])  # a stream of its own: what is drawn above stays as it was
+        numbers += [
+            Number(measure="compound", subject=f"CPD-{i}", value=0.6, text=CLASSES[(i + (odd.random() < 0.1)) % 5])
+            for i in range(k % 3, 30, 3)
         ]
         numbers += [Number(measure=name, value=float(rng.normal(*usual))) for name, usual in ANSWERS.items()]
         numbers += [

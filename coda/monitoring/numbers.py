@@ -3,6 +3,7 @@
 The record is what the table of batches is made from (`coda.monitoring.table`), now and when it is made again.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,11 @@ FIGURES = (
     "negcon_cv", "negcon_cells_cv",
 )  # fmt: skip
 """Figures of a plate (`PlateFigures`) that are kept under their own names."""
+
+
+MOST_COMPOUNDS = 256
+"""Compounds of a batch whose answers are kept, besides positive controls: by the digest of their names, so that of
+those that come again in other batches the same ones are kept."""
 
 
 class Number(Part):
@@ -240,10 +246,27 @@ def _classes(inputs: ReportInputs) -> Iterator[Number]:
             if len(said):
                 yield Number(measure="class_share", subject=name, value=count / len(said), n=len(said))
     if compounds is not None and "Metadata_pert_type" in compounds:
-        known = compounds[(compounds["Metadata_pert_type"] == "poscon") & (compounds["predicted"] != "")]
-        for row in known[["Metadata_Compound", "predicted", "top_probability"]].itertuples(index=False):
-            name, said_of, top = (str(row[0]), str(row[1]), float(row[2]))
-            yield Number(measure="reference", subject=name, value=top, text=said_of)
+        yield from compound_answers(compounds)
+
+
+def compound_answers(compounds: pd.DataFrame) -> Iterator[Number]:
+    """Return what positive controls and `MOST_COMPOUNDS` others were called, to be compared with other batches.
+
+    Args:
+        compounds: `Metadata_Compound`, `Metadata_pert_type`, `predicted` and `top_probability`, one row a compound.
+    """
+    answered = compounds[compounds["predicted"] != ""]
+    control = answered["Metadata_pert_type"] == "poscon"
+    for measure, rows in (("reference", answered[control]), ("compound", answered[~control])):
+        told = [
+            Number(measure=measure, subject=str(name), value=float(top), text=str(said))
+            for name, said, top in zip(
+                rows["Metadata_Compound"], rows["predicted"], rows["top_probability"], strict=True
+            )
+        ]
+        if measure == "compound":
+            told = sorted(told, key=lambda item: hashlib.sha256(item.subject.encode()).digest())[:MOST_COMPOUNDS]
+        yield from told
 
 
 def _named(table: pd.DataFrame) -> Any:

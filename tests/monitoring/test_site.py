@@ -181,9 +181,42 @@ def test_a_new_microscope_starts_its_own_history():
     assert not line.chart.out(18), "three times as bright, and no earlier batch to compare with"
 
 
-def test_control_compounds_that_changed_class_are_named():
+def test_known_compounds_that_changed_class_are_named_with_how_often_they_were_called_so():
     source = source_of("lab_b", frame_of("lab_b", 41, 4, seed=7))
-    assert ("REF-0", "actin", "dna damage") in source.references
+    first = source.changed[0]
+    assert (first.name, first.kind, first.before, first.now) == ("REF-0", "positive control", "actin", "dna damage")
+    usable = source.batches[~source.batches["state"].isin(["refused", "failed"])]
+    assert first.agreed == first.batches == len(usable) - 1
+    (line,) = [item for item in source.answers if item.name == "share that changed class"]
+    assert np.isnan(line.values[0])
+    assert line.values[40] >= 5 / 15, "all five controls"
+    assert 0 < np.nanmean(line.values[3:40]) < 0.15, "a tenth of the other compounds, as simulated"
+    text = pages.predictions_page(source, ())
+    assert f"{first.agreed} of {first.batches} batches" in text
+
+
+def test_class_shares_that_moved_are_said_with_an_interval_and_make_a_drift():
+    source = source_of("lab_b", frame_of("lab_b", 22, 4, Story("shares", 21), seed=9))
+    moved = {name for name, out in zip(source.shares.classes, source.shares.told.moved, strict=True) if out}
+    assert moved == {"kinase", "tubulin"}
+    (line,) = [item for item in source.answers if item.name == "distance of class shares to history"]
+    assert line.chart.out(21)
+    assert source.level == "drift"
+    text = pages.predictions_page(source, ())
+    assert "farther than history makes likely" in text
+    assert text.count('class="interval moved"') == 2
+    steady = source_of("lab_b", frame_of("lab_b", 22, 4, seed=9))
+    assert not steady.shares.told.moved.any()
+    assert "as history makes likely" in pages.predictions_page(steady, ())
+
+
+def test_class_shares_are_compared_with_batches_of_the_same_classes_alone():
+    frame = frame_of("lab_b", 22, 4, seed=8)
+    new = (frame["batch"] >= "b0018") & (frame["measure"] == "class_share") & (frame["subject"] == "actin")
+    frame.loc[new, "subject"] = "a class of the new head"
+    source = source_of("lab_b", frame)
+    assert source.shares is None, "four batches of the new head at most"
+    assert "Newest class shares against history" not in pages.predictions_page(source, ())
 
 
 def test_a_thousand_batches_fit(store):

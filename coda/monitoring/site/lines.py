@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from coda.monitoring.acquisition import STATISTICS
 from coda.monitoring.frames import KEY, batches_of
 from coda.monitoring.rules import ARL0, MIN_HISTORY, WARNING, Chart, chart, range_rule, single_limit
+from coda.monitoring.site.answers import Changed, Shares, changes_of, shares_of, unjudged
 
 Array = NDArray[np.float64]
 
@@ -90,7 +91,8 @@ class Source:
         lines: Acquisition, drift, gate and seconds.
         controls: Control wells and plates' figures.
         answers: Class shares and what tells of the answers.
-        references: Control compounds that are called another class in the newest batch: name, before, now.
+        shares: Class shares of the newest batch against history; None before they can be compared.
+        changed: Compounds that are called another class in the newest batch than most often before.
         level: 'steady', 'watch', 'drift' or 'unknown'.
         sentence: Why, in one sentence.
     """
@@ -100,7 +102,8 @@ class Source:
     lines: tuple[Line, ...]
     controls: tuple[Line, ...]
     answers: tuple[Line, ...]
-    references: tuple[tuple[str, str, str], ...]
+    shares: Shares | None
+    changed: tuple[Changed, ...]
     level: str
     sentence: str
 
@@ -135,8 +138,16 @@ def source_of(name: str, frame: pd.DataFrame) -> Source:
     controls = _named("Controls", judge.of_plates(CONTROLS))
     answers = [*judge.plain("Answers", ANSWERS), *judge.by_subject("Class shares", "class_share")]
     lines, controlled, answered = (judge.lines(group, len(wanted)) for group in (wanted, controls, answers))
+    accepted = (~batches["state"].isin(OUT_OF_HISTORY)).to_numpy()
+    far, told, shares = shares_of(batches, rows, accepted, len(wanted))
+    changes, changed = changes_of(len(batches), rows)
+    answered = (
+        Line("Class shares against history", "distance of class shares to history", far, told),
+        Line("Compounds of earlier batches", "share that changed class", changes, unjudged(changes)),
+        *answered,
+    )
     level, sentence = _state(batches, [*lines, *controlled, *answered])
-    return Source(name, batches, lines, controlled, answered, judge.references(), level, sentence)
+    return Source(name, batches, lines, controlled, answered, shares, changed, level, sentence)
 
 
 def _named(group: str, series: Sequence[tuple[str, Array, Any]]) -> list[tuple[str, str, Array, Any]]:
@@ -210,18 +221,6 @@ class _Judge:
                 self._ranges[name] = self._range(mine)
                 found.append((name, values, self._apart(measure, str(subject))))
         return found
-
-    def references(self) -> tuple[tuple[str, str, str], ...]:
-        rows = self._whole.get("reference")
-        if rows is None:
-            return ()
-        newest = rows["place"].max()
-        now = rows[rows["place"] == newest].set_index("subject")["text"].astype(str)
-        before = (
-            rows[rows["place"] < newest].groupby("subject")["text"].agg(lambda said: said.astype(str).mode().iloc[0])
-        )
-        both = [name for name in now.index if name in before.index and before[name] != now[name]]
-        return tuple((str(name), str(before[name]), str(now[name])) for name in both)
 
     def _placed(self, rows: pd.DataFrame) -> Array:
         values = np.full(self.count, np.nan)

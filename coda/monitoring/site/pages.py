@@ -16,6 +16,7 @@ from markupsafe import Markup
 from coda.contracts import PointerEntry
 from coda.monitoring.rules import ARL0, MEANINGS, WARNING, Chart
 from coda.monitoring.site.drawing import LEGEND, SYMBOLS, Move, bounds, draw
+from coda.monitoring.site.intervals import share_rows, share_sentence
 from coda.monitoring.site.lines import Line, Source
 
 POLICY = (
@@ -28,6 +29,9 @@ MOST_POINTS, FEWEST = 36_000, 200
 
 NEWEST_EVENTS = 60
 """Broken rules and batches that a list shows."""
+
+MOST_CHANGED = 50
+"""Compounds that changed class in a list."""
 
 _SHOWN = ("batch", "when", "state", "page")
 
@@ -57,11 +61,13 @@ def controls_page(source: Source, moves: Sequence[PointerEntry]) -> str:
 
 
 def predictions_page(source: Source, moves: Sequence[PointerEntry]) -> str:
-    """Return the page of a source's predictions: class shares, certainty, and controls that changed class."""
-    about = "How answers are shared among the classes, how sure they are, and control compounds that changed class."
+    """Return the page of a source's predictions: class shares, certainty, and compounds that changed class."""
+    about = "How answers are shared among the classes, how sure they are, and known compounds that changed class."
     return _source_page(
         source, moves, source.answers, "predictions", f"{source.name}: predictions", about,
-        references=source.references, moved=_moved_classes(source),
+        changed=source.changed[:MOST_CHANGED], more_changed=max(0, len(source.changed) - MOST_CHANGED),
+        shares=share_rows(source.shares) if source.shares else (),
+        shares_say=share_sentence(source.shares) if source.shares else "",
     )  # fmt: skip
 
 
@@ -111,7 +117,8 @@ def _source_page(
         "events": _events(lines, batches), "level": LEVELS[source.level], "deviations": deviations,
         "data": Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),  # noqa: S704
         "first": f"{batches['when'].iloc[0]:%Y-%m-%d}", "last": f"{batches['when'].iloc[-1]:%Y-%m-%d}",
-        "references": (), "moved": (), "batches": _batch_rows(batches), "total": total, "shown": len(batches), **extra,
+        "changed": (), "more_changed": 0, "shares": (), "shares_say": "", "batches": _batch_rows(batches),
+        "total": total, "shown": len(batches), **extra,
     }  # fmt: skip
     return _render("source.html.j2", context, depth=1)
 
@@ -262,19 +269,6 @@ def _batch_rows(batches: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for row in rows
     ]  # fmt: skip
-
-
-def _moved_classes(source: Source) -> list[tuple[str, str, str]]:
-    """Return the classes whose share in the newest batch left its band: name, share, usual."""
-    found = []
-    for line in source.answers:
-        known = np.flatnonzero(np.isfinite(line.values))
-        if line.group == "Class shares" and len(known):
-            k = int(known[-1])
-            if np.isfinite(line.chart.q[k]) and abs(line.chart.q[k]) > 3:
-                usual = f"{max(line.chart.low[k], 0):.0%} to {line.chart.high[k]:.0%}"
-                found.append((line.name, f"{line.values[k]:.0%}", usual))
-    return found
 
 
 def _render(name: str, context: Mapping[str, Any], *, depth: int) -> str:
