@@ -29,13 +29,14 @@ def compile_pipelines(folder: Path = HERE, image: str = "", gpus: Mapping[str, i
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for name, pipeline in PIPELINES.items():
-        path = folder / f"{name}.yaml"
-        compiler.Compiler().compile(pipeline, str(path))
+        path, draft = folder / f"{name}.yaml", folder / f".{os.getpid()}-{name}.yaml"
+        compiler.Compiler().compile(pipeline, str(draft))
         if image:
-            path.write_text(with_image(path.read_text(encoding="utf-8"), image), encoding="utf-8")
+            draft.write_text(with_image(draft.read_text(encoding="utf-8"), image), encoding="utf-8")
         for step in SEVERAL[name]:
             if gpus and gpus.get(step, 1) > 1:
-                path.write_text(with_gpus(path.read_text(encoding="utf-8"), step, gpus[step]), encoding="utf-8")
+                draft.write_text(with_gpus(draft.read_text(encoding="utf-8"), step, gpus[step]), encoding="utf-8")
+        draft.replace(path)  # whole or not at all: a run may be submitted from it at this moment
         files.append(path)
     return files
 
