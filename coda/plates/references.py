@@ -299,7 +299,10 @@ class _Identity:
         if not self.plate:
             return None
         word = re.compile(rf"(?<![^\W_]){re.escape(self.plate)}(?![^\W_])", re.IGNORECASE)
-        return max((number for number, part in enumerate(folder) if word.search(part)), default=None)
+        named = [number for number, part in enumerate(folder) if word.search(part)]
+        while len(named) > 1 and folder[named[-1]] == self.plate and parse_well(self.plate) is not None:
+            named.pop()  # plate P1, well P1: the deeper folder may be the well's, which other plates have, too
+        return named[-1] if named else None
 
     def _is_well(self, part: str) -> bool:
         return part != self.plate and parse_well(part) is not None

@@ -123,6 +123,19 @@ def table(plate, rows):
     return "\n".join([HEAD, *lines]) + "\n"
 
 
+def test_a_well_of_the_plate_s_name_does_not_make_a_folder_its_own():
+    """Plate P1 is lost, and plate P2, renamed, has a well P1: its image was taken for that of plate P1."""
+    files = {"images/renamed/P1/Mito_2.tif": "P2"}
+    for plate in ("P1", "P2"):
+        refs = [(f"{stain}_2.tif", f"/lab/share/{plate}/P1/") for stain in STAINS]
+        files[f"tables/{plate}/load_data.csv"] = table(plate, [("P1", 2, refs)])
+    try:
+        plates = find_plates("load_data", MemoryTree(files), Finding())
+    except ContractError:
+        plates = []
+    assert not [item for plate in plates if plate.plate == "P1" for item in plate.fields if item.files]
+
+
 NAMES = ["P1", "P2", "P10", "BR0007", "HeLa-1"]
 
 
