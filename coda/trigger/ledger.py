@@ -142,6 +142,14 @@ class Ledger:
                 newest[folder] = max(newest.get(folder, (0, item.modified)), (int(match[4]), item.modified))
         return newest
 
+    def newest_marked(self) -> dict[str, tuple[int, datetime]]:
+        """Return the same by the marks: one listing for all that ended, and one for each version that is open."""
+        newest = {mark.folder: (mark.sequence, mark.at) for mark in self.marks.closed()}
+        for folder in self.marks.open():
+            if times := self.times(folder):
+                newest[folder] = max(times.items())
+        return newest
+
     def append(
         self,
         version: BatchVersion,

@@ -119,7 +119,7 @@ class Notifier:
         """
         since = self.begin()
         now = since + timedelta(seconds=self._store.age_s(SINCE) or 0.0)
-        newest = {(folder, number): at for folder, (number, at) in self._ledger.newest_keys().items() if at >= since}
+        newest = {(folder, number): at for folder, (number, at) in self._ledger.newest_marked().items() if at >= since}
         for place in [place for place in self._pending if now - newest.get(place, since) > GIVEN_UP]:
             self._give_up(self._pending.pop(place))
         due = {place: at for place, at in newest.items() if now - at <= GIVEN_UP}

@@ -4,10 +4,10 @@ import logging
 import re
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 
-from coda.contracts import PointerEntry
 from coda.errors import CodaError
 from coda.monitoring.batches import compact
 from coda.monitoring.site import build_site
@@ -99,18 +99,32 @@ def now(settings: Settings) -> Now:
     """Return what serves, what runs and what waits for a person."""
     releases, ledger = ReleaseLog(settings), Ledger(store_for(settings.platform, settings))
     entries = [entry for scope in releases.scopes() for entry in releases.entries_readable(scope)]
-    states = sorted(ledger.newest(), key=lambda state: state.at, reverse=True)
+    moved = {entry.scope: entry.at for entry in entries}  # a later release settled what was held before it
+    states = sorted(_unsettled(ledger, moved), key=lambda state: state.at, reverse=True)
     running = [
         {"batch": f"{state.source}/{state.batch}", "state": state.state, "since": f"{state.at:%Y-%m-%d %H:%M} UTC"}
         for state in states
         if not state.final
     ]
     runs = {entry.release.run_id for entry in entries}
-    return Now(entries, running[:MOST_WAITING], _waiting(states, runs, entries)[:MOST_WAITING])
+    return Now(entries, running[:MOST_WAITING], _waiting(states, runs, moved)[:MOST_WAITING])
 
 
-def _waiting(states: list[LedgerState], released: set[str], entries: list[PointerEntry]) -> list[dict[str, str]]:
-    moved = {entry.scope: entry.at for entry in entries}  # a later release settled what was held before it
+def _unsettled(ledger: Ledger, moved: Mapping[str, datetime]) -> list[LedgerState]:
+    """Return the newest states of what is open and of what was held since its source moved; the rest is never read."""
+    newest = {
+        mark.folder: mark.sequence
+        for mark in ledger.marks.closed()
+        if mark.state == "held" and mark.at > moved.get(mark.source, _NEVER)
+    }
+    for folder in ledger.marks.open():
+        if times := ledger.times(folder):
+            newest[folder] = max(times)
+    found = (ledger.at(folder, number) for folder, number in newest.items())
+    return [state for state in found if isinstance(state, LedgerState)]
+
+
+def _waiting(states: list[LedgerState], released: set[str], moved: Mapping[str, datetime]) -> list[dict[str, str]]:
     found = []
     for state in states:
         name = f"{state.source}/{state.batch}"

@@ -139,3 +139,22 @@ def test_a_store_that_is_away_is_no_page_and_no_end_of_the_trigger(settings, mon
     site.want()
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_what_ended_long_ago_is_not_read_to_tell_what_waits(settings, store, monkeypatch):
+    """A year has ten thousand versions: by the marks it costs a listing, and a read for what is open or held."""
+    ledger = Ledger(store)
+    for batch in ("old1", "old2", "held", "open"):
+        version = BatchVersion("lab_b", batch, DIGEST, f"lab_b/{batch}/manifest.json")
+        state = ledger.append(version, "landed", after=None)
+        if batch != "open":
+            state = ledger.append(version, "held" if batch == "held" else "released", after=state)
+            ledger.marks.close(state, ledger.written(state))
+            ledger.marks.remove(ledger.marks.open(version.folder).get(version.folder, []))
+    read = []
+    get = ObjectStore.get
+    monkeypatch.setattr(ObjectStore, "get", lambda self, key, **how: (read.append(key), get(self, key, **how))[1])
+    told = now(settings)
+    assert [item["batch"] for item in told.running] == ["lab_b/open"]
+    assert [item["what"] for item in told.waiting] == ["lab_b/held"]
+    assert sorted(key.split("/")[2] for key in read if key.startswith("ledger/")) == ["held", "open"]
