@@ -8,11 +8,11 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-import coda
 from coda.contracts import PointerEntry
 from coda.monitoring.batches import fingerprint, read, sources
 from coda.monitoring.frames import batches_of
@@ -70,6 +70,9 @@ def build_site(store: ObjectStore, now: Now, put: Put | None = None, *, everythi
         write(f"{PREFIX}{key}", text.encode())
         written.append(f"{PREFIX}{key}")
 
+    if known.get("program") != program:
+        for name in ("site.css", "site.js"):  # before the pages that show by them
+            keep(name, pages.resource(name))
     for name in sources(store):
         moves = [entry for entry in now.entries if entry.scope == name]
         marks[name] = _digest([program, fingerprint(store, name), [entry.to_json() for entry in moves]])
@@ -96,9 +99,6 @@ def build_site(store: ObjectStore, now: Now, put: Put | None = None, *, everythi
             "models.html",
             pages.models_page(now.entries, pd.DataFrame(served, columns=["source", "batch", "page", "release_id"])),
         )
-    if known.get("program") != program:
-        for name in ("site.css", "site.js"):
-            keep(name, pages.resource(name))
     if written:
         told = {name: {"mark": marks[name], "row": rows[name], "facts": facts[name]} for name in rows}
         keep("known.json", json.dumps({"program": program, "top": top, "sources": told}))
@@ -115,9 +115,10 @@ def _known(store: ObjectStore) -> dict[str, Any]:
 
 
 def _program() -> str:
-    """Return what the pages are made by: another release of it makes other pages of the same batches."""
-    names = ("base.html.j2", "fleet.html.j2", "source.html.j2", "models.html.j2", "site.css", "site.js")
-    return _digest([coda.__version__, *(pages.resource(name) for name in names)])
+    """Return what the pages are made by: other code, rules or templates make other pages of the same batches."""
+    made_by = Path(__file__).resolve().parent.parent
+    files = sorted(path for path in made_by.rglob("*") if path.suffix in {".py", ".j2", ".css", ".js"})
+    return _digest([path.read_text(encoding="utf-8") for path in files])
 
 
 def _digest(value: Any) -> str:
