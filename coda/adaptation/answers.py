@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from coda.adaptation.candidates import Candidate, read_candidates
 from coda.adaptation.folder import read_served_as
-from coda.adaptation.serving import Way, align
+from coda.adaptation.serving import Way, serve
 from coda.config.serving import ServedAs
 from coda.contracts.base import Digest, digest_of_json
 from coda.contracts.documents import document_at
@@ -24,7 +24,6 @@ from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor
 from coda.plates.stored import Fields, StoredFields
 from coda.training.split import group_names
-from coda.training.tokens import field_probabilities, token_batches
 
 ANSWERED = "answered.json"
 """File of the candidates folder: which fields of the batch the candidates' answers are about."""
@@ -160,14 +159,9 @@ def differ_by(
     Returns:
         0 to 1; infinite where answers are no numbers or a group has no statistics.
     """
-    names = group_names(fields.table, params.alignment.by)
-    if way.alignment != "none" and not set(names) <= set(answers.statistics):
+    groups = set(group_names(fields.table, params.alignment.by))
+    if way.alignment != "none" and not groups <= set(answers.statistics):
         return float("inf")
-    parts, start = [], 0
-    for tokens in token_batches(extractor, fields, params):
-        own = names[start : start + len(tokens)]
-        start += len(tokens)
-        aligned = align(tokens, own, answers.statistics, way.source, way.alignment)
-        parts.append(field_probabilities(way.head, aligned, params))
-    worst = np.abs(np.concatenate(parts) - answers.probabilities[rows]).max()
+    again = serve(extractor, [way], fields, params, statistics=answers.statistics).ways[way.name]
+    worst = np.abs(again.probabilities - answers.probabilities[rows]).max()
     return float(worst) if np.isfinite(worst) else float("inf")

@@ -72,6 +72,7 @@ def serve(
     params: ServedAs,
     *,
     pool: Literal["cls", "mean"] | None = None,
+    statistics: Mapping[str, TokenStatistics] | None = None,
 ) -> Service:
     """Predict every field in each of several ways with one extractor.
 
@@ -85,6 +86,7 @@ def serve(
         fields: Fields with the extractor's stains.
         params: Crops, compute, and `alignment`: the group that statistics are fitted on.
         pool: What of the tokens features are; what the extractor was trained for when not given.
+        statistics: Token statistics of each group; fitted on the fields when not given.
 
     Raises:
         ConfigError: There are no fields, or their stains are not the extractor's.
@@ -93,7 +95,8 @@ def serve(
         problem = Problem("dataset", "no accepted field", "at least one", "Look at the quality report of the batch.")
         raise ConfigError("There is nothing to predict.", [problem])
     names = group_names(fields.table, params.alignment.by)
-    statistics = fit_groups(extractor, fields, params, names=names, wells=params.alignment.wells)
+    if statistics is None:
+        statistics = fit_groups(extractor, fields, params, names=names, wells=params.alignment.wells)
     pool = pool or extractor.pool
     raw: list[NDArray[np.float32]] = []
     parts: dict[str, list[Served]] = {way.name: [] for way in ways}

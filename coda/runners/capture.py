@@ -37,9 +37,6 @@ WORDS = {
 }
 """Step -> what it does, for people."""
 
-LAST = "conclude"
-"""Step that runs after all others, whatever became of them; what it prints explains no failure."""
-
 KEPT = 40
 """Last lines kept to explain a failure that left no reason of its own."""
 
@@ -63,7 +60,6 @@ class Capture:
         self._say = say
         self._line = ""
         self._started: dict[str, float] = {}
-        self._over = False
 
     def write(self, text: str) -> int:
         """Take text as it comes; whole lines go on."""
@@ -89,18 +85,15 @@ class Capture:
         line = without_secrets(line)
         self._log.write(line + "\n")
         self._log.flush()
-        match = _STARTS.search(line)
-        self._over = self._over or bool(match and match[1] == LAST)
-        if line.strip() and set(line) != {"-"} and not self._over:
+        if line.strip() and set(line) != {"-"} and not self.failed:
             self.tail.append(line.strip())
-        if match:
+        if match := _STARTS.search(line):
             self._started[match[1]] = time.monotonic()
             self._say(f"{_words(match[1])} ...")
         elif match := _ENDS.search(line):
             seconds = time.monotonic() - self._started.pop(match[1], time.monotonic())
             if match[2] == "FAILURE":
                 self.failed.append(_plain(match[1]))
-                self._over = True
                 self._say(f"{_words(match[1])} failed after {seconds:.1f} s.")
             else:
                 self._say(f"{_words(match[1])}: done in {seconds:.1f} s.")

@@ -105,10 +105,10 @@ def adapt(
             problem = Problem(str(dataset), f"{len(batches)} batch(es) without an accepted field", "a field", remedy)
             raise ConfigError("There is nothing to adapt to.", [problem])
         chosen = sample_archive(stored.table, is_batch, params.adaptation.archive_fields, seed=params.seed)
+        write_answered(out, stored.take(is_batch))
         fields, is_batch = place_fields(stored.take(chosen), params.compute.images), is_batch[chosen]
         record.write(out / BASE_RELEASE)
         write_served_as(out, served_as)
-        write_answered(out, stored.take(np.isin(batch_names(stored.table), sorted(own))))
         incumbent = _incumbent([*batches, *earlier], chosen, base, Path(work), out, params, settings, run_id)
         return adapt_and_serve(
             base, fields, is_batch, out, params, seed=params.seed, incumbent=incumbent,
