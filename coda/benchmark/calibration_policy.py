@@ -24,10 +24,19 @@ STEP = 0.05
 TIE = 0.005
 """Difference in mean regret that is no reason to change a rule: half a field of 96."""
 
-GRID: Mapping[str, tuple[float, ...]] = {
-    "min_gain": (0.0, 0.01, 0.02), "min_lower_gain": (-0.02, 0.0, 0.01), "min_lower_step": (-0.04, -0.02, 0.0),
+STEPS = (-0.04, -0.02, 0.0)
+BY_INTERVAL: Mapping[str, tuple[float, ...]] = {
+    "min_gain": (0.0, 0.01, 0.02), "min_lower_gain": (-0.02, 0.0, 0.01), "min_lower_step": STEPS,
 }  # fmt: skip
-"""Values of the deciding rule that are tried."""
+BY_ERROR: Mapping[str, tuple[float, ...]] = {
+    "min_gain": (0.0, 0.02, 0.05), "max_error": (0.01, 0.05, 0.1), "min_lower_step": STEPS,
+}  # fmt: skip
+"""Values of the deciding rule that are tried, by the kind of test that the policy asks for."""
+
+
+def grid_of(policy: GatePolicy) -> Mapping[str, tuple[float, ...]]:
+    """Return the values of the deciding rule that are tried beside a policy's own."""
+    return BY_INTERVAL if policy.deciding.max_error is None else BY_ERROR
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ def derive_policy(
        one passes, it goes halfway between the worst useful and the best collapsed one, if they do not overlap.
     2. *Deciding measure*: of those that have a value for each treatment, the one with the best correlation within
        runs, broken models among them, since telling those apart is the gate's first task. What decided before guards.
-    3. *Rule*: of all values of `GRID`, with guards as they are or as remarks, the smallest mean regret among those
+    3. *Rule*: of all values of `grid_of`, with guards as they are or as remarks, the smallest mean regret among those
        that release no more models worse than none (by the margin) than the present policy does. What lies within
        `TIE` of it is a tie, which goes to the values nearest to the present ones.
 
@@ -111,6 +120,8 @@ def health_limits(runs: Sequence[Run], present: Health) -> pd.DataFrame:
     """
     rows = []
     for name, (measure, sign) in _LIMITS.items():
+        if getattr(present, name) is None:
+            continue
         good = [value for run in runs for entry in run["models"] if _is_useful(run, entry)
                 if (value := _value(run, entry, measure)) is not None]  # fmt: skip
         bad = [value for run in runs for entry in run["models"] if entry["model"] == "collapsed"
@@ -137,6 +148,7 @@ def health_limits(runs: Sequence[Run], present: Health) -> pd.DataFrame:
 _LIMITS = {
     "min_marginal_entropy": ("marginal_entropy", 1), "min_feature_spread": ("feature_spread", 1),
     "min_rank_share": ("rankme", 1), "max_top_class_share": ("top_class_share", -1),
+    "max_top_class_excess": ("top_class_excess", -1),
 }  # fmt: skip
 """Limit -> measure, and whether more (1) or less (-1) of it is better."""
 
@@ -147,6 +159,9 @@ def _is_useful(run: Run, entry: Mapping[str, Any]) -> bool:
 
 
 def _value(run: Run, entry: Mapping[str, Any], measure: str) -> float | None:
+    if measure == "top_class_excess":
+        share, even = entry["metrics"].get("top_class_share"), 1 / max(entry["measures"]["classes"], 1)
+        return None if share is None else float((share - even) / (1 - even))
     value: float | None = entry["metrics"].get(measure)
     if value is None or measure != "rankme":
         return value
@@ -155,10 +170,10 @@ def _value(run: Run, entry: Mapping[str, Any], measure: str) -> float | None:
 
 
 def _rules(start: GatePolicy, measure: str) -> list[GatePolicy]:
-    rules = []
-    for values in itertools.product(*GRID.values()):
+    rules, grid = [], grid_of(start)
+    for values in itertools.product(*grid.values()):
         for remarks_only in (False, True):
-            deciding = start.deciding.model_copy(update={"measure": measure, **dict(zip(GRID, values, strict=True))})
+            deciding = start.deciding.model_copy(update={"measure": measure, **dict(zip(grid, values, strict=True))})
             guards = {
                 name: guard.model_copy(update={"otherwise": "advice"}) if remarks_only else guard
                 for name, guard in start.guards.items()
@@ -168,7 +183,7 @@ def _rules(start: GatePolicy, measure: str) -> list[GatePolicy]:
 
 
 def _row(rule: GatePolicy, outcomes: pd.DataFrame, present: GatePolicy) -> dict[str, Any]:
-    numbers = {name: getattr(rule.deciding, name) for name in GRID}
+    numbers = {name: getattr(rule.deciding, name) for name in grid_of(rule)}
     changed = sum(abs(value - getattr(present.deciding, name)) for name, value in numbers.items())
     held = any(guard.otherwise == "hold" for guard in rule.guards.values())
     holds_now = any(guard.otherwise == "hold" for guard in present.guards.values())

@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from coda.contracts.base import digest_of_json
 from coda.errors import ConfigError, Problem
@@ -33,30 +41,91 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Health(_Strict):
+class _Choices(_Strict):
+    """A section with keys of which only some are given; those that are not are no part of its values or its digest."""
+
+    @model_serializer(mode="wrap")
+    def _what_was_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+
+class AssayHealth(_Strict):
+    """Limits of one source whose assay has other class shares than most: shares of fields, not of a room."""
+
+    max_top_class_share: Share
+    min_marginal_entropy: Share
+
+
+class Health(_Choices):
     """Tier 1: absolute limits that no gain can buy off."""
 
     min_marginal_entropy: Share = Field(description="Of the logarithm of the number of classes.")
     min_feature_spread: Share
     min_rank_share: Share = Field(description="RankMe of a candidate against the baseline's.")
-    max_top_class_share: Share
+    max_top_class_share: Share | None = Field(default=None, description="Of the fields, for any number of classes.")
+    max_top_class_excess: Share | None = Field(
+        default=None, description="Of the room between an even share (1/classes) and all fields."
+    )
+    sources: dict[str, AssayHealth] | None = Field(default=None, description="Source -> limits of its assay.")
+
+    @model_validator(mode="after")
+    def _one_limit_of_the_top_class(self) -> Self:
+        if (self.max_top_class_share is None) == (self.max_top_class_excess is None):
+            message = "give either max_top_class_share or max_top_class_excess"
+            raise ValueError(message)
+        return self
+
+    def largest_share(self, classes: int, source: str) -> float:
+        """Return the largest share of fields that one class may take.
+
+        Args:
+            classes: Classes of the head.
+            source: Source of the batch.
+        """
+        assay = (self.sources or {}).get(source)
+        if assay is not None:
+            return assay.max_top_class_share
+        if self.max_top_class_share is not None:
+            return self.max_top_class_share
+        even = 1 / max(classes, 1)
+        return even + (self.max_top_class_excess or 0.0) * (1 - even)
+
+    def least_evenness(self, source: str) -> float:
+        """Return the smallest marginal entropy that is accepted for a source."""
+        assay = (self.sources or {}).get(source)
+        return self.min_marginal_entropy if assay is None else assay.min_marginal_entropy
 
 
-class Deciding(_Strict):
+class Deciding(_Choices):
     """Tier 2: the measure that decides, and what counts as better."""
 
     measure: TreatmentMeasure
     min_gain: float = Field(description="Smallest mean gain worth a release.")
-    min_lower_gain: float = Field(
-        description="The lower end of the 95 % interval of the gain over the baseline must not be below this."
+    max_error: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(
+        default=None,
+        description="Largest probability of a false release over all candidates and opponents (sign-flip test).",
     )
-    min_lower_incumbent: float = Field(
-        description="The same for the gain over a healthy incumbent: below it, what serves the source keeps serving."
+    min_lower_gain: float | None = Field(
+        default=None,
+        description="In place of max_error: the lower end of the 95 % interval of the gain over the baseline must not "
+        "be below this.",
+    )
+    min_lower_incumbent: float | None = Field(
+        default=None,
+        description="The same for the gain over a healthy incumbent: below it, what serves the source keeps serving.",
     )
     min_lower_step: float = Field(
         description="The same for the gain over the simpler candidate that would be released instead."
     )
     min_treatments: Treatments = Field(description="With fewer compounds a release is held for a person.")
+
+    @model_validator(mode="after")
+    def _one_kind_of_test(self) -> Self:
+        given = [self.min_lower_gain is not None, self.min_lower_incumbent is not None]
+        if any(given) if self.max_error is not None else not all(given):
+            message = "give either max_error, or both min_lower_gain and min_lower_incumbent"
+            raise ValueError(message)
+        return self
 
 
 class Guard(_Strict):

@@ -45,6 +45,11 @@ class CandidateScore(Part):
     gain_over_incumbent: Measure | None = Field(
         default=None, description="The same over what serves the source already; none where that is nothing of its own."
     )
+    error: float | None = Field(
+        default=None,
+        description="Probability of gaining so much over every fit opponent by chance, adjusted for all candidates; "
+        "none where the policy decides by intervals.",
+    )
     compared: tuple[Compared, ...] = Field(default=(), description="Comparisons by the policy's guards and references.")
 
 

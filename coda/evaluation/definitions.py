@@ -119,6 +119,9 @@ def scopes_of(policy: GatePolicy, *, samples: int, pool: Literal["cls", "mean"] 
     """
     features = CLASS_TOKENS if pool == "cls" else FEATURES
     bootstrap = f"95 % percentile bootstrap over treatments, {samples} samples"
+    deciding = bootstrap
+    if policy.deciding.max_error is not None:
+        deciding += f"; decided by sign flips of treatments, error {policy.deciding.max_error:g} over all candidates"
     return tuple(
         FitScope(
             measure=name,
@@ -128,7 +131,7 @@ def scopes_of(policy: GatePolicy, *, samples: int, pool: Literal["cls", "mean"] 
             computed_on=item.computed_on.replace(FEATURES, features),
             fitted_on=item.fitted_on,
             aggregated=item.aggregated,
-            interval=bootstrap if item.by_treatment else "none",
+            interval=(deciding if name == policy.deciding.measure else bootstrap) if item.by_treatment else "none",
         )
         for name, item in DEFINITIONS.items()
     )

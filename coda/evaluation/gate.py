@@ -1,13 +1,13 @@
 """The gate: reads numbers, knows no labels, and says in one sentence what serves the batch (docs/gate.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from coda.config.policy import GatePolicy
-from coda.contracts.gate import CandidateScore, Evidence, GateReport, Measure, Outcome, ReferenceScore
+from coda.contracts.gate import CandidateScore, Evidence, GateReport, Outcome, ReferenceScore
 from coda.errors import ConfigError, Problem
-from coda.evaluation.bootstrap import measured, paired_gain
+from coda.evaluation.better import BetterTest, Contest
 from coda.evaluation.definitions import scopes_of
 from coda.evaluation.health import health_reasons
 from coda.evaluation.measures import CandidateMeasures
@@ -39,14 +39,14 @@ def decide(
     """Choose what serves a batch, and whether a person must agree.
 
     1. *Health*, absolute: unhealthy candidates are out, whatever else they score.
-    2. *Better than chance*: the lower end of the deciding measure itself (of agreement, where mutual information
-       decides, which asks no plate map) is above 0; else a plate map that does not belong to the plates would look
-       like a chance to learn.
-    3. *Better than doing nothing*: the paired gain of the deciding measure over the baseline, bootstrapped over
-       treatments, has a mean above `min_gain` and a lower end not below `min_lower_gain`.
-    4. *Better than what serves already*: the same over the incumbent, with `min_lower_incumbent`, as long as the
-       incumbent is healthy on this batch and the baseline is not better than it by that same test. So where two
-       cannot be told apart, the incumbent stays.
+    2. *Better than chance*: the deciding measure itself (agreement, where mutual information decides, which asks no
+       plate map) is above 0; else a plate map that does not belong to the plates would look like a chance to learn.
+    3. *Better than doing nothing*: the paired gain of the deciding measure over the baseline is above `min_gain`, and
+       clearly above 0: by a sign-flip test of all gains together with `max_error`, which takes a baseline that is not
+       healthy for no opponent; or, in policies that say so, by the lower end of its bootstrap interval.
+    4. *Better than what serves already*: the same over the incumbent, as long as the incumbent is healthy on this
+       batch and the baseline is not better than it by that same test. So where two cannot be told apart, the incumbent
+       stays.
     5. *Not contradicted*: a guard or reference of the policy that a candidate does not pass is a veto, a reason to
        ask a person, or a remark. What needs no person comes before what does.
     6. *Simpler first*: what passed is taken from simple to involved, and one replaces the choice so far only if its
@@ -54,7 +54,8 @@ def decide(
     7. *Approval*: a release that rests on too few treatments, that a guard contradicts, or whose source the policy
        marks so, is held for a person.
 
-    Raising the numbers of what was chosen can never cost it the choice.
+    Raising the numbers of what was chosen can never cost it the choice; with `max_error` a simpler candidate that
+    cannot be told apart from it may take its place (docs/decisions/0043).
 
     Args:
         candidates: Numbers of every candidate, the baseline among them; at most one is marked as the incumbent.
@@ -77,9 +78,14 @@ def decide(
     baseline = _baseline(candidates, policy)
     incumbent = next((candidate for candidate in candidates if candidate.incumbent), None)
     ordered = sorted(candidates, key=lambda candidate: (candidate.complexity, candidate.name))
-    judging = _Judging(baseline, incumbent, tuple(references), policy, samples, seed)
+    health = {
+        candidate.name: tuple(health_reasons(candidate, baseline, policy.health, batch.source)) for candidate in ordered
+    }
+    healthy = [candidate for candidate in ordered if not health[candidate.name]]
+    standing = Contest(healthy, baseline, incumbent, policy.deciding, samples, seed)
+    judging = _Judging(standing, standing.test(), tuple(references), policy, health)
     scores = {candidate.name: judging.score(candidate) for candidate in ordered}
-    rival = judging.fit_incumbent(scores)
+    rival = judging.fit_incumbent()
     before = rival or (baseline if scores[baseline.name].healthy else None)
     chosen = judging.best(ordered, scores, rival) or before
     outcome, reasons = _outcome(chosen, scores, judging, rival, batch.source)
@@ -112,62 +118,48 @@ def decide(
 class _Judging:
     """What every candidate of one batch is judged by."""
 
-    baseline: CandidateMeasures
-    incumbent: CandidateMeasures | None
+    contest: Contest
+    test: BetterTest
     references: tuple[ReferenceMeasures, ...]
     policy: GatePolicy
-    samples: int
-    seed: int
+    health: Mapping[str, tuple[str, ...]]
+
+    @property
+    def baseline(self) -> CandidateMeasures:
+        return self.contest.baseline
+
+    @property
+    def incumbent(self) -> CandidateMeasures | None:
+        return self.contest.incumbent
 
     def score(self, candidate: CandidateMeasures) -> CandidateScore:
         """Return a candidate's health, gains and comparisons."""
-        reasons = health_reasons(candidate, self.baseline, self.policy.health)
-        own = self.incumbent is not None and self.incumbent.name == candidate.name
+        reasons, incumbent = self.health[candidate.name], self.incumbent
+        own = incumbent is not None and incumbent.name == candidate.name
+        new = candidate is not self.baseline and not own
         # guards judge new ways; what is there already serves unless something is better
-        others = [] if candidate is self.baseline or own else [self.baseline]
-        if others and self.incumbent is not None and self.incumbent is not self.baseline:
-            others.append(self.incumbent)
+        others = [self.baseline] if new else []
+        if others and incumbent is not None and incumbent is not self.baseline:
+            others.append(incumbent)
         return CandidateScore(
             name=candidate.name,
             healthy=not reasons,
-            health_reasons=tuple(reasons),
+            health_reasons=reasons,
             measures=candidate.measures,
-            gain=None if candidate.name == self.baseline.name else self.gain(candidate, self.baseline),
-            gain_over_incumbent=None if self.incumbent is None or own else self.gain(candidate, self.incumbent),
-            compared=compare(candidate, others, self.references, self.policy, samples=self.samples, seed=self.seed),
+            gain=None if candidate.name == self.baseline.name else self.contest.gain(candidate, self.baseline),
+            gain_over_incumbent=None if incumbent is None or own else self.contest.gain(candidate, incumbent),
+            error=self.test.error(candidate, self.fit_incumbent()) if new and not reasons else None,
+            compared=compare(
+                candidate, others, self.references, self.policy, samples=self.contest.samples, seed=self.contest.seed
+            ),
         )
 
-    def gain(self, candidate: CandidateMeasures, other: CandidateMeasures) -> Measure | None:
-        """Return the paired gain of the deciding measure."""
-        name = self.policy.deciding.measure
-        mine, theirs = candidate.by_treatment.get(name, {}), other.by_treatment.get(name, {})
-        return paired_gain(mine, theirs, samples=self.samples, seed=self.seed)
-
-    @property
-    def chance_measure(self) -> str:
-        """The deciding measure, or agreement where the deciding one is above 0 with any plate map."""
-        measure = self.policy.deciding.measure
-        return "agreement" if measure == "mutual_information" else measure
-
-    def above_chance(self, candidate: CandidateMeasures) -> bool:
-        """Return whether replicates agree at all: whether the interval of `chance_measure` lies above 0."""
-        values = candidate.by_treatment.get(self.chance_measure, {})
-        found = measured(values, samples=self.samples, seed=self.seed)
-        return found is not None and found.low is not None and found.low > 0
-
-    def replaces(self, score: CandidateScore) -> bool:
-        """Return whether a candidate is better than the incumbent."""
-        return _better(
-            score.gain_over_incumbent, self.policy.deciding.min_gain, self.policy.deciding.min_lower_incumbent
-        )
-
-    def fit_incumbent(self, scores: dict[str, CandidateScore]) -> CandidateMeasures | None:
+    def fit_incumbent(self) -> CandidateMeasures | None:
         """Return the incumbent where it is fit for the batch: healthy, and not beaten by a healthy baseline."""
         if self.incumbent is None or self.incumbent is self.baseline:
             return None
-        own = scores[self.baseline.name]
-        beaten = own.healthy and self.replaces(own)
-        return self.incumbent if scores[self.incumbent.name].healthy and not beaten else None
+        beaten = not self.health[self.baseline.name] and self.test.over_incumbent(self.baseline)
+        return None if self.health[self.incumbent.name] or beaten else self.incumbent
 
     def best(
         self, ordered: Sequence[CandidateMeasures], scores: dict[str, CandidateScore], rival: CandidateMeasures | None
@@ -183,18 +175,22 @@ class _Judging:
         undisputed = [item for item in passed if not any(objections(scores[item.name], "hold", unfit=unfit))]
         best: CandidateMeasures | None = None
         for candidate in undisputed or passed:
-            gain = self.gain(candidate, best) if best else None
-            if best is None or _better(gain, self.policy.deciding.min_gain, self.policy.deciding.min_lower_step):
+            if best is None or self._worth_more(candidate, best):
                 best = candidate
         return best
 
+    def _worth_more(self, candidate: CandidateMeasures, simpler: CandidateMeasures) -> bool:
+        gain, deciding = self.contest.gain(candidate, simpler), self.policy.deciding
+        if gain is None or gain.low is None:
+            return False
+        return gain.value > deciding.min_gain and gain.low >= deciding.min_lower_step
+
     def _passes(self, candidate: CandidateMeasures, score: CandidateScore, rival: CandidateMeasures | None) -> bool:
-        deciding = self.policy.deciding
         if not score.healthy or any(objections(score, "veto", unfit=self.unfit(rival))):
             return False
-        if not self.above_chance(candidate) or not _better(score.gain, deciding.min_gain, deciding.min_lower_gain):
+        if not self.test.above_chance(candidate) or not self.test.over_baseline(candidate):
             return False
-        return rival is None or self.replaces(score)
+        return rival is None or self.test.over_incumbent(candidate)
 
     def unfit(self, rival: CandidateMeasures | None) -> str | None:
         """Return the name of an incumbent that is not fit for the batch, with which nothing needs to compare."""
@@ -230,8 +226,8 @@ def _outcome(
 
 
 def _chance_advice(candidates: Sequence[CandidateMeasures], judging: _Judging) -> list[str]:
-    judged = [candidate for candidate in candidates if candidate.by_treatment.get(judging.chance_measure)]
-    if not judged or any(judging.above_chance(candidate) for candidate in judged):
+    judged = [candidate for candidate in candidates if candidate.by_treatment.get(judging.contest.chance_measure)]
+    if not judged or any(judging.test.above_chance(candidate) for candidate in judged):
         return []
     told = "With no candidate do wells of one compound agree more than wells of different compounds"
     return [f"{told}: check that the plate map belongs to these plates."]
@@ -245,9 +241,3 @@ def _baseline(candidates: Sequence[CandidateMeasures], policy: GatePolicy) -> Ca
         problem = Problem("gate.policy.baseline", found, f"{policy.baseline!r} among the candidates", remedy)
         raise ConfigError("The gate cannot decide with this policy.", [problem])
     return named[policy.baseline]
-
-
-def _better(gain: Measure | None, least: float, least_lower_end: float) -> bool:
-    if gain is None or gain.low is None:
-        return False
-    return gain.value > least and gain.low >= least_lower_end

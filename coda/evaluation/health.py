@@ -7,13 +7,14 @@ from coda.evaluation.measures import CandidateMeasures
 from coda.evaluation.percentages import against
 
 
-def health_reasons(candidate: CandidateMeasures, baseline: CandidateMeasures, policy: Health) -> list[str]:
+def health_reasons(candidate: CandidateMeasures, baseline: CandidateMeasures, policy: Health, source: str) -> list[str]:
     """Return why a candidate may not serve, in plain words; empty when it is healthy.
 
     Args:
         candidate: Its numbers.
         baseline: Numbers of the baseline, the measure for the rank of the features.
         policy: Limits.
+        source: Source of the batch, which may have limits of its own.
     """
     if not candidate.finite:
         return ["Some of its predictions or features are no numbers (NaN or infinite)."]
@@ -22,15 +23,14 @@ def health_reasons(candidate: CandidateMeasures, baseline: CandidateMeasures, po
     if not value:
         return [*reasons, "The batch has no treated well, so nothing can be judged."]
     entropy = value.get("marginal_entropy")
-    if entropy is not None and entropy < policy.min_marginal_entropy:
-        reasons.append(
-            f"It predicts few mechanisms only: evenness {entropy:.2f}, "
-            f"at least {policy.min_marginal_entropy:.2f} needed."
-        )
+    evenness = policy.least_evenness(source)
+    if entropy is not None and entropy < evenness:
+        reasons.append(f"It predicts few mechanisms only: evenness {entropy:.2f}, at least {evenness:.2f} needed.")
     share = value["top_class_share"]
     # on a plate whose compounds cannot fill the classes one mechanism may rightly be frequent; then entropy is absent
-    if entropy is not None and share > policy.max_top_class_share:
-        takes, most = against(share, policy.max_top_class_share)
+    largest = policy.largest_share(candidate.classes, source)
+    if entropy is not None and share > largest:
+        takes, most = against(share, largest)
         reasons.append(f"One mechanism takes {takes} of the fields; at most {most} is accepted.")
     spread = value["feature_spread"]
     if spread < policy.min_feature_spread:

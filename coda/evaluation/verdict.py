@@ -13,6 +13,10 @@ FEW_TREATMENTS = 10
 """Below this number of treatments an interval over treatments says little (advice only)."""
 
 
+SMALLEST = 0.001
+"""Probability below which the test's drawn patterns say little."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """What the gate decided, and on what grounds.
@@ -77,10 +81,16 @@ def _released(decision: Decision, score: CandidateScore) -> str:
     gained = f" changed by {gain_text(score.gain)}" if score.gain else " could be measured"
     over = score.gain_over_incumbent
     before = f", and by {gain_text(over)} compared with what served before" if over else ""
+    rarely = "" if score.error is None else f", which happens by chance with a probability of {_share(score.error)}"
     return (
         f"{capital(way(score.name))} serves {decision.source}/{decision.batch}: the {decision.subject}{gained} "
-        f"compared with {decision.policy.baseline}{before}; all health checks passed."
+        f"compared with {decision.policy.baseline}{before}{rarely}; all health checks passed."
     )
+
+
+def _share(error: float) -> str:
+    """Return a probability with two digits that count; what is smaller than a drawn test can tell is said to be so."""
+    return f"{error:.2g}" if error >= SMALLEST else f"less than {SMALLEST:g}"
 
 
 def _held(decision: Decision, chosen: CandidateMeasures) -> str:

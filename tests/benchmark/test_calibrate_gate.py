@@ -5,7 +5,7 @@ import pytest
 
 from coda.benchmark.calibration_gate import GateSet, gate_outcomes, gate_sets, summarise_outcomes
 from coda.benchmark.calibration_models import AS_THEY_ARE
-from coda.benchmark.calibration_policy import GRID, derive_policy, health_limits
+from coda.benchmark.calibration_policy import BY_INTERVAL, derive_policy, health_limits
 from coda.benchmark.calibration_ranks import rank_table
 from coda.config.policy import GatePolicy, Health
 from coda.contracts.gate import Measure
@@ -149,7 +149,7 @@ def test_the_rule_with_the_least_regret_wins_among_those_that_err_no_more_often(
     assert derived.policy.deciding.measure == "agreement"
     assert derived.policy.deciding.min_gain == 0.02
     assert derived.policy.version == policy.version + 1
-    assert len(derived.tried) == 2 * np.prod([len(values) for values in GRID.values()])
+    assert len(derived.tried) == 2 * np.prod([len(values) for values in BY_INTERVAL.values()])
     assert derived.tried["regret"].min() == pytest.approx(0.0)
     assert any("min_marginal_entropy" in reason for reason in derived.reasons)
 
