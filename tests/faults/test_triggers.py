@@ -115,6 +115,8 @@ def test_a_batch_sent_again_while_it_runs(platform, tally):
     platform.deliver(source)
     trigger.look()
     assert len(platform.entries(source)) == 1
+    # a run whose manifest is replaced before it was read is rightly refused, so this waits until it has released
+    until(lambda: any(work.glob("*/finished-steps/release")), "the release of the first version")
     platform.deliver(source, created_at="2026-02-01T00:00:00Z")
     platform.settle(trigger, source, versions=2)
     assert [entry.last.state for entry in platform.entries(source)] == ["released", "released"]
