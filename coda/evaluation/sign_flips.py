@@ -1,6 +1,7 @@
 """Sign-flip permutation test over treatments, for several paired gains at once (single-step max-T)."""
 
 from collections.abc import Hashable, Mapping
+from functools import lru_cache
 from itertools import product
 from typing import TypeVar
 
@@ -49,6 +50,8 @@ def family_wise_p(gains: Mapping[Pair, Mapping[str, float]], *, seed: int) -> di
     return {pair: found.get(pair, 1.0) for pair in gains}
 
 
+# a gate asks twice about the same treatments, a calibration hundreds of times
+@lru_cache(maxsize=4)
 def _patterns(count: int, seed: int) -> NDArray[np.float64]:
     """Return patterns of signs, shape (patterns, treatments), that of no change among them."""
     if count <= EXACT:
