@@ -1,7 +1,7 @@
 """How often a gate releases where nothing is gained, and where something is: `python -m tests.evaluation.null_table`.
 
-Gains of five candidates over one baseline are drawn, correlated as they are because all share the baseline and most the
-extractor; the rules are those of the policies: an interval for each candidate (gate-v3), and one sign-flip test (gate-v5).
+Gains of five candidates over one baseline are drawn, correlated because all share the baseline and most the extractor;
+the rules are those of the policies: an interval for each candidate (gate-v3), and one sign-flip test (gate-v5).
 """
 
 import argparse
