@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coda.config.params import Params
+from coda.networks.backbone import without_registers
 from coda.networks.extractor import Extractor, require_channels, set_attention
 from coda.networks.runtime import resolve_runtime
 from coda.plates.fieldset import FieldSet
@@ -54,7 +55,7 @@ def layer_tokens(
         for start in range(0, len(fields) - batch + 1, batch):
             found.clear()
             extractor(cropper.grid_crops(order[start : start + batch]).flatten(0, 1))
-            yield [tokens.float().cpu().numpy() for tokens in found]
+            yield [without_registers(extractor.vit, tokens).float().cpu().numpy() for tokens in found]
     finally:
         for hook in hooks:
             hook.remove()

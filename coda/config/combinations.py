@@ -31,7 +31,7 @@ def _views(params: Params, problems: list[Problem]) -> None:
         if size > crops.centre:
             remedy = f"Lower crops.{name} or raise crops.centre."
             problems.append(Problem(f"crops.{name}", str(size), f"at most crops.centre ({crops.centre})", remedy))
-        patch = params.extractor.overrides.get("patch_size", 16)
+        patch = params.extractor.patch_size
         if size % patch:
             remedy = f"Use a multiple of the extractor's patch size, for example {max(patch, size - size % patch)}."
             problems.append(Problem(f"crops.{name}", str(size), f"a multiple of {patch}", remedy))
@@ -69,7 +69,7 @@ def _budget(name: str, budget: Budget, problems: list[Problem]) -> None:
 
 
 def _masked_autoencoder(params: Params, problems: list[Problem]) -> None:
-    mae, patch = params.mae, params.extractor.overrides.get("patch_size", 16)
+    mae, patch = params.mae, params.extractor.patch_size
     patches = (params.crops.global_size // patch) ** 2
     if not 0 < round(patches * mae.mask_ratio) < patches:
         found, expected = f"{mae.mask_ratio} of {patches} patches", "at least one patch hidden and one left"

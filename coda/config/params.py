@@ -5,6 +5,7 @@ silently. Ranges and combinations are checked before any compute; `coda.config.l
 """
 
 import json
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -92,7 +93,7 @@ class Quality(Section):
 class Extractor(Section):
     """The vision transformer that is adapted (paper section 4)."""
 
-    arch: str = Field(description="Any timm ViT by name.")
+    arch: str = Field(description="A timm ViT by name (docs/bring_your_backbone.md).")
     channels: ChannelNames = Field(description="Channels the network sees, by name, in this order.")
     overrides: dict[str, int] = Field(description="timm constructor arguments: embed_dim, depth, num_heads, ...")
     weights: Literal["imagenet", "random"] | str = Field(description="'imagenet', 'random' or a safetensors path.")
@@ -100,6 +101,12 @@ class Extractor(Section):
         description="Its feature: the class token, or the mean of all tokens. What DINO's head and the gate look at."
     )
     drop_path: Share = Field(description="Stochastic depth of the student; the teacher has none.")
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels, as the overrides or the network's name say; 16 where neither does."""
+        named = re.search(r"patch(\d+)", self.arch)
+        return self.overrides.get("patch_size", int(named[1]) if named else 16)
 
 
 class Crops(Section):

@@ -15,10 +15,11 @@ from coda.config.params import Params
 from coda.config.recorded import TRAINED
 from coda.errors import ConfigError, Problem
 from coda.networks import artifact
+from coda.networks.backbone import build_vit, family_of, prefix_positions, with_prefix, without_registers
 from coda.networks.drop_path import given_drop_paths
 from coda.networks.made_with import made_with
 from coda.networks.rebuild import rebuild
-from coda.networks.weights import fit_to, initial_weights, initialise_xavier, resize_positions, seeded
+from coda.networks.weights import fit_to, initial_weights, initialise_xavier, seeded
 
 
 class Extractor(nn.Module):
@@ -37,6 +38,7 @@ class Extractor(nn.Module):
         self.vit: Any = build_vit(
             config["arch"], len(config["channels"]), config["overrides"], drop_path=config["drop_path"]
         )
+        self._family = family_of(self.vit)
         self._drop_paths = given_drop_paths(self.vit)
 
     @property
@@ -53,6 +55,11 @@ class Extractor(nn.Module):
     def width(self) -> int:
         """Length of a token."""
         return int(self.vit.embed_dim)
+
+    @property
+    def prefix(self) -> int:
+        """Tokens inside the network that belong to no patch: the class token and registers."""
+        return int(self.vit.num_prefix_tokens)
 
     @property
     def patch_size(self) -> int:
@@ -74,22 +81,21 @@ class Extractor(nn.Module):
                 needed to train a network that has any.
 
         Returns:
-            Shape (batch, 1 + patches, width), class token first; with `keep`, (batch, 1 + visible, width) in its order.
+            Shape (batch, 1 + patches, width), class token first, registers left out; with `keep`, (batch, 1 + visible,
+            width) in its order.
         """
         vit = self.vit
         for number, layer in enumerate(self._drop_paths):
             layer.factor = paths[number] if paths is not None else None
-        patches, (rows, columns) = self._patches(images)
-        positions = resize_positions(vit.pos_embed, (rows, columns), 0 if vit.no_embed_class else 1)
-        tokens = vit.cls_token.expand(len(images), -1, -1).to(patches.dtype)
-        if vit.no_embed_class:
-            tokens = torch.cat([tokens, patches + positions.to(patches.dtype)], dim=1)
-        else:
-            tokens = torch.cat([tokens, patches], dim=1) + positions.to(patches.dtype)
+        patches, grid = self._patches(images)
+        tokens, rotation = with_prefix(vit, patches, grid), self._family.rotation(vit, grid)
         if keep is not None:
-            places = torch.cat([torch.zeros_like(keep[:, :1]), keep + 1], dim=1)
+            prefix = torch.arange(self.prefix, device=keep.device).expand(len(keep), -1)
+            places = torch.cat([prefix, keep + self.prefix], dim=1)
             tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
-        return vit.norm(vit.blocks(vit.norm_pre(tokens)))  # type: ignore[no-any-return]
+            if rotation is not None:
+                rotation = rotation[keep][:, None]  # one for each image, the same for all attention heads
+        return without_registers(vit, vit.norm(self._family.blocks(vit.blocks, vit.norm_pre(tokens), rotation)))
 
     def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         # the convolution has no overlap, so it is one matrix product; as such it is several times faster on a CPU
@@ -118,32 +124,6 @@ def cut_patches(images: Tensor, size: int) -> tuple[Tensor, tuple[int, int]]:
     rows, columns = height // size, width // size
     cut = images.reshape(batch, channels, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
     return cut.reshape(batch, rows * columns, channels * size * size), (rows, columns)
-
-
-def build_vit(arch: str, channels: int, overrides: Mapping[str, int], *, drop_path: float) -> nn.Module:
-    """Build a timm ViT with a class token, a final norm on all tokens, and no classifier.
-
-    Raises:
-        ConfigError: timm does not know the name or an override, or the network is no plain ViT with a class token.
-    """
-    from coda.networks.torchvision_shim import ensure_torchvision
-
-    ensure_torchvision()
-    import timm
-    from timm.models.vision_transformer import VisionTransformer
-
-    try:
-        arguments: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "global_pool": "token", "fc_norm": False}
-        vit: nn.Module = timm.create_model(arch, drop_path_rate=drop_path, **arguments, **dict[str, Any](overrides))
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        found = f"{arch!r} with {dict(overrides)} ({error})"
-        problem = Problem("extractor.arch", found, "a timm ViT and its arguments", "See timm.list_models('*vit*').")
-        raise ConfigError("The extractor cannot be built.", [problem]) from error
-    if type(vit) is not VisionTransformer or vit.cls_token is None or vit.pos_embed is None or vit.num_reg_tokens:
-        remedy = "Choose a plain ViT, for example deit_small_patch16_224."
-        expected = "a plain ViT with class token and learned positions, without registers or distillation"
-        raise ConfigError("The extractor cannot be built.", [Problem("extractor.arch", arch, expected, remedy)])
-    return vit
 
 
 def new_extractor(params: Params, *, seed: int, drop_path: float | None = None) -> Extractor:
@@ -176,7 +156,7 @@ def new_extractor(params: Params, *, seed: int, drop_path: float | None = None) 
             initialise_xavier(extractor)
     if weights is not None:
         grid = extractor.vit.patch_embed.grid_size
-        fit_to(extractor.vit, weights, (grid[0], grid[1]), 0 if extractor.vit.no_embed_class else 1)
+        fit_to(extractor.vit, weights, (grid[0], grid[1]), prefix_positions(extractor.vit))
     return extractor
 
 

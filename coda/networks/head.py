@@ -20,7 +20,8 @@ from coda.config.serving import groups_of
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.networks import artifact
 from coda.networks.alignment import TokenStatistics
-from coda.networks.extractor import Extractor, build_vit, require_kind
+from coda.networks.backbone import build_vit, run_blocks
+from coda.networks.extractor import Extractor, require_kind
 from coda.networks.made_with import made_with
 from coda.networks.rebuild import rebuild
 from coda.networks.weights import InitialWeights, initial_weights, initialise_xavier, seeded
@@ -61,7 +62,7 @@ class Head(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Turn tokens (batch, 1 + patches, width) into logits (batch, classes)."""
-        hidden = self.norm(self.blocks(self.projector(tokens)))
+        hidden = self.norm(run_blocks(self.blocks, self.projector(tokens)))
         return self.classifier(hidden[:, 0])  # type: ignore[no-any-return]
 
 

@@ -10,6 +10,8 @@ that is put to use.
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from coda.config.params import Crops
 from coda.networks.dino_head import DinoHead
 from coda.networks.extractor import Extractor
@@ -19,12 +21,12 @@ BACKWARD = 2.0
 """Work of a backward pass over that of its forward pass."""
 
 
-def linear(rows: float, inputs: int, outputs: int) -> float:
+def linear(rows: float, inputs: float, outputs: float) -> float:
     """Return the work of one linear layer on that many rows."""
     return 2.0 * rows * inputs * outputs
 
 
-def blocks(tokens: float, *, width: int, depth: int, hidden: int) -> float:
+def blocks(tokens: float, *, width: int, depth: int, hidden: float) -> float:
     """Return the forward work of transformer blocks on one sequence.
 
     Args:
@@ -49,7 +51,8 @@ def extractor_forward(extractor: Extractor, side: int, *, visible: float | None 
     vit, size = extractor.vit, extractor.patch_size
     patches = (side // size) ** 2
     embedding = linear(patches, size * size * len(extractor.channels), extractor.width)
-    return embedding + _blocks_of(vit.blocks, 1 + (patches if visible is None else visible), extractor.width)
+    seen = patches if visible is None else visible
+    return embedding + _blocks_of(vit.blocks, extractor.prefix + seen, extractor.width)
 
 
 def dino_head_forward(head: DinoHead) -> float:
@@ -140,4 +143,7 @@ def mae_step(extractor: Extractor, side: int, *, mask_ratio: float, width: int, 
 
 
 def _blocks_of(stack: Any, tokens: float, width: int) -> float:
-    return blocks(tokens, width=width, depth=len(stack), hidden=stack[0].mlp.fc1.out_features)
+    layers = [layer for layer in stack[0].mlp.modules() if isinstance(layer, nn.Linear)]
+    # a gated MLP has three matrices in place of two: as if it had two of a larger hidden width
+    hidden = sum(layer.in_features * layer.out_features for layer in layers) / (2 * width)
+    return blocks(tokens, width=width, depth=len(stack), hidden=hidden)

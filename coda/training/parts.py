@@ -67,7 +67,7 @@ def trainable_names(student: Extractor, trainable: str, blocks: int) -> set[str]
 
     Args:
         student: Any extractor.
-        trainable: 'all'; 'first_blocks': patch embedding, positions, class token and the first `blocks` blocks;
+        trainable: 'all'; 'first_blocks': patch embedding, positions, prefix tokens and the first `blocks` blocks;
             'last_blocks': the last `blocks` blocks and the final norm; 'norms': weights *and* biases of every
             LayerNorm, the final one included.
         blocks: Number of blocks; at most the student's.
@@ -88,7 +88,7 @@ def trainable_names(student: Extractor, trainable: str, blocks: int) -> set[str]
     own = {name: _block(name) for name in names}
     if trainable == "first_blocks":
         before = {name for name in names if name.startswith(("vit.patch_embed.", "vit.norm_pre."))}
-        before |= {"vit.cls_token", "vit.pos_embed"}
+        before |= names & {"vit.cls_token", "vit.reg_token", "vit.pos_embed"}
         return before | {name for name, block in own.items() if block is not None and block < blocks}
     last = {name for name, block in own.items() if block is not None and block >= depth - blocks}
     return last | {name for name in names if name.startswith("vit.norm.")}
