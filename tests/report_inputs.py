@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from changed_batches import compared
 
 from coda.contracts import (
     STAINS,
@@ -292,6 +293,10 @@ def write_run(
     (run.candidates / "drift.json").write_text(json.dumps(drift))
     numbers = {"method": "coda", "loss_first": 5.1, "loss_last": 4.2, "seconds": 31.0, "pairable_share": 0.98}
     (run.candidates / "training.json").write_text(json.dumps(numbers))
+    told = compared(dim="ER", batch=document.batch)
+    told.write(run.candidates / "changed.json")
+    images = rng.integers(0, 4000, (len(told.pairs), 2, len(STAINS), 24, 24), dtype=np.uint16)
+    np.savez_compressed(run.candidates / "changed.npz", images=images)
     gate_report(document, outcome).write(run.gate)
     release_record(document, params_digest).write(run.release)
     fields = predictions(new, 3.0, np.random.default_rng(7))

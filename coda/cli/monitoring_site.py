@@ -1,9 +1,12 @@
 """`coda monitoring site`: the pages about batches, drift, controls and models, into the platform bucket or a folder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from coda.storage.objects import ObjectStore
 
 
 def site(
@@ -32,8 +35,14 @@ def site(
     written = build_site(store, now(settings), None if out is None else put, everything=everything or out is not None)
     if out is not None and reports:
         for page in batches_of(history(settings))["page"]:
-            body = store.find(page) if page else None
-            if body is not None:
-                put(page, body)
+            for key in (page, *_pictures(store, page)) if page else ():
+                body = store.find(key)
+                if body is not None:
+                    put(key, body)
     place = out / "site" / "index.html" if out is not None else store.url("site/index.html")
     typer.echo(f"wrote {len(written)} file(s); open {place}")
+
+
+def _pictures(store: "ObjectStore", page: str) -> list[str]:
+    """Return the keys of the pictures beside a report."""
+    return [item.key for item in store.list(f"{page.rpartition('/')[0]}/") if item.key.endswith(".png")]

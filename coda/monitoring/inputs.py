@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from coda.contracts import MANIFEST_NAME, BatchManifest, Check, GateReport, QualityReport, ReleaseRecord
+from coda.contracts.changed import WhatChanged
 from coda.contracts.documents import document_at
 from coda.contracts.ingest import IngestReport
 from coda.errors import ContractError, Problem, raise_if_any
@@ -79,6 +82,8 @@ class CandidateInputs:
         predictions: Field-level answers of the candidate that others are compared with, 'unadapted'.
         training: Numbers of the adaptation, by name.
         drift: 'before' and 'after' -> distances by name, see `DRIFTS`.
+        changed: What tells the batch from earlier ones; None of a folder from before that was asked.
+        pictures: Its pairs of typical fields, uint16, shape (pairs, 2, stains, height, width); None without any.
     """
 
     fields: pd.DataFrame
@@ -86,6 +91,8 @@ class CandidateInputs:
     predictions: Mapping[str, pd.DataFrame]
     training: Mapping[str, float] = field(default_factory=dict)
     drift: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    changed: WhatChanged | None = None
+    pictures: NDArray[np.uint16] | None = None
 
 
 @dataclass(frozen=True)
@@ -186,7 +193,12 @@ def _candidates(folder: Path) -> CandidateInputs | None:
             raise ContractError(f"The candidates in {folder} do not fit together.", [problem])
     answers = folder / "unadapted" / "predictions.parquet"
     tables = {"unadapted": _table(answers, _tells_an_answer)} if answers.is_file() else {}
-    return CandidateInputs(fields, features, tables, _training(folder), _drift(folder))
+    changed, pictures = folder / WhatChanged.NAME, folder / WhatChanged.PICTURES
+    return CandidateInputs(
+        fields, features, tables, _training(folder), _drift(folder),
+        WhatChanged.read(changed) if changed.is_file() else None,
+        np.load(pictures, allow_pickle=False)["images"] if pictures.is_file() else None,
+    )  # fmt: skip
 
 
 def _training(folder: Path) -> dict[str, float]:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from coda.contracts import GateReport, StepRecord
 from coda.contracts.base import Contract, Digest, Part, Slug
+from coda.contracts.changed import WhatChanged
 from coda.contracts.gate import Measure
 from coda.contracts.quality import PlateFigures
 from coda.evaluation.levels import TREATED, classes_of, probabilities_of
@@ -103,6 +104,7 @@ def collect(
         *(Number(measure=f"drift_before/{name}", value=value) for name, value in summary.drift_before.items()),
         *(Number(measure=f"drift_after/{name}", value=value) for name, value in summary.drift_after.items()),
         *(answers(inputs) if alone else ()),
+        *(changed_numbers(inputs.candidates.changed) if inputs.candidates and is_about(inputs, batch) else ()),
         *(gate_numbers(inputs.gate) if inputs.gate is not None and summary.outcome else ()),
         *training_numbers(inputs),
         *(Number(measure="step_seconds", subject=step.name, value=step.seconds) for step in steps),
@@ -117,6 +119,34 @@ def collect(
         sentence=gate or (batch.quality.sentence if batch.quality else ""),
         numbers=tuple(number for number in found if number.value is None or np.isfinite(number.value)),
     )
+
+
+def is_about(inputs: ReportInputs, batch: BatchInputs) -> bool:
+    """Return whether the candidates' comparison with earlier batches is of this batch."""
+    changed = inputs.candidates.changed if inputs.candidates else None
+    manifest = batch.manifest
+    return changed is not None and (changed.source, changed.batch) == (manifest.source, manifest.batch)
+
+
+def changed_numbers(changed: WhatChanged | None) -> Iterator[Number]:
+    """What tells the batch's fields from earlier ones: by all numbers, by each stain, and of each plate."""
+    if changed is None:
+        return
+    yield Number(measure="two_sample/against", value=len(changed.against), text=changed.why_not)
+    for told in (changed.whole, *changed.parts):
+        if told is None:
+            continue
+        subject = "" if told.by == "all" else told.by
+        yield Number(measure="two_sample/accuracy", subject=subject, value=told.accuracy, n=changed.fields)
+        if told.p_value is not None:
+            # with fewer batches to compare with it is another number: no line over batches should hold both
+            yield Number(
+                measure="two_sample/separation", subject=subject, value=told.separation, n=changed.fields,
+                limit_low=min(told.earlier), limit_high=max(told.earlier),
+            )  # fmt: skip
+            yield Number(measure="two_sample/p", subject=subject, value=told.p_value, n=len(told.earlier))
+    for plate in changed.plates:
+        yield Number(measure="two_sample/told", plate=plate.plate, value=plate.told, n=plate.fields)
 
 
 def _batch(batch: BatchInputs) -> Iterator[Number]:

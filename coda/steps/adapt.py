@@ -15,6 +15,7 @@ from coda.adaptation.answers import write_answered
 from coda.adaptation.archive_sample import sample_archive
 from coda.adaptation.base import Base, Incumbent
 from coda.adaptation.candidates import Candidate, read_candidates
+from coda.adaptation.changed import write_changed
 from coda.adaptation.folder import write_served_as
 from coda.adaptation.run import adapt_and_serve
 from coda.config.params import Params
@@ -110,10 +111,12 @@ def adapt(
         record.write(out / BASE_RELEASE)
         write_served_as(out, served_as)
         incumbent = _incumbent([*batches, *earlier], chosen, base, Path(work), out, params, settings, run_id)
-        return adapt_and_serve(
+        candidates = adapt_and_serve(
             base, fields, is_batch, out, params, seed=params.seed, incumbent=incumbent,
             checkpoints=checkpoints, report=report, should_stop=should_stop, models=models,
         )  # fmt: skip
+        write_changed(out, batches, earlier, fields, chosen)
+        return candidates
 
 
 def adapt_in_processes(**arguments: Any) -> dict[str, float]:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from coda.config import Params
 from coda.contracts import StepRecord
+from coda.contracts.changed import WhatChanged
+from coda.monitoring.changed import picture_name
 from coda.monitoring.facts import samples
-from coda.monitoring.numbers import collect
+from coda.monitoring.numbers import collect, is_about
 from coda.monitoring.push import push
 from coda.monitoring.report import Page, ReportInputs, gather, write_page
 from coda.monitoring.summaries import BatchSummary, gate_key, read_history, report_prefix
@@ -74,12 +76,24 @@ def report(
             key = gate_key(summary.source, summary.batch, summary.manifest_digest)
             store.put(key, inputs.gate.to_json().encode(), content_type="application/json")
         store.put(summary.key, summary.to_json().encode(), content_type="application/json")
+        if is_about(inputs, batch):
+            _keep_changed(store, prefix, inputs, page)
         numbers = collect(inputs, batch, summary, history[summary.source], steps, run_id=run_id)
         store.put(numbers.key, numbers.to_json().encode(), content_type="application/json")
     for source in _sources(inputs):
         _push(page, source, history[source], steps, settings)
     log.info("Report of %s: %s", run_id, page.sentence)
     return out
+
+
+def _keep_changed(store: ObjectStore, prefix: str, inputs: ReportInputs, page: Page) -> None:
+    """Keep what changed, and its pictures, beside the report: the pages about drift show them."""
+    changed = inputs.candidates.changed if inputs.candidates else None
+    if changed is None:
+        return
+    store.put(f"{prefix}{WhatChanged.NAME}", changed.to_json().encode(), content_type="application/json")
+    for number, picture in enumerate(page.pairs):
+        store.put(f"{prefix}{picture_name(number)}", picture.png, content_type="image/png")
 
 
 def _sources(inputs: ReportInputs) -> list[str]:

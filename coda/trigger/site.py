@@ -33,7 +33,7 @@ MAX_PAGE_BYTES = 64 * 1024 * 1024
 MOST_WAITING = 50
 
 SERVED = re.compile(
-    r"^(?:site/[\w.-]+(?:/[\w.-]+)?|reports/[\w.-]+/[\w.-]+/[0-9a-f]{64}/(?:report|failure)|ledger(?:/[\w.-]+){3}/failure)\.(\w+)$"
+    r"^(?:site/[\w.-]+(?:/[\w.-]+)?|reports/[\w.-]+/[\w.-]+/[0-9a-f]{64}/(?:report|failure|changed-\d+)|ledger(?:/[\w.-]+){3}/failure)\.(\w+)$"
 )
 """Keys of the platform bucket that are shown: pages, and nothing that a program keeps there for itself."""
 

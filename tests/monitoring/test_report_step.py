@@ -10,7 +10,9 @@ from servers import moto_server
 
 from coda.adaptation.abstain import withhold
 from coda.config import params_digest
+from coda.contracts.changed import WhatChanged
 from coda.errors import TransientError
+from coda.monitoring.numbers import BatchNumbers
 from coda.monitoring.summaries import BatchSummary, gate_key
 from coda.steps.report import report
 from coda.storage.objects import ObjectStore
@@ -56,13 +58,39 @@ def test_page_summary_and_metrics_are_kept(settings, tmp_path, demo_params):
     assert "Time of each step" in out.read_text()
 
 
+def test_what_changed_is_kept_with_its_pictures_and_its_numbers(settings, tmp_path, demo_params):
+    run = write_run(tmp_path, params_digest=params_digest(demo_params))
+    store = ObjectStore(settings.platform, settings.s3_endpoint)
+    out = tmp_path / "report.html"
+    report(run.dataset, out, params=demo_params, settings=settings, run_id="run-1", **run.arguments())
+    prefix = f"reports/lab_b/b3/{manifest().digest()}/"
+    changed = WhatChanged.parse(store.get(f"{prefix}changed.json"), "changed.json")
+    pictures = [item.key for item in store.list(prefix) if item.key.endswith(".png")]
+    assert pictures == [f"{prefix}changed-{k}.png" for k in range(len(changed.pairs))]
+    assert all(store.get(key).startswith(b"\x89PNG") for key in pictures)
+    numbers = BatchNumbers.parse(store.get(f"{prefix}numbers.json"), "numbers").numbers
+    found = {(n.measure, n.subject, n.plate): n for n in numbers if n.measure.startswith("two_sample/")}
+    assert found["two_sample/against", "", ""].value == 4
+    assert found["two_sample/accuracy", "", ""].value == changed.whole.accuracy
+    (er,) = [part for part in changed.parts if part.by == "ER"]
+    assert found["two_sample/p", "ER", ""].value == er.p_value
+    assert found["two_sample/separation", "ER", ""].limit_high == max(er.earlier) < er.separation
+    assert found["two_sample/told", "", changed.plates[0].plate].value == changed.plates[0].told
+    page = out.read_text()
+    assert "What changed against earlier batches" in page
+    assert page.count('class="typical"') == len(changed.pairs)
+    first = page[page.index("By each stain alone") :]
+    assert first.index('<th scope="row">ER <span class="tag warning">stands apart') < first.index('<th scope="row">DNA')
+
+
 def test_doing_it_twice_changes_nothing(settings, tmp_path, demo_params):
     run = write_run(tmp_path, outcome="keep_incumbent")
     for _ in range(2):
         report(run.dataset, tmp_path / "r.html", params=demo_params, settings=settings, run_id="r", **run.arguments())
     store = ObjectStore(settings.platform, settings.s3_endpoint)
     names = {item.key.rpartition("/")[2] for item in store.list("reports/")}
-    assert names == {"report.html", "summary.json", "gate.json", "numbers.json"}
+    pictures = {f"changed-{k}.png" for k in range(6)}
+    assert names == {"report.html", "summary.json", "gate.json", "numbers.json", "changed.json", *pictures}
     assert scraped(settings, "lab_b")["coda_gate_not_released_in_a_row",] == 1, "the batch must not meet itself"
 
 

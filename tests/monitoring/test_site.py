@@ -8,15 +8,20 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from changed_batches import compared
 from servers import moto_server
 from simulated_history import START, Story, batch, frame_of, write_history
 from typer.testing import CliRunner
 
 from coda.cli.monitoring import app
+from coda.contracts.changed import PlateTold
 from coda.monitoring.batches import write_batch
+from coda.monitoring.numbers import changed_numbers
 from coda.monitoring.site import build_site, pages
 from coda.monitoring.site.build import Now
+from coda.monitoring.site.changes import changed_page
 from coda.monitoring.site.lines import source_of
+from coda.plates.layout import well_name
 from coda.storage.objects import ObjectStore
 
 __all__ = ["moto_server"]
@@ -67,6 +72,7 @@ def test_pages_are_built_when_something_changed_and_only_then(store):
         "site/site.js",
         "site/source/lab_b.html",
         "site/controls/lab_c.html",
+        "site/changed/lab_b.html",
     } <= first
     assert build_site(store, now) == [], "nothing changed"
     rng = np.random.default_rng(9)
@@ -74,7 +80,13 @@ def test_pages_are_built_when_something_changed_and_only_then(store):
     again = set(build_site(store, now))
     assert {key for key in again if "lab_" in key} == {
         f"site/{key}"
-        for key in ("source/lab_c.html", "source/lab_c.csv", "controls/lab_c.html", "predictions/lab_c.html")
+        for key in (
+            "source/lab_c.html",
+            "source/lab_c.csv",
+            "controls/lab_c.html",
+            "predictions/lab_c.html",
+            "changed/lab_c.html",
+        )
     }
     assert "b0012" in store.get("site/index.html").decode()
     assert build_site(store, Now(now.entries, running=[{"batch": "x/y", "state": "running", "since": "now"}])) == [
@@ -86,6 +98,7 @@ def test_pages_are_built_when_something_changed_and_only_then(store):
 
 def test_every_link_between_pages_leads_to_one(store, tmp_path):
     now = Now(write_history(store, "lab_b", 12, 4))
+    keep_changed(store, "lab_b", 12)
     files = {}
     build_site(store, now, files.__setitem__)
     for key, body in files.items():
@@ -106,12 +119,17 @@ def test_every_link_between_pages_leads_to_one(store, tmp_path):
 
 def test_nothing_needs_to_be_allowed_that_the_policy_forbids(store):
     files = {}
-    build_site(store, Now(write_history(store, "lab_b", 12, 4)), files.__setitem__)
+    moves = write_history(store, "lab_b", 12, 4)
+    keep_changed(store, "lab_b", 12)
+    build_site(store, Now(moves), files.__setitem__)
     for key, body in files.items():
         if key.endswith(".html"):
             page = Page(body.decode())
             assert page.inline == [], key
-            assert all(re.fullmatch(r"(\.\./)*site\.(css|js)|data:,", name) for name in page.loads), page.loads
+            assert all(
+                re.fullmatch(r"(\.\./)*site\.(css|js)|data:,|\.\./\.\./reports/.*/changed-\d\.png", name)
+                for name in page.loads
+            ), page.loads
             assert 'http-equiv="Content-Security-Policy" content="default-src' in body.decode()
     assert "unsafe" not in pages.POLICY
     script = files["site/site.js"].decode()
@@ -134,6 +152,56 @@ def test_names_that_others_chose_stay_text(store):
     assert "<b>x" not in text
     assert "&lt;/script&gt;&lt;b&gt;x" in text
     assert "</script><b>x" in [chart["n"] for chart in json.loads(Page(text).data)["charts"]]
+
+
+def keep_changed(store, source, count):
+    """Compare the newest two of so many batches with earlier ones, as their reports keep it."""
+    for k in (count - 2, count - 1):
+        facts, numbers = batch(source, k, 4, Story(), np.random.default_rng(k))
+        told = compared(seed=k, dim="ER", source=source, batch=facts.batch)
+        write_batch(store, facts, [*numbers, *changed_numbers(told)])
+        folder = facts.page.rpartition("/")[0]
+        store.put(f"{folder}/changed.json", told.to_json().encode())
+        for number in range(len(told.pairs)):
+            store.put(f"{folder}/changed-{number}.png", b"a picture")
+
+
+def test_what_changed_is_shown_of_the_newest_batches(store):
+    write_history(store, "lab_b", 12, 4)
+    keep_changed(store, "lab_b", 12)
+    files = {}
+    build_site(store, Now(), files.__setitem__)
+    text = files["site/changed/lab_b.html"].decode()
+    newest, before = text.index('id="b0011"'), text.index('id="b0010"')
+    assert newest < before
+    assert text.index('<th scope="row">ER <span class="tag watch">stands apart') < text.index('<th scope="row">DNA')
+    assert text.count("<img ") == 12
+    assert 'aria-label="Plate b0011_p0: mean' in text
+    assert text.count('href="../changed/lab_b.html"') == 1
+    assert 'href="../changed/lab_b.html"' in files["site/source/lab_b.html"].decode()
+    assert 'href="changed/lab_b.html"' in files["site/index.html"].decode()
+    store.put("reports/lab_b/b0011/" + batch("lab_b", 11, 4, Story(), np.random.default_rng(0))[0].page.split("/")[3]
+              + "/changed.json", b'{"of a later": "program"}')  # fmt: skip
+    build_site(store, Now(), files.__setitem__, everything=True)
+    assert 'id="b0011"' not in files["site/changed/lab_b.html"].decode()
+    assert 'id="b0010"' in files["site/changed/lab_b.html"].decode()
+
+
+def test_thirty_large_plates_a_batch_fit_on_the_page_of_what_changed():
+    source = source_of("lab_b", frame_of("lab_b", 12, 4))
+    plate = PlateTold(
+        plate="p", told=0.9, score=0.8, fields=1536, wells={well_name(r, c): 0.5 for r in range(32) for c in range(48)}
+    )
+    told = compared().model_copy(update={"plates": (plate,) * 30})
+    facts = source.batches.iloc[-1].to_dict()
+    assert len(changed_page(source, [(facts, told)] * 6).encode()) < 2_000_000
+
+
+def test_a_source_that_was_never_compared_says_so(store):
+    write_history(store, "lab_b", 6, 4)
+    files = {}
+    build_site(store, Now(), files.__setitem__)
+    assert "Nothing is compared yet" in files["site/changed/lab_b.html"].decode()
 
 
 def test_a_slow_drift_is_said_in_one_sentence_and_a_steady_source_is_steady():
@@ -237,10 +305,12 @@ def test_the_command_writes_a_folder_that_opens_from_a_disk(settings, store, tmp
     write_history(store, "lab_b", 6, 4)
     facts, _ = batch("lab_b", 3, 4, Story(), np.random.default_rng(0))
     store.put(facts.page, b"<p>the report</p>")
+    store.put(facts.page.replace("report.html", "changed-0.png"), b"a picture")
     done = CliRunner().invoke(app, ["site", "--out", str(tmp_path / "x"), "--reports"])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "x/site/index.html").is_file()
     assert (tmp_path / "x" / facts.page).read_bytes() == b"<p>the report</p>"
+    assert (tmp_path / "x" / facts.page).with_name("changed-0.png").read_bytes() == b"a picture"
     assert list(store.list("site/")) == []
     assert CliRunner().invoke(app, ["site"]).exit_code == 0
     assert store.exists("site/source/lab_b.html")

@@ -81,6 +81,7 @@ def test_the_first_page_leads_to_the_pages_which_are_built_by_themselves(served,
 def test_reports_are_shown_and_records_are_not(served, store):
     store.put(f"reports/lab_b/b1/{DIGEST}/report.html", b"<p>the report</p>")
     store.put(f"reports/lab_b/b1/{DIGEST}/summary.json", b"{}")
+    store.put(f"reports/lab_b/b1/{DIGEST}/changed-0.png", b"a picture")
     store.put("ledger/lab_b/b1/0123456789abcdef/failure.html", b"why")
     store.put(f"reports/lab_b/b1/{DIGEST}/failure.html", b"why not")
     store.put("runs/r/params.json", b"{}")
@@ -88,6 +89,8 @@ def test_reports_are_shown_and_records_are_not(served, store):
     assert (status, body) == (200, b"<p>the report</p>")
     assert "script-src" not in headers["Content-Security-Policy"]
     assert ask(served, f"/reports/lab_b/b1/{DIGEST}/failure.html")[2] == b"why not"
+    status, headers, body = ask(served, f"/reports/lab_b/b1/{DIGEST}/changed-0.png")
+    assert (status, headers["Content-Type"], body) == (200, "image/png", b"a picture")
     assert ask(served, "/ledger/lab_b/b1/0123456789abcdef/failure.html")[2] == b"why"
     for path in (
         f"/reports/lab_b/b1/{DIGEST}/summary.json", "/runs/r/params.json",

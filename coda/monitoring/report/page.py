@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 import coda
 from coda.config import Params, params_digest
 from coda.contracts import StepRecord
+from coda.contracts.changed import WhatChanged
 from coda.contracts.channels import colours_of, nuclei_of, roles_of, tints_of, words_of
 from coda.durable import give_name
 from coda.errors import ConfigError, Problem
@@ -21,9 +22,11 @@ from coda.evaluation.levels import TREATED
 from coda.monitoring.facts import summarise
 from coda.monitoring.inputs import BatchInputs, ReportInputs, gather
 from coda.monitoring.report import decision, tables
+from coda.monitoring.report.changed import changed_section, draw_pairs
 from coda.monitoring.report.composites import draw_examples, read_examples
 from coda.monitoring.report.embeddings import draw_embeddings
 from coda.monitoring.report.heatmaps import draw_heat_maps
+from coda.monitoring.report.pictures import Picture
 from coda.monitoring.report.words import headline
 from coda.monitoring.summaries import BatchSummary
 
@@ -44,12 +47,14 @@ class Page:
         sentence: The verdict in one sentence.
         summaries: Numbers of each batch, for history and metrics.
         inputs: What it was made from.
+        pairs: Pictures of the most typical fields of before and of now.
     """
 
     path: Path
     sentence: str
     summaries: tuple[BatchSummary, ...]
     inputs: ReportInputs
+    pairs: tuple[Picture, ...] = ()
 
 
 def write_report(
@@ -128,6 +133,7 @@ def write_page(
     past = history or {}
     summaries = tuple(summarise(inputs, batch, at) for batch in inputs.batches)
     verdict = headline(inputs, run_id)
+    pairs = _pairs(inputs)
     run = {
         "Run": run_id,
         "Written": f"{at:%Y-%m-%d %H:%M} UTC",
@@ -150,6 +156,7 @@ def write_page(
         "deciders": decision.deciders(inputs.gate) if inputs.gate else "",
         "command": decision.promotion_command(run_id),
         "embedding": _embedding(inputs),
+        "changed": changed_section(changed, pairs) if (changed := _changed(inputs)) is not None else None,
         "predictions": _predictions(inputs),
         "metrics": tables.metric_rows(inputs.evaluation),
         "release": inputs.release,
@@ -164,7 +171,25 @@ def write_page(
     draft = out.with_name(out.name + ".part")
     draft.write_text(html, encoding="utf-8")
     give_name(draft, out)
-    return Page(out, verdict.sentence, summaries, inputs)
+    return Page(out, verdict.sentence, summaries, inputs, tuple(pairs))
+
+
+def _changed(inputs: ReportInputs) -> WhatChanged | None:
+    return inputs.candidates.changed if inputs.candidates else None
+
+
+def _pairs(inputs: ReportInputs) -> list[Picture]:
+    changed = _changed(inputs)
+    if changed is None or inputs.candidates is None or inputs.candidates.pictures is None:
+        return []
+    batch = next(batch for batch in inputs.batches if batch.manifest.batch == changed.batch)
+    return draw_pairs(changed, inputs.candidates.pictures, _tints(batch, changed.channels))
+
+
+def _tints(batch: BatchInputs, channels: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    manifest = batch.manifest
+    named = manifest.renamed(batch.ingest.renamed) if batch.ingest else manifest
+    return tints_of(channels, roles_of(channels, named.roles), colours_of(named.channels, named.colours))
 
 
 def _title(inputs: ReportInputs) -> str:

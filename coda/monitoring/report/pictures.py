@@ -47,6 +47,11 @@ class Picture:
     width: int
     height: int
 
+    @property
+    def png(self) -> bytes:
+        """The picture as the bytes of a file."""
+        return base64.b64decode(self.uri.partition(",")[2])
+
 
 def figure(width_in: float, height_in: float, *, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """Return an empty figure of this size in inches that belongs to no window and no global state."""

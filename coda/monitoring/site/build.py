@@ -17,6 +17,7 @@ from coda.contracts import PointerEntry
 from coda.monitoring.batches import fingerprint, read, sources
 from coda.monitoring.frames import batches_of
 from coda.monitoring.site import pages
+from coda.monitoring.site.changes import changed_page, read_changes
 from coda.monitoring.site.lines import source_of
 from coda.storage.objects import ObjectStore
 
@@ -28,7 +29,7 @@ KNOWN = f"{PREFIX}known.json"
 
 TYPES = {
     "html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8",
-    "csv": "text/csv; charset=utf-8", "json": "application/json",
+    "csv": "text/csv; charset=utf-8", "json": "application/json", "png": "image/png",
 }  # fmt: skip
 
 Put = Callable[[str, bytes], None]
@@ -90,6 +91,7 @@ def build_site(store: ObjectStore, now: Now, put: Put | None = None, *, everythi
         keep(f"source/{name}.html", pages.source_page(source, moves))
         keep(f"controls/{name}.html", pages.controls_page(source, moves))
         keep(f"predictions/{name}.html", pages.predictions_page(source, moves))
+        keep(f"changed/{name}.html", changed_page(source, read_changes(store, source, frame)))
         keep(f"source/{name}.csv", pages.numbers_csv(source))
     top = _digest([program, marks, [entry.to_json() for entry in now.entries], list(now.running), list(now.waiting)])
     if known.get("top") != top:

@@ -34,6 +34,7 @@ DRIFT = {
     "drift_after/frechet_to_source": "the same after adaptation",
     "drift_before/mmd_controls": "embedding distance of the controls, before adaptation",
     "drift_after/mmd_controls": "the same after adaptation",
+    "two_sample/separation": "separation of fields from those of earlier batches",
 }
 ANSWERS = {
     "confidence": "mean confidence",

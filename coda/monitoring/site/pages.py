@@ -39,6 +39,11 @@ STATES = {
     "released": "released", "incumbent_kept": "earlier release kept", "held": "held for a person",
     "refused": "refused", "failed": "run failed", "landed": "waits", "claimed": "starts", "running": "runs",
 }  # fmt: skip
+TABS = (
+    ("source", "Batches"), ("controls", "Controls"), ("predictions", "Predictions"), ("changed", "What changed"),
+)  # fmt: skip
+"""Folder of a kind of page about a source -> its name."""
+
 LEVELS = {"steady": "steady", "watch": "look closer", "drift": "drift", "unknown": "too few batches"}
 
 
@@ -120,7 +125,7 @@ def _source_page(
         "changed": (), "more_changed": 0, "shares": (), "shares_say": "", "batches": _batch_rows(batches),
         "total": total, "shown": len(batches), **extra,
     }  # fmt: skip
-    return _render("source.html.j2", context, depth=1)
+    return render("source.html.j2", context, depth=1)
 
 
 def fleet_page(
@@ -134,7 +139,7 @@ def fleet_page(
         running: Of each run under way: `batch`, `state`, `since`.
     """
     context = {"title": "Fleet", "sources": sources, "waiting": waiting, "running": running, "levels": LEVELS}
-    return _render("fleet.html.j2", context, depth=0)
+    return render("fleet.html.j2", context, depth=0)
 
 
 def fleet_row(source: Source, release: str) -> dict[str, Any]:
@@ -166,7 +171,7 @@ def models_page(entries: Sequence[PointerEntry], batches: pd.DataFrame) -> str:
         "title": "Models", "rows": shown, "more": len(rows) - len(shown), "served": by_release, "counts": counts,
         "serving": {scope: entry.sequence for scope, entry in before.items()},
     }  # fmt: skip
-    return _render("models.html.j2", context, depth=0)
+    return render("models.html.j2", context, depth=0)
 
 
 def numbers_csv(source: Source) -> str:
@@ -271,11 +276,12 @@ def _batch_rows(batches: pd.DataFrame) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _render(name: str, context: Mapping[str, Any], *, depth: int) -> str:
+def render(name: str, context: Mapping[str, Any], *, depth: int) -> str:
+    """Return a page from its template, so many folders below the first page."""
     up = "../" * depth
     written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     page = _environment().get_template(name)
-    return str(page.render({**context, "up": up, "policy": POLICY, "written": written}))
+    return str(page.render({**context, "up": up, "policy": POLICY, "written": written, "tabs": TABS}))
 
 
 @cache
