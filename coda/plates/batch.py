@@ -20,7 +20,7 @@ from coda.plates.earlier_illumination import EarlierLight
 from coda.plates.files import BatchFiles
 from coda.plates.given_illumination import functions_given
 from coda.plates.index import index_table, write_parquet
-from coda.plates.outputs import PlateFolders, store_name
+from coda.plates.outputs import PlateFolders, forget_unseen_examples, store_name
 from coda.plates.plan import (
     PlatePlan,
     batch_problems,
@@ -222,6 +222,7 @@ def _assemble(
     filled = [table for table in wells if len(table)]
     write_parquet(pd.concat(filled, ignore_index=True) if filled else wells[0], folders.batch / "wells.parquet")
     _join_illumination(folders, names, params.ingest.channels)
+    forget_unseen_examples(folders.batch)
     _replace(folders.batch / MANIFEST_NAME, manifest_text)
     references = tuple(record.reference for record in records if record.reference is not None)
     if references:

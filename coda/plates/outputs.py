@@ -20,6 +20,10 @@ from coda.plates.scaling import scaling_factor
 from coda.plates.store import PlateStoreWriter
 from coda.plates.work import CompressedField, Example
 
+EXAMPLES, PLATES_SHOWN = 2, 8
+"""Fields of a plate, and plates of a batch, of which small pictures are kept: as many as a report shows, since every
+step of a run is handed them."""
+
 
 @dataclass(frozen=True)
 class PlateFolders:
@@ -120,6 +124,12 @@ def write_examples(path: Path, channels: Sequence[str], examples: Sequence[tuple
     with draft.open("wb") as file:
         np.savez_compressed(file, **arrays)
     give_name(draft, path)
+
+
+def forget_unseen_examples(batch: Path) -> None:
+    """Remove the small pictures of plates that no report shows: all but the first by name."""
+    for path in sorted((batch / "examples").glob("*.npz"))[PLATES_SHOWN:]:
+        path.unlink()
 
 
 def save_illumination(path: Path, illumination: PlateIllumination) -> None:

@@ -16,7 +16,7 @@ from coda.contracts.manifest import BatchManifest
 from coda.contracts.quality import QuarantinedField
 from coda.plates.illumination import KnownLight, PlateIllumination, PlateSums
 from coda.plates.index import index_row
-from coda.plates.outputs import PlateFolders, Stored, field_record, store_writer, write_examples
+from coda.plates.outputs import EXAMPLES, PlateFolders, Stored, field_record, store_writer, write_examples
 from coda.plates.plan import PlatePlan
 from coda.plates.reading import FieldJob, PlateJob, SetAsideError, quarantined
 from coda.plates.scaling import scaling_factor
@@ -37,7 +37,6 @@ from coda.plates.work import (
 )
 from coda.plates.workers import Workers
 
-EXAMPLES = 4
 SUM_SHARE = 64
 COMPRESS_SHARE = 16
 

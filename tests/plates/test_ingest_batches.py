@@ -19,6 +19,7 @@ from coda.plates.batch import ingest_batch
 from coda.plates.dataset import open_batches
 from coda.plates.files import LocalFiles, OutsideBatchError
 from coda.plates.index import record_of
+from coda.plates.outputs import forget_unseen_examples
 from coda.plates.workers import Workers
 from coda.steps.ingest import ingest
 
@@ -62,11 +63,20 @@ def test_wells_examples_and_illumination_lie_beside_it(dataset):
     assert wells["fields_accepted"].tolist() == [2] * 8
     assert wells["Metadata_Dose_uM"].isna().sum() == 2
     with np.load(folder / "examples" / "b1_p1.npz") as shown:
-        assert shown["raw"].shape == shown["corrected"].shape == (4, 5, 32, 40)
-        assert len(set(shown["image_id"].tolist())) == 4
+        assert shown["raw"].shape == shown["corrected"].shape == (2, 5, 32, 40)
+        assert len(set(shown["image_id"].tolist())) == 2
     with np.load(folder / "illumination.npz") as stored:
         assert stored["b1_p2/function"].shape == (5, 16, 20)
         assert stored["b1_p2/high"].shape == (5,)
+
+
+def test_only_plates_that_a_report_shows_keep_their_pictures(tmp_path):
+    (tmp_path / "examples").mkdir()
+    for number in range(12):
+        (tmp_path / "examples" / f"p{number:02d}.npz").write_bytes(b"")
+    forget_unseen_examples(tmp_path)
+    assert sorted(path.stem for path in (tmp_path / "examples").iterdir()) == [f"p{n:02d}" for n in range(8)]
+    forget_unseen_examples(tmp_path / "nothing")
 
 
 def test_results_do_not_depend_on_the_number_of_workers(dataset, delivered, run, tmp_path, monkeypatch):

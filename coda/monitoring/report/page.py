@@ -29,9 +29,7 @@ from coda.monitoring.report.heatmaps import draw_heat_maps
 from coda.monitoring.report.pictures import Picture
 from coda.monitoring.report.words import headline
 from coda.monitoring.summaries import BatchSummary
-
-MAX_PLATES = 8
-"""Plates a batch whose pictures are shown; the tables list all."""
+from coda.plates.outputs import PLATES_SHOWN
 
 MAX_PICTURED_BATCHES = 4
 MAX_QUARANTINED = 40
@@ -163,7 +161,7 @@ def write_page(
         "provenance": tables.provenance_rows(inputs.batches, inputs.release, inputs.gate, run),
         "steps": tables.step_rows(steps),
         "at": at,
-        "max_plates": MAX_PLATES,
+        "max_plates": PLATES_SHOWN,
         "max_quarantined": MAX_QUARANTINED,
     }
     html = _template().render(context)
@@ -205,7 +203,7 @@ def _batch_section(
     manifest = batch.manifest
     delivered = [plate.plate for plate in manifest.plates]
     seen = set(batch.seen["Metadata_Plate"].astype(str)) if len(batch.seen) else set()
-    shown = [plate for plate in delivered if plate in seen][:MAX_PLATES] if pictured else []
+    shown = [plate for plate in delivered if plate in seen][:PLATES_SHOWN] if pictured else []
     failed = tables.failed_checks(batch)
     named = manifest.renamed(batch.ingest.renamed) if batch.ingest else manifest
     channels = batch.ingest.channels if batch.ingest else named.channels
@@ -223,7 +221,7 @@ def _batch_section(
         "notes": batch.ingest.notes if batch.ingest else (),
         "problems": [] if failed or not batch.ingest else list(batch.ingest.problems),
         "corrected": tables.corrected_plates(batch),
-        "examples": [draw_examples(examples, tints) for examples in read_examples(batch.folder, MAX_PLATES)]
+        "examples": [draw_examples(examples, tints) for examples in read_examples(batch.folder, PLATES_SHOWN)]
         if pictured
         else [],
         "heat_maps": draw_heat_maps(batch.seen, shown, manifest.plate_wells),
@@ -261,12 +259,12 @@ def _predictions(inputs: ReportInputs) -> dict[str, Any] | None:
     plates = int(wells["Metadata_Plate"].nunique())
     return {
         "classes": classes,
-        "maps": tables.plate_maps(wells, classes, size, MAX_PLATES),
+        "maps": tables.plate_maps(wells, classes, size, PLATES_SHOWN),
         "compounds": rows,
         "more_compounds": max(0, (len(compounds) if compounds is not None else 0) - len(rows)),
         "wells": int((wells["predicted"] != "").sum()),
         "unsure": _unsure(wells),
-        "more_plates": max(0, plates - MAX_PLATES),
+        "more_plates": max(0, plates - PLATES_SHOWN),
         "top": max(classes, key=lambda row: row.wells),
     }
 
