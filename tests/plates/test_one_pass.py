@@ -8,7 +8,7 @@ from coda.plates import work
 from coda.plates.reading import read_fields
 from coda.plates.scratch import Scratch
 
-FIELDS, SHOWN = 8, 4
+FIELDS, SHOWN = 8, 2
 
 
 def given(folder):
