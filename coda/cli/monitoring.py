@@ -45,16 +45,22 @@ def alerts(
     path: Annotated[Path, typer.Option("--path", help="Rule file for Prometheus.")] = Path(
         "docker/prometheus/alerts.yml"
     ),
-    kubernetes: Annotated[Path, typer.Option("--kubernetes", help="The same as a resource of its operator.")] = Path(
-        "k8s/components/prometheus-operator/rules.yaml"
+    routes: Annotated[Path, typer.Option("--routes", help="Configuration of Alertmanager.")] = Path(
+        "docker/alertmanager/alertmanager.yml"
     ),
+    kubernetes: Annotated[
+        Path, typer.Option("--kubernetes", help="Folder of the same as resources of Prometheus' operator.")
+    ] = Path("k8s/components/prometheus-operator"),
     *,
     check: Check = False,
 ) -> None:
-    """Write the Prometheus alert rules, for the compose stack and for clusters."""
+    """Write the alert rules and who hears of them, for the compose stack and for clusters."""
     from coda.monitoring.alerts import rule_resource_yaml, rules_yaml
+    from coda.monitoring.routes import route_resource_yaml, routes_yaml
 
-    _generate({path: rules_yaml(), kubernetes: rule_resource_yaml()}, check=check)
+    files = {path: rules_yaml(), routes: routes_yaml()}
+    files |= {kubernetes / "rules.yaml": rule_resource_yaml(), kubernetes / "routes.yaml": route_resource_yaml()}
+    _generate(files, check=check)
 
 
 @app.command()

@@ -118,11 +118,13 @@ def serve(
     """Look and run until SIGTERM or Ctrl-C, told of new batches by any of --poll, --queue and --webhook."""
     from coda.monitoring.listening import address
     from coda.trigger.logs import log_to
+    from coda.trigger.receiver import read_site_url
     from coda.trigger.server import TriggerService
     from coda.trigger.webhook_server import PATH
 
     log_to(log_format.value)
     secrets = _webhook_secrets() if webhook else None
+    site_url = read_site_url(os.environ)
     receiver = _receiver()
     trigger = _trigger(
         runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s, patience_s
@@ -137,7 +139,7 @@ def serve(
     as_json = log_format is LogFormatChoice.json
     service = TriggerService(
         trigger, poll_every_s=poll_every_s, host=host, port=port, tell=None if as_json else _tell, webhook=listener,
-        notifier=_notifier(trigger, receiver),
+        notifier=_notifier(trigger, receiver), site_url=site_url,
     )  # fmt: skip
     service.stop_on_signals()
     say = log.info if as_json else typer.echo

@@ -43,6 +43,12 @@ def _of_late(expr: str, days: int) -> str:
     return f"{inner} and on (source) time() - coda_metrics_pushed_timestamp_seconds < {days} * 86400"
 
 
+def _judged_of_late(expr: str, days: int) -> str:
+    """Return a rule about the newest batch that the drift rules judged, of a source and microscope; as `_of_late`."""
+    age = "time() - coda_drift_batch_timestamp_seconds"
+    return f"{expr} and on (source, instrument) {age} < {days} * 86400"
+
+
 ALERTS: tuple[Alert, ...] = (
     Alert(
         "CodaDigestMismatch", "page", _of_late("coda_digest_mismatches > 0", 3), "0m",
@@ -76,6 +82,12 @@ ALERTS: tuple[Alert, ...] = (
         "A plate of the newest batch of {{ $labels.source }} has only {{ $value }} negative-control wells.",
     ),
     Alert(
+        "CodaControlsDrift", "same-day",
+        _judged_of_late('coda_drift_rule_broken{group="Controls",rule=~"sudden|EWMA"}', 3), "0m",
+        "Controls of {{ $labels.source }} ({{ $labels.instrument }}): {{ $labels.metric }} left its history "
+        "({{ $labels.rule }}).",
+    ),
+    Alert(
         "CodaGateKeptTwice", "same-day", _of_late("coda_gate_not_released_in_a_row >= 2", 3), "0m",
         "The last {{ $value }} batches of {{ $labels.source }} ended without a release.",
     ),
@@ -93,7 +105,9 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "CodaReleaseMissing", "same-day",
-        "coda_gate_outcome{outcome=\"release\"} == 1 unless on (source) coda_release_info", "10m",
+        # what serves is told by the trigger: one that is silent has an alert of its own
+        "coda_gate_outcome{outcome=\"release\"} == 1 and on () coda_site_read_timestamp_seconds "
+        "unless on (source) coda_release_info", "10m",
         "The gate released a model for {{ $labels.source }}, but no release is recorded.",
     ),
     Alert(
@@ -125,6 +139,18 @@ ALERTS: tuple[Alert, ...] = (
         "CodaAcquisitionDrift", "weekly", _of_late("abs(coda_acquisition_robust_z) > 5", 8), "0m",
         "{{ $labels.channel }} {{ $labels.metric }} of {{ $labels.source }} ({{ $labels.instrument }}) is "
         "{{ $value | humanize }} deviations from its history.",
+    ),
+    Alert(
+        "CodaSlowDrift", "weekly",
+        _judged_of_late('coda_drift_rule_broken{group!="Controls",rule="EWMA"}', 8), "0m",
+        "{{ $labels.metric }} of {{ $labels.source }} ({{ $labels.instrument }}) drifts slowly: the weighted mean of "
+        "its newest batches left its limits.",
+    ),
+    Alert(
+        "CodaSuddenDrift", "weekly",
+        _judged_of_late('coda_drift_rule_broken{group!="Controls",rule="sudden"}', 8), "0m",
+        "{{ $labels.metric }} of {{ $labels.source }} ({{ $labels.instrument }}) is further from its history than one "
+        "batch in 500 would be by chance.",
     ),
     Alert(
         "CodaEmbeddingDrift", "weekly", _of_late("coda_embedding_drift_percentile >= 0.95", 8), "0m",
@@ -178,10 +204,19 @@ def _text(document: dict[str, Any]) -> str:
 
 
 def _rule(alert: Alert) -> dict[str, Any]:
+    # Prometheus asks itself where the pages are; where it does not know, the annotation is empty
+    part = "controls" if 'group="Controls"' in alert.expr else "source"
+    path = f"/site/{part}/{{{{ $labels.source }}}}.html"
+    page = f'{{{{ range query "coda_site_info" }}}}{{{{ .Labels.url }}}}{path}{{{{ end }}}}'
+    of_source = "$labels.source" in alert.summary
     return {
         "alert": alert.name,
         "expr": alert.expr,
         "for": alert.hold,
         "labels": {"severity": alert.tier},
-        "annotations": {"summary": alert.summary, "runbook_url": f"{RUNBOOKS}/{alert.name}.md"},
+        "annotations": {
+            "summary": alert.summary,
+            "runbook_url": f"{RUNBOOKS}/{alert.name}.md",
+            **({"page": page} if of_source else {}),
+        },
     }

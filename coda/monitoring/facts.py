@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
-from coda.contracts import GateReport, ReleaseRecord, StepRecord
+from coda.contracts import GateReport, StepRecord
 from coda.monitoring.acquisition import medians
 from coda.monitoring.inputs import BatchInputs, ReportInputs
 from coda.monitoring.names import CLOCKS_DIFFER_S, METRICS
@@ -68,8 +68,6 @@ def samples(
         *_adaptation(inputs, summary, history, source),
         *_platform(inputs, summary, steps, source),
     ]
-    if inputs.release is not None and inputs.release.source == batch.manifest.source:
-        found += _registry(inputs.release, source)
     return [sample for sample in found if np.isfinite(sample.value)]
 
 
@@ -188,19 +186,6 @@ def _gate(gate: GateReport, source: Mapping[str, str]) -> Iterator[Sample]:
     for outcome in OUTCOMES:
         yield Sample("coda_gate_outcome", gate.outcome == outcome, {**source, "outcome": outcome})
     yield Sample("coda_gate_unhealthy_candidates", sum(not score.healthy for score in gate.candidates), source)
-
-
-def _registry(release: ReleaseRecord, source: Mapping[str, str]) -> list[Sample]:
-    labels = {
-        **source,
-        "release": release.release_id,
-        "method": release.method,
-        "alignment": release.alignment,
-        "extractor": f"{release.extractor.name}/{release.extractor.version}",
-        "head": f"{release.head.name}/{release.head.version}",
-    }
-    made = release.created_at.timestamp()
-    return [Sample("coda_release_info", 1, labels), Sample("coda_release_created_timestamp_seconds", made, source)]
 
 
 def _platform(

@@ -1,9 +1,9 @@
 """Every metric of the project, once: name, kind, family, help and labels.
 
 Dashboards, alert rules, the batch steps and the trigger take their names from here; a test holds them to it. A label
-is one of `LABELS` and never a batch, plate, well or run: the Pushgateway keeps each series for ever, so labels that
-grow with the data would fill it. What a number belongs to in detail is in the batch report and in the one info metric,
-whose labels (`INFO_LABELS`) are replaced with every push.
+is one of `LABELS` and never a batch, plate, well or run: labels that grow with the data would fill Prometheus. What a
+number belongs to in detail is in the batch report and in the info metrics: one series a source at a time, which carries
+its labels (`INFO_LABELS`) until the next batch or release replaces it.
 """
 
 from collections.abc import Mapping
@@ -12,19 +12,20 @@ from typing import Literal
 
 Kind = Literal["gauge", "counter", "histogram", "info"]
 Family = Literal[
-    "arrival", "integrity", "acquisition", "embedding", "prediction", "adaptation", "registry", "platform", "trigger"
-]
+    "arrival", "integrity", "acquisition", "embedding", "prediction", "adaptation", "registry", "drift", "platform",
+    "trigger",
+]  # fmt: skip
 
 PREFIX = "coda_"
 
 CLOCKS_DIFFER_S = 300.0
 """Seconds by which the clocks of two well-kept machines may differ."""
 
-LABELS = frozenset({"source", "instrument", "channel", "metric", "step", "outcome", "pipeline"})
+LABELS = frozenset({"source", "instrument", "channel", "group", "metric", "rule", "step", "outcome", "pipeline"})
 """Labels any metric may have; each takes few values that do not grow with the number of batches."""
 
-INFO_LABELS = frozenset({"release", "method", "extractor", "head", "alignment"})
-"""Further labels of info metrics, which have one series a source at a time."""
+INFO_LABELS = frozenset({"release", "method", "extractor", "head", "alignment", "batch", "page", "url"})
+"""Further labels of info metrics, which have one series a source (and microscope) at a time."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Metric:
 
     Attributes:
         name: Name as it is exposed, with its unit; counters end in ``_total``.
-        kind: Prometheus kind; an info metric is a gauge that is always 1.
+        kind: Prometheus kind; an info metric is a gauge whose labels tell: its value is 1, or when they came to be so.
         family: What it is about; the dashboards have one row for each.
         help: One sentence for the person who reads the dashboard.
         labels: Label names, in the order they are declared.
@@ -195,6 +196,40 @@ _REGISTRY = (
     ),
     Metric("coda_release_created_timestamp_seconds", "gauge", "registry",
            "When the release that serves the source was made.", _SOURCE),
+    Metric("coda_release_moved_timestamp_seconds", "info", "registry",
+           "When the release that serves the source came to serve it (outcome: promote, rollback).",
+           ("source", "release", "outcome")),
+)  # fmt: skip
+
+_SERIES = ("source", "instrument", "group", "metric")
+
+_DRIFT = (
+    Metric("coda_batch_ended_timestamp_seconds", "info", "drift",
+           "When the newest batch of the source ended, and how (released, incumbent_kept, held, refused, failed); page "
+           "is what tells of it.", ("source", "batch", "outcome", "page")),
+    Metric("coda_drift_batch_timestamp_seconds", "info", "drift",
+           "When the newest batch ended that the drift rules judged: neither refused nor failed.",
+           ("source", "instrument", "batch", "page")),
+    Metric("coda_drift_level", "gauge", "drift",
+           "1 for what the pages say of the source (steady, watch, drift, unknown: too few batches), 0 for the others.",
+           ("source", "outcome")),
+    Metric("coda_drift_value", "gauge", "drift", "A number of the newest judged batch, as the pages name it.", _SERIES),
+    Metric("coda_drift_low", "gauge", "drift",
+           "Three deviations below the mean of accepted history, wider while that is short.", _SERIES),
+    Metric("coda_drift_high", "gauge", "drift", "Three deviations above the mean of accepted history.", _SERIES),
+    Metric("coda_drift_deviations", "gauge", "drift",
+           "Distance of coda_drift_value from accepted history in deviations (Q statistic: standard normal while the "
+           "process is steady).", _SERIES),
+    Metric("coda_drift_ewma_share", "gauge", "drift",
+           "Weighted mean of the newest deviations as a share of its limit: beyond -1 or 1 is a slow drift.", _SERIES),
+    Metric("coda_drift_rule_broken", "gauge", "drift",
+           "1 for each rule that the newest judged batch breaks (Westgard's, EWMA; sudden: as rare as one in 500 "
+           "batches over all numbers of the source); absent else.", (*_SERIES, "rule")),
+    Metric("coda_drift_plates_apart", "gauge", "drift",
+           "Plates of the newest judged batch that stand apart from the others in this number.", _SERIES),
+    Metric("coda_site_info", "info", "drift", "Address of the pages about drift, for links.", ("url",)),
+    Metric("coda_site_read_timestamp_seconds", "gauge", "drift",
+           "When the trigger last read the table of batches and the release log."),
 )  # fmt: skip
 
 _PLATFORM = (
@@ -245,7 +280,8 @@ _TRIGGER = (
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for family in (
-        _ARRIVAL, _INTEGRITY, _ACQUISITION, _EMBEDDING, _PREDICTION, _ADAPTATION, _REGISTRY, _PLATFORM, _TRIGGER,
+        _ARRIVAL, _INTEGRITY, _ACQUISITION, _EMBEDDING, _PREDICTION, _ADAPTATION, _REGISTRY, _DRIFT, _PLATFORM,
+        _TRIGGER,
     )
     for metric in family
 }  # fmt: skip

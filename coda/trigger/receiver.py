@@ -6,7 +6,7 @@ records or the environment of runs.
 
 import ipaddress
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
@@ -81,6 +81,26 @@ class Answer:
         return f"{self.status} {self.words}".strip() if self.status is not None else f"no answer: {self.words}"
 
 
+def read_site_url(environment: Mapping[str, str]) -> str:
+    """Return the address at which people reach the trigger's pages, without a slash at its end; empty if unset.
+
+    Raises:
+        ConfigError: It is no address.
+    """
+    problems: list[Problem] = []
+    site = _site(environment.get(SITE, ""), problems)
+    raise_if_any(ConfigError, "The address of the pages is not configured as it must be.", problems)
+    return site
+
+
+def _site(text: str, problems: list[Problem]) -> str:
+    site = text.strip()
+    if site and (not is_address(site) or "@" in site or "?" in site or "#" in site):
+        expected = "the address at which people reach the trigger's pages, as https://coda.example.org"
+        problems.append(Problem(SITE, f"{len(site)} characters that are no such address", expected, f"Correct {SITE}."))
+    return site.rstrip("/")
+
+
 def read_receiver(environment: MutableMapping[str, str]) -> Receiver | None:
     """Read what is configured, and take it out of the environment, which every run inherits.
 
@@ -94,7 +114,7 @@ def read_receiver(environment: MutableMapping[str, str]) -> Receiver | None:
         ConfigError: A variable cannot be used; all of them together, and none with its value where that is secret.
     """
     problems: list[Problem] = []
-    url, on, site = (environment.pop(name, "").strip() for name in (URL, ON, SITE))
+    url, on, where = (environment.pop(name, "").strip() for name in (URL, ON, SITE))
     keys = secrets_of(KEY, environment, problems)
     if not url and not keys and not problems:
         return None
@@ -109,11 +129,9 @@ def read_receiver(environment: MutableMapping[str, str]) -> Receiver | None:
     if not set(kinds) <= set(KINDS):
         remedy = f"Name what is to be told, or unset {ON} for all."
         problems.append(Problem(ON, ", ".join(sorted(set(kinds) - set(KINDS))), f"some of {','.join(KINDS)}", remedy))
-    if site and (not is_address(site) or "@" in site or "?" in site or "#" in site):
-        expected = "the address at which people reach the trigger's pages, as https://coda.example.org"
-        problems.append(Problem(SITE, f"{len(site)} characters that are no such address", expected, f"Correct {SITE}."))
+    site = _site(where, problems)
     raise_if_any(ConfigError, "The receiver of notifications is not configured as it must be.", problems)
-    return Receiver(url, keys[0], kinds, site.rstrip("/"))
+    return Receiver(url, keys[0], kinds, site)
 
 
 def send(receiver: Receiver, note: Notification) -> Answer:

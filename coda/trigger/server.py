@@ -78,6 +78,7 @@ class TriggerService:
         tell: Callable[[Handled], None] | None = None,
         webhook: WebhookServer | None = None,
         notifier: Notifier | None = None,
+        site_url: str = "",
     ) -> None:
         """Bind the port; nothing is looked at yet.
 
@@ -89,6 +90,7 @@ class TriggerService:
             tell: Called with every batch version that ended.
             webhook: Takes messages by HTTP while the service works; it hands them to `trigger.take`.
             notifier: Tells the operator's receiver of what ended.
+            site_url: Address at which people reach the pages; this machine's own when not given.
 
         Raises:
             ConfigError: The port is taken.
@@ -101,7 +103,6 @@ class TriggerService:
         self._tell = tell
         self._webhook = webhook
         self._notifier = notifier
-        self.site = Site(trigger.settings)
         self._signals: tuple[socket.socket, ...] = ()
         if trigger.settings.metrics_dir is not None:
             # where no Pushgateway is, what the steps of this machine wrote down is scraped from here
@@ -110,6 +111,8 @@ class TriggerService:
             family = {"address_family": family_of(host)}
             self._pages = type("Pages", (ThreadingHTTPServer,), family)((host, port), _handler(self))
         self._pages.daemon_threads = True
+        self.site = Site(trigger.settings, site_url or f"http://127.0.0.1:{self.port}")
+        trigger.metrics.registry.register(self.site.metrics)
 
     @property
     def port(self) -> int:

@@ -10,9 +10,11 @@ from http import HTTPStatus
 
 from coda.errors import CodaError
 from coda.monitoring.batches import compact
+from coda.monitoring.push import Sample
 from coda.monitoring.site import build_site
-from coda.monitoring.site.build import TYPES, Now
+from coda.monitoring.site.build import TYPES, Now, standings
 from coda.monitoring.site.pages import POLICY
+from coda.monitoring.standing import StandingMetrics, drift_samples, release_samples
 from coda.registry.drafts import release_name
 from coda.registry.releases import ReleaseLog
 from coda.settings import Settings
@@ -44,9 +46,15 @@ POLICY_OF_REPORTS = "default-src 'none'; style-src 'unsafe-inline'; img-src data
 class Site:
     """Builds and shows the pages of one platform bucket."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Use the platform bucket of these settings; nothing is read yet."""
-        self._settings = settings
+    def __init__(self, settings: Settings, url: str) -> None:
+        """Know where to look; nothing is read yet.
+
+        Args:
+            settings: Where the platform bucket is.
+            url: Address at which people reach these pages, without a slash at its end.
+        """
+        self._settings, self._url = settings, url
+        self.metrics = StandingMetrics()
         self._store = store_for(settings.platform, settings)
         self._wanted = threading.Event()
         self._compacted = float("-inf")
@@ -72,8 +80,13 @@ class Site:
             self._wanted.wait(EVERY_S)
 
     def build(self) -> list[str]:
-        """Build the pages that changed, and return their keys."""
-        return build_site(self._store, now(self._settings))
+        """Build the pages that changed, return their keys, and expose what they say as metrics."""
+        here = now(self._settings)
+        written = build_site(self._store, here)
+        seen = Sample("coda_site_read_timestamp_seconds", time.time())
+        told = [*drift_samples(standings(self._store)), *release_samples(here.entries)]
+        self.metrics.replace([*told, seen, Sample("coda_site_info", 1, {"url": self._url})])
+        return written
 
     def page(self, path: str) -> tuple[int, str, bytes] | None:
         """Return status, content type and body of a page at a path; None where no page can be."""

@@ -43,6 +43,28 @@ def test_settings_of_the_stack_are_settings_the_program_knows(compose):
     assert read_settings({key: str(value) for key, value in given.items()}).pushgateway == "pushgateway:9091"
 
 
+def test_the_trigger_is_told_where_its_pages_are_and_whom_to_tell(compose):
+    from coda.trigger import receiver
+
+    given = compose["services"]["trigger"]["environment"]
+    assert {receiver.SITE, receiver.URL, receiver.KEY, receiver.ON} <= set(given)
+    assert set(compose["x-coda"]["environment"]) <= set(given), "and all that every service is told"
+    unset = {name: re.sub(r"\$\{\w+(?::-([^}]*))?\}", r"\1", value) for name, value in given.items()}
+    assert receiver.read_site_url(unset) == "http://127.0.0.1:8080"
+    assert receiver.read_receiver(unset) is None, "nobody is told where nobody is named"
+
+
+def test_prometheus_tells_the_alertmanager_which_finds_an_address_for_each_tier(root, compose):
+    configured = yaml.safe_load((root / "docker/prometheus/prometheus.yml").read_text())
+    [manager] = configured["alerting"]["alertmanagers"]
+    assert manager["static_configs"] == [{"targets": ["alertmanager:9093"]}]
+    routed = yaml.safe_load((root / "docker/alertmanager/alertmanager.yml").read_text())
+    files = {chat["api_url_file"] for receiver in routed["receivers"] for chat in receiver["slack_configs"]}
+    given = compose["services"]["alertmanager"]["configs"]
+    assert {item["target"] for item in given} == files
+    assert {item["source"] for item in given} <= set(compose["configs"])
+
+
 def test_our_services_have_no_rights_to_spare(compose):
     ours = compose["x-coda"]
     assert ours["cap_drop"] == ["ALL"]

@@ -56,10 +56,30 @@ def test_every_alert_has_a_route_and_every_route_a_receiver(watched):
     tiers = {rule["labels"]["severity"] for rule in alerts}
     assert {tier: routed.get(tier, route["receiver"]) for tier in tiers} == {tier: tier for tier in tiers}
     for name, receiver in receivers.items():
-        (webhook,) = receiver["webhookConfigs"]
+        (chat,) = receiver["slackConfigs"]
         # addresses of people are nobody's business but the operator's
-        assert webhook["urlSecret"] == {"name": "coda-alert-receivers", "key": name}
+        assert chat["apiURL"] == {"name": "coda-alert-receivers", "key": name}
     assert tiers == set(receivers)
+
+
+def test_the_cluster_routes_and_inhibits_as_the_compose_stack_does(watched, root):
+    """The one is read by Alertmanager, the other by the operator, which writes the first from it."""
+    (config,) = watched.of_kind("AlertmanagerConfig").values()
+    stack = yaml.safe_load((root / "docker/alertmanager/alertmanager.yml").read_text())
+
+    def text(matcher):
+        return f'{matcher["name"]}{matcher.get("matchType", "=")}"{matcher["value"]}"'
+
+    here = [
+        (*map(text, item["sourceMatch"]), *map(text, item["targetMatch"]), *item.get("equal", ()))
+        for item in config["spec"]["inhibitRules"]
+    ]
+    there = [
+        (*item["source_matchers"], *item["target_matchers"], *item.get("equal", ())) for item in stack["inhibit_rules"]
+    ]
+    assert here == there
+    routes = {part["receiver"]: [text(item) for item in part["matchers"]] for part in config["spec"]["route"]["routes"]}
+    assert routes == {part["receiver"]: part["matchers"] for part in stack["route"]["routes"]}
 
 
 def test_dashboards_are_those_of_the_compose_stack(watched, root):

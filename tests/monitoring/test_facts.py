@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from report_inputs import CLASSES, manifest, release_record, write_batch, write_run
+from report_inputs import CLASSES, manifest, write_batch, write_run
 from scipy.stats import entropy
 
 from coda.contracts import StepRecord
@@ -27,7 +27,7 @@ def numbers(inputs, history=(), steps=()):
     summary = summarise(inputs, batch, batch.manifest.created_at + timedelta(hours=2))
     found = samples(inputs, batch, summary, history, steps)
     build_registry(found)  # all of them are declared, with the right labels
-    rest = {"source", "instrument", "pipeline", "release", "method", "alignment", "extractor", "head"}
+    rest = {"source", "instrument", "pipeline"}
     result = {}
     for item in found:
         key = (item.name, *(value for label, value in sorted(item.labels.items()) if label not in rest))
@@ -105,14 +105,8 @@ def test_what_is_unknown_is_left_out_and_never_zero(tmp_path):
     names = {key[0] for key in found}
     assert found["coda_batch_verdict", "refused"] == 1
     assert found["coda_batch_fields_accepted",] == 0
-    unknown = ("coda_prediction", "coda_gate", "coda_embedding", "coda_acquisition", "coda_release", "coda_negcon")
+    unknown = ("coda_prediction", "coda_gate", "coda_embedding", "coda_acquisition", "coda_negcon")
     assert not [name for name in names if name.startswith(unknown)]
-
-
-def test_a_release_of_another_source_is_not_claimed_for_this_one(inputs):
-    stranger = release_record(manifest(source="lab_z"))
-    found = numbers(inputs.__class__(**{**vars(inputs), "release": stranger}))
-    assert not [key for key in found if key[0].startswith("coda_release")]
 
 
 def test_a_plate_without_any_control_counts_as_zero(inputs):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests against real servers: a Ceph S3 gateway, PostgreSQL (MLflow's own server runs on it), Prometheus with
-# Pushgateway, promtool, a Docker engine; and Chromium, in which the pages about drift are opened.
+# Pushgateway, Alertmanager and their tools, a Docker engine; and Chromium, in which the pages about drift are opened.
 # Installs what is missing from Debian packages when it may, starts everything on loopback below .services/, and stops
 # exactly what it started. A part that cannot be had here is named, and its tests say so when they skip.
 set -euo pipefail
@@ -16,6 +16,8 @@ compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgres
 need prometheus prometheus
 need prometheus-pushgateway prometheus-pushgateway
 need promtool prometheus
+need prometheus-alertmanager prometheus-alertmanager
+need amtool prometheus-alertmanager
 need dockerd docker.io iptables
 need docker docker.io
 need debootstrap debootstrap

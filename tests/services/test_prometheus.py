@@ -2,22 +2,18 @@
 
 import json
 import shutil
-import subprocess
-import time
 import urllib.error
-import urllib.parse
-import urllib.request
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import pytest
 import yaml
+from prometheus_processes import eventually, get, process, promtool, query
 from report_inputs import write_run
 from servers import free_port
 
 from coda.contracts import StepRecord
 from coda.monitoring.alerts import ALERTS
-from coda.monitoring.dashboards import expressions
 from coda.monitoring.endpoint import serve
 from coda.monitoring.facts import samples, summarise
 from coda.monitoring.inputs import gather
@@ -32,36 +28,6 @@ pytestmark = [
         "prometheus-pushgateway)",
     ),
 ]
-
-
-def get(address, **arguments):
-    url = f"{address}?{urllib.parse.urlencode(arguments)}"
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  loopback only
-        return answer.read().decode()
-
-
-def eventually(question, patience_s=60.0):
-    """The first answer that is neither empty nor an error of a service that is still starting."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            if answer := question():
-                return answer
-        except (urllib.error.URLError, ConnectionError):
-            pass  # not up yet; the deadline below is what ends this
-        assert time.monotonic() < deadline, "nothing came in time"
-        time.sleep(0.2)
-
-
-@contextmanager
-def process(*command, log):
-    with log.open("wb") as file:
-        started = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            yield
-        finally:
-            started.terminate()
-            started.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +64,6 @@ def stack(tmp_path_factory, root):
         eventually(lambda: get(f"http://127.0.0.1:{gateway}/-/ready"))
         eventually(lambda: get(f"http://127.0.0.1:{prometheus}/-/ready"))
         yield f"http://127.0.0.1:{prometheus}", f"127.0.0.1:{gateway}", textfiles
-
-
-def query(address, expression):
-    return json.loads(get(f"{address}/api/v1/query", query=expression))["data"]["result"]
 
 
 def batch_samples(folder, **changes):
@@ -150,7 +112,7 @@ def test_text_files_are_scraped_through_the_endpoint(stack, tmp_path):
     assert float(query(address, "coda_metrics_files_unreadable")[0]["value"][1]) == 0.0
 
 
-@pytest.mark.parametrize("expression", sorted(set(expressions()) | {alert.expr for alert in ALERTS}))
+@pytest.mark.parametrize("expression", sorted({alert.expr for alert in ALERTS}))
 def test_prometheus_can_parse_each_expression(stack, expression):
     address, _, _ = stack
     assert json.loads(get(f"{address}/api/v1/format_query", query=expression))["status"] == "success"
@@ -167,12 +129,6 @@ def test_a_broken_expression_would_be_noticed(stack):
     address, _, _ = stack
     with pytest.raises(urllib.error.HTTPError):
         get(f"{address}/api/v1/format_query", query="sum by (coda_batch_plates")
-
-
-def promtool(*arguments):
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_promtool_accepts_the_rules(root):

@@ -78,6 +78,26 @@ def test_the_first_page_leads_to_the_pages_which_are_built_by_themselves(served,
     assert ask(served, "/healthz")[0] == 200
 
 
+def test_how_sources_stand_is_scraped_with_what_serves_and_where_the_pages_are(served, store, settings):
+    from conftest_trigger import release_of
+
+    write_history(store, "lab_b", 6, 4)
+    ReleaseLog(settings).append(release_of("lab_b"), "lab_b", action="promote", by="Ada", reason="looked at", after=0)
+    served.site.want()
+    wait_for(served, "/site/source/lab_b.html")
+    for _ in range(200):
+        text = ask(served, "/metrics")[2].decode()
+        if "coda_drift_value{" in text and "coda_release_moved" in text:
+            break
+        time.sleep(0.1)
+    assert f'coda_site_info{{url="http://127.0.0.1:{served.port}"}} 1.0' in text
+    assert 'coda_batch_ended_timestamp_seconds{batch="b0005",outcome="released",page="reports/lab_b/b0005/' in text
+    assert 'coda_drift_value{group="Acquisition",instrument="Opera Phenix",metric="bright structures, ER"' in text
+    assert 'coda_release_moved_timestamp_seconds{outcome="promote"' in text
+    read = [line for line in text.splitlines() if line.startswith("coda_site_read_timestamp_seconds")]
+    assert abs(float(read[0].split()[1]) - time.time()) < 3600
+
+
 def test_reports_are_shown_and_records_are_not(served, store):
     store.put(f"reports/lab_b/b1/{DIGEST}/report.html", b"<p>the report</p>")
     store.put(f"reports/lab_b/b1/{DIGEST}/summary.json", b"{}")
@@ -127,7 +147,7 @@ def test_what_runs_and_waits_is_told(settings, store):
 def test_a_store_that_is_away_is_no_page_and_no_end_of_the_trigger(settings, monkeypatch, caplog):
     from coda.errors import TransientError
 
-    site = Site(settings)
+    site = Site(settings, "http://127.0.0.1:1")
 
     def away(*_args, **_named):
         raise TransientError("The object store is away.")

@@ -6,6 +6,7 @@ them; a page is written when that is another one. Pages of two builders at once 
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,10 @@ from coda.monitoring.frames import batches_of
 from coda.monitoring.site import pages
 from coda.monitoring.site.changes import changed_page, read_changes
 from coda.monitoring.site.lines import source_of
+from coda.monitoring.standing import Standing, standing_of
 from coda.storage.objects import ObjectStore
+
+log = logging.getLogger(__name__)
 
 PREFIX = "site/"
 """Where the pages lie, in the platform bucket and on a disk: links to reports lead out of it and back."""
@@ -64,6 +68,7 @@ def build_site(store: ObjectStore, now: Now, put: Put | None = None, *, everythi
     program = _program()
     rows: dict[str, Any] = {}
     facts: dict[str, list[Any]] = {}
+    stands: dict[str, Any] = {}
     marks: dict[str, str] = {}
     written: list[str] = []
 
@@ -79,7 +84,7 @@ def build_site(store: ObjectStore, now: Now, put: Put | None = None, *, everythi
         marks[name] = _digest([program, fingerprint(store, name), [entry.to_json() for entry in moves]])
         before = known.get("sources", {}).get(name, {})
         if before.get("mark") == marks[name]:
-            rows[name], facts[name] = before["row"], before["facts"]
+            rows[name], facts[name], stands[name] = before["row"], before["facts"], before["standing"]
             continue
         frame = read(store, source=name)
         if frame.empty:
@@ -87,6 +92,7 @@ def build_site(store: ObjectStore, now: Now, put: Put | None = None, *, everythi
         source = source_of(name, frame)
         serving = moves[-1].release.release_id if moves else ""
         rows[name] = pages.fleet_row(source, serving)
+        stands[name] = standing_of(source).model_dump(mode="json")
         facts[name] = batches_of(frame)[["source", "batch", "page", "release_id"]].to_dict("records")
         keep(f"source/{name}.html", pages.source_page(source, moves))
         keep(f"controls/{name}.html", pages.controls_page(source, moves))
@@ -102,9 +108,24 @@ def build_site(store: ObjectStore, now: Now, put: Put | None = None, *, everythi
             pages.models_page(now.entries, pd.DataFrame(served, columns=["source", "batch", "page", "release_id"])),
         )
     if written:
-        told = {name: {"mark": marks[name], "row": rows[name], "facts": facts[name]} for name in rows}
+        told = {
+            name: {"mark": marks[name], "row": rows[name], "facts": facts[name], "standing": stands[name]}
+            for name in rows
+        }
         keep("known.json", json.dumps({"program": program, "top": top, "sources": told}))
     return written
+
+
+def standings(store: ObjectStore) -> dict[str, Standing]:
+    """Return how each source stands, as whoever built the pages last found it."""
+    found = _known(store).get("sources", {})
+    try:
+        # as JSON: strict models take its lists for tuples
+        return {name: Standing.model_validate_json(json.dumps(known["standing"])) for name, known in found.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        # another release of this program built them, and will not for long
+        log.warning("How the sources stand cannot be read from %s (%s).", store.url(KNOWN), error)
+        return {}
 
 
 def _known(store: ObjectStore) -> dict[str, Any]:

@@ -108,21 +108,34 @@ class Source:
     level: str
     sentence: str
 
+    @property
+    def every(self) -> tuple[Line, ...]:
+        """All lines, in the order of the pages."""
+        return (*self.lines, *self.controls, *self.answers)
+
+    @property
+    def usable(self) -> "pd.Index[int]":
+        """Places of the batches that say anything of their images."""
+        return _usable(self.batches)
+
+    def drifting(self, place: int) -> tuple[list[Line], list[Line]]:
+        """Return the lines that drift in the batch at a place: suddenly, and slowly."""
+        return _drifting(self.every, place)
+
     def drift_from(self, batch: str, digest: str) -> str:
         """Return in one sentence the drift that began with a batch version; empty where none did.
 
         A drift that lasts begins once: in the batch in which a number drifts that did not in the one before it, of the
         same microscope.
         """
-        batches, every = self.batches, [*self.lines, *self.controls, *self.answers]
-        usable = _usable(batches)
+        batches, usable = self.batches, self.usable
         mine = batches.index[(batches["batch"] == batch) & (batches["manifest_digest"] == digest)].intersection(usable)
         if len(mine) == 0:
             return ""
         place = int(mine[0])
         before = usable[(usable < place) & (batches["instrument"][usable] == batches["instrument"][place])]
-        known = {line.name for found in _drifting(every, int(before[-1])) for line in found} if len(before) else set()
-        sudden, slow = ([line for line in found if line.name not in known] for found in _drifting(every, place))
+        known = {line.name for found in self.drifting(int(before[-1])) for line in found} if len(before) else set()
+        sudden, slow = ([line for line in found if line.name not in known] for found in self.drifting(place))
         return _drift(batches, sudden, slow, place) if sudden or slow else ""
 
 
