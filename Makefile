@@ -12,7 +12,7 @@ READY_DEV := $(VENV)/.ready-dev
 # a bare machine has no environment of ours; a PYTHON that is named is taken
 GPU_PYTHON = $(if $(filter file,$(origin PYTHON)),$(firstword $(wildcard $(BIN)/python) $(PYTHON)),$(PYTHON))
 
-.PHONY: help setup demo up clean test test-services soak faults lint types fmt all-checks repro compile-pipelines schemas images k8s audit secrets lock sbom gpu-check
+.PHONY: help setup demo up clean test quick test-services soak faults lint types fmt all-checks repro compile-pipelines schemas images k8s audit secrets lock sbom gpu-check
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ clean: ## Forget what demo and tests made (not the environment)
 
 test: $(READY_DEV) ## The tests, in WORKERS=2 processes: no Docker, no cluster, no network beyond loopback
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not services and not soak and not faults"
+
+quick: $(READY_DEV) ## The tests of what changed, nearest first, for at most a minute (BASE=main)
+	@$(BIN)/python -m tests.quick $(if $(BASE),--base $(BASE))
 
 test-services: $(READY_DEV) ## The tests against real servers from Debian packages (installs and starts what it needs)
 	PYTHON=$(BIN)/python bash tests/services/run.sh
