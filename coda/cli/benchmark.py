@@ -10,6 +10,7 @@ import typer
 from coda.benchmark.cells import raise_for_failures
 from coda.benchmark.report import write_json
 from coda.benchmark.setting import Setting, ingested_setting, simulated_setting
+from coda.cli.benchmark_drift import drift
 from coda.cli.benchmark_progress import going_on, showing_cells, showing_plates
 from coda.cli.benchmark_scale import scale
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
@@ -228,6 +229,7 @@ def ingest(
 
 
 app.command()(scale)
+app.command()(drift)
 
 
 @app.command()

@@ -83,7 +83,7 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "CodaControlsDrift", "same-day",
-        _judged_of_late('coda_drift_rule_broken{group="Controls",rule=~"sudden|EWMA"}', 3), "0m",
+        _judged_of_late('coda_drift_rule_broken{group="Controls",rule=~"sudden|CUSUM"}', 3), "0m",
         "Controls of {{ $labels.source }} ({{ $labels.instrument }}): {{ $labels.metric }} left its history "
         "({{ $labels.rule }}).",
     ),
@@ -142,9 +142,9 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "CodaSlowDrift", "weekly",
-        _judged_of_late('coda_drift_rule_broken{group!="Controls",rule="EWMA"}', 8), "0m",
-        "{{ $labels.metric }} of {{ $labels.source }} ({{ $labels.instrument }}) drifts slowly: the weighted mean of "
-        "its newest batches left its limits.",
+        _judged_of_late('coda_drift_rule_broken{group!="Controls",rule="CUSUM"}', 8), "0m",
+        "{{ $labels.metric }} of {{ $labels.source }} ({{ $labels.instrument }}) drifts slowly: deviations to one "
+        "side added up to more than the limit.",
     ),
     Alert(
         "CodaSuddenDrift", "weekly",

@@ -220,10 +220,10 @@ _DRIFT = (
     Metric("coda_drift_deviations", "gauge", "drift",
            "Distance of coda_drift_value from accepted history in deviations (Q statistic: standard normal while the "
            "process is steady).", _SERIES),
-    Metric("coda_drift_ewma_share", "gauge", "drift",
-           "Weighted mean of the newest deviations as a share of its limit: beyond -1 or 1 is a slow drift.", _SERIES),
+    Metric("coda_drift_cusum_share", "gauge", "drift",
+           "Sum of deviations to one side (CUSUM) as a share of its limit: beyond -1 or 1 is a slow drift.", _SERIES),
     Metric("coda_drift_rule_broken", "gauge", "drift",
-           "1 for each rule that the newest judged batch breaks (Westgard's, EWMA; sudden: as rare as one in 500 "
+           "1 for each rule that the newest judged batch breaks (Westgard's, CUSUM; sudden: as rare as one in 500 "
            "batches over all numbers of the source); absent else.", (*_SERIES, "rule")),
     Metric("coda_drift_plates_apart", "gauge", "drift",
            "Plates of the newest judged batch that stand apart from the others in this number.", _SERIES),

@@ -8,8 +8,9 @@ short the history, so the false-alarm rates below are those of the textbook, als
 Rules on the Q statistics, with the false alarms a batch on steady history (docs/monitoring.md has the table):
 
 - **Westgard** (control charts of laboratories): 1-2s warns; 1-3s, 2-2s, R-4s, 4-1s and 10-x reject.
-- **EWMA** (weight 0.2) sees slow drift, which single batches never show. Its limit is chosen for a mean number of
-  batches between false alarms (`arl0`), computed by the Markov chain of Brook and Evans (1972).
+- **CUSUM**, self-starting (Hawkins 1987), sees slow drift, which single batches never show. Its limit is chosen for a
+  mean number of batches between false alarms (`arl0`), computed by the Markov chain of Brook and Evans (1972). It was
+  chosen by measuring it beside an EWMA and others (docs/drift_rules.md, decision 0042).
 """
 
 from collections.abc import Sequence
@@ -27,11 +28,17 @@ Array = NDArray[np.float64]
 MIN_HISTORY = 4
 """Accepted batches before the first that is judged."""
 
-WEIGHT = 0.2
-"""Weight of the newest batch in the EWMA: sees a shift of one deviation soonest (Lucas and Saccucci 1990)."""
+SLACK = 0.5
+"""Deviations a batch that the CUSUM lets pass: half of the shift that it sees soonest."""
+
+REST = 2.0
+"""How far beyond its limit a sum may stand: four steady batches after the cause is gone, the alarm has ended."""
 
 ARL0 = 500.0
-"""Batches between two false alarms of one EWMA, in the mean."""
+"""Batches between two false alarms of one CUSUM, in the mean."""
+
+APART = 5.0
+"""Scaled MADs from the other plates of its batch from which a plate stands apart."""
 
 WARNING = "1-2s"
 REJECTING = ("1-3s", "2-2s", "R-4s", "4-1s", "10-x")
@@ -43,7 +50,7 @@ MEANINGS = {
     "R-4s": "plates of one batch far away on both sides",
     "4-1s": "four in a row more than 1 deviation away on one side",
     "10-x": "ten in a row on one side of the centre",
-    "EWMA": "the weighted mean of the newest batches left its limits: a slow drift",
+    "CUSUM": "the sum of deviations to one side passed its limit: a slow drift",
 }
 """Rule -> what it says."""
 
@@ -57,7 +64,7 @@ class Chart:
         centre: Mean of the accepted history before each value.
         low: Three deviations below, in the unit of the values and with the uncertainty of a short history.
         high: Three deviations above.
-        ewma: Exponentially weighted mean of the Q statistics.
+        cusum: The larger of the two sums of a CUSUM of the Q statistics, negative for the lower one.
         limit: Its limit on both sides.
         broken: Names of the rules that each value breaks.
     """
@@ -66,7 +73,7 @@ class Chart:
     centre: Array
     low: Array
     high: Array
-    ewma: Array
+    cusum: Array
     limit: float
     broken: tuple[tuple[str, ...], ...]
 
@@ -81,23 +88,28 @@ def chart(values: ArrayLike, *, counts: ArrayLike | None = None, charts: int = 1
     Args:
         values: One value a batch, in the order of time; NaN where a batch has none.
         counts: Whether each belongs to accepted history; all do when not given.
-        charts: Number of series that are watched together: so many times rarer is a false alarm of the EWMA of each.
-        arl0: Batches between two false alarms of all EWMAs together.
+        charts: Number of series that are watched together: so many times rarer is a false alarm of the CUSUM of each.
+        arl0: Batches between two false alarms of all CUSUMs together.
     """
     x = np.asarray(values, dtype=np.float64)
     taken = np.ones(len(x), dtype=bool) if counts is None else np.asarray(counts, dtype=bool)
-    q, centre, low, high = _q_statistics(x, taken)
-    limit = ewma_limit(arl0 * max(charts, 1))
-    smooth = ewma(q)
+    q, centre, low, high = q_statistics(x, taken)
+    limit = cusum_limit(arl0 * max(charts, 1))
+    sums = cusum(q, limit)
     broken = [list(rules) for rules in westgard(q)]
-    for rules, value in zip(broken, smooth, strict=True):
+    for rules, value in zip(broken, sums, strict=True):
         if abs(value) > limit:
-            rules.append("EWMA")
-    return Chart(q, centre, low, high, smooth, limit, tuple(map(tuple, broken)))
+            rules.append("CUSUM")
+    return Chart(q, centre, low, high, sums, limit, tuple(map(tuple, broken)))
 
 
-def _q_statistics(x: Array, taken: NDArray[np.bool_]) -> tuple[Array, Array, Array, Array]:
-    """Return Q statistics, and centre and limits of the accepted history before each value."""
+def q_statistics(x: Array, taken: NDArray[np.bool_]) -> tuple[Array, Array, Array, Array]:
+    """Return Q statistics of a series, and centre, lower and upper limit of the accepted history before each value.
+
+    Args:
+        x: One value a batch, NaN where a batch has none.
+        taken: Whether each belongs to accepted history.
+    """
     score, centre, low, high = (np.full(len(x), np.nan) for _ in range(4))
     freedom = np.ones(len(x))
     count, mean, squares = 0, 0.0, 0.0  # of the accepted history so far (Welford)
@@ -181,44 +193,80 @@ def range_limit(count: int) -> float:
     return float(brentq(lambda limit: chance(limit) - 2 * norm.sf(2) ** 2, 1.0, 8.0))
 
 
-def ewma(q: ArrayLike, weight: float = WEIGHT) -> Array:
-    """Return the exponentially weighted mean of a series that begins at 0; a missing value leaves it as it is."""
-    found, now = [], 0.0
+def stands_apart(values: ArrayLike, batches: ArrayLike) -> NDArray[np.bool_]:
+    """Return which plates stand apart from the others of their batch: by more than `APART` scaled MADs.
+
+    A batch of three plates or fewer has none, and a hundredth of the median is the least that counts as a MAD.
+
+    Args:
+        values: One a plate, all finite.
+        batches: Which batch each plate is of.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    _, groups, sizes = np.unique(np.asarray(batches), return_inverse=True, return_counts=True)
+    if not len(x):
+        return np.zeros(0, dtype=bool)
+    middle = _medians(x, groups, sizes)
+    away = np.abs(x - middle[groups])
+    spread = np.maximum(1.4826 * _medians(away, groups, sizes), 0.01 * np.abs(middle))
+    return (away > APART * spread[groups]) & (sizes[groups] >= 4)
+
+
+def _medians(x: Array, groups: NDArray[np.intp], sizes: NDArray[np.intp]) -> Array:
+    """Return the median of each group of values."""
+    ordered = x[np.lexsort((x, groups))]
+    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    middle: Array = (ordered[first + (sizes - 1) // 2] + ordered[first + sizes // 2]) / 2
+    return middle
+
+
+def cusum(q: ArrayLike, limit: float) -> Array:
+    """Return the larger of the two sums of a tabular CUSUM that begin at 0, negative where it is the lower one.
+
+    A missing value leaves it as it is. Sums stop at `REST` beyond the limit, so that an alarm ends when its cause does.
+    """
+    found, now, upper, lower = [], 0.0, 0.0, 0.0
     for value in np.asarray(q, dtype=np.float64):
-        now = now if not np.isfinite(value) else weight * float(value) + (1 - weight) * now
+        if np.isfinite(value):
+            upper = min(max(0.0, upper + float(value) - SLACK), limit + REST)
+            lower = min(max(0.0, lower - float(value) - SLACK), limit + REST)
+            now = upper if upper >= lower else -lower
         found.append(now)
     return np.asarray(found, dtype=np.float64)
 
 
 @lru_cache
-def ewma_limit(arl0: float, weight: float = WEIGHT) -> float:
-    """Return the limit of an EWMA of standard normal values with this mean number of values to a false alarm.
+def cusum_limit(arl0: float) -> float:
+    """Return the limit of a CUSUM of standard normal values with this mean number of values to a false alarm.
 
     Raises:
-        ValueError: `arl0` is not above 2, or the weight not between 0 and 1.
+        ValueError: `arl0` is not above 10.
     """
-    if not (arl0 > 2 and 0 < weight < 1):
-        raise ValueError(f"an EWMA of weight {weight} with a false alarm every {arl0} values; 0 < weight < 1, arl0 > 2")
-    deviation = float(np.sqrt(weight / (2 - weight)))
-    return deviation * float(brentq(lambda width: run_length(width * deviation, weight) - arl0, 0.1, 7.0, xtol=1e-6))
+    if not arl0 > 10:
+        raise ValueError(f"a CUSUM with a false alarm every {arl0} values; more than 10 are needed")
+    return float(brentq(lambda limit: np.log(run_length(limit) / arl0), 0.3, 25.0, xtol=1e-6))
 
 
-def run_length(limit: float, weight: float = WEIGHT, *, shift: float = 0.0, states: int = 101) -> float:
-    """Return the mean number of values until an EWMA leaves its limits (Brook and Evans 1972).
+def run_length(limit: float, *, shift: float = 0.0, states: int = 100) -> float:
+    """Return the mean number of values until a CUSUM passes its limit on either side (Brook and Evans 1972).
 
     Args:
-        limit: On both sides of 0.
-        weight: Of the newest value.
+        limit: Of both sums.
         shift: Mean of the values, in deviations.
-        states: Intervals between the limits; odd, so that the EWMA begins in the middle of one.
+        states: Intervals between 0 and the limit.
     """
-    step = 2 * limit / states
-    middle = -limit + step * (np.arange(states) + 0.5)
-    edges = (middle[None, :] - (1 - weight) * middle[:, None]) / weight - shift
-    half = step / (2 * weight)
-    stays = norm.cdf(edges + half) - norm.cdf(edges - half)
+    # the two sums never rise together, so their rates add up (van Dobben de Bruyn 1968)
+    return 1 / sum(1 / _run_length_above(limit, mean, states) for mean in (shift, -shift))
+
+
+def _run_length_above(limit: float, shift: float, states: int) -> float:
+    step = 2 * limit / (2 * states - 1)  # the first state is 0 with half an interval
+    places = np.arange(states)
+    edges = step * (places[None, :] - places[:, None]) + SLACK - shift
+    stays = norm.cdf(edges + step / 2) - norm.cdf(edges - step / 2)
+    stays[:, 0] = norm.cdf(edges[:, 0] + step / 2)
     lengths: Array = np.linalg.solve(np.eye(states) - stays, np.ones(states))
-    return float(lengths[states // 2])
+    return float(lengths[0])
 
 
 def single_limit(arl0: float, charts: int = 1) -> float:

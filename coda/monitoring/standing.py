@@ -34,7 +34,7 @@ class Reading(Part):
         low: Smallest usual value; None before there is history.
         high: Largest usual value.
         deviations: Q statistic: standard normal while the process is steady.
-        ewma: Weighted mean of the newest Q statistics, as a share of its limit: beyond -1 or 1 is a slow drift.
+        cusum: Larger sum of the CUSUM of Q statistics, as a share of its limit: beyond -1 or 1 is a slow drift.
         broken: Rules that it breaks.
         apart: Plates that stand apart from their batch in it.
     """
@@ -45,7 +45,7 @@ class Reading(Part):
     low: float | None = None
     high: float | None = None
     deviations: float | None = None
-    ewma: float | None = None
+    cusum: float | None = None
     broken: tuple[str, ...] = ()
     apart: int = 0
 
@@ -107,11 +107,11 @@ def _judged(source: Source, instrument: str, batches: pd.DataFrame) -> Judged:
 
 def _reading(line: Line, place: int, *, sudden: bool) -> Reading:
     told = line.chart
-    known = bool(np.isfinite(told.q[place]))  # else the EWMA tells of earlier batches alone
+    known = bool(np.isfinite(told.q[place]))  # else the CUSUM tells of earlier batches alone
     return Reading(
         group=line.group, name=line.name, value=float(line.values[place]), low=_number(told.low[place]),
         high=_number(told.high[place]), deviations=_number(told.q[place]),
-        ewma=float(told.ewma[place] / told.limit) if known and told.limit > 0 else None,
+        cusum=float(told.cusum[place] / told.limit) if known and told.limit > 0 else None,
         broken=(*told.broken[place], *((SUDDEN,) if sudden else ())), apart=len(line.apart.get(place, ())),
     )  # fmt: skip
 
@@ -148,7 +148,7 @@ def drift_samples(standings: Mapping[str, Standing]) -> Iterator[Sample]:
 def _of_reading(reading: Reading, labels: Mapping[str, str]) -> Iterator[Sample]:
     numbers = {
         "value": reading.value, "low": reading.low, "high": reading.high, "deviations": reading.deviations,
-        "ewma_share": reading.ewma, "plates_apart": float(reading.apart),
+        "cusum_share": reading.cusum, "plates_apart": float(reading.apart),
     }  # fmt: skip
     for name, value in numbers.items():
         if value is not None:

@@ -8,12 +8,13 @@ from coda.monitoring.rules import (
     MEANINGS,
     REJECTING,
     chart,
-    ewma,
-    ewma_limit,
+    cusum,
+    cusum_limit,
     range_limit,
     range_rule,
     run_length,
     single_limit,
+    stands_apart,
     westgard,
 )
 
@@ -42,22 +43,35 @@ def test_far_values_have_finite_statistics():
     assert chart([5.0] * 8).out(7) is False, "numbers that never change are no drift"
 
 
-@pytest.mark.parametrize(("weight", "width"), [(0.05, 2.615), (0.1, 2.814), (0.2, 2.962), (0.25, 2.998), (0.4, 3.054)])
-def test_the_ewma_has_the_limits_of_lucas_and_saccucci(weight, width):
-    """Technometrics 32 (1990), table 3: widths for a false alarm every 500 values."""
-    assert ewma_limit(500.0, weight) / np.sqrt(weight / (2 - weight)) == pytest.approx(width, abs=0.004)
+@pytest.mark.parametrize(("limit", "shift", "length"), [
+    (4, 0, 168), (4, 0.5, 26.6), (4, 1, 8.38), (4, 2, 3.34), (4, 4, 1.71), (5, 0, 465), (5, 0.5, 38.0), (5, 1, 10.4),
+    (5, 3, 2.57),
+])  # fmt: skip
+def test_the_cusum_has_the_run_lengths_of_montgomery(limit, shift, length):
+    """Introduction to Statistical Quality Control, 6th edition, table 9.3, k 0.5."""
+    assert run_length(limit, shift=shift) == pytest.approx(length, rel=0.003)
 
 
 def test_run_lengths_are_those_of_a_simulation():
     rng = np.random.default_rng(2)
-    limit = ewma_limit(100.0)
+    limit = cusum_limit(100.0)
     for shift in (0.0, 1.0):
         lengths = []
         for _ in range(1500):
-            smooth = ewma(rng.normal(shift, 1, 1200))
-            lengths.append(int(np.argmax(np.abs(smooth) > limit)) + 1)
+            sums = cusum(rng.normal(shift, 1, 1200), limit)
+            lengths.append(int(np.argmax(np.abs(sums) > limit)) + 1)
         error = np.std(lengths) / np.sqrt(len(lengths))
         assert abs(np.mean(lengths) - run_length(limit, shift=shift)) < 4 * error
+
+
+def test_a_cusum_is_the_two_sums_of_the_textbook_and_its_alarm_ends_when_the_cause_does():
+    q = np.array([0.5, np.nan, 2.0, 3.0, -1.0, -4.0, -4.0])
+    upper, lower = [0.0, 0.0, 1.5, 4.0, 2.5, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.5, 4.0, 7.5]
+    expected = [up if up >= down else -down for up, down in zip(upper, lower, strict=True)]
+    assert cusum(q, 100.0).tolist() == pytest.approx(expected)
+    told = cusum(np.concatenate([np.full(40, 3.0), np.zeros(8)]), 5.0)
+    assert told[39] == 7.0, "40 batches of drift would take 200 to run off"
+    assert (told > 5).tolist() == [False, False, *[True] * 41, *[False] * 5]
 
 
 def by_hand(z):
@@ -87,7 +101,7 @@ def test_westgard_rules_are_those_of_the_words():
     assert not range_rule([2.1, 0, -2.2]), "with three plates the limit is where it is as rare"
     assert not range_rule([2.1, 2.2, -1.9])
     assert range_limit(2) == pytest.approx(2), "Westgard's own rule"
-    assert set(MEANINGS) == {"1-2s", "EWMA", *REJECTING}
+    assert set(MEANINGS) == {"1-2s", "CUSUM", *REJECTING}
 
 
 def test_westgard_rules_have_the_false_alarm_rates_of_theory():
@@ -110,7 +124,7 @@ def test_the_range_rule_is_as_rare_for_many_plates_as_for_two():
 
 def first_alarm(values, counts=None, **how):
     told = chart(values, counts=counts, **how)
-    return next((k for k in range(len(values)) if "EWMA" in told.broken[k]), None)
+    return next((k for k in range(len(values)) if "CUSUM" in told.broken[k]), None)
 
 
 def test_false_alarms_of_a_young_source_are_as_rare_as_stated():
@@ -120,14 +134,14 @@ def test_false_alarms_of_a_young_source_are_as_rare_as_stated():
     assert np.mean(alarms) == pytest.approx(1 - np.exp(-40 / 500), abs=0.025)
 
 
-def test_a_slow_drift_is_seen_by_the_ewma_and_not_by_single_limits():
+def test_a_slow_drift_is_seen_by_the_cusum_and_not_by_single_limits():
     """A lamp that ages by a sixth of a deviation a batch."""
     rng = np.random.default_rng(6)
     slow, plain = 0, 0
     for _ in range(300):
         values = rng.normal(100, 3, 60) - 0.5 * np.clip(np.arange(60) - 30, 0, None)
         told = chart(values)
-        slow += any("EWMA" in told.broken[k] for k in range(30, 50))
+        slow += any("CUSUM" in told.broken[k] for k in range(30, 50))
         plain += any("1-3s" in told.broken[k] for k in range(30, 50))
     assert slow / 300 > 0.85
     assert plain < slow
@@ -152,5 +166,22 @@ def test_what_is_not_accepted_moves_no_limit():
 
 
 def test_limits_are_asked_for_with_numbers_that_can_be():
-    with pytest.raises(ValueError, match="weight"):
-        ewma_limit(500.0, 1.5)
+    with pytest.raises(ValueError, match="more than 10"):
+        cusum_limit(5.0)
+
+
+def test_plates_stand_apart_from_the_others_of_their_batch():
+    """Against medians of numpy, batch by batch."""
+    rng = np.random.default_rng(9)
+    batches = rng.integers(0, 40, 400)
+    values = rng.normal(batches, 0.1) + 4 * (rng.random(400) < 0.02)
+    expected = np.zeros(400, dtype=bool)
+    for number in range(40):
+        mine = batches == number
+        away = np.abs(values[mine] - np.median(values[mine]))
+        spread = max(1.4826 * np.median(away), 0.01 * abs(np.median(values[mine])))
+        expected[mine] = (away > 5 * spread) & (mine.sum() >= 4)
+    assert expected.any()
+    assert stands_apart(values, batches).tolist() == expected.tolist()
+    assert stands_apart([], []).tolist() == []
+    assert not stands_apart([1.0, 1.0, 9.0], [0, 0, 0]).any(), "of three plates none does"

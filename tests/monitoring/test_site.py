@@ -208,7 +208,7 @@ def test_a_slow_drift_is_said_in_one_sentence_and_a_steady_source_is_steady():
     slow = source_of("lab_b", frame_of("lab_b", 60, 4, Story("slow", 35), seed=2))
     assert slow.level == "drift"
     assert "ER is below its centre since b00" in slow.sentence
-    assert "EWMA" in slow.sentence
+    assert "CUSUM" in slow.sentence
     steady = [source_of("lab_b", frame_of("lab_b", 30, 4, seed=seed)).level for seed in range(8)]
     assert steady.count("drift") <= 1
     young = source_of("lab_b", frame_of("lab_b", 4, 4))

@@ -50,15 +50,15 @@ def test_the_metrics_and_the_pages_judge_alike(stepped):
     sudden, slow = ({line.name for line in lines} for lines in stepped.drifting(place))
     broken = [(item.labels["metric"], item.labels["rule"]) for item in told(stepped, "coda_drift_rule_broken")]
     assert {name for name, rule in broken if rule == SUDDEN} == sudden
-    assert {name for name, rule in broken if rule == "EWMA"} == slow
-    shares = {item.labels["metric"]: item.value for item in told(stepped, "coda_drift_ewma_share")}
+    assert {name for name, rule in broken if rule == "CUSUM"} == slow
+    shares = {item.labels["metric"]: item.value for item in told(stepped, "coda_drift_cusum_share")}
     assert {name for name, share in shares.items() if abs(share) > 1} == slow
 
 
 def test_before_there_is_history_there_are_numbers_and_no_judgement():
     young = source_of("lab_b", frame_of("lab_b", 3, 4))
     assert told(young, "coda_drift_value")
-    for name in ("low", "high", "deviations", "ewma_share", "rule_broken"):
+    for name in ("low", "high", "deviations", "cusum_share", "rule_broken"):
         assert not told(young, f"coda_drift_{name}"), name
     assert [item.labels["outcome"] for item in told(young, "coda_drift_level") if item.value] == ["unknown"]
 

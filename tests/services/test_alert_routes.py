@@ -123,7 +123,7 @@ def test_a_cause_is_told_in_its_channel_and_its_consequence_waits(stack):
         scope = {"source": source, "instrument": "Phenix"}
         found = [Sample("coda_drift_batch_timestamp_seconds", now, {**scope, "batch": "b1", "page": "p"})]
         found += [
-            Sample("coda_drift_rule_broken", 1, {**scope, "group": group, "metric": name, "rule": "EWMA"})
+            Sample("coda_drift_rule_broken", 1, {**scope, "group": group, "metric": name, "rule": "CUSUM"})
             for group, name in groups.items()
         ]
         if source == "lab_c":
@@ -133,7 +133,7 @@ def test_a_cause_is_told_in_its_channel_and_its_consequence_waits(stack):
     [note] = [note for channel, note in told if channel == "same-day"]
     assert note["title"] == "CodaControlsDrift: lab_b (firing, same-day)"
     assert (
-        "negative controls left its history (EWMA). https://coda.example.org/site/controls/lab_b.html" in note["text"]
+        "negative controls left its history (CUSUM). https://coda.example.org/site/controls/lab_b.html" in note["text"]
     )
     assert "docs/runbooks/CodaControlsDrift.md" in note["text"]
 

@@ -32,15 +32,15 @@ _SOURCES = View(
     (
         Query(f"time() - {_ENDED}"),
         Query(_named(f"coda_drift_level{OF_SOURCE}", "drift")),
-        Query(f"max by (source) (abs{judged('coda_drift_ewma_share')})"),
-        Query("count by (source) " + judged("coda_drift_rule_broken", 'rule=~"sudden|EWMA"')),
+        Query(f"max by (source) (abs{judged('coda_drift_cusum_share')})"),
+        Query("count by (source) " + judged("coda_drift_rule_broken", 'rule=~"sudden|CUSUM"')),
         Query(f"max by (source, release, method) (coda_release_info{OF_SOURCE})"),
         Query(f"time() - coda_release_moved_timestamp_seconds{OF_SOURCE}"),
     ),
     "table", span=24, height=12,
     columns=(
         ("source", "source"), ("drift", "drift"), ("batch", "newest batch"), ("page", "report"),
-        ("outcome", "it ended"), ("Value #A", "ago"), ("Value #C", "furthest EWMA, of its limit"),
+        ("outcome", "it ended"), ("Value #A", "ago"), ("Value #C", "furthest CUSUM, of its limit"),
         ("Value #D", "numbers that drift"),
         ("release", "serves"), ("method", "way"), ("Value #F", "serves for"),
     ),
@@ -70,8 +70,8 @@ _FLEET: tuple[Row, ...] = (
         broken("Rules that newest batches break", 'rule!="1-2s"', "source"),
     )),
     ("Over time", (
-        line("Furthest EWMA, as a share of its limit",
-             f"max by (source) (abs{judged('coda_drift_ewma_share')})", "{{source}}", limit=1),
+        line("Furthest CUSUM, as a share of its limit",
+             f"max by (source) (abs{judged('coda_drift_cusum_share')})", "{{source}}", limit=1),
         line("Gain over the unadapted model",
              pushed('coda_gate_gain{source=~"$source",metric="value"}'), "{{source}}"),
         line("Batches in a row without a release", pushed(f"coda_gate_not_released_in_a_row{OF_SOURCE}"),
@@ -112,8 +112,8 @@ _SOURCE: tuple[Row, ...] = (
     ("Every number against accepted history", (
         View("Deviations", (Query(judged("coda_drift_deviations", _NUMBER), "{{source}} {{instrument}} {{metric}}"),),
              span=12, limits=(-3, 3)),
-        View("Slow drift: EWMA as a share of its limit",
-             (Query(judged("coda_drift_ewma_share", _NUMBER), "{{source}} {{instrument}} {{metric}}"),), span=12,
+        View("Slow drift: CUSUM as a share of its limit",
+             (Query(judged("coda_drift_cusum_share", _NUMBER), "{{source}} {{instrument}} {{metric}}"),), span=12,
              limits=(-1, 1)),
         View("$number", (
             Query(judged("coda_drift_value", _NUMBER), "{{source}} {{instrument}}"),
@@ -176,7 +176,7 @@ _ZPRIME = 'group="Controls",metric="robust Z\' of the plates"'
 _CONTROLS: tuple[Row, ...] = (
     ("Levey-Jennings charts", (
         number("Series of controls that drift",
-               "count" + judged("coda_drift_rule_broken", f'{_CONTROLLED},rule=~"sudden|EWMA"')
+               "count" + judged("coda_drift_rule_broken", f'{_CONTROLLED},rule=~"sudden|CUSUM"')
                + f" or 0 * count({_ENDED})", span=6, limit=1),
         number("Age of the newest judged batch", f"time() - coda_drift_batch_timestamp_seconds{OF_BATCH}",
                "{{source}} {{instrument}}", "s", span=6, limit=1209600),
@@ -190,8 +190,8 @@ _CONTROLS: tuple[Row, ...] = (
         View("Positive controls, in deviations from history",
              (Query(judged("coda_drift_deviations", f'{_CONTROLLED},metric=~"positive.*"'), "{{source}} {{metric}}"),),
              span=12, limits=(-3, 3), page="controls"),
-        View("EWMA as a share of its limit",
-             (Query(judged("coda_drift_ewma_share", _CONTROLLED), "{{source}} {{metric}}"),), span=12,
+        View("CUSUM as a share of its limit",
+             (Query(judged("coda_drift_cusum_share", _CONTROLLED), "{{source}} {{metric}}"),), span=12,
              limits=(-1, 1), page="controls"),
         View("Robust Z' of the plates, with what is usual", (
             Query(judged("coda_drift_value", _ZPRIME), "{{source}} {{instrument}}"),

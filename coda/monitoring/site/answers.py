@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.monitoring.class_shares import Compared, compare_in_order
-from coda.monitoring.rules import ARL0, Chart, ewma, ewma_limit, westgard
+from coda.monitoring.rules import ARL0, Chart, cusum, cusum_limit, westgard
 
 Array = NDArray[np.float64]
 
@@ -95,12 +95,13 @@ def shares_of(
 
 def _charted(q: Array, low: Array, high: Array, together: int) -> Chart:
     """Judge distances: only far ones break rules, and none for being more like history than others."""
-    smooth, limit = ewma(q), ewma_limit(ARL0 * max(together, 1))
+    limit = cusum_limit(ARL0 * max(together, 1))
+    sums = cusum(q, limit)
     broken = [
-        (*(rules if value > 0 else ()), *(("EWMA",) if now > limit else ()))
-        for rules, value, now in zip(westgard(q), np.nan_to_num(q), smooth, strict=True)
+        (*(rules if value > 0 else ()), *(("CUSUM",) if now > limit else ()))
+        for rules, value, now in zip(westgard(q), np.nan_to_num(q), sums, strict=True)
     ]
-    return Chart(q, (low + high) / 2, low, high, smooth, limit, tuple(broken))
+    return Chart(q, (low + high) / 2, low, high, sums, limit, tuple(broken))
 
 
 def changes_of(count: int, rows: pd.DataFrame) -> tuple[Array, tuple[Changed, ...]]:

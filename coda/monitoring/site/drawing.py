@@ -47,7 +47,8 @@ def draw(line: Line, batches: pd.DataFrame, moves: Sequence[Move], *, deviations
         line: What is drawn.
         batches: The batches of the source, in order.
         moves: Releases and rollbacks.
-        deviations: Draw deviations from history (Levey-Jennings) with the EWMA, in place of the values.
+        deviations: Draw deviations from history (Levey-Jennings) in place of the values, with the CUSUM so that its
+            limits are the lines at 3.
     """
     values = line.chart.q if deviations else line.values
     low, high = (
@@ -60,7 +61,9 @@ def draw(line: Line, batches: pd.DataFrame, moves: Sequence[Move], *, deviations
             _band(low, high, y, step),
             *(f'<path class="limit" d="M0 {y(v):.0f}H{WIDE}"/>' for v in ((-2, 0, 2) if deviations else ())),
             f'<path class="line" d="{_path(values, y, step)}"/>',
-            f'<path class="ewma" d="{_path(line.chart.ewma, y, step)}"/>' if deviations else "",
+            f'<path class="cusum" d="{_path(3 * line.chart.cusum / line.chart.limit, y, step)}"/>'
+            if deviations
+            else "",
             f'<path class="dots" d="{_dots(values, y, step)}"/>',
         ]
     )

@@ -10,16 +10,13 @@ from numpy.typing import NDArray
 
 from coda.monitoring.acquisition import STATISTICS
 from coda.monitoring.frames import KEY, batches_of
-from coda.monitoring.rules import ARL0, MIN_HISTORY, WARNING, Chart, chart, range_rule, single_limit
+from coda.monitoring.rules import ARL0, MIN_HISTORY, WARNING, Chart, chart, range_rule, single_limit, stands_apart
 from coda.monitoring.site.answers import Changed, Shares, changes_of, shares_of, unjudged
 
 Array = NDArray[np.float64]
 
 OUT_OF_HISTORY = ("refused", "failed")
 """Ends after which a batch does not count as accepted history."""
-
-APART = 5.0
-"""Scaled MADs from the other plates of its batch from which a plate stands apart."""
 
 MOST_APART = 300
 """Points of single plates in one picture: the newest."""
@@ -77,7 +74,7 @@ class Line:
     def since(self, first: int) -> "Line":
         """Return the line from a place on, judged as it was by all that came before."""
         told = self.chart
-        parts = {name: getattr(told, name)[first:] for name in ("q", "centre", "low", "high", "ewma", "broken")}
+        parts = {name: getattr(told, name)[first:] for name in ("q", "centre", "low", "high", "cusum", "broken")}
         apart = {place - first: plates for place, plates in self.apart.items() if place >= first}
         return replace(self, values=self.values[first:], chart=replace(told, **parts), apart=apart)
 
@@ -246,11 +243,8 @@ class _Judge:
         if rows is None:
             return {}
         mine = rows[rows["subject"] == subject]
-        groups = mine.groupby("place")["value"]
-        middle = groups.transform("median")
-        spread = 1.4826 * (mine["value"] - middle).abs().groupby(mine["place"]).transform("median")
-        far = (mine["value"] - middle).abs() > APART * np.maximum(spread, 0.01 * middle.abs())
-        far &= groups.transform("size") >= 4
+        mine = mine[np.isfinite(mine["value"])]
+        far = stands_apart(mine["value"], mine["place"])
         found: dict[int, tuple[tuple[str, float], ...]] = {}
         for row in mine[far].sort_values("place").tail(MOST_APART)[["place", "plate", "value"]].itertuples(index=False):
             place, plate, value = int(row[0]), str(row[1]), float(row[2])
@@ -275,7 +269,7 @@ class _Judge:
     def _charted(self, values: Array, together: int, ranges: Collection[int]) -> Chart:
         """Judge each microscope's batches against its own earlier ones, and put them into one series again."""
         counts = ~self.batches["state"].isin(OUT_OF_HISTORY).to_numpy()
-        parts = {name: np.array([], dtype=np.float64) for name in ("q", "centre", "low", "high", "ewma")}
+        parts = {name: np.array([], dtype=np.float64) for name in ("q", "centre", "low", "high", "cusum")}
         whole = {name: np.full(self.count, np.nan) for name in parts}
         broken: list[tuple[str, ...]] = [()] * self.count
         limit = 0.0
@@ -301,7 +295,7 @@ def _drifting(lines: Sequence[Line], place: int) -> tuple[list[Line], list[Line]
     """Return the lines that drift at a place: suddenly, and slowly."""
     far = single_limit(ARL0, len(lines))
     sudden = [line for line in lines if abs(line.chart.q[place]) > far]
-    return sudden, [line for line in lines if "EWMA" in line.chart.broken[place]]
+    return sudden, [line for line in lines if "CUSUM" in line.chart.broken[place]]
 
 
 def _state(batches: pd.DataFrame, lines: Sequence[Line]) -> tuple[str, str]:
@@ -322,16 +316,16 @@ def _state(batches: pd.DataFrame, lines: Sequence[Line]) -> tuple[str, str]:
 
 def _drift(batches: pd.DataFrame, sudden: Sequence[Line], slow: Sequence[Line], place: int) -> str:
     """Return the sentence about lines that drift at a place."""
-    line = max(sudden or slow, key=lambda item: abs(item.chart.q[place] if sudden else item.chart.ewma[place]))
+    line = max(sudden or slow, key=lambda item: abs(item.chart.q[place] if sudden else item.chart.cusum[place]))
     more = len({id(item) for item in [*sudden, *slow]}) - 1
-    way = "above" if (line.chart.q[place] if sudden else line.chart.ewma[place]) > 0 else "below"
+    way = "above" if (line.chart.q[place] if sudden else line.chart.cusum[place]) > 0 else "below"
     how = f"{way} what history makes likely" if sudden else f"{way} its centre since {_since(batches, line, place)}"
     others = f"; {more} other number{'s' if more != 1 else ''} too" if more else ""
-    return f"{line.name} is {how} ({'sudden' if sudden else 'slow drift, EWMA'}){others}."
+    return f"{line.name} is {how} ({'sudden' if sudden else 'slow drift, CUSUM'}){others}."
 
 
 def _since(batches: pd.DataFrame, line: Line, place: int) -> str:
     first = place
-    while first > 0 and ("EWMA" in line.chart.broken[first - 1] or np.isnan(line.chart.q[first - 1])):
+    while first > 0 and ("CUSUM" in line.chart.broken[first - 1] or np.isnan(line.chart.q[first - 1])):
         first -= 1
     return str(batches["batch"].iloc[first])

@@ -54,11 +54,11 @@ def source_page(source: Source, moves: Sequence[PointerEntry]) -> str:
 
 
 def controls_page(source: Source, moves: Sequence[PointerEntry]) -> str:
-    """Return the page of a source's controls: Levey-Jennings charts with Westgard rules and an EWMA."""
+    """Return the page of a source's controls: Levey-Jennings charts with Westgard rules and a CUSUM."""
     about = (
         "Levey-Jennings charts: deviations from accepted history, with lines at 2 and 3. Westgard rules 1-3s, 2-2s, "
-        "R-4s, 4-1s and 10-x reject, 1-2s warns; the second line is the EWMA, with a false alarm of any of them every "
-        f"{ARL0:.0f} batches."
+        "R-4s, 4-1s and 10-x reject, 1-2s warns; the second line is the CUSUM, drawn so that its limits are the lines "
+        f"at 3, with a false alarm of any of them every {ARL0:.0f} batches."
     )
     return _source_page(
         source, moves, source.controls, "controls", f"{source.name}: its controls", about, deviations=True
