@@ -8,8 +8,8 @@ from pydantic import Field
 from coda.config.params import Ingest, Params
 from coda.contracts.base import Part, Slug
 from coda.contracts.channels import STAINS, ChannelNames
-from coda.errors import ConfigError, Problem, raise_if_any
-from coda.simulation.design import Compound, Design, Experiment, WellPlan
+from coda.errors import ConfigError, Problem
+from coda.simulation.design import Compound, Design, Experiment, WellPlan, holding
 from coda.simulation.laboratories import Laboratory, find_laboratory
 
 DEMO_BATCHES = {"lab_a": 5, "lab_b": 3, "lab_c": 3}
@@ -103,36 +103,5 @@ def imaged_wells(experiment: Experiment, source: SourcePlan) -> list[tuple[WellP
     Raises:
         ConfigError: The plan names a mechanism or compound that the experiment does not have.
     """
-    _require_known(experiment, source)
-    wells = []
-    for plan in experiment.imaged_wells():
-        compound = experiment.compound(plan.compound)
-        place = source.wells.get(compound.name, source.wells.get(compound.mechanism or "", compound.name))
-        if place is None:
-            continue
-        held = _held(experiment, compound, place)
-        if held is not compound:
-            treatment = f"{held.name}_{plan.dose_um:g}uM"
-            plan = plan.model_copy(update={"compound": held.name, "treatment": treatment})  # noqa: PLW2901
-        wells.append((plan, held))
-    return wells
-
-
-def _held(experiment: Experiment, compound: Compound, place: str) -> Compound:
-    """Return the compound of that name, or the one of that mechanism at the same place among its like."""
-    if any(other.name == place for other in experiment.compounds):
-        return experiment.compound(place)
-    own = [other.name for other in experiment.compounds if other.mechanism == compound.mechanism]
-    others = [other for other in experiment.compounds if other.mechanism == place]
-    return others[own.index(compound.name) % len(others)]
-
-
-def _require_known(experiment: Experiment, source: SourcePlan) -> None:
-    treated = [compound for compound in experiment.compounds if compound.pert_type == "trt"]
-    known = {compound.name for compound in treated} | {str(compound.mechanism) for compound in treated}
-    named = {*source.wells, *(value for value in source.wells.values() if value is not None)}
-    problems = [
-        Problem(f"wells of {source.name}", repr(name), "a mechanism or compound of the design", "Correct the plan.")
-        for name in sorted(named - known)
-    ]
-    raise_if_any(ConfigError, "The plates cannot be simulated as planned.", problems)
+    held = holding(experiment, source.wells)
+    return [(plan, held.compound(plan.compound)) for plan in held.imaged_wells()]

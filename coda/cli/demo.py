@@ -78,11 +78,15 @@ def _print(summary: dict[str, Any], path: Path, console: Console) -> None:
     _print_releases(summary["sources"], console)
     for item in summary["refused"]:
         console.print(f"Refused: {item['batch']}. {item['sentence']}", markup=False)
-    console.print("Reports to open in a browser:")
-    for report in summary["reports"]:
-        console.print(f"  {report}", markup=False, soft_wrap=True)
-    seconds = sum(stage["seconds"] for stage in summary["stages"])
-    console.print(f"Everything above in numbers: {path} (stages took {seconds:.0f} s). `make up` lets you look around.")
+    console.print("What the pages about drift say:")
+    for source, told in summary["drift"].items():
+        console.print(f"  {source}: {told['sentence']}", markup=False, highlight=False)
+    console.print("Pages to open in a browser, with a report of each batch behind them:")
+    console.print(f"  {summary['pages']}", markup=False, soft_wrap=True)
+    minutes, seconds = divmod(round(summary["seconds"]), 60)
+    console.print(
+        f"Everything above in numbers: {path} (after {minutes} min {seconds} s). `make up` lets you look around."
+    )
 
 
 def _print_accuracies(sources: dict[str, Any], console: Console) -> None:

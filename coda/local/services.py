@@ -28,15 +28,17 @@ class EmbeddedServices:
     The object store ends with this process however it ends: it watches a pipe this process holds open.
     """
 
-    def __init__(self, root: Path, *, traffic: Path | None = None) -> None:
+    def __init__(self, root: Path, *, traffic: Path | None = None, images: Path | None = None) -> None:
         """Keep all state below `root`; nothing is started before `__enter__`.
 
         Args:
             root: Folder of the state.
             traffic: File in which the object store writes down its requests (`coda.local.traffic`), if any.
+            images: Folder that manifests may name as the place of their images, beside the usual ones.
         """
         self.root = root.resolve()
         self._traffic = traffic
+        self._images = images
         self._stack = ExitStack()
         self._object_store = ExitStack()
         self.settings: Settings
@@ -95,7 +97,12 @@ class EmbeddedServices:
             data_docs=str(self.root / "data-docs"),
             metrics_dir=str(self.root / "metrics"),
             queue_url=f"{endpoint}/123456789012/{QUEUE}",
+            **self._image_roots(),
         )
+
+    def _image_roots(self) -> dict[str, str]:
+        usual = str(Settings.model_fields["image_roots"].default)
+        return {} if self._images is None else {"image_roots": f"{usual},{self._images.resolve()}"}
 
     def _credentials(self) -> dict[str, str]:
         # the embedded store accepts any key. An empty file and not /dev/null: DVC's client opens only regular files

@@ -1,6 +1,7 @@
 """Stages of a long job that are remembered: an interrupted job goes on where it stopped."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,8 @@ from coda.errors import ConfigError, Problem
 class Stages:
     """Finished stages of one job, in a JSON file below its folder.
 
-    A stage's result must be JSON. The file is written whole after every stage, so a job that is killed repeats at most
-    the stage it was in; stages themselves may be repeated without harm.
+    A stage's result must be JSON; stages may run in several threads. The file is written whole after every stage, so a
+    job that is killed repeats at most the stages it was in; stages themselves may be repeated without harm.
     """
 
     def __init__(self, folder: Path, fingerprint: str, console: Console) -> None:
@@ -32,6 +33,7 @@ class Stages:
         """
         self.path = folder / "stages.json"
         self.console = console
+        self._lock = threading.Lock()
         self.memory: dict[str, Any] = {"fingerprint": fingerprint, "stages": {}}
         if self.path.exists():
             known = json.loads(self.path.read_text(encoding="utf-8"))
@@ -54,11 +56,20 @@ class Stages:
         self.console.print(f"[bold]{sentence}[/bold]")
         started = time.monotonic()
         result = work()
-        finished[name] = {"seconds": round(time.monotonic() - started, 2), "result": result}
-        draft = self.path.with_suffix(".part")
-        draft.write_text(json.dumps(self.memory, indent=2), encoding="utf-8")
-        give_name(draft, self.path)
+        self.note(name, time.monotonic() - started, result)
         return result
+
+    def note(self, name: str, seconds: float, result: Any) -> None:
+        """Remember a stage as finished."""
+        with self._lock:
+            self.memory["stages"][name] = {"seconds": round(seconds, 2), "result": result}
+            draft = self.path.with_suffix(".part")
+            draft.write_text(json.dumps(self.memory, indent=2), encoding="utf-8")
+            give_name(draft, self.path)
+
+    def result(self, name: str) -> Any:
+        """Return the result of a finished stage."""
+        return self.memory["stages"][name]["result"]
 
     def finished(self, name: str) -> bool:
         """Return whether a stage was finished by this or an earlier start."""

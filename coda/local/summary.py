@@ -32,8 +32,8 @@ def summarise_seed(folder: Path, seed: int, stages: Stages, settings: Settings, 
         source: Source that was trained on.
 
     Returns:
-        The keys ``sources``, ``refused``, ``stages``, ``runs``, ``models``, ``data_revisions``, ``reports`` and
-        ``seed``; see docs/demo.md.
+        The keys ``sources``, ``refused``, ``stages``, ``runs``, ``models``, ``data_revisions``, ``reports``,
+        ``pages``, ``drift`` and ``seed``; see docs/demo.md.
     """
     store = store_for(settings.platform, settings)
     truth = pd.read_csv(folder / "truth" / "labels.csv").set_index("Metadata_Compound")["moa"]
@@ -59,6 +59,7 @@ def summarise_seed(folder: Path, seed: int, stages: Stages, settings: Settings, 
             for data in run.data
         },
         "reports": _fetch_reports(store, folder / "reports"),
+        **_pages(settings, store, folder),
     }
 
 
@@ -156,6 +157,24 @@ def _models(settings: Settings) -> dict[str, int]:
     for version in list_versions(settings):
         counts[version.name] = counts.get(version.name, 0) + 1
     return counts
+
+
+def _pages(settings: Settings, store: ObjectStore, folder: Path) -> dict[str, Any]:
+    """Write the pages about drift beside the reports, and return where they begin and what they say of each source."""
+    from coda.monitoring.batches import read, sources
+    from coda.monitoring.site import build_site
+    from coda.monitoring.site.lines import source_of
+    from coda.trigger.site import now
+
+    def put(key: str, body: bytes) -> None:
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+
+    build_site(store, now(settings), put, everything=True)
+    told = [source_of(name, read(store, source=name)) for name in sources(store)]
+    drift = {source.name: {"level": source.level, "sentence": source.sentence} for source in told}
+    return {"pages": str(folder / "site" / "index.html"), "drift": drift}
 
 
 def _fetch_reports(store: ObjectStore, folder: Path) -> list[str]:

@@ -27,7 +27,7 @@ def keep_up(folder: Path, params: Params, console: Console) -> None:
         params: Parameters that arriving batches are adapted with.
         console: Where the addresses go.
     """
-    with EmbeddedServices(folder / "services") as services:
+    with EmbeddedServices(folder / "services", images=folder / "plates") as services:
         work = folder / "work"
         work.mkdir(parents=True, exist_ok=True)
         chosen = work / "params.yaml"

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +77,8 @@ def simulate_batch(
     pool: Executor | None = None,
     created_at: datetime | None = None,
     make: MakeWell | None = None,
+    dispensed: Mapping[str, Mapping[str, str]] | None = None,
+    images_stay: bool = False,
 ) -> BatchManifest:
     """Simulate a batch of plates and write it to ``<out>/<laboratory>/<batch>/`` in the JUMP way.
 
@@ -96,6 +98,9 @@ def simulate_batch(
         created_at: Date in the manifest, with a time zone. Without one it is made up from the number at the end of
             the batch's name: that many weeks after 5 January 2026.
         make: Writes the images of a well in place of `render_well`; it must be importable in another process.
+        dispensed: Plate -> compound of its map -> compound that its wells got in truth: a dispenser that failed. The
+            plate map does not tell.
+        images_stay: The manifest says that the images are in this folder, for a delivery of manifest and tables alone.
 
     Returns:
         The manifest that was written.
@@ -107,10 +112,12 @@ def simulate_batch(
     _check_names(batch, plates)
     folder = out / source.name / batch
     parameters = _parameters(experiment, source, batch, plates)
+    if dispensed:
+        parameters["dispensed"] = {plate: dict(got) for plate, got in dispensed.items()}
     present = _present_delivery(folder, parameters)
     if present is not None:
         return present
-    jobs = _jobs(experiment, source, batch, plates, folder)
+    jobs = _jobs(experiment, source, batch, plates, folder, dispensed or {})
     for plate in plates:
         (folder / image_folder(source, plate)).mkdir(parents=True, exist_ok=True)
     if pool is not None:
@@ -134,6 +141,7 @@ def simulate_batch(
         channels=("DNA", "ER", "RNA", "AGP", "Mito"),
         plate_wells=experiment.design.plate_wells,
         plates=listed,
+        images_at=str(folder.resolve()) if images_stay else None,
         simulation=parameters,
     )
     manifest.write(folder / MANIFEST_NAME)
@@ -170,14 +178,22 @@ def write_well(job: WellJob, field_of: Callable[[int], NDArray[np.uint16]]) -> l
     return entries
 
 
-def _jobs(experiment: Experiment, source: Laboratory, batch: str, plates: Sequence[str], folder: Path) -> list[WellJob]:
+def _jobs(
+    experiment: Experiment,
+    source: Laboratory,
+    batch: str,
+    plates: Sequence[str],
+    folder: Path,
+    dispensed: Mapping[str, Mapping[str, str]],
+) -> list[WellJob]:
     return [
         WellJob(
-            experiment.seed, source, batch, plate, plan, experiment.compound(plan.compound), experiment.design, folder
+            experiment.seed, source, batch, plate, plan,
+            experiment.compound(dispensed.get(plate, {}).get(plan.compound, plan.compound)), experiment.design, folder,
         )
         for plate in plates
         for plan in experiment.imaged_wells()
-    ]
+    ]  # fmt: skip
 
 
 def _render(

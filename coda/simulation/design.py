@@ -1,5 +1,6 @@
 """The plan of an experiment: compounds with hidden mechanisms, doses, and one plate layout for all laboratories."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from coda.contracts.fields import PertType
-from coda.errors import ConfigError, Problem
+from coda.errors import ConfigError, Problem, raise_if_any
 from coda.simulation.laboratories import Model, Positive, Spread
 from coda.simulation.mechanisms import MECHANISMS, POSITIVE_CONTROL, mechanism_vectors
 from coda.simulation.seeds import stream
@@ -142,6 +143,53 @@ def write_labels(experiment: Experiment, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(["Metadata_Compound,moa", *rows]) + "\n", encoding="utf-8")
     return path
+
+
+def holding(experiment: Experiment, wells: Mapping[str, str | None]) -> Experiment:
+    """Return an experiment whose plates hold other things: classes become missing or frequent.
+
+    Args:
+        experiment: The experiment as it was planned.
+        wells: Mechanism or compound -> what its wells hold instead: another mechanism or compound, or nothing.
+
+    Raises:
+        ConfigError: A mechanism or compound is named that the experiment does not have.
+    """
+    treated = [compound for compound in experiment.compounds if compound.pert_type == "trt"]
+    known = {compound.name for compound in treated} | {str(compound.mechanism) for compound in treated}
+    named = {*wells, *(value for value in wells.values() if value is not None)}
+    raise_if_any(
+        ConfigError,
+        "The plates cannot be simulated as planned.",
+        [
+            Problem("wells", repr(name), "a mechanism or compound of the design", "Correct the plan.")
+            for name in sorted(named - known)
+        ],
+    )
+    layout = tuple(_holding(experiment, well, wells) for well in experiment.layout)
+    return experiment.model_copy(update={"layout": layout})
+
+
+def _holding(experiment: Experiment, well: WellPlan, wells: Mapping[str, str | None]) -> WellPlan:
+    if well.pert_type == "empty":
+        return well
+    compound = experiment.compound(well.compound)
+    place = wells.get(compound.name, wells.get(compound.mechanism or "", compound.name))
+    if place is None:
+        return _plan_well((well.row, well.column), None)
+    held = _held(experiment, compound, place)
+    if held is compound:
+        return well
+    return well.model_copy(update={"compound": held.name, "treatment": f"{held.name}_{well.dose_um:g}uM"})
+
+
+def _held(experiment: Experiment, compound: Compound, place: str) -> Compound:
+    """Return the compound of that name, or the one of that mechanism at the same place among its like."""
+    if any(other.name == place for other in experiment.compounds):
+        return experiment.compound(place)
+    own = [other.name for other in experiment.compounds if other.mechanism == compound.mechanism]
+    others = [other for other in experiment.compounds if other.mechanism == place]
+    return others[own.index(compound.name) % len(others)]
 
 
 def well_name(row: int, column: int) -> str:

@@ -114,6 +114,13 @@ _VARIATION = Variation(
     plate_density=0.06, well_density=0.08, background=0.20, edge_effect=0.10, gradient=0.06, debris_per_field=0.4,
 )  # fmt: skip
 
+_ROUTINE = Variation(
+    batch_biology=0.08, plate_biology=0.06, well_biology=0.30, batch_staining=0.012, plate_staining=0.012,
+    well_staining=0.05, batch_focus_um=0.15, plate_focus_um=0.15, field_focus_um=0.4, batch_density=0.02,
+    plate_density=0.02, well_density=0.08, background=0.03, edge_effect=0.05, gradient=0.04, debris_per_field=0.4,
+)  # fmt: skip
+"""A screen by routine: one cell stock, one stain lot, one operator, the same plates every week."""
+
 LABORATORIES: dict[str, Laboratory] = {
     "lab_a": Laboratory(
         name="lab_a", instrument="Opera Phenix (non-confocal)", modality="widefield", objective="20x/1.0",
@@ -170,8 +177,27 @@ LABORATORIES: dict[str, Laboratory] = {
         },
         cells_per_mm2=980.0,
     ),
+    "lab_d": Laboratory(
+        name="lab_d", instrument="ImageXpress (metal halide lamp)", modality="widefield", objective="20x/0.75",
+        file_names="imagexpress", channel_numbers=(1, 4, 3, 5, 2),
+        optics=Optics(
+            pixel_size_um=0.60, psf_sigma_um=0.60, numerical_aperture=0.75, section_um=40.0, haze=0.35,
+            haze_sigma_um=10.0, background=(0.14, 0.20, 0.25, 0.20, 0.16), vignetting=0.25, vignetting_offset=0.08,
+            crosstalk=(("ER", "RNA", 0.18), ("RNA", "ER", 0.08), ("RNA", "AGP", 0.10), ("AGP", "Mito", 0.05)),
+        ),
+        camera=Camera(
+            photons=(320.0, 240.0, 220.0, 260.0, 240.0), read_noise=4.0, gain=4.0, offset=100.0, gamma=1.0,
+            bit_depth=16,
+        ),
+        variation=_ROUTINE, stain_recipe=(0.95, 1.1, 1.05, 0.9, 1.0),
+        biology={
+            "cell_radius_um": -0.05, "cell_elongation": 0.06, "fibres": 0.25, "golgi_level": 0.15,
+            "mito_perinuclear": 0.15,
+        },
+        cells_per_mm2=940.0,
+    ),
 }  # fmt: skip
-"""The built-in laboratories: `lab_a` trains, `lab_b` and `lab_c` are what adaptation is for."""
+"""The built-in laboratories: `lab_a` trains, `lab_b` and `lab_c` are what adaptation is for, `lab_d` is a routine."""
 
 
 def find_laboratory(name: str) -> Laboratory:
@@ -185,6 +211,25 @@ def find_laboratory(name: str) -> Laboratory:
         problem = Problem("laboratory", repr(name), f"one of {known}", "Choose a built-in laboratory.")
         raise ConfigError("This laboratory cannot be simulated.", [problem])
     return LABORATORIES[name]
+
+
+def with_lamp(laboratory: Laboratory, output: float) -> Laboratory:
+    """Return a laboratory whose lamp gives this share of its light, with the same exposure times.
+
+    Every stain and the background get darker alike; offset and read noise of the camera stay.
+
+    Args:
+        laboratory: With a new lamp.
+        output: Share of the light, above 0.
+
+    Raises:
+        ConfigError: The output is not above 0 and at most 1.
+    """
+    if not 0 < output <= 1:
+        problem = Problem("output", repr(output), "above 0 and at most 1", "Choose a share of the light.")
+        raise ConfigError("The lamp cannot be simulated.", [problem])
+    photons = tuple(output * number for number in laboratory.camera.photons)
+    return laboratory.model_copy(update={"camera": laboratory.camera.model_copy(update={"photons": photons})})
 
 
 STRONGEST_SHIFT = 3.0

@@ -23,6 +23,7 @@ def upload_folder(
     last: Sequence[str],
     workers: int,
     progress: Progress | None = None,
+    leave: Sequence[str] = (),
 ) -> int:
     """Send all files below a folder, the ones that announce it after all others.
 
@@ -33,6 +34,7 @@ def upload_folder(
         last: File names that are sent one by one after all others, in this order: what starts readers.
         workers: Files under way at once, at least 1.
         progress: Told after each file.
+        leave: Endings of file names that are not sent.
 
     Returns:
         Number of files sent.
@@ -41,7 +43,7 @@ def upload_folder(
         TransientError: The service went away; what was sent stays, and the announcing files were not sent.
     """
     base = f"{prefix.rstrip('/')}/" if prefix else ""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in leave)
     first = [path for path in paths if path.name not in last]
     final = sorted((path for path in paths if path.name in last), key=lambda path: last.index(path.name))
     total = len(paths)

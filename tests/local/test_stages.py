@@ -1,6 +1,7 @@
 """Stages are done once, remembered, and repeated only when they did not finish."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from rich.console import Console
@@ -35,3 +36,11 @@ def test_results_of_other_parameters_are_not_taken_over(tmp_path):
     open_stages(tmp_path, "f").run("one", "One ...", lambda: 1)
     with pytest.raises(ConfigError, match="make clean"):
         open_stages(tmp_path, "g")
+
+
+def test_stages_of_several_threads_are_all_remembered(tmp_path):
+    stages = open_stages(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: stages.note(f"stage {number}", 1.0, {"n": number}), range(40)))
+    again = open_stages(tmp_path)
+    assert [again.result(f"stage {number}")["n"] for number in range(40)] == list(range(40))

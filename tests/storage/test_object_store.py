@@ -13,6 +13,7 @@ from servers import Moto
 
 from coda.errors import ConfigError, ContractError
 from coda.storage import ObjectNotFoundError, ObjectStore, locate, split_uri
+from coda.storage.bulk import upload_folder
 from coda.storage.objects import WHOLE_BYTES
 
 
@@ -123,6 +124,13 @@ def test_a_folder_travels_whole_and_its_manifest_last(store: ObjectStore, tmp_pa
     assert sorted(path.relative_to(tmp_path / "back") for path in files) == sorted(
         path.relative_to(folder) for path in folder.rglob("*") if path.is_file()
     )
+
+
+def test_files_that_stay_are_not_sent(store: ObjectStore, tmp_path: Path) -> None:
+    for name in ("a.tif", "b.csv", "manifest.json"):
+        (tmp_path / name).write_bytes(b"x")
+    assert upload_folder(store, tmp_path, "b", last=("manifest.json",), workers=2, leave=(".tif",)) == 2
+    assert sorted(item.key for item in store.list("b/")) == ["b/b.csv", "b/manifest.json"]
 
 
 def test_a_failed_file_keeps_the_manifest_back(store: ObjectStore, tmp_path: Path) -> None:
