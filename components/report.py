@@ -28,6 +28,7 @@ def report(
     from coda.steps.context import running
     from coda.steps.finish import finish
     from coda.steps.report import report as step
+    from coda.steps.tracking import keep_report
 
     def where(artifact: dsl.Artifact | None) -> Path | None:
         return Path(artifact.path) if artifact is not None else None
@@ -40,8 +41,10 @@ def report(
             evaluation=where(evaluation),
         )  # fmt: skip
     with running("finish", run_id, settings):
-        finish(
+        ended = finish(
             Path(dataset.path), pipeline="training" if pipeline == "training" else "adaptation",
             params=values, settings=settings, run_id=run_id,
             revisions=where(revisions), gate=where(decision), release=where(record),
         )  # fmt: skip
+        if record is not None:  # else it was refused before anything was trained, and MLflow has no run of it
+            keep_report(run_id, Path(page.path), ended.steps, settings)

@@ -18,7 +18,7 @@ REGISTRY = "coda-mlflow-client"
 Rights = Literal["intake", "version", "train", "gate", "register", "release", "predict", "report"]
 """Classes of steps that share a policy."""
 
-TALK_TO_MLFLOW: tuple[Rights, ...] = ("train", "register", "release", "predict")
+TALK_TO_MLFLOW: tuple[Rights, ...] = ("train", "register", "release", "predict", "report")
 
 SIGNING = "CODA_SIGNING_KEY"
 REGISTRY_KEYS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")

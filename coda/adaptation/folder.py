@@ -145,6 +145,7 @@ def _training(rung: Rung, trained: Adapted | None) -> dict[str, Any]:
             "alarms": list(trained.alarms),
             "pair_report": asdict(trained.pairs),
             "log": trained.log,
+            "speed": trained.speed,
         }
         if trained.stopping is not None:
             numbers["stopping"] = trained.stopping

@@ -38,6 +38,9 @@ _QUIET = {
 }
 """Settings of MLflow that it reads from the environment alone; what is set there already wins."""
 
+_OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag by which MLflow's pages show runs as training, and not as evaluations of prompts."""
+
 _TRANSIENT = frozenset({"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "INTERNAL_ERROR", "DEADLINE_EXCEEDED"})
 _REFUSED = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "ENDPOINT_NOT_FOUND"})
 _CONFIG = frozenset({"INVALID_PARAMETER_VALUE"})
@@ -98,7 +101,7 @@ def experiment_id(client: "MlflowClient", settings: Settings) -> str:
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is None:
         try:
-            return str(client.create_experiment(EXPERIMENT, artifact_location=settings.mlflow_artifacts))
+            return str(client.create_experiment(EXPERIMENT, settings.mlflow_artifacts, tags=_OF_TRAINING))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -15,6 +15,12 @@ from coda.registry.versions import EXTRACTOR, HEAD, describe, find, quoted
 from coda.settings import Settings
 from coda.storage.failures import disk_explained
 
+RUN_TAG = "coda.run_id"
+"""Tag of the MLflow run that stands for a pipeline run."""
+
+_OF_STORED = ("kind", "alignment", "digest", "source", "method", "run_id")
+"""Tags that a stored model has, too; the version has all, and provenance.json everything."""
+
 _TAG_LENGTH = 4500
 """MLflow refuses tags of more than 5000 characters; the whole list of data is in provenance.json."""
 
@@ -172,7 +178,8 @@ def _register(
         tags |= _package(package)
         experiment = experiment_id(client, settings)
         run = run_of(client, experiment, provenance.run_id)
-        logged = client.create_logged_model(experiment, name=name, source_run_id=run, tags=tags)
+        few = {tag: tags[tag] for tag in _OF_STORED if tag in tags}
+        logged = client.create_logged_model(experiment, name=name, source_run_id=run, tags=few)
         client.log_model_artifacts(logged.model_id, str(package.folder))
         client.finalize_logged_model(logged.model_id, "READY")
         _ensure_model(client, name)
@@ -196,10 +203,10 @@ def _register(
 
 def run_of(client: Any, experiment: str, run_id: str) -> str:
     """Return the MLflow run that stands for a pipeline run, creating it where it is missing."""
-    found = client.search_runs([experiment], f"tags.`coda.run_id` = '{quoted(run_id)}'", max_results=1)
+    found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{quoted(run_id)}'", max_results=1)
     if found:
         return str(found[0].info.run_id)
-    made = client.create_run(experiment, tags={"coda.run_id": run_id}, run_name=run_id)
+    made = client.create_run(experiment, tags={RUN_TAG: run_id}, run_name=run_id)
     client.set_terminated(made.info.run_id)
     return str(made.info.run_id)
 

@@ -105,7 +105,7 @@ def _labelled_compounds(labels: str | None, settings: Settings) -> tuple[str, ..
 
 
 def _record(out: Path, result: DinoResult) -> None:
-    content = {"log": result.log, "alarms": result.alarms, "pairs": asdict(result.pairs)}
+    content = {"log": result.log, "alarms": result.alarms, "pairs": asdict(result.pairs), "speed": result.speed}
     (out / "pretraining.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

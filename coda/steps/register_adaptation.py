@@ -1,5 +1,6 @@
 """Registering an adaptation run: the candidate that the gate chose, as versions and a draft of their release."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from coda.registry.drafts import WAITING, keep_draft, keep_params, release_name
 from coda.settings import Settings
 from coda.steps.adapt import BASE_RELEASE, INCUMBENT_RELEASE
 from coda.steps.record import code_version, lock_digest
+from coda.steps.tracking import track_adaptation
 from coda.steps.version import read_revisions
 
 
@@ -76,14 +78,27 @@ def register_adaptation(
     log = ReleaseLog(settings)
     base = _base(candidates, log)
     run = _Run(candidates, models or candidates, report, read_revisions(revisions), base, params, settings, run_id)
+    record, made = _decided(run, offered, log, gate)
+    extractor = made.extractor if made is not None and made.extractor != base.extractor else None
+    track_adaptation(candidates, report, run.data, extractor, params=params, settings=settings, run_id=run_id)
+    if made is None:
+        record.write(out)
+        return record
+    keep_params(run_id, params.model_dump(mode="json"), settings=settings)
+    return keep_draft(made, out, settings=settings)
+
+
+def _decided(
+    run: _Run, offered: Mapping[str, Candidate], log: ReleaseLog, gate: Path
+) -> tuple[ReleaseRecord, ReleaseRecord | None]:
+    """Return what serves by the gate's decision, and the same where it is a new record of this run."""
+    report, base = run.report, run.base
     if report.outcome in ("keep_incumbent", "refuse"):
-        incumbent = _incumbent(candidates, report.source, log)
+        incumbent = _incumbent(run.candidates, report.source, log)
         if incumbent is not None:
-            incumbent.write(out)
-            return incumbent
+            return incumbent, None
         if report.outcome == "refuse":
-            base.write(out)
-            return base
+            return base, None
         unadapted = Candidate(name="unadapted", extractor="base", alignment="none", head="none")
         record = _record(run, unadapted, base.extractor, approver="gate")
     else:
@@ -94,8 +109,7 @@ def register_adaptation(
             raise IntegrityError("The gate chose a candidate that is not there.", [problem])
         approver = "gate" if report.outcome == "release" else WAITING
         record = _record(run, chosen, _extractor(run, chosen), approver=approver)
-    keep_params(run_id, params.model_dump(mode="json"), settings=settings)
-    return keep_draft(record, out, settings=settings)
+    return record, record
 
 
 def _base(candidates: Path, log: ReleaseLog) -> ReleaseRecord:

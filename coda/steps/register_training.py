@@ -17,6 +17,7 @@ from coda.registry import Provenance, name_heads, register_extractor, register_h
 from coda.registry.drafts import keep_draft, keep_params, release_name
 from coda.settings import Settings
 from coda.steps.record import code_version, lock_digest
+from coda.steps.tracking import track_training
 from coda.steps.version import read_revisions
 
 _FIGURES = TypeAdapter(dict[str, Any])
@@ -78,6 +79,7 @@ def register_training(
         min_top_over_chance=params.predict.min_top_over_chance,
         approver="gate",
     )
+    track_training(pretrained, heads, scores, registered, record, params=params, settings=settings)
     keep_params(run_id, params.model_dump(mode="json"), settings=settings)
     return keep_draft(record, out, settings=settings)
 

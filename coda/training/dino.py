@@ -1,7 +1,7 @@
 """The DINO training of pretraining and adaptation alike (paper section 4)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class DinoResult:
         iterations: Iterations done.
         samples_per_s: Fields (anchors) a second, since the start or the resume.
         seconds: Wall time since the start or the resume.
+        speed: Samples a second over time (`coda.training.engine.RunResult`).
     """
 
     state: AdaptationState
@@ -46,6 +47,7 @@ class DinoResult:
     iterations: int
     samples_per_s: float
     seconds: float
+    speed: list[dict[str, float]] = field(default_factory=list)
 
 
 def train_dino(
@@ -123,5 +125,12 @@ def train_dino(
     )  # fmt: skip
     objective.finish()
     return DinoResult(
-        state, result.log, result.alarms, sampler.report, result.iterations, result.samples_per_s, result.seconds
+        state,
+        result.log,
+        result.alarms,
+        sampler.report,
+        result.iterations,
+        result.samples_per_s,
+        result.seconds,
+        result.speed,
     )

@@ -83,6 +83,8 @@ class RunResult:
         iterations: Iterations done; fewer than planned when the objective had finished.
         samples_per_s: Samples a second, since the start or the resume.
         seconds: Wall time since the start or the resume.
+        speed: Samples a second since the logged iteration before, since the start or the resume: iteration,
+            samples_per_s. No part of the log, which is the same however often a run was interrupted.
     """
 
     log: list[dict[str, float]]
@@ -90,6 +92,7 @@ class RunResult:
     iterations: int
     samples_per_s: float
     seconds: float
+    speed: list[dict[str, float]]
 
 
 def run(
@@ -132,7 +135,7 @@ def run(
     start = way.resume()
     clock = Clock(start, length.iterations, budget.batch_size, flops_per_sample)
     every = max(1, length.iterations // LOGGED)
-    iteration = start
+    iteration, speed = start, []
     for iteration in range(start, length.iterations):
         # to agree, processes must wait for each other and for the device: not before every iteration
         asked = world().size == 1 or iteration % AGREE_EVERY == 0
@@ -144,14 +147,15 @@ def run(
         entry = way.step(iteration, measure=measure)
         if entry is not None:
             way.note(entry)
+            speed.append(clock.since_last(iteration + 1))
             if report is not None and world().first:
                 report(clock.progress(iteration + 1, _said(entry)))
         way.keep(iteration + 1)
     else:
         iteration = length.iterations
     way.require_sound(iteration)
-    speed = clock.progress(iteration, "").samples_per_s
-    return RunResult(way.log, way.alarms, iteration, speed, clock.seconds)
+    mean = clock.progress(iteration, "").samples_per_s
+    return RunResult(way.log, way.alarms, iteration, mean, clock.seconds, speed)
 
 
 @dataclass

@@ -37,11 +37,20 @@ class Clock:
         self._first, self._total, self._batch_size = done, total, batch_size
         self._flops_per_sample = flops_per_sample
         self._started = time.perf_counter()
+        self._last = (done, self._started)
 
     @property
     def seconds(self) -> float:
         """Seconds since the start."""
         return time.perf_counter() - self._started
+
+    def since_last(self, done: int) -> dict[str, float]:
+        """Return the speed since the last call or the start, after `done` iterations: iteration, samples_per_s."""
+        (before, then), now = self._last, time.perf_counter()
+        self._last = (done, now)
+        return {
+            "iteration": float(done - 1), "samples_per_s": (done - before) * self._batch_size / max(now - then, 1e-9),
+        }  # fmt: skip
 
     def progress(self, done: int, note: str) -> Progress:
         """Return the report after `done` iterations."""
