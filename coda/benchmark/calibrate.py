@@ -7,6 +7,7 @@ from typing import Any
 
 from coda.benchmark.adapting import work
 from coda.benchmark.arms import Training
+from coda.benchmark.calibration_estimates import estimate_table
 from coda.benchmark.calibration_gate import gate_outcomes, gate_sets
 from coda.benchmark.calibration_policy import Derived, derive_policy
 from coda.benchmark.calibration_ranks import rank_table
@@ -175,7 +176,7 @@ def as_json(calibration: Calibration) -> dict[str, Any]:
     for name, part in (("choose", calibration.choose), ("report", calibration.report)):
         content[name] = {
             "seeds": part.seeds, "runs": len(part.runs), "ranks": part.ranks, "gates": part.summary(),
-            "decisions": part.gates,
+            "decisions": part.gates, "estimates": estimate_table(part.runs),
         }  # fmt: skip
     if calibration.derived is not None:
         derived = calibration.derived

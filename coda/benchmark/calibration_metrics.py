@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from coda.evaluation.alpha_req import alpha_req
 from coda.evaluation.atc import confidence_threshold, predicted_accuracy
 from coda.evaluation.bras import bras
+from coda.evaluation.confidence_difference import accuracy_by_confidence
 from coda.evaluation.control_separation import robust_ssmd, robust_z_prime
 from coda.evaluation.groups import comparison_groups
 from coda.evaluation.ilisi import ilisi
@@ -27,7 +28,8 @@ from coda.evaluation.score import Matrix, Score
 BETTER: Mapping[str, int] = {
     "agreement": 1, "replicate_map": 1, "neighbour": 1, "control_map": 1, "control_accuracy": 1,
     "percent_replicating": 1, "marginal_entropy": 1, "mutual_information": 1, "nuclear_norm": 1,
-    "mean_confidence": 1, "top_class_share": -1, "predicted_accuracy": 1, "feature_spread": 1, "rankme": 1,
+    "mean_confidence": 1, "top_class_share": -1, "predicted_accuracy": 1, "accuracy_by_confidence": 1,
+    "feature_spread": 1, "rankme": 1,
     "alpha_req": -1, "lidar": 1, "batch_predictability": -1, "kbet": 1, "ilisi": 1, "bras": 1, "pc_regression": -1,
     "control_distance": -1, "control_mmd_to_source": -1, "control_kid_to_source": -1, "robust_z_prime": 1,
     "robust_ssmd": 1, "cka_to_baseline": -1, "source_retention": 1,
@@ -73,6 +75,7 @@ def all_metrics(
     threshold = confidence_threshold(source.before, source.truth)
     scores |= {
         "predicted_accuracy": predicted_accuracy(probabilities[treated], threshold),
+        "accuracy_by_confidence": accuracy_by_confidence(probabilities[treated], source.before, source.truth),
         "alpha_req": alpha_req(features[treated]),
         "source_retention": source_retention(source.probabilities, source.before, source.truth),
     }

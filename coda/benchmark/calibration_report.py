@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from coda.benchmark.calibration_estimates import estimate_table
 from coda.benchmark.calibration_gate import MARGIN, summarise_outcomes
 from coda.benchmark.calibration_policy import Derived
 from coda.benchmark.cells import Outcome
@@ -85,6 +86,7 @@ def write_calibration(
             continue
         seeds = f"seeds {', '.join(map(str, part.seeds))}, {len(part.runs)} runs"
         tables.append(_ranks(f"ranks_{name}", f"Which metric ranks models as the truth does ({seeds})", part.ranks))
+        tables.append(_estimates(f"estimates_{name}", f"How far estimates of accuracy are off ({seeds})", part.runs))
         for title, counts in part.summary().items():
             tables.append(_counts(f"gate_{title}_{name}", f"What {title} does ({seeds})", counts))
         tables.append(
@@ -154,6 +156,19 @@ def _ranks(name: str, title: str, ranks: pd.DataFrame) -> ReportTable:
         "changed is against the unadapted model with the same alignment."
     )
     return ReportTable(name, title, ranks, shown, caption)
+
+
+def _estimates(name: str, title: str, runs: Sequence[Mapping[str, Any]]) -> ReportTable:
+    table = estimate_table(runs)
+    shown = table.rename(
+        columns={"bias": "mean of estimate less truth", "error": "mean error", "error_90": "nine of ten nearer than",
+                 "constant": "error of saying the mean"}
+    ).round(3)  # fmt: skip
+    caption = (
+        "Estimates of field accuracy without labels, against the truth. An estimate no nearer than always saying "
+        "the models' mean accuracy knows nothing of a single model."
+    )
+    return ReportTable(name, title, table, shown, caption)
 
 
 def _counts(name: str, title: str, counts: pd.DataFrame) -> ReportTable:

@@ -43,10 +43,13 @@ def said(changed: WhatChanged) -> str:
 def _verdict(whole: ToldApart) -> str:
     if whole.p_value is None:
         return "Whether that is unusual cannot be said before three earlier batches can be told from each other."
-    usual = f"separation {whole.separation:.1f}; earlier batches from each other {_range(whole)}"
+    usual = f"separation {_short(whole.separation)}; earlier batches from each other {_range(whole)}"
     if whole.p_value >= 0.5:
         return f"Earlier batches are told from each other as well ({usual})."
-    often = f"one steady batch in {1 / max(whole.p_value, 1e-4):,.0f} is as far away"
+    rare = (
+        f"one steady batch in {1 / whole.p_value:,.0f} is" if whole.p_value > 1e-4 else "no steady batch in 10,000 is"
+    )
+    often = f"{rare} as far away"
     how = "farther than" if whole.p_value < SELDOM else "about as far as"
     return f"It is {how} earlier batches are from each other ({usual}; {often})."
 
@@ -77,7 +80,7 @@ def part_rows(changed: WhatChanged) -> list[dict[str, Any]]:
         {
             "by": part.by if part.by != "embedding" else "what the model sees (embedding)",
             "accuracy": f"{part.accuracy:.0%}",
-            "separation": f"{part.separation:.1f}",
+            "separation": _short(part.separation),
             "earlier": _range(part) if part.earlier else "",
             "p": "" if part.p_value is None else f"{part.p_value:.3f}" if part.p_value >= 0.001 else "below 0.001",
             "carries": carries(changed, part),
@@ -88,7 +91,12 @@ def part_rows(changed: WhatChanged) -> list[dict[str, Any]]:
 
 
 def _range(told: ToldApart) -> str:
-    return f"{min(told.earlier):.1f} to {max(told.earlier):.1f}"
+    return f"{_short(min(told.earlier))} to {_short(max(told.earlier))}"
+
+
+def _short(value: float) -> str:
+    """Return a separation with one digit, and none below 0 that is nothing."""
+    return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def _interval(told: ToldApart, widest: float) -> Markup:

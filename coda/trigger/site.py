@@ -15,11 +15,13 @@ from coda.monitoring.site import build_site
 from coda.monitoring.site.build import TYPES, Now, standings
 from coda.monitoring.site.pages import POLICY
 from coda.monitoring.standing import StandingMetrics, drift_samples, release_samples
+from coda.monitoring.summaries import report_prefix
 from coda.registry.drafts import release_name
 from coda.registry.releases import ReleaseLog
 from coda.settings import Settings
 from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import store_for
+from coda.trigger.failure_page import NAME as FAILURE_PAGE
 from coda.trigger.ledger import Ledger
 from coda.trigger.states import LedgerState
 
@@ -142,10 +144,13 @@ def _waiting(states: list[LedgerState], released: set[str], moved: Mapping[str, 
     for state in states:
         name = f"{state.source}/{state.batch}"
         if state.waits_for_person:
-            todo = f"coda ledger retry {name}"
+            todo, page = f"coda ledger retry {name}", f"{state.version.folder}/{FAILURE_PAGE}"
         elif state.state == "held" and state.run_id not in released and state.at > moved.get(state.source, _NEVER):
             todo = f"coda registry promote {release_name(state.run_id)} --scope {state.source} --reason WHY"
+            page = f"{report_prefix(state.source, state.batch, state.manifest_digest)}report.html"
         else:
             continue
-        found.append({"what": name, "why": state.reasons[0] if state.reasons else state.state, "todo": todo})
+        found.append(
+            {"what": name, "why": state.reasons[0] if state.reasons else state.state, "todo": todo, "page": page}
+        )
     return found

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from coda.benchmark.calibration_estimates import estimate_table
 from coda.benchmark.calibration_metrics import BETTER
 from coda.benchmark.calibration_models import AS_THEY_ARE, SHUFFLED_MAP
 from coda.benchmark.calibration_ranks import rank_table, spearman
@@ -117,3 +118,22 @@ def test_broken_models_count_only_where_they_should_and_other_plate_maps_never()
 
 def test_no_run_gives_a_table_without_numbers():
     assert rank_table([])["within"].isna().all()
+
+
+def test_errors_of_estimates_are_told_by_kind_of_model_beside_a_constant():
+    models = [
+        entry(0.2, model="unadapted", predicted_accuracy=0.5), entry(0.6, model="unadapted", predicted_accuracy=0.5),
+        entry(0.4, predicted_accuracy=0.9), entry(0.1, predicted_accuracy=0.3, broken=True),
+        entry(0.1, view=SHUFFLED_MAP, broken=True, predicted_accuracy=0.9),
+    ]  # fmt: skip
+    table = estimate_table([{"models": models}]).set_index(["estimate", "of"])
+    assert list(table.index) == [("ATC", "without adaptation"), ("ATC", "adapted"), ("ATC", "broken")]
+    before = table.loc["ATC", "without adaptation"]
+    assert before["models"] == 2
+    assert before["bias"] == pytest.approx(0.1)
+    assert before["error"] == pytest.approx(0.2)
+    assert before["constant"] == pytest.approx(0.2), "says no more than the mean does"
+    assert before["error_90"] == pytest.approx(0.28)
+    assert table.loc["ATC", "adapted"]["error"] == pytest.approx(0.5)
+    assert table.loc["ATC", "broken"]["models"] == 1, "not of wells that are other wells"
+    assert estimate_table([]).empty

@@ -14,6 +14,7 @@ from sklearn.metrics import mutual_info_score
 
 from coda.evaluation.alpha_req import alpha_req
 from coda.evaluation.atc import confidence_threshold, predicted_accuracy
+from coda.evaluation.confidence_difference import accuracy_by_confidence
 from coda.evaluation.lidar import RIDGE, lidar
 from coda.evaluation.mutual_information import mutual_information
 from coda.evaluation.replicating import percent_replicating
@@ -142,6 +143,25 @@ def test_atc_gives_back_the_sources_own_accuracy_and_a_shares_of_a_target(seed, 
     assert predicted_accuracy(target, threshold).value == sum(row.max() >= threshold for row in target) / 30
 
 
+@given(seed=st.integers(0, 1000), right=st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
+def test_doc_gives_back_the_sources_own_accuracy_and_follows_confidence(seed, right):
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.ones(4), 50)
+    truth = np.where(rng.random(50) < right, p.argmax(axis=1), (p.argmax(axis=1) + 1) % 4)
+    own = (p.argmax(axis=1) == truth).mean()
+    assert accuracy_by_confidence(p, p, truth).value == pytest.approx(own)
+    duller = 0.5 * p + 0.125
+    lost = p.max(axis=1).mean() - duller.max(axis=1).mean()
+    assert accuracy_by_confidence(duller, p, truth).value == pytest.approx(max(own - lost, 0))
+    some = rng.random(50) < 0.5
+    unlabelled = np.where(some, truth, -1)
+    if some.any():
+        expected = accuracy_by_confidence(duller, p[some], truth[some]).value
+        assert accuracy_by_confidence(duller, p, unlabelled).value == pytest.approx(expected)
+    assert accuracy_by_confidence(p, p, np.full(50, -1)).n == 0
+
+
 def test_atc_passes_over_fields_without_a_label():
     p = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.55, 0.45]])
     assert confidence_threshold(p, np.array([0, 1, -1, 0])) == confidence_threshold(p[[0, 1, 3]], np.array([0, 1, 0]))
@@ -175,7 +195,11 @@ def test_too_little_to_go_by_gives_no_number(case):
     if case != "all alike":
         scores += [percent_replicating(x, treatments, [f"b{k // 4}" for k in range(len(x))], seed=0)]
     if case in ("nothing", "no numbers"):
-        scores += [mutual_information(x), predicted_accuracy(x, 0.5)]
+        scores += [
+            mutual_information(x),
+            predicted_accuracy(x, 0.5),
+            accuracy_by_confidence(x, np.eye(4), np.arange(4)),
+        ]
     assert all(np.isnan(score.value) and score.n == 0 for score in scores)
 
 

@@ -247,6 +247,15 @@ def test_a_new_microscope_starts_its_own_history():
     source = source_of("lab_b", frame)
     (line,) = [item for item in source.lines if item.name == "median brightness, DNA"]
     assert not line.chart.out(18), "three times as bright, and no earlier batch to compare with"
+    assert [name for name, _, _ in source.microscopes] == ["Operetta", "Opera Phenix"]
+    row = pages.fleet_row(source, "")
+    assert [(one["microscope"], one["batch"], one["count"]) for one in row["microscopes"]] == [
+        ("Operetta", "b0023", 6), ("Opera Phenix", "b0017", 18),
+    ]  # fmt: skip
+    few = source_of("lab_b", frame[frame["batch"] <= "b0020"])
+    assert few.level == "unknown"
+    assert few.sentence.startswith("3 accepted batches of this microscope")
+    assert few.microscopes[1][1] != "unknown", "the other one goes on being judged"
 
 
 def test_known_compounds_that_changed_class_are_named_with_how_often_they_were_called_so():
@@ -261,6 +270,8 @@ def test_known_compounds_that_changed_class_are_named_with_how_often_they_were_c
     assert 0 < np.nanmean(line.values[3:40]) < 0.15, "a tenth of the other compounds, as simulated"
     text = pages.predictions_page(source, ())
     assert f"{first.agreed} of {first.batches} batches" in text
+    assert "Estimated accuracy" in text
+    assert "Estimated accuracy" not in pages.source_page(source, ())
 
 
 def test_class_shares_that_moved_are_said_with_an_interval_and_make_a_drift():

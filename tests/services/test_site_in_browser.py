@@ -7,11 +7,17 @@ import threading
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import Browser
+from changed_batches import compared
 from simulated_history import START, Story, frame_of, release
 
+from coda.contracts.channels import STAINS, colours_of, roles_of, tints_of
+from coda.monitoring.changed import picture_name
+from coda.monitoring.report.changed import draw_pairs
 from coda.monitoring.site import pages
+from coda.monitoring.site.changes import changed_page
 from coda.monitoring.site.lines import source_of
 
 pytestmark = [
@@ -29,7 +35,16 @@ def site(tmp_path_factory):
     moves = [
         release("lab_b", n + 1, START + timedelta(hours=14 * 100 * n), sequence=n + 1) for n in range(BATCHES // 100)
     ]
+    told = [(source.batches.iloc[-k].to_dict(), compared(seed=k, dim="ER", plates=8, wells=60)) for k in range(1, 7)]
+    images = np.random.default_rng(0).integers(0, 4000, (6, 2, len(STAINS), 96, 96), dtype=np.uint16)
+    tints = tints_of(STAINS, roles_of(STAINS, {}), colours_of(STAINS, {}))
+    for facts, changed in told:
+        for number, picture in enumerate(draw_pairs(changed, images, tints)):
+            path = (folder / facts["page"]).with_name(picture_name(number))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture.png)
     written = {
+        "changed/lab_b.html": changed_page(source, told),
         "source/lab_b.html": pages.source_page(source, moves),
         "controls/lab_b.html": pages.controls_page(source, moves),
         "predictions/lab_b.html": pages.predictions_page(source, moves),
@@ -44,7 +59,7 @@ def site(tmp_path_factory):
         path.write_text(text)
     for page in source.batches["page"]:
         path = folder / page
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"<!doctype html><title>Report</title><p>{page}</p>")
     return folder
 
@@ -87,7 +102,7 @@ PLOT = "document.querySelectorAll('.plot')[0]"
 
 
 def test_a_thousand_batches_load_in_a_second_and_break_no_policy(browser, address, site, shots):
-    for name in ("index", "source/lab_b", "controls/lab_b", "predictions/lab_b", "models"):
+    for name in ("index", "source/lab_b", "controls/lab_b", "predictions/lab_b", "changed/lab_b", "models"):
         assert (site / "site" / f"{name}.html").stat().st_size < 2_000_000
         times = [browser.open(f"{address}/site/{name}.html") for _ in range(3)]
         assert min(times) < 1000, f"{name}: {times} ms"
@@ -131,6 +146,19 @@ def test_keys_go_through_the_batches_and_say_them(browser, address):
     assert browser.troubles == []
 
 
+def test_a_drift_leads_to_what_changed_with_pictures_from_disk_and_server(browser, address, site):
+    for start in (f"{address}/site/index.html", (site / "site/index.html").as_uri()):
+        browser.open(start)
+        browser.js("document.querySelector('td small a').click()")
+        browser.wait("location.pathname.endsWith('/changed/lab_b.html') && document.readyState == 'complete'")
+        browser.wait("document.querySelector('.pairs img').naturalWidth > 0")
+        assert browser.js("document.querySelectorAll('.pairs img').length") == 36
+        alts = browser.js("[...document.querySelectorAll('.pairs img')].map(image => image.alt)")
+        assert all(text.startswith("Before and now: ") for text in alts)
+        assert browser.js("document.querySelectorAll('svg.wells[role=img]').length") == 8 * 6
+    assert browser.troubles == []
+
+
 def test_every_picture_has_its_table(browser, address):
     browser.open(f"{address}/site/source/lab_b.html")
     pictures = browser.js("document.querySelectorAll('figure[data-chart]').length")
@@ -144,7 +172,7 @@ def test_every_picture_has_its_table(browser, address):
     assert all("Newest: b0" in label for label in labels)
 
 
-@pytest.mark.parametrize("name", ["index", "source/lab_b", "models"])
+@pytest.mark.parametrize("name", ["index", "source/lab_b", "changed/lab_b", "models"])
 def test_narrow_screens_need_no_sideways_scrolling(browser, address, shots, name):
     browser.open(f"{address}/site/{name}.html", width=390, height=844)
     assert browser.js("document.documentElement.scrollWidth") <= 390

@@ -8,6 +8,7 @@ import pytest
 from servers import moto_server
 from simulated_history import write_history
 
+from coda.monitoring.site.pages import fleet_page
 from coda.registry.releases import ReleaseLog
 from coda.storage.objects import ObjectStore
 from coda.trigger.batches import BatchVersion
@@ -137,6 +138,11 @@ def test_what_runs_and_waits_is_told(settings, store):
         "lab_b/b2": "coda ledger retry lab_b/b2",
         "lab_b/b3": f"coda registry promote {held.run_id} --scope lab_b --reason WHY",
     }
+    pages = {item["what"]: item["page"] for item in told.waiting}
+    assert pages["lab_b/b2"].endswith("/failure.html")
+    assert pages["lab_b/b3"] == f"reports/lab_b/b3/{'3' * 64}/report.html"
+    text = fleet_page([], told.waiting, told.running)
+    assert f'<a href="../{pages["lab_b/b2"]}">lab_b/b2</a>' in text
     from conftest_trigger import release_of
 
     release = release_of("lab_b").model_copy(update={"run_id": held.run_id})

@@ -91,8 +91,9 @@ class Source:
         answers: Class shares and what tells of the answers.
         shares: Class shares of the newest batch against history; None before they can be compared.
         changed: Compounds that are called another class in the newest batch than most often before.
-        level: 'steady', 'watch', 'drift' or 'unknown'.
+        level: 'steady', 'watch', 'drift' or 'unknown': of the microscope that the newest batch is from.
         sentence: Why, in one sentence.
+        microscopes: Each microscope with its own level and sentence, that of the newest batch first.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Source:
     changed: tuple[Changed, ...]
     level: str
     sentence: str
+    microscopes: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def every(self) -> tuple[Line, ...]:
@@ -150,15 +152,15 @@ def source_of(name: str, frame: pd.DataFrame) -> Source:
     answers = [*judge.plain("Answers", ANSWERS), *judge.by_subject("Class shares", "class_share")]
     lines, controlled, answered = (judge.lines(group, len(wanted)) for group in (wanted, controls, answers))
     accepted = (~batches["state"].isin(OUT_OF_HISTORY)).to_numpy()
-    far, told, shares = shares_of(batches, rows, accepted, len(wanted))
+    far, apart, shares = shares_of(batches, rows, accepted, len(wanted))
     changes, changed = changes_of(len(batches), rows)
     answered = (
-        Line("Class shares against history", "distance of class shares to history", far, told),
+        Line("Class shares against history", "distance of class shares to history", far, apart),
         Line("Compounds of earlier batches", "share that changed class", changes, unjudged(changes)),
         *answered,
     )
-    level, sentence = _state(batches, [*lines, *controlled, *answered])
-    return Source(name, batches, lines, controlled, answered, shares, changed, level, sentence)
+    states = _states(batches, [*lines, *controlled, *answered])
+    return Source(name, batches, lines, controlled, answered, shares, changed, *states[0][1:], states)
 
 
 def _named(group: str, series: Sequence[tuple[str, Array, Any]]) -> list[tuple[str, str, Array, Any]]:
@@ -298,11 +300,19 @@ def _drifting(lines: Sequence[Line], place: int) -> tuple[list[Line], list[Line]
     return sudden, [line for line in lines if "CUSUM" in line.chart.broken[place]]
 
 
-def _state(batches: pd.DataFrame, lines: Sequence[Line]) -> tuple[str, str]:
-    """Return level and sentence about the newest batch that says anything of its images."""
+def _states(batches: pd.DataFrame, lines: Sequence[Line]) -> tuple[tuple[str, str, str], ...]:
+    """Return each microscope with level and sentence, that of the newest batch that says anything of images first."""
     usable = _usable(batches)
+    names = batches["instrument"].iloc[usable if len(usable) else batches.index]
+    told = [(str(name), *_state(batches, lines, usable[names == name])) for name in dict.fromkeys(names.iloc[::-1])]
+    return tuple(told)
+
+
+def _state(batches: pd.DataFrame, lines: Sequence[Line], usable: pd.Index) -> tuple[str, str]:
+    """Return level and sentence about the newest of the batches of a microscope that say anything of their images."""
     if len(usable) <= MIN_HISTORY:
-        return "unknown", f"{len(usable)} accepted batches; {MIN_HISTORY + 1} are needed before anything is compared."
+        many = f"{len(usable)} accepted batch{'es' if len(usable) != 1 else ''}"
+        return "unknown", f"{many} of this microscope; {MIN_HISTORY + 1} are needed before anything is compared."
     newest = int(usable[-1])
     sudden, slow = _drifting(lines, newest)
     near = [line for line in lines if line not in sudden and line.chart.out(newest) and line not in slow]

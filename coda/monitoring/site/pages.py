@@ -134,8 +134,8 @@ def fleet_page(
     """Return the first page.
 
     Args:
-        sources: Of each source and microscope: `fleet_row`.
-        waiting: Of what waits for a person: `what`, `why`, `todo`.
+        sources: Of each source: `fleet_row`.
+        waiting: Of what waits for a person: `what`, `why`, `todo`, `page`.
         running: Of each run under way: `batch`, `state`, `since`.
     """
     context = {"title": "Fleet", "sources": sources, "waiting": waiting, "running": running, "levels": LEVELS}
@@ -143,16 +143,21 @@ def fleet_page(
 
 
 def fleet_row(source: Source, release: str) -> dict[str, Any]:
-    """Return what the first page says of a source: its newest batch, what serves it, its drift."""
-    newest = source.batches.sort_values("processed_at").iloc[-1]
-    return {
-        "name": source.name,
-        "instruments": sorted({name for name in source.batches["instrument"] if name}),
-        "batch": newest["batch"], "when": f"{newest['processed_at']:%Y-%m-%d %H:%M}",
-        "state": newest["state"], "said": STATES.get(newest["state"], newest["state"]),
-        "page": f"../{newest['page']}" if newest["page"] else "",
-        "release": release, "level": source.level, "sentence": source.sentence, "count": len(source.batches),
-    }  # fmt: skip
+    """Return what the first page says of a source: what serves it, and of each microscope newest batch and drift."""
+    told = {name: (level, sentence) for name, level, sentence in source.microscopes}
+    newest = source.batches.sort_values("processed_at").groupby("instrument", sort=False).tail(1).iloc[::-1]
+    rows = [
+        {
+            "microscope": row["instrument"], "count": int((source.batches["instrument"] == row["instrument"]).sum()),
+            "batch": row["batch"], "when": f"{row['processed_at']:%Y-%m-%d %H:%M}",
+            "state": row["state"], "said": STATES.get(row["state"], row["state"]),
+            "page": f"../{row['page']}" if row["page"] else "",
+            "level": told.get(row["instrument"], ("unknown", ""))[0],
+            "sentence": told.get(row["instrument"], ("", "No batch of it was accepted."))[1],
+        }
+        for row in newest.to_dict("records")
+    ]  # fmt: skip
+    return {"name": source.name, "release": release, "microscopes": rows}
 
 
 def models_page(entries: Sequence[PointerEntry], batches: pd.DataFrame) -> str:
