@@ -34,6 +34,9 @@ SLACK = 0.5
 REST = 2.0
 """How far beyond its limit a sum may stand: four steady batches after the cause is gone, the alarm has ended."""
 
+FARTHEST = 4.0
+"""Deviations that one value counts as at most in the CUSUM (Lucas and Crosier 1982): one far value is no slow drift."""
+
 ARL0 = 500.0
 """Batches between two false alarms of one CUSUM, in the mean."""
 
@@ -228,8 +231,9 @@ def cusum(q: ArrayLike, limit: float) -> Array:
     found, now, upper, lower = [], 0.0, 0.0, 0.0
     for value in np.asarray(q, dtype=np.float64):
         if np.isfinite(value):
-            upper = min(max(0.0, upper + float(value) - SLACK), limit + REST)
-            lower = min(max(0.0, lower - float(value) - SLACK), limit + REST)
+            away = min(max(float(value), -FARTHEST), FARTHEST)
+            upper = min(max(0.0, upper + away - SLACK), limit + REST)
+            lower = min(max(0.0, lower - away - SLACK), limit + REST)
             now = upper if upper >= lower else -lower
         found.append(now)
     return np.asarray(found, dtype=np.float64)

@@ -74,6 +74,13 @@ def test_a_cusum_is_the_two_sums_of_the_textbook_and_its_alarm_ends_when_the_cau
     assert (told > 5).tolist() == [False, False, *[True] * 41, *[False] * 5]
 
 
+def test_one_far_value_is_no_slow_drift_however_far():
+    """A share that was the same in every batch, and another in one: the 1-3s rule is there for that."""
+    told = chart([0.25] * 8 + [0.2] + [0.25] * 3, charts=50)
+    assert "1-3s" in told.broken[8]
+    assert not any("CUSUM" in rules for rules in told.broken)
+
+
 def by_hand(z):
     """Westgard's rules as the words have them, for one place at a time."""
     found = []

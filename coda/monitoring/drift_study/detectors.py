@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from coda.monitoring.rules import SLACK, run_length
+from coda.monitoring.rules import FARTHEST, SLACK, run_length
 
 Array = NDArray[np.float64]
 
@@ -68,6 +68,11 @@ def cusum(z: Array, slack: float) -> Array:
         lower = np.where(known, np.maximum(0.0, lower - z[:, k] - slack), lower)
         scores[:, k] = np.where(known, np.maximum(upper, lower), -np.inf)
     return scores
+
+
+def self_starting(q: Array) -> Array:
+    """Return the CUSUM of Q statistics as the pages have it, without the end of its alarms."""
+    return cusum(np.clip(q, -FARTHEST, FARTHEST), SLACK)
 
 
 def page_hinkley(values: Array, tolerance: float) -> Array:
@@ -142,7 +147,7 @@ def cusum_or_single(q: Array) -> Array:
 
     That is how rare a batch is by its CUSUM or by its single value: batches to a false alarm, as a logarithm.
     """
-    return _rarer(q, np.interp(cusum(q, SLACK), *_cusum_lengths()))
+    return _rarer(q, np.interp(self_starting(q), *_cusum_lengths()))
 
 
 def ewma_or_single(q: Array) -> Array:

@@ -17,11 +17,12 @@ from coda.monitoring.drift_study.detectors import (
     ewma_or_single,
     page_hinkley,
     plain,
+    self_starting,
     single,
     standardised,
 )
 from coda.monitoring.drift_study.histories import CHANGES, STEADY, Array, Change, Noise, draw
-from coda.monitoring.rules import ARL0, MIN_HISTORY, SLACK, WARNING, cusum_limit, q_statistics, single_limit, westgard
+from coda.monitoring.rules import ARL0, MIN_HISTORY, WARNING, cusum_limit, q_statistics, single_limit, westgard
 
 WATCHED = 56
 """Judged batches of a steady history: a batch a week for a year and a month."""
@@ -111,7 +112,7 @@ SLACKS = {0.5: 5.0, 0.25: 8.0, 1.0: 2.5}
 FAMILIES: Mapping[str, tuple[Detector, ...]] = {
     "pages": (Detector(OURS, _on_q(cusum_or_single), USUAL),),
     "pages before": (Detector("EWMA or single value", _on_q(ewma_or_single), USUAL),),
-    "self-starting": (Detector("self-starting CUSUM alone", _on_q(partial(cusum, slack=SLACK)), cusum_limit(ARL0)),),
+    "self-starting": (Detector("self-starting CUSUM alone", _on_q(self_starting), cusum_limit(ARL0)),),
     "EWMA": (Detector("EWMA alone", _on_q(ewma), 2.962 / 3),),
     "single": (Detector("single value alone", _on_q(single), single_limit(ARL0)),),
     "first": (Detector("mean ± 3 SD of the first 10", _on_values(partial(plain, kind="first")), 3.0),),
