@@ -14,7 +14,7 @@ from coda.monitoring.alerts import Tier
 REPEAT: dict[Tier, str] = {"page": "1h", "same-day": "4h", "weekly": "24h"}
 """Tier -> how often somebody is told again while an alert lasts."""
 
-SECRET = "coda-alert-receivers"  # noqa: S105  a name
+ADDRESSES = "coda-alert-receivers"
 """Secret of a cluster that holds each tier's address, by the tier's name."""
 
 FOLDER = "/run/secrets"
@@ -59,7 +59,7 @@ def route_resource_yaml() -> str:
     receivers = [
         {
             "name": tier,
-            "slackConfigs": [{"apiURL": {"name": SECRET, "key": tier}, **_message(tier, "sendResolved")}],
+            "slackConfigs": [{"apiURL": {"name": ADDRESSES, "key": tier}, **_message(tier, "sendResolved")}],
         }
         for tier in REPEAT
     ]

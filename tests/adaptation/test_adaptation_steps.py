@@ -45,6 +45,9 @@ def test_adapt_lays_out_the_candidates_of_the_batch(candidates, released, folder
     assert offered["coda+aligned"].head_digest == released.heads[1].digest
     assert ReleaseRecord.read(candidates / "base_release.json") == released
     log = json.loads((candidates / "training.json").read_text())
+    measured = [entry["iteration"] for entry in log["log"]]
+    assert [entry["iteration"] for entry in log["speed"]] == measured
+    assert all(entry["samples_per_s"] > 0 for entry in log["speed"])
     assert (log["method"], log["pairs"]) == ("coda", "batch")
     table = pd.read_parquet(candidates / "coda" / "predictions.parquet")
     assert set(table["Metadata_Batch"]) == {"b2"}

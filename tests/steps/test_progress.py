@@ -51,3 +51,14 @@ def test_work_is_samples_times_the_work_of_one():
     report = clock.progress(15, "")
     assert report.flops_per_s == pytest.approx(report.samples_per_s * 1e9)
     assert report.remaining_s == pytest.approx(5 / (report.samples_per_s / 4))
+
+
+def test_speed_over_time_is_of_what_was_done_since_the_last_look(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("coda.training.progress.time.perf_counter", lambda: now[0])
+    clock = Clock(10, 40, batch_size=4)
+    now[0] += 2.0
+    assert clock.since_last(20) == {"iteration": 19.0, "samples_per_s": pytest.approx(10 * 4 / 2.0)}
+    now[0] += 10.0  # it was held up
+    assert clock.since_last(30) == {"iteration": 29.0, "samples_per_s": pytest.approx(4.0)}
+    assert clock.progress(30, "").samples_per_s == pytest.approx(20 * 4 / 12.0), "the mean is since the start"
