@@ -22,8 +22,8 @@ from urllib.parse import parse_qs, quote, unquote
 from coda.durable import write_durably
 from coda.local.traffic import Application, Environ, Metered, StartResponse
 
-ACCOUNT = "123456789012"
-"""The one account that moto's server serves."""
+ACCOUNT, REGION = "123456789012", "us-east-1"
+"""The one account that moto's server serves, and where its queue is."""
 
 PIECE = 200
 """Longest part of a file name, in characters."""
@@ -156,12 +156,20 @@ def restore(root: Path) -> int:
     return count
 
 
-def serve(root: Path, port: int, traffic: Path | None = None) -> None:
+def create_queue(name: str) -> None:
+    """Create an SQS queue before anybody can ask: after a restart, a reader would be told that there is none."""
+    from moto.sqs.models import sqs_backends
+
+    sqs_backends[ACCOUNT][REGION].create_queue(name, None)
+
+
+def serve(root: Path, port: int, queue: str | None = None, traffic: Path | None = None) -> None:
     """Serve S3 and SQS on loopback until the process ends.
 
     Args:
         root: Folder of the objects.
         port: Port to listen on.
+        queue: Name of a queue that is there from the first request on; none without it.
         traffic: File that gets a line for each request; none is written without it.
     """
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -170,6 +178,8 @@ def serve(root: Path, port: int, traffic: Path | None = None) -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     root.mkdir(parents=True, exist_ok=True)
     restore(root)
+    if queue is not None:
+        create_queue(queue)
     application: Application = WriteThrough(DomainDispatcherApplication(create_backend_app), root)
     if traffic is not None:
         application = Metered(application, traffic)
@@ -191,9 +201,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--queue")
     parser.add_argument("--traffic", type=Path)
     arguments = parser.parse_args()
-    serve(arguments.root, arguments.port, arguments.traffic)
+    serve(arguments.root, arguments.port, arguments.queue, arguments.traffic)
 
 
 if __name__ == "__main__":

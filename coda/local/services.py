@@ -14,6 +14,7 @@ from typing import IO, Self
 
 from coda.errors import CodaError, Problem
 from coda.local.environment import choose
+from coda.local.object_store import ACCOUNT, REGION
 from coda.local.one_writer import one_writer
 from coda.settings import Settings
 
@@ -96,7 +97,7 @@ class EmbeddedServices:
             checkpoints=str(self.root / "checkpoints"),
             data_docs=str(self.root / "data-docs"),
             metrics_dir=str(self.root / "metrics"),
-            queue_url=f"{endpoint}/123456789012/{QUEUE}",
+            queue_url=f"{endpoint}/{ACCOUNT}/{QUEUE}",
             **self._image_roots(),
         )
 
@@ -111,7 +112,7 @@ class EmbeddedServices:
         return {
             "AWS_ACCESS_KEY_ID": "embedded",
             "AWS_SECRET_ACCESS_KEY": secrets.token_hex(8),
-            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": REGION,
             "AWS_CONFIG_FILE": str(nothing),
             "AWS_SHARED_CREDENTIALS_FILE": str(nothing),
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -125,6 +126,7 @@ class EmbeddedServices:
 
     def _start_object_store(self, port: int) -> None:
         command = [sys.executable, "-m", "coda.local.object_store", "--root", str(self.root / "objects")]
+        command += ["--queue", QUEUE]
         command += ["--traffic", str(self._traffic.resolve())] if self._traffic is not None else []
         log = self._object_store.enter_context((self.root / "object-store.log").open("a"))
         process = subprocess.Popen(

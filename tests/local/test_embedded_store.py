@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto.s3.models import s3_backends
 
-from coda.local.object_store import ACCOUNT, LARGEST, WriteThrough, file_of_key, key_of_file
+from coda.local.object_store import ACCOUNT, LARGEST, REGION, WriteThrough, file_of_key, key_of_file
 from coda.local.services import free_port
 
 
@@ -20,8 +20,8 @@ class Server:
     def __init__(self, root, port):
         self.root, self.port, self.process = root, port, None
 
-    def start(self, program=("-m", "coda.local.object_store")):
-        command = [sys.executable, *program, "--root", str(self.root), "--port", str(self.port)]
+    def start(self, program=("-m", "coda.local.object_store"), *options):
+        command = [sys.executable, *program, "--root", str(self.root), "--port", str(self.port), *options]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -52,6 +52,19 @@ def server(tmp_path):
 def contents(client):
     listed = client.list_objects_v2(Bucket="bucket").get("Contents", [])
     return {item["Key"]: client.get_object(Bucket="bucket", Key=item["Key"])["Body"].read() for item in listed}
+
+
+def test_a_queue_is_there_from_the_first_request_on_also_after_a_restart(server):
+    for _ in range(2):
+        server.start(("-m", "coda.local.object_store"), "--queue", "events")
+        client = boto3.client(
+            "sqs", endpoint_url=f"http://127.0.0.1:{server.port}", aws_access_key_id="a", aws_secret_access_key="b",
+            region_name=REGION,
+        )  # fmt: skip
+        address = f"http://127.0.0.1:{server.port}/{ACCOUNT}/events"
+        assert "Messages" not in client.receive_message(QueueUrl=address)
+        assert client.create_queue(QueueName="events")["QueueUrl"] == address
+        server.kill()
 
 
 def test_objects_survive_a_kill(server):

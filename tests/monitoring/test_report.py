@@ -96,7 +96,8 @@ def test_the_page_is_one_file_that_fetches_nothing(page, read):
 
 
 def test_every_picture_is_a_readable_png_with_words_for_it(read):
-    assert len(read.images) == 3 * (2 * 2 + 1) + 4 + 1  # examples and stains by plate, heat maps, embedding
+    # examples and stains by plate, heat maps, embedding, three pairs of what changed
+    assert len(read.images) == 3 * (2 * 2 + 1) + 4 + 1 + 2 * 3
     for image in read.images:
         pixels = imread(io.BytesIO(base64.b64decode(image["src"].split(",", 1)[1])))
         assert pixels.shape[:2] == (int(image["height"]), int(image["width"]))
