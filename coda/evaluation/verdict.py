@@ -78,14 +78,22 @@ def sentence_of(decision: Decision) -> str:
 
 
 def _released(decision: Decision, score: CandidateScore) -> str:
-    gained = f" changed by {gain_text(score.gain)}" if score.gain else " could be measured"
     over = score.gain_over_incumbent
     before = f", and by {gain_text(over)} compared with what served before" if over else ""
     rarely = "" if score.error is None else f", which happens by chance with a probability of {_share(score.error)}"
     return (
-        f"{capital(way(score.name))} serves {decision.source}/{decision.batch}: the {decision.subject}{gained} "
-        f"compared with {decision.policy.baseline}{before}{rarely}; all health checks passed."
+        f"{capital(way(score.name))} serves {decision.source}/{decision.batch}: {_gained(decision, score)}"
+        f"{before}{rarely}; all health checks passed."
     )
+
+
+def _gained(decision: Decision, score: CandidateScore) -> str:
+    """Say what a new candidate was released or proposed for: a gain, or agreement itself where none is fit."""
+    base = decision.policy.baseline
+    if decision.policy.deciding.max_error is not None and not decision.scores[base].healthy:
+        return f"the {decision.subject} is above chance, and {base} is not fit for the batch"
+    gained = f"changed by {gain_text(score.gain)}" if score.gain else "could be measured"
+    return f"the {decision.subject} {gained} compared with {base}"
 
 
 def _share(error: float) -> str:
@@ -95,11 +103,11 @@ def _share(error: float) -> str:
 
 def _held(decision: Decision, chosen: CandidateMeasures) -> str:
     score, batch = decision.scores[chosen.name], f"{decision.source}/{decision.batch}"
-    gain = score.gain_over_incumbent if chosen is decision.baseline else score.gain
-    against = "what served before" if chosen is decision.baseline else decision.policy.baseline
-    gained = (
-        f"the {decision.subject} changed by {gain_text(gain)} compared with {against}" if gain else "it is proposed"
-    )
+    if chosen is decision.baseline:
+        over = score.gain_over_incumbent
+        gained = f"the {decision.subject} changed by {gain_text(over)} compared with what served before" if over else ""
+    else:
+        gained = _gained(decision, score) if score.gain else ""
     names = decision.policy.approval_of(decision.source).approvers
     who = " or ".join(names) if names else "A person who may promote"
     if decision.before is None:
@@ -107,8 +115,8 @@ def _held(decision: Decision, chosen: CandidateMeasures) -> str:
     else:
         until = f"Until then {way(decision.before.name)} keeps serving."
     return (
-        f"{who} must decide whether {way(chosen.name)} serves {batch}: {gained}, but a person is needed. "
-        f"{' '.join(decision.reasons)} {until}"
+        f"{who} must decide whether {way(chosen.name)} serves {batch}: {gained or 'it is proposed'}, but a person is "
+        f"needed. {' '.join(decision.reasons)} {until}"
     )
 
 

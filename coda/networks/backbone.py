@@ -74,6 +74,8 @@ def build_vit(arch: str, channels: int, overrides: Mapping[str, int], *, drop_pa
         expected = "a ViT with a class token and a norm of all tokens, without a distillation token"
         problem = Problem("extractor.arch", f"{arch!r}: {reason}", expected, remedy)
         raise ConfigError("The extractor cannot be built.", [problem])
+    if getattr(getattr(vit, "rope", None), "aug_active", False):
+        vit.rope.aug_active = False  # type: ignore[union-attr]  # drawn from a global state: not repeatable
     return vit
 
 
@@ -130,8 +132,6 @@ def _rotary(vit: Any) -> str:
         return "no class token"
     if getattr(vit, "rope_mixed", False):
         return "rotations that are learned for each block"
-    if vit.rope is not None and getattr(vit.rope, "aug_active", False):
-        vit.rope.aug_active = False  # drawn from torch's global state: a run could not be repeated
     return _unnormed(vit)
 
 

@@ -62,6 +62,9 @@ def test_an_unfit_baseline_is_no_opponent() -> None:
     report = run(unfit, good, by=V5)
     assert (report.outcome, report.chosen) == ("release", "aligned")
     assert report.candidates[1].error is not None
+    # a change against what was ruled out would be a number about nothing, and here a negative one
+    assert "is above chance, and unadapted is not fit for the batch" in report.sentence
+    assert "-0.5" not in report.sentence
     chance = candidate("aligned", 0.0, noise=np.random.default_rng(1).normal(0, 0.15, 24))
     assert run(unfit, chance, by=V5).outcome == "refuse"
 
