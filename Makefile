@@ -62,7 +62,7 @@ lint: $(READY_DEV) ## Style, imports, direction of dependencies
 	$(BIN)/lint-imports
 
 types: $(READY_DEV) ## Strict types
-	$(BIN)/mypy coda components pipelines
+	$(BIN)/mypy coda components pipelines benchmarks studies
 
 fmt: $(READY_DEV) ## Format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -16,7 +16,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("coda", "components", "pipelines")
+PACKAGES = ("coda", "components", "pipelines", "benchmarks", "studies")
 FARTHEST = 3
 LEFT_OUT = "not services and not soak and not faults"
 

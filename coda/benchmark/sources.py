@@ -16,6 +16,9 @@ from coda.contracts.base import digest_of_json
 PACKAGE = Path(__file__).resolve().parent.parent
 """Folder of the package ``coda``."""
 
+BESIDE = ("benchmarks", "studies")
+"""Packages of a checkout that lie beside it and import it."""
+
 LIBRARIES = ("numpy", "scipy", "timm", "torch")
 """Libraries that compute; another version of one may give other numbers."""
 
@@ -24,14 +27,14 @@ def sources_digest(module: str, package: Path = PACKAGE) -> str:
     """Return the SHA-256 of everything that a module's numbers depend on by its code.
 
     Args:
-        module: Dotted name; the digest of one outside the package names the libraries alone.
+        module: Dotted name; the digest of one outside the packages names the libraries alone.
         package: Folder of the package, which has the first part of the name.
     """
     return _digest(module, package, _stamp(package))
 
 
 def sources_of(module: str, package: Path = PACKAGE) -> dict[str, Path]:
-    """Return the files of a module and of all that it imports from its package, directly or not, by dotted name.
+    """Return the files of a module and of all that it imports of ours, directly or not, by dotted name.
 
     An import inside a function counts as well, and so do the packages above each module, whose ``__init__`` runs first.
     """
@@ -65,15 +68,22 @@ def _version(library: str) -> str:
 
 
 def _stamp(package: Path) -> object:
-    """Return what changes when a file of the package does."""
-    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(package.rglob("*.py")))
+    """Return what changes when a file of the packages does."""
+    files = [path for folder in _packages(package).values() for path in sorted(folder.rglob("*.py"))]
+    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+
+
+def _packages(package: Path) -> dict[str, Path]:
+    """Return the folders of the packages that are followed, by name."""
+    return {package.name: package} | {name: package.parent / name for name in BESIDE}
 
 
 def _file(name: str, package: Path) -> Path | None:
     first, *rest = name.split(".")
-    if first != package.name:
+    folder = _packages(package).get(first)
+    if folder is None:
         return None
-    place = package.joinpath(*rest)
+    place = folder.joinpath(*rest)
     for path in (place.with_suffix(".py"), place / "__init__.py"):
         if path.is_file():
             return path

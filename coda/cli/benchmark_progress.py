@@ -53,6 +53,17 @@ def showing_cells(name: str) -> Iterator[Tell]:
 
 
 @contextmanager
+def showing_words() -> Iterator[Callable[[str], None]]:
+    """Give the function that is told what is being measured: a status on a terminal, lines in a log."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda words: print(words, file=sys.stderr, flush=True)
+        return
+    with console.status("the machine") as status:
+        yield status.update
+
+
+@contextmanager
 def going_on(work: Path, what: str = "cells") -> Iterator[None]:
     """Say what Ctrl-C leaves.
 

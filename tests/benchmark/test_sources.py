@@ -10,9 +10,9 @@ import pytest
 from coda.benchmark import cell as cell_module
 from coda.benchmark.adapting import Adapting
 from coda.benchmark.arms import Training
-from coda.benchmark.calibration_target import Target
 from coda.benchmark.cell import Cell, read_cell, write_cell
 from coda.benchmark.sources import PACKAGE, sources_digest, sources_of
+from studies.gate_calibration.calibration_target import Target
 
 TASKS = {kind.__module__ for kind in (Training, Adapting, Target)}
 

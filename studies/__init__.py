@@ -1,0 +1,1 @@
+"""Studies that can be made again: the paper's figures, options, calibration. Of a checkout, not of the wheel."""

@@ -1,0 +1,158 @@
+"""The commands of `coda benchmark` that make a study again."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from coda.benchmark.cells import raise_for_failures
+from coda.benchmark.report import write_json
+from coda.cli.benchmark_options import (
+    DEFAULT_SEEDS,
+    DEFAULT_WORK,
+    DEMO_OVERLAY,
+    NONE,
+    Datasets,
+    Json,
+    Labels,
+    Out,
+    Processes,
+    Seeds,
+    Source,
+    Target,
+    Work,
+    cores_for,
+    finish,
+    read_seeds,
+    read_setting,
+)  # fmt: skip
+from coda.cli.benchmark_progress import going_on, showing_cells
+from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+
+
+def granularity(
+    seeds: Seeds = DEFAULT_SEEDS,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    source: Source = NONE,
+    target: Target = NONE,
+    dataset: Datasets = NONE,
+    labels: Labels = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """ODA on a whole source, on each batch and on each plate (the paper's figure 4)."""
+    from coda.benchmark import table2 as tables
+    from studies.figures import granularity_figure as module
+
+    setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
+    finish(setting, module.granularity, tables.as_json, "granularity", out, json, processes)
+
+
+def cka(
+    seeds: Seeds = DEFAULT_SEEDS,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    source: Source = NONE,
+    target: Target = NONE,
+    dataset: Datasets = NONE,
+    labels: Labels = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """Which layers adaptation changes: CKA before, after, and against the target's own model (the paper's figure 6)."""
+    from studies.figures import cka_figure as module
+
+    setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
+    finish(setting, module.cka, module.as_json, "cka", out, json, processes)
+
+
+def umap(
+    seeds: Seeds = DEFAULT_SEEDS,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    source: Source = NONE,
+    target: Target = NONE,
+    dataset: Datasets = NONE,
+    labels: Labels = None,
+    whose: Annotated[Literal["extractor", "head"], typer.Option(help="Whose class token.")] = "extractor",
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """Class tokens on a plane, before and after adaptation (the paper's figure 5); needs umap-learn."""
+    from studies.figures import umap_figure as module
+
+    setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
+    finish(setting, partial(module.umap, whose=whose), module.as_json, "umap", out, json, processes)
+
+
+def options(
+    seeds: Seeds = DEFAULT_SEEDS,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    source: Source = NONE,
+    target: Target = NONE,
+    dataset: Datasets = NONE,
+    labels: Labels = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """Every option of adaptation, one at a time, beside no adaptation and the paper's method (docs/adaptation.md)."""
+    from coda.benchmark import table2 as tables
+    from studies import adaptation_options as module
+
+    setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
+    finish(setting, module.run_options, tables.as_json, "options", out, json, processes)
+
+
+def calibrate(
+    choose_seeds: Annotated[
+        str, typer.Option(help="Seeds that thresholds are chosen on, with commas.")
+    ] = "10,11,12,13",
+    report_seeds: Annotated[str, typer.Option(help="Seeds that they are reported on, with commas.")] = "20,21",
+    run: Annotated[
+        list[str], typer.Option(help="source:target:shift:layout; may repeat. A mixture if not given.")
+    ] = NONE,
+    out: Out = None,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """How well label-free metrics rank true accuracy, and what the gate makes of good and broken models."""
+    from studies.gate_calibration import calibration as module
+
+    values = read_params(params, overlay or [params.parent / DEMO_OVERLAY], changes)
+    choose, other, runs = read_seeds(choose_seeds), read_seeds(report_seeds), run or list(module.RUNS)
+    for line in module.plan_lines(runs, choose, other, values, work):
+        typer.echo(line)
+    with going_on(work), showing_cells("calibrate") as report:
+        result = module.calibrate(
+            values, out or Path("runs/benchmark/calibrate"), work, choose_seeds=choose, report_seeds=other, runs=runs,
+            processes=cores_for(processes), report=report,
+        )  # fmt: skip
+    if json is not None:
+        write_json(json, module.as_json(result))
+    typer.echo(f"Wrote {result.page}")
+    raise_for_failures(result.outcomes)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to `coda benchmark`."""
+    for command in (granularity, cka, umap, options, calibrate):
+        app.command()(command)

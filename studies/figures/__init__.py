@@ -1,0 +1,1 @@
+"""The paper's figures 4, 5 and 6."""

@@ -1,0 +1,1 @@
+"""How well label-free metrics rank true accuracy, and what a gate makes of it (docs/calibration.md)."""
