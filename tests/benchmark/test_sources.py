@@ -11,7 +11,7 @@ from coda.benchmark import cell as cell_module
 from coda.benchmark.adapting import Adapting
 from coda.benchmark.arms import Training
 from coda.benchmark.cell import Cell, read_cell, write_cell
-from coda.benchmark.sources import PACKAGE, sources_digest, sources_of
+from coda.benchmark.sources import BESIDE, PACKAGE, sources_digest, sources_of
 from studies.gate_calibration.calibration_target import Target
 
 TASKS = {kind.__module__ for kind in (Training, Adapting, Target)}
@@ -19,16 +19,18 @@ TASKS = {kind.__module__ for kind in (Training, Adapting, Target)}
 
 @pytest.fixture(scope="session")
 def copy(tmp_path_factory):
-    """The package's sources, to change."""
-    folder = tmp_path_factory.mktemp("copied") / "coda"
-    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
+    """The package's sources and those beside it, to change."""
+    folder = tmp_path_factory.mktemp("copied")
+    for name in (PACKAGE.name, *BESIDE):
+        shutil.copytree(PACKAGE.parent / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder / PACKAGE.name
 
 
 @pytest.mark.parametrize("module", sorted(TASKS))
 def test_imports_are_followed_as_python_follows_them(module):
     """Against the interpreter: whatever importing the module loads from the package is among its sources."""
-    script = f"import json, sys, {module}; print(json.dumps([n for n in sys.modules if n.split('.')[0] == 'coda']))"
+    ours = (PACKAGE.name, *BESIDE)
+    script = f"import json, sys, {module}; print(json.dumps([n for n in sys.modules if n.split('.')[0] in {ours}]))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout)
     assert set(loaded) <= set(sources_of(module))
 
@@ -49,6 +51,15 @@ def test_a_changed_source_gives_another_name(copy, module, source):
     finally:
         path.write_bytes(content)
     assert sources_digest(module, copy) == before
+
+
+def test_a_changed_source_beside_the_package_gives_another_name(copy):
+    module, path = Target.__module__, copy.parent / "studies" / "metrics" / "kbet.py"
+    before, content = sources_digest(module, copy), path.read_bytes()
+    path.write_bytes(content + b"\nCHANGED = 1\n")
+    assert sources_digest(module, copy) != before
+    path.write_bytes(content)
+    assert sources_digest(Training.__module__, copy) == sources_digest(Training.__module__), "the copy is whole"
 
 
 def test_what_has_no_part_in_the_numbers_changes_no_name(copy):
