@@ -6,9 +6,9 @@ import numpy as np
 
 from coda.config.policy import GatePolicy
 from coda.contracts.gate import GateReport, Measure
-from coda.evaluation.gate import BatchName, decide
-from coda.evaluation.measures import CandidateMeasures
-from coda.evaluation.references import ReferenceMeasures
+from coda.evaluation.gate.decide import BatchName, decide
+from coda.evaluation.gate.measures import CandidateMeasures
+from coda.evaluation.gate.untrained_features import ReferenceMeasures
 
 POLICY = GatePolicy.model_validate(
     {

@@ -19,7 +19,7 @@ from simulated_history import release
 
 from coda.contracts import RunRecord, StepRecord
 from coda.contracts.quality import PlateFigures
-from coda.evaluation.levels import compound_table, well_table
+from coda.evaluation.predictions.prediction_levels import compound_table, well_table
 from coda.monitoring.endpoint import TextfileCollector
 from coda.monitoring.facts import samples, summarise
 from coda.monitoring.inputs import BatchInputs, CandidateInputs, ReportInputs

@@ -25,7 +25,7 @@ from coda.contracts import (
 )
 from coda.contracts.manifest import FileEntry, Instrument, PlateEntry
 from coda.contracts.quality import PlateFigures
-from coda.evaluation.levels import compound_table, field_table, well_table
+from coda.evaluation.predictions.prediction_levels import compound_table, field_table, well_table
 from coda.plates.layout import well_name
 
 CLASSES = ("actin", "dna damage", "er stress", "kinase", "tubulin")

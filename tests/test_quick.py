@@ -12,13 +12,13 @@ def chosen(*changed: str) -> list[str]:
 
 
 def test_tests_of_the_changed_module_come_before_those_of_what_uses_it():
-    found = chosen("coda/evaluation/sign_flips.py")
+    found = chosen("coda/evaluation/metrics/sign_flips.py")
     assert found[0] == "tests/evaluation/test_sign_flips.py"
     assert "tests/evaluation/test_gate_decisions.py" in found, "by a helper beside the tests"
 
 
 def test_a_changed_test_comes_first():
-    found = chosen("coda/evaluation/sign_flips.py", "tests/trigger/test_trigger_pages.py")
+    found = chosen("coda/evaluation/metrics/sign_flips.py", "tests/trigger/test_trigger_pages.py")
     assert found[0] == "tests/trigger/test_trigger_pages.py"
 
 
@@ -27,7 +27,7 @@ def test_what_no_test_imports_chooses_nothing():
 
 
 @pytest.mark.parametrize(("path", "module"), [
-    ("coda/evaluation/gate.py", "coda.evaluation.gate"),
+    ("coda/evaluation/gate/decide.py", "coda.evaluation.gate.decide"),
     ("coda/monitoring/__init__.py", "coda.monitoring"),
     ("coda/monitoring/report/style.css", "coda.monitoring.report"),
     ("pipelines/compile.py", "pipelines.compile"),

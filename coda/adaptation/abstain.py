@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from coda.contracts.quality import QualityReport
-from coda.evaluation.levels import COMPOUND, PREFIX, TREATED, WELL, classes_of
+from coda.evaluation.predictions.prediction_levels import COMPOUND, PREFIX, TREATED, WELL, classes_of
 
 REASON = "abstain_reason"
 """Column with the reason; empty where the prediction is an answer."""

@@ -19,7 +19,7 @@ from coda.contracts.base import Digest, digest_of_json
 from coda.contracts.documents import document_at
 from coda.contracts.release import ReleaseRecord
 from coda.errors import IntegrityError, Problem
-from coda.evaluation.levels import PREFIX
+from coda.evaluation.predictions.prediction_levels import PREFIX
 from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor
 from coda.plates.stored import Fields, StoredFields

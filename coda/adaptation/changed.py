@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.contracts.changed import Pair, Place, PlateTold, ToldApart, WhatChanged
-from coda.evaluation.stored_matrix import Rows, stored_matrix
-from coda.evaluation.two_sample import FEWEST_EARLIER, FEWEST_WELLS, Compared, compare
+from coda.evaluation.metrics.two_sample import FEWEST_EARLIER, FEWEST_WELLS, Compared, compare
+from coda.evaluation.predictions.stored_matrix import Rows, stored_matrix
 from coda.plates.dataset import BatchFolder
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import Fields

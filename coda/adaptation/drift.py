@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from coda.evaluation.control_distance import control_distance
-from coda.evaluation.frechet import frechet_distance
-from coda.evaluation.score import Matrix
+from coda.evaluation.metrics.control_distance import control_distance
+from coda.evaluation.metrics.frechet import frechet_distance
+from coda.evaluation.metrics.score import Matrix
 from coda.networks.alignment import TokenStatistics
 
 Drift = dict[str, float | dict[str, float] | None]

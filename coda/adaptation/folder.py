@@ -18,7 +18,7 @@ from coda.adaptation.serving import Service
 from coda.config.recorded import Fact, Facts
 from coda.contracts.documents import document_at
 from coda.errors import IntegrityError, Problem
-from coda.evaluation.levels import field_table
+from coda.evaluation.predictions.prediction_levels import field_table
 from coda.networks.alignment import TokenStatistics
 from coda.plates.index import write_parquet
 from coda.plates.stored import Fields

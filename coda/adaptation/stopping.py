@@ -14,11 +14,11 @@ from torch import Tensor
 from coda.adaptation.serving import Way, serve
 from coda.config.params import Params, Stopping
 from coda.errors import ConfigError, Problem
-from coda.evaluation.agreement import agreement
-from coda.evaluation.groups import comparison_groups
-from coda.evaluation.levels import TREATED
-from coda.evaluation.marginal_entropy import marginal_entropy
-from coda.evaluation.score import Design
+from coda.evaluation.metrics.agreement import agreement
+from coda.evaluation.metrics.comparison import comparison_groups
+from coda.evaluation.metrics.marginal_entropy import marginal_entropy
+from coda.evaluation.metrics.score import Design
+from coda.evaluation.predictions.prediction_levels import TREATED
 from coda.networks.extractor import Extractor
 from coda.plates.stored import Fields
 

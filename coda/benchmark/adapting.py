@@ -15,7 +15,7 @@ from coda.benchmark.scoring import keep_and_score
 from coda.benchmark.specs import loaded
 from coda.config.params import Params
 from coda.contracts.release import Alignment
-from coda.evaluation.levels import TREATED
+from coda.evaluation.predictions.prediction_levels import TREATED
 from coda.networks.extractor import load_extractor, save_extractor
 from coda.networks.mae import load_mae_state
 from coda.networks.state import load_state

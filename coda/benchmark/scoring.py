@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.benchmark.drawing import UNNAMED
-from coda.evaluation.accuracy import accuracy, macro_f1
-from coda.evaluation.levels import compound_table, field_table, probabilities_of, well_table
-from coda.evaluation.score import Matrix
+from coda.evaluation.metrics.accuracy import accuracy, macro_f1
+from coda.evaluation.metrics.score import Matrix
+from coda.evaluation.predictions.prediction_levels import compound_table, field_table, probabilities_of, well_table
 from coda.training.labels import LabelList
 
 LEVELS = ("image", "well", "compound")
@@ -35,7 +35,7 @@ def score_predictions(fields: pd.DataFrame, labels: LabelList, classes: Sequence
     """Return accuracy and macro F1 of fields, wells (mean over fields) and compounds (mean over a batch's wells).
 
     Args:
-        fields: Field-level prediction table (`coda.evaluation.levels.field_table`).
+        fields: Field-level prediction table (`coda.evaluation.predictions.prediction_levels.field_table`).
         labels: Compound -> mechanism.
         classes: Classes of the head.
 

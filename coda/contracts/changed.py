@@ -52,7 +52,7 @@ class Pair(Part):
 
 
 class WhatChanged(Contract):
-    """A batch against earlier accepted batches of its source and microscope (`coda.evaluation.two_sample`)."""
+    """A batch against earlier accepted batches of its source and microscope (`coda.evaluation.metrics.two_sample`)."""
 
     NAME: ClassVar[str] = "changed.json"
     PICTURES: ClassVar[str] = "changed.npz"

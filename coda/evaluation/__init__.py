@@ -1,1 +1,1 @@
-"""One metric a file, and the gate that reads only numbers. Nothing here needs a network or a label to run."""
+"""What a batch looks like once it is predicted, without labels: predictions, metrics, and the gate that reads them."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from coda.contracts import GateReport, QualityReport, RunRecord
 from coda.errors import IntegrityError, Problem
-from coda.evaluation.accuracy import accuracy
+from coda.evaluation.metrics.accuracy import accuracy
 from coda.local.stages import Stages
 from coda.registry.releases import ReleaseLog
 from coda.settings import Settings

@@ -20,8 +20,8 @@ from coda.contracts.changed import WhatChanged
 from coda.contracts.documents import document_at
 from coda.contracts.ingest import IngestReport
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.evaluation.levels import PREFIX, WELL
-from coda.evaluation.stored_matrix import Rows, stored_matrix
+from coda.evaluation.predictions.prediction_levels import PREFIX, WELL
+from coda.evaluation.predictions.stored_matrix import Rows, stored_matrix
 from coda.plates.dataset import BatchFolder
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)

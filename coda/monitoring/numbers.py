@@ -16,9 +16,9 @@ from coda.contracts.base import Contract, Digest, Part, Slug
 from coda.contracts.changed import WhatChanged
 from coda.contracts.gate import Measure
 from coda.contracts.quality import PlateFigures
-from coda.evaluation.levels import TREATED, classes_of, probabilities_of
-from coda.evaluation.marginal_entropy import marginal_entropy
-from coda.evaluation.top_class import top_class_share
+from coda.evaluation.metrics.marginal_entropy import marginal_entropy
+from coda.evaluation.metrics.top_class import top_class_share
+from coda.evaluation.predictions.prediction_levels import TREATED, classes_of, probabilities_of
 from coda.monitoring.acquisition import medians
 from coda.monitoring.inputs import BatchInputs, ReportInputs
 from coda.monitoring.summaries import BatchSummary, accepted, limits, report_prefix

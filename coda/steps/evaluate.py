@@ -13,8 +13,8 @@ from coda.config.recorded import Today, joined, set_aside, told
 from coda.config.serving import LEAST, NEEDED, Serving
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.errors import ConfigError, Problem
-from coda.evaluation.accuracy import accuracy, macro_f1
-from coda.evaluation.levels import well_features
+from coda.evaluation.metrics.accuracy import accuracy, macro_f1
+from coda.evaluation.predictions.prediction_levels import well_features
 from coda.networks import artifact
 from coda.networks.extractor import Extractor, load_extractor
 from coda.networks.head import LABELS, Head, load_head, load_source_statistics

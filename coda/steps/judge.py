@@ -13,10 +13,10 @@ from coda.config.params import Params
 from coda.config.recorded import Today, refuse_contradictions
 from coda.contracts.gate import GateReport
 from coda.errors import ContractError, IntegrityError, Problem
-from coda.evaluation.definitions import evidence_of
-from coda.evaluation.gate import BatchName, decide
-from coda.evaluation.measures import CandidateMeasures, measure_candidate
-from coda.evaluation.references import ReferenceMeasures, measure_reference
+from coda.evaluation.gate.decide import BatchName, decide
+from coda.evaluation.gate.definitions import evidence_of
+from coda.evaluation.gate.measures import CandidateMeasures, measure_candidate
+from coda.evaluation.gate.untrained_features import ReferenceMeasures, measure_reference
 from coda.plates.dataset import open_batches
 from coda.settings import Settings
 from coda.training.split import group_names

@@ -22,8 +22,8 @@ from coda.contracts.gate import GateReport
 from coda.contracts.release import ReleaseRecord
 from coda.durable import give_name
 from coda.errors import ContractError, Problem
-from coda.evaluation.levels import compound_table, field_table, well_table
-from coda.evaluation.sheets import compound_sheet, well_sheet
+from coda.evaluation.predictions.csv_export import compound_sheet, well_sheet
+from coda.evaluation.predictions.prediction_levels import compound_table, field_table, well_table
 from coda.networks.extractor import Extractor, load_extractor
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import BatchFolder, channels_unread, open_batches, open_fields

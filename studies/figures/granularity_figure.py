@@ -20,7 +20,7 @@ from coda.benchmark.specs import loaded
 from coda.benchmark.systems import score_table, summarise
 from coda.benchmark.table2 import Result, by_source, notes
 from coda.benchmark.tables import long_table, summary_table
-from coda.evaluation.levels import classes_of
+from coda.evaluation.predictions.prediction_levels import classes_of
 from coda.networks.state import load_state
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints

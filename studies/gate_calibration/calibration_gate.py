@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from coda.config.policy import GatePolicy
-from coda.evaluation.gate import BatchName, decide
-from coda.evaluation.measures import CandidateMeasures
-from coda.evaluation.references import ReferenceMeasures
+from coda.evaluation.gate.decide import BatchName, decide
+from coda.evaluation.gate.measures import CandidateMeasures
+from coda.evaluation.gate.untrained_features import ReferenceMeasures
 from studies.gate_calibration.calibration_models import BROKEN
 
 Run = Mapping[str, Any]

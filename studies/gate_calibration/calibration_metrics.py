@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.evaluation.groups import comparison_groups
-from coda.evaluation.levels import TREATED, well_features
-from coda.evaluation.measures import CandidateMeasures
-from coda.evaluation.mmd import mmd
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.gate.measures import CandidateMeasures
+from coda.evaluation.metrics.comparison import comparison_groups
+from coda.evaluation.metrics.mmd import mmd
+from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.predictions.prediction_levels import TREATED, well_features
 from studies.metrics.alpha_req import alpha_req
 from studies.metrics.atc import confidence_threshold, predicted_accuracy
 from studies.metrics.bras import bras

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from coda.config.policy import GatePolicy, Guard, Health
-from coda.evaluation.definitions import BY_TREATMENT
+from coda.evaluation.gate.definitions import BY_TREATMENT
 from studies.gate_calibration.calibration_gate import GateSet, gate_outcomes
 from studies.gate_calibration.calibration_ranks import useful
 

@@ -17,9 +17,9 @@ from coda.benchmark.cell import Cell
 from coda.benchmark.scoring import score_predictions, truth
 from coda.benchmark.specs import Simulated, loaded
 from coda.config.params import Params
-from coda.evaluation.levels import field_table
-from coda.evaluation.measures import measure_candidate
-from coda.evaluation.references import measure_reference
+from coda.evaluation.gate.measures import measure_candidate
+from coda.evaluation.gate.untrained_features import measure_reference
+from coda.evaluation.predictions.prediction_levels import field_table
 from coda.plates.fieldset import FieldSet
 from coda.training.labels import LabelList
 from coda.training.split import group_names, held_out_fields

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.score import Matrix, Score
 
 NEGLIGIBLE = 1e-10
 """Eigenvalues below this share of the largest are rounding."""

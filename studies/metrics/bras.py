@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.score import Design, Matrix, Score, unit_rows
+from coda.evaluation.metrics.score import Design, Matrix, Score, unit_rows
 
 
 def bras(features: Matrix, treatments: Sequence[str], groups: Sequence[str]) -> Score:

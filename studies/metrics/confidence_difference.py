@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.confidence import mean_confidence
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.confidence import mean_confidence
+from coda.evaluation.metrics.score import Matrix, Score
 
 
 def accuracy_by_confidence(probabilities: Matrix, source: Matrix, truth: NDArray[np.intp]) -> Score:

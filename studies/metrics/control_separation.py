@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.evaluation.levels import WELL, well_features
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.predictions.prediction_levels import WELL, well_features
 
 TO_DEVIATION = 1.4826
 """A normal distribution's standard deviation over its median absolute deviation."""

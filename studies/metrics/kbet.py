@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import chi2
 
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.score import Matrix, Score
 from studies.metrics.nearest import nearest
 
 SIGNIFICANCE = 0.05

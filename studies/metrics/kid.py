@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.evaluation.levels import well_features
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.predictions.prediction_levels import well_features
 
 
 def kid(features: Matrix, reference: Matrix) -> Score:

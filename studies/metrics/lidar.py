@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.score import Matrix, Score
 
 RIDGE = 1e-4
 """Added to the variance within treatments, as a share of its mean over directions."""

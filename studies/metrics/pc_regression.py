@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.score import Matrix, Score
 
 
 def pc_regression(features: Matrix, groups: Sequence[str], *, components: int | None = None) -> Score:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.score import Design, Matrix, Score, unit_rows
+from coda.evaluation.metrics.score import Design, Matrix, Score, unit_rows
 
 NULL_SAMPLES = 1000
 
@@ -17,8 +17,8 @@ def percent_replicating(
 
     A treatment's value is the median Pearson correlation of its pairs of wells from different groups. The null holds
     medians of as many random pairs, of different treatments and groups, as the median treatment has pairs. Treatments
-    are either in or out, so it is coarser than `coda.evaluation.retrieval.replicate_map`, and kept because people ask
-    for it.
+    are either in or out, so it is coarser than `replicate_map` (`coda.evaluation.metrics.retrieval`), and kept because
+    people ask for it.
 
     Args:
         features: Shape (wells, width), without negative controls.

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.accuracy import accuracy
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.accuracy import accuracy
+from coda.evaluation.metrics.score import Matrix, Score
 
 
 def source_retention(adapted: Matrix, unadapted: Matrix, truth: NDArray[np.intp]) -> Score:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, least_top, mark_uncertain, withhold
 from coda.adaptation.drift import drift_of
 from coda.contracts.quality import QualityReport, QuarantinedField
-from coda.evaluation.levels import compound_table, field_table, well_table
+from coda.evaluation.predictions.prediction_levels import compound_table, field_table, well_table
 from coda.networks.alignment import fit_statistics
 
 

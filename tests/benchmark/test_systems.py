@@ -16,7 +16,7 @@ from coda.benchmark.systems import SYSTEMS, lay_out, paired, score_table, summar
 from coda.benchmark.table2 import as_json, table2
 from coda.benchmark.table3 import SYSTEMS as OF_TABLE_3
 from coda.benchmark.table3 import table3
-from coda.evaluation.levels import compound_table, well_table
+from coda.evaluation.predictions.prediction_levels import compound_table, well_table
 from coda.networks.artifact import folder_digest
 
 

@@ -9,8 +9,8 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.bootstrap import interval
-from coda.evaluation.sign_flips import family_wise_p
+from coda.evaluation.metrics.bootstrap import interval
+from coda.evaluation.metrics.sign_flips import family_wise_p
 
 CANDIDATES, SHARED, OWN = 5, 0.15, 0.10
 """Deviations of what candidates share and of their own: gains correlate by 0.69."""

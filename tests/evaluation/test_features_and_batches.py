@@ -10,13 +10,13 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from coda.adaptation.references import PERCENTILES, pixel_statistics
-from coda.evaluation.cka import linear_cka
-from coda.evaluation.control_distance import control_distance
-from coda.evaluation.controls import control_accuracy, control_map
-from coda.evaluation.predictability import batch_predictability
-from coda.evaluation.references import measure_reference, standardised_by
-from coda.evaluation.retrieval import replicate_map
-from coda.evaluation.score import Design
+from coda.evaluation.gate.untrained_features import measure_reference, standardised_by
+from coda.evaluation.metrics.cka import linear_cka
+from coda.evaluation.metrics.control_distance import control_distance
+from coda.evaluation.metrics.controls import control_accuracy, control_map
+from coda.evaluation.metrics.predictability import batch_predictability
+from coda.evaluation.metrics.retrieval import replicate_map
+from coda.evaluation.metrics.score import Design
 
 
 def test_linear_cka_equals_the_alignment_of_centred_gram_matrices() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from coda.config import Params
 from coda.contracts.gate import GateReport
 from coda.errors import ConfigError
-from coda.evaluation.measures import CandidateMeasures
+from coda.evaluation.gate.measures import CandidateMeasures
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from coda.config import Params
 from coda.config.policy import GatePolicy, TreatmentMeasure
 from coda.contracts.gate import GateReport
-from coda.evaluation.definitions import BY_TREATMENT, DEFINITIONS, evidence_of, scopes_of
+from coda.evaluation.gate.definitions import BY_TREATMENT, DEFINITIONS, evidence_of, scopes_of
 
 MAP = "replicate_map"
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from coda.config.policy import GatePolicy, policy_path
 from coda.contracts.gate import GateReport
-from coda.evaluation.measures import CandidateMeasures
+from coda.evaluation.gate.measures import CandidateMeasures
 
 
 def shipped(version: int, **changes: Any) -> GatePolicy:

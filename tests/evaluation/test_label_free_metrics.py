@@ -13,19 +13,19 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import NearestNeighbors
 
-from coda.evaluation.accuracy import accuracy, macro_f1
-from coda.evaluation.agreement import agreement
-from coda.evaluation.confidence import mean_confidence
-from coda.evaluation.frechet import frechet_distance
-from coda.evaluation.marginal_entropy import marginal_entropy
-from coda.evaluation.mmd import mmd
-from coda.evaluation.neighbour import neighbour_accuracy
-from coda.evaluation.nuclear_norm import nuclear_norm
-from coda.evaluation.rankme import rankme
-from coda.evaluation.retrieval import average_precisions, expected_precision, replicate_map
-from coda.evaluation.score import Design
-from coda.evaluation.spread import feature_spread
-from coda.evaluation.top_class import top_class_share
+from coda.evaluation.metrics.accuracy import accuracy, macro_f1
+from coda.evaluation.metrics.agreement import agreement
+from coda.evaluation.metrics.confidence import mean_confidence
+from coda.evaluation.metrics.field_spread import feature_spread
+from coda.evaluation.metrics.frechet import frechet_distance
+from coda.evaluation.metrics.marginal_entropy import marginal_entropy
+from coda.evaluation.metrics.mmd import mmd
+from coda.evaluation.metrics.neighbour import neighbour_accuracy
+from coda.evaluation.metrics.nuclear_norm import nuclear_norm
+from coda.evaluation.metrics.rankme import rankme
+from coda.evaluation.metrics.retrieval import average_precisions, expected_precision, replicate_map
+from coda.evaluation.metrics.score import Design
+from coda.evaluation.metrics.top_class import top_class_share
 
 
 def plates(seed: int, *, treatments: int = 5, groups: int = 3, rows: int = 60) -> tuple[list[str], list[str]]:

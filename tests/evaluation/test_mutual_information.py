@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score
 
-from coda.evaluation.mutual_information import mutual_information
+from coda.evaluation.metrics.mutual_information import mutual_information
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -4,9 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from coda.evaluation.definitions import MEASURES
-from coda.evaluation.levels import classes_of, compound_table, field_table, probabilities_of, well_features, well_table
-from coda.evaluation.measures import measure_candidate
+from coda.evaluation.gate.definitions import MEASURES
+from coda.evaluation.gate.measures import measure_candidate
+from coda.evaluation.predictions.prediction_levels import (
+    classes_of,
+    compound_table,
+    field_table,
+    probabilities_of,
+    well_features,
+    well_table,
+)
 
 
 def index_rows(*, plates: int = 2, compounds: int = 4, sites: int = 2, batches: int = 1) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coda.evaluation.sheets import compound_sheet, plain_cell, well_sheet
+from coda.evaluation.predictions.csv_export import compound_sheet, plain_cell, well_sheet
 
 HOSTILE = [
     '=HYPERLINK("http://evil","x")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "a\r=1", "＝1+1", "=cmd|' /C calc'!A0",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coda.evaluation.sign_flips import family_wise_p
+from coda.evaluation.metrics.sign_flips import family_wise_p
 
 VALUES = st.lists(st.floats(-1, 1), min_size=1, max_size=7)
 

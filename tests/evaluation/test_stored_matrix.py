@@ -5,10 +5,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import coda.evaluation.levels
+import coda.evaluation.predictions.prediction_levels
 from coda.errors import ContractError
-from coda.evaluation.levels import WELL, well_features
-from coda.evaluation.stored_matrix import StoredMatrix, stored_matrix
+from coda.evaluation.predictions.prediction_levels import WELL, well_features
+from coda.evaluation.predictions.stored_matrix import StoredMatrix, stored_matrix
 from tests.evaluation.test_prediction_levels import index_rows
 
 TYPES = st.sampled_from(["<f4", "<f8", ">f4", "<f2"])
@@ -49,7 +49,7 @@ def test_means_of_wells_are_the_same_bits_read_in_blocks_of_any_size(tmp_path, m
     for key, values in zip(keys, features.astype(np.float64), strict=True):
         total, count = expected.get(key, (np.zeros(6), 0))
         expected[key] = (total + values, count + 1)
-    monkeypatch.setattr(coda.evaluation.levels, "BLOCK_ROWS", block)
+    monkeypatch.setattr(coda.evaluation.predictions.prediction_levels, "BLOCK_ROWS", block)
     for given_as in (features, stored_matrix(tmp_path / "m.npy")):
         wells, means = well_features(rows, given_as)
         for key, mean in zip(wells[WELL].astype(str).agg("/".join, axis=1), means, strict=True):

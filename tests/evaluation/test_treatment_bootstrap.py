@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from coda.evaluation.bootstrap import interval, measured, paired_gain
+from coda.evaluation.metrics.bootstrap import interval, measured, paired_gain
 
 VALUES = st.lists(st.floats(-1, 1), min_size=2, max_size=12)
 

@@ -5,8 +5,8 @@ import pytest
 from sklearn.covariance import LedoitWolf, ledoit_wolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from coda.evaluation import two_sample
-from coda.evaluation.two_sample import FOLDS, compare, p_value, shrunk_covariance
+from coda.evaluation.metrics import two_sample
+from coda.evaluation.metrics.two_sample import FOLDS, compare, p_value, shrunk_covariance
 
 PLATES, WELLS, SITES, WIDTH = 2, 12, 2, 8
 

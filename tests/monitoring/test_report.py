@@ -24,7 +24,7 @@ from coda.contracts import STAINS, GateReport, QuarantinedField
 from coda.contracts.channels import PRESET_COLOURS, PRESET_ROLES, tints_of
 from coda.contracts.gate import Measure
 from coda.errors import ContractError
-from coda.evaluation.levels import well_features
+from coda.evaluation.predictions.prediction_levels import well_features
 from coda.monitoring.facts import samples
 from coda.monitoring.report import gather, headline, write_report
 from coda.monitoring.report.composites import composite, read_examples

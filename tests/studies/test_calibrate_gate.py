@@ -5,7 +5,7 @@ import pytest
 
 from coda.config.policy import GatePolicy, Health
 from coda.contracts.gate import Measure
-from coda.evaluation.measures import CandidateMeasures
+from coda.evaluation.gate.measures import CandidateMeasures
 from studies.gate_calibration.calibration_gate import GateSet, gate_outcomes, gate_sets, summarise_outcomes
 from studies.gate_calibration.calibration_models import AS_THEY_ARE
 from studies.gate_calibration.calibration_policy import BY_INTERVAL, derive_policy, health_limits

@@ -15,7 +15,7 @@ from coda.benchmark.arms import Training
 from coda.benchmark.setting import simulated_setting
 from coda.benchmark.specs import loaded
 from coda.errors import ConfigError
-from coda.evaluation.levels import probabilities_of
+from coda.evaluation.predictions.prediction_levels import probabilities_of
 from coda.networks.extractor import new_extractor
 from coda.training.tokens import extract_tokens
 from studies.figures import umap_figure as umap_module

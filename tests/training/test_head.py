@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from coda.errors import ConfigError
-from coda.evaluation.accuracy import accuracy
+from coda.evaluation.metrics.accuracy import accuracy
 from coda.networks.extractor import new_extractor
 from coda.training import material as material_module
 from coda.training.groups import group_statistics, standardise_groups

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from coda.evaluation.spread import feature_spread as in_the_gate
+from coda.evaluation.metrics.field_spread import feature_spread as in_the_gate
 from coda.networks.spread import LIMIT
 from coda.training.health import measure_health, spread_alarms, spread_of
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from coda.config import load_params
 from coda.errors import ConfigError, TransientError
-from coda.evaluation.accuracy import accuracy
+from coda.evaluation.metrics.accuracy import accuracy
 from coda.networks.extractor import new_extractor
 from coda.training.checkpoint import Checkpoints
 from coda.training.head import TokenSet, train_head

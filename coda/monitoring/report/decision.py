@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from coda.contracts.gate import Compared, GateReport
-from coda.evaluation.definitions import MEASURES
-from coda.evaluation.words import REFERENCES
+from coda.evaluation.gate.definitions import MEASURES
+from coda.evaluation.gate.phrases import REFERENCES
 
 CANDIDATE_WORDS = {
     "incumbent": "model that serves this laboratory now",

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from coda.evaluation.levels import well_features
-from coda.evaluation.stored_matrix import Rows
+from coda.evaluation.predictions.prediction_levels import well_features
+from coda.evaluation.predictions.stored_matrix import Rows
 from coda.monitoring.report.pictures import COLOURS, GREY, MARKERS, Picture, figure, from_figure, style
 
 WORDS = {"before": "Before adaptation", "after": "After adaptation", "served": "As served"}

@@ -18,7 +18,7 @@ from coda.contracts.changed import WhatChanged
 from coda.contracts.channels import colours_of, nuclei_of, roles_of, tints_of, words_of
 from coda.durable import give_name
 from coda.errors import ConfigError, Problem
-from coda.evaluation.levels import TREATED
+from coda.evaluation.predictions.prediction_levels import TREATED
 from coda.monitoring.facts import summarise
 from coda.monitoring.inputs import BatchInputs, ReportInputs, gather
 from coda.monitoring.report import decision, tables

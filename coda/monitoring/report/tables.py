@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from coda.contracts import GateReport, ReleaseRecord, StepRecord
-from coda.evaluation.levels import TREATED, classes_of
+from coda.evaluation.predictions.prediction_levels import TREATED, classes_of
 from coda.monitoring.acquisition import STATISTICS
 from coda.monitoring.inputs import BatchInputs
 from coda.monitoring.report.pictures import COLOURS

@@ -1,13 +1,13 @@
 """Tables of predictions: from fields to wells to compounds."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.evaluation.score import Matrix
-from coda.evaluation.stored_matrix import BLOCK_ROWS, Rows
+from coda.evaluation.predictions.stored_matrix import BLOCK_ROWS, Rows
 
 PREFIX = "p_"
 """Probability columns are `p_<class>`."""
@@ -29,7 +29,7 @@ def probabilities_of(table: pd.DataFrame) -> NDArray[np.float64]:
     return table[[PREFIX + name for name in classes_of(table)]].to_numpy(dtype=np.float64)
 
 
-def field_table(rows: pd.DataFrame, probabilities: Matrix, classes: Sequence[str]) -> pd.DataFrame:
+def field_table(rows: pd.DataFrame, probabilities: NDArray[np.floating[Any]], classes: Sequence[str]) -> pd.DataFrame:
     """Return the field-level prediction table.
 
     Args:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.score import Matrix, Score
 
 
 def mmd(features: Matrix, reference: Matrix, *, bandwidth: float | None = None) -> Score:

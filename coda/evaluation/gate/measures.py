@@ -9,25 +9,25 @@ from pydantic import Field
 
 from coda.contracts.base import Part
 from coda.contracts.gate import Measure
-from coda.evaluation.agreement import agreement
-from coda.evaluation.bootstrap import measured
-from coda.evaluation.cka import linear_cka
-from coda.evaluation.confidence import mean_confidence
-from coda.evaluation.control_distance import control_distance
-from coda.evaluation.controls import control_accuracy, control_map
-from coda.evaluation.definitions import BY_TREATMENT
-from coda.evaluation.groups import comparison_groups
-from coda.evaluation.levels import TREATED, probabilities_of, well_features
-from coda.evaluation.marginal_entropy import marginal_entropy
-from coda.evaluation.mutual_information import mutual_information
-from coda.evaluation.neighbour import neighbour_accuracy
-from coda.evaluation.nuclear_norm import nuclear_norm
-from coda.evaluation.predictability import batch_predictability
-from coda.evaluation.rankme import rankme
-from coda.evaluation.retrieval import replicate_map
-from coda.evaluation.score import Design, Matrix, Score
-from coda.evaluation.spread import feature_spread
-from coda.evaluation.top_class import top_class_share
+from coda.evaluation.gate.definitions import BY_TREATMENT
+from coda.evaluation.metrics.agreement import agreement
+from coda.evaluation.metrics.bootstrap import measured
+from coda.evaluation.metrics.cka import linear_cka
+from coda.evaluation.metrics.comparison import comparison_groups
+from coda.evaluation.metrics.confidence import mean_confidence
+from coda.evaluation.metrics.control_distance import control_distance
+from coda.evaluation.metrics.controls import control_accuracy, control_map
+from coda.evaluation.metrics.field_spread import feature_spread
+from coda.evaluation.metrics.marginal_entropy import marginal_entropy
+from coda.evaluation.metrics.mutual_information import mutual_information
+from coda.evaluation.metrics.neighbour import neighbour_accuracy
+from coda.evaluation.metrics.nuclear_norm import nuclear_norm
+from coda.evaluation.metrics.predictability import batch_predictability
+from coda.evaluation.metrics.rankme import rankme
+from coda.evaluation.metrics.retrieval import replicate_map
+from coda.evaluation.metrics.score import Design, Matrix, Score
+from coda.evaluation.metrics.top_class import top_class_share
+from coda.evaluation.predictions.prediction_levels import TREATED, probabilities_of, well_features
 
 
 class CandidateMeasures(Part):
@@ -63,8 +63,8 @@ def measure_candidate(
 
     Args:
         name: The candidate.
-        predictions: Field-level prediction table (see `coda.evaluation.levels`), all wells; each measure takes those
-            that it is defined on (`coda.evaluation.definitions`).
+        predictions: Field-level prediction table (see `coda.evaluation.predictions.prediction_levels`), all wells; each
+            measure takes those that it is defined on (`coda.evaluation.gate.definitions`).
         features: Shape (fields, width), what the head reads, pooled over tokens; rows as in `predictions`.
         complexity: Place in the order from simple to involved.
         samples: Bootstrap samples over treatments.

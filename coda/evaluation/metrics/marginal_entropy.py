@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.score import Matrix, Score
 
 
 def marginal_entropy(probabilities: Matrix, *, at_most: int | None = None) -> Score:

@@ -5,15 +5,15 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.neighbour import neighbour_accuracy
-from coda.evaluation.score import Design, Matrix, Score
+from coda.evaluation.metrics.neighbour import neighbour_accuracy
+from coda.evaluation.metrics.score import Design, Matrix, Score
 
 
 def control_map(retrieval: Score, controls: Collection[str]) -> Score:
     """Return how well wells of the positive controls are retrieved from other groups, among all treated wells.
 
     Args:
-        retrieval: `coda.evaluation.retrieval.replicate_map` of all treated wells.
+        retrieval: `coda.evaluation.metrics.retrieval.replicate_map` of all treated wells.
         controls: Treatments that are positive controls.
 
     Returns:

@@ -3,7 +3,7 @@
 import math
 
 from coda.config.policy import Health
-from coda.evaluation.measures import CandidateMeasures
+from coda.evaluation.gate.measures import CandidateMeasures
 from coda.evaluation.percentages import against
 
 

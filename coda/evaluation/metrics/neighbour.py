@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coda.evaluation.score import Design, Matrix, Score, by_treatment, unit_rows
+from coda.evaluation.metrics.score import Design, Matrix, Score, by_treatment, unit_rows
 
 
 def neighbour_accuracy(features: Matrix, design: Design) -> Score:

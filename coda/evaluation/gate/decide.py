@@ -7,13 +7,13 @@ from typing import Literal
 from coda.config.policy import GatePolicy
 from coda.contracts.gate import CandidateScore, Evidence, GateReport, Outcome, ReferenceScore
 from coda.errors import ConfigError, Problem
-from coda.evaluation.better import BetterTest, Contest
-from coda.evaluation.definitions import scopes_of
-from coda.evaluation.health import health_reasons
-from coda.evaluation.measures import CandidateMeasures
-from coda.evaluation.objections import compare, objections
-from coda.evaluation.references import ReferenceMeasures
-from coda.evaluation.verdict import Decision, advice_for, sentence_of
+from coda.evaluation.gate.better import BetterTest, Contest
+from coda.evaluation.gate.definitions import scopes_of
+from coda.evaluation.gate.limits import health_reasons
+from coda.evaluation.gate.measures import CandidateMeasures
+from coda.evaluation.gate.objections import compare, objections
+from coda.evaluation.gate.sentences import Decision, advice_for, sentence_of
+from coda.evaluation.gate.untrained_features import ReferenceMeasures
 
 
 @dataclass(frozen=True)

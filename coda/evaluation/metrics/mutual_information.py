@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coda.evaluation.score import Design, Matrix, Score, by_treatment
+from coda.evaluation.metrics.score import Design, Matrix, Score, by_treatment
 
 
 def mutual_information(

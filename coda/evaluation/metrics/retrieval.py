@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.score import Design, Matrix, Score, by_treatment, unit_rows
+from coda.evaluation.metrics.score import Design, Matrix, Score, by_treatment, unit_rows
 
 
 def replicate_map(features: Matrix, design: Design) -> Score:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from coda.config.policy import GatePolicy
 from coda.contracts.gate import Evidence, FitScope, Role
-from coda.evaluation.groups import comparison_groups
-from coda.evaluation.levels import TREATED, WELL
+from coda.evaluation.metrics.comparison import comparison_groups
+from coda.evaluation.predictions.prediction_levels import TREATED, WELL
 
 PREDICTIONS = "probabilities of the frozen head, mean over the crops of a field"
 FEATURES = "features the head reads: tokens after the candidate's alignment, mean over tokens and crops of a field"

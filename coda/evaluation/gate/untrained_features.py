@@ -10,9 +10,9 @@ from pydantic import Field
 from coda.config.policy import Reference
 from coda.contracts.base import Part
 from coda.contracts.gate import Measure
-from coda.evaluation.levels import TREATED
-from coda.evaluation.measures import measures_of, retrieval_scores
-from coda.evaluation.score import Matrix
+from coda.evaluation.gate.measures import measures_of, retrieval_scores
+from coda.evaluation.metrics.score import Matrix
+from coda.evaluation.predictions.prediction_levels import TREATED
 
 SAYS: Mapping[Reference, str] = {
     "pixels": "mean, deviation and percentiles of the brightness of each stain in the centre of the stored fields",

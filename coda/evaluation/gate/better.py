@@ -6,9 +6,9 @@ from typing import Protocol
 
 from coda.config.policy import Deciding
 from coda.contracts.gate import Measure
-from coda.evaluation.bootstrap import measured, paired_gain
-from coda.evaluation.measures import CandidateMeasures
-from coda.evaluation.sign_flips import family_wise_p
+from coda.evaluation.gate.measures import CandidateMeasures
+from coda.evaluation.metrics.bootstrap import measured, paired_gain
+from coda.evaluation.metrics.sign_flips import family_wise_p
 
 
 class BetterTest(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from coda.evaluation.levels import TREATED, classes_of, probabilities_of
+from coda.evaluation.predictions.prediction_levels import TREATED, classes_of, probabilities_of
 
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """Beginnings of cells that spreadsheets take for formulas; the wide forms count too where East Asian input is used."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coda.evaluation.score import Design, Matrix, Score
+from coda.evaluation.metrics.score import Design, Matrix, Score
 
 
 def agreement(probabilities: Matrix, design: Design) -> Score:

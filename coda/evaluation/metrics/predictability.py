@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.score import Design, Matrix, Score
+from coda.evaluation.metrics.score import Design, Matrix, Score
 
 FOLDS = 5
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from coda.config.policy import GatePolicy
 from coda.contracts.gate import CandidateScore, Outcome
-from coda.evaluation.measures import CandidateMeasures
-from coda.evaluation.objections import objections
-from coda.evaluation.words import QUANTITIES, capital, gain_text, way
+from coda.evaluation.gate.measures import CandidateMeasures
+from coda.evaluation.gate.objections import objections
+from coda.evaluation.gate.phrases import QUANTITIES, capital, gain_text, way
 
 FEW_TREATMENTS = 10
 """Below this number of treatments an interval over treatments says little (advice only)."""

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import pdist
 
-from coda.evaluation.groups import comparison_groups
-from coda.evaluation.levels import well_features
-from coda.evaluation.mmd import mmd
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.comparison import comparison_groups
+from coda.evaluation.metrics.mmd import mmd
+from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.predictions.prediction_levels import well_features
 
 
 def control_distance(rows: pd.DataFrame, features: Matrix) -> Score:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.score import Matrix, Score
 
 
 def accuracy(probabilities: Matrix, truth: NDArray[np.intp]) -> Score:

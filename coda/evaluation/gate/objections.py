@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from coda.config.policy import Comparison, GatePolicy, Guard, Otherwise
 from coda.contracts.gate import CandidateScore, Compared, Measure
-from coda.evaluation.bootstrap import paired_gain
-from coda.evaluation.measures import CandidateMeasures
-from coda.evaluation.references import ReferenceMeasures
-from coda.evaluation.words import QUANTITIES, REFERENCES, gain_text
+from coda.evaluation.gate.measures import CandidateMeasures
+from coda.evaluation.gate.phrases import QUANTITIES, REFERENCES, gain_text
+from coda.evaluation.gate.untrained_features import ReferenceMeasures
+from coda.evaluation.metrics.bootstrap import paired_gain
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coda.evaluation.score import Matrix, Score
+from coda.evaluation.metrics.score import Matrix, Score
 from coda.networks import spread
 
 
