@@ -26,7 +26,7 @@ def ingest(
     from coda.steps.context import running
     from coda.steps.ingest import ingest as step
     from coda.storage.plate_shelf import StoredShelf
-    from coda.trigger.batches import require_version
+    from coda.trigger.batch_versions import require_version
 
     settings = read_settings()
     with running("ingest", run_id, settings):

@@ -28,7 +28,7 @@ def report(
     from coda.steps.context import running
     from coda.steps.finish import finish
     from coda.steps.report import report as step
-    from coda.steps.tracking import keep_report
+    from coda.steps.tracked_run import keep_report
 
     def where(artifact: dsl.Artifact | None) -> Path | None:
         return Path(artifact.path) if artifact is not None else None

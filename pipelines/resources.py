@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from kfp import kubernetes
 
-from coda.trainer.manifest import CREDENTIALS, KEYS, OPTIONAL, REQUIRED, SERVICES
+from coda.trainer.train_job import CREDENTIALS, KEYS, OPTIONAL, REQUIRED, SERVICES
 
 REGISTRY = "coda-mlflow-client"
 """Secret with user and password for MLflow, where it asks for them; given only to steps that talk to it."""

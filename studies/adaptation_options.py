@@ -9,12 +9,12 @@ import pandas as pd
 
 from coda.benchmark.adapting import Adapting, Method, work
 from coda.benchmark.arms import Arm, Training
-from coda.benchmark.cells import Cell, Tell, attempt_cells
-from coda.benchmark.report import ReportTable, write_report
+from coda.benchmark.benchmark_report import ReportTable, write_report
+from coda.benchmark.jobs import Cell, Tell, attempt_cells
+from coda.benchmark.score_tables import long_table, spoken
 from coda.benchmark.setting import Setting
 from coda.benchmark.systems import paired, score_table, summarise
 from coda.benchmark.table2 import Result, notes
-from coda.benchmark.tables import long_table, spoken
 from coda.config.load import changed
 from coda.contracts.release import Alignment
 

@@ -7,7 +7,7 @@ from coda.config import Params
 WRITING_DOWN = {
     ("coda.config.budgets", "budgets"),
     ("coda.networks.made_with", "made_with"),
-    ("coda.config.serving", "groups_of"),
+    ("coda.config.served_params", "groups_of"),
 }
 """Functions that put values into messages and into a model's record: what they read changes no weight."""
 

@@ -20,14 +20,14 @@ from simulated_history import release
 from coda.contracts import RunRecord, StepRecord
 from coda.contracts.quality import PlateFigures
 from coda.evaluation.predictions.prediction_levels import compound_table, well_table
+from coda.monitoring.batch_numbers import collect
+from coda.monitoring.batch_row import Facts, facts_of, numbers_of, table_of
 from coda.monitoring.endpoint import TextfileCollector
 from coda.monitoring.facts import samples, summarise
 from coda.monitoring.inputs import BatchInputs, CandidateInputs, ReportInputs
-from coda.monitoring.numbers import collect
 from coda.monitoring.push import Sample, build_registry
 from coda.monitoring.site.lines import source_of
 from coda.monitoring.standing import drift_samples, release_samples, standing_of
-from coda.monitoring.table import Facts, facts_of, numbers_of, table_of
 from coda.steps.conclude import samples_of_failure
 from coda.trigger.metrics import TriggerMetrics
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from coda.contracts import STAINS, ModelRef, PointerEntry, ReleaseRecord
-from coda.monitoring.batches import write_batch
-from coda.monitoring.numbers import Number
-from coda.monitoring.table import Facts
+from coda.monitoring.batch_numbers import Number
+from coda.monitoring.batch_row import Facts
+from coda.monitoring.batch_table import write_batch
 
 START = datetime(2025, 1, 6, 8, tzinfo=UTC)
 CLASSES = ("actin", "dna damage", "er stress", "kinase", "tubulin")
@@ -143,7 +143,7 @@ def frame_of(source: str, count: int, plates: int, story: Story = Story(), seed:
     """Return the same without a store."""
     import pyarrow as pa
 
-    from coda.monitoring.table import table_of
+    from coda.monitoring.batch_row import table_of
 
     rng = np.random.default_rng(seed)
     table = pa.concat_tables(

@@ -26,7 +26,7 @@ def drift(
     from benchmarks.drift.drift_runs import run_study
     from benchmarks.drift.drift_tables import as_json, tables
     from benchmarks.drift.odd_plates import run_plates
-    from coda.benchmark.report import write_json
+    from coda.benchmark.benchmark_report import write_json
 
     if json is not None and json.is_dir():
         problem = Problem("--json", f"{json}, a folder", "a file", f"Write for example --json {json / 'drift.json'}.")

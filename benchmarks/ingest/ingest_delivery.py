@@ -13,9 +13,9 @@ from coda.contracts.channels import STAINS
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, FileEntry
 from coda.plates.layout import FORMATS, well_name
 from coda.plates.plate_map import COLUMNS
+from coda.simulation.delivery_files import describe_file, write_image
 from coda.simulation.design import Design, plan_experiment
 from coda.simulation.field import render_field
-from coda.simulation.files import describe_file, write_image
 from coda.simulation.laboratories import find_laboratory
 
 PLATE, WELLS, SITES = "p1", 384, 9

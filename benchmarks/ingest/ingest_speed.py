@@ -17,9 +17,9 @@ from benchmarks.ingest.store_codecs import CodecRow, LoadTimes, codec_table, loa
 from coda.config.params import Params
 from coda.contracts.manifest import MANIFEST_NAME
 from coda.errors import ConfigError, Problem
-from coda.plates.batch import ingest_batch
+from coda.plates.batch_files import LocalFiles
+from coda.plates.batch_ingest import ingest_batch
 from coda.plates.dataset import open_batches, open_fields
-from coda.plates.files import LocalFiles
 from coda.plates.workers import Workers, keep_memory
 
 SAME_WORK = tuple(stage for stage in OURS if stage != "statistics")

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from benchmarks.ingest.ingest_delivery import Delivered
 from coda.config.params import Ingest
 from coda.contracts.channels import STAINS
+from coda.plates.batch_files import LocalFiles
 from coda.plates.compress import compress_field
-from coda.plates.files import LocalFiles
 from coda.plates.illumination import PlateSums, estimate
 from coda.plates.reading import FieldJob, PlateJob, SetAsideError, read_fields
 from coda.plates.scratch import Scratch

@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.ingest.ingest_speed import SAME_WORK, TARGET2_CORES, TARGET2_FIELDS, USD_PER_GB_MONTH, IngestReport
 from benchmarks.ingest.ingest_stages import CODECS, OURS
-from coda.benchmark.report import ReportTable, write_report
+from coda.benchmark.benchmark_report import ReportTable, write_report
 
 TITLE = "Speed of ingest"
 STAGES = (

@@ -25,7 +25,7 @@ from coda.registry.versions import EXTRACTOR, HEAD
 from coda.settings import Settings
 from coda.simulation.laboratories import find_laboratory
 from coda.storage.objects import store_for
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import Ledger
 
 BATCH_OBJECTS = 100

@@ -41,7 +41,7 @@ def scale(
     from benchmarks.scale.scale_runs import Scale, Size
     from benchmarks.scale.scale_tables import print_growth, print_parts, print_sizes, print_steps, print_verdicts
     from benchmarks.scale.scale_verdicts import verdicts_of
-    from coda.benchmark.report import write_json
+    from coda.benchmark.benchmark_report import write_json
 
     sizes = [Size(count, archive) for count in read_plates(plates)]
     values = read_params(params, overlay or [params.parent / "params" / "demo.yaml"], changes)

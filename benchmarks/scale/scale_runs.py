@@ -22,7 +22,7 @@ from benchmarks.scale.small_plates import (
     simulate,
     take_away,
 )
-from coda.benchmark.report import write_json
+from coda.benchmark.benchmark_report import write_json
 from coda.config import Params, params_digest
 from coda.config.load import changed
 from coda.contracts.base import digest_of_json

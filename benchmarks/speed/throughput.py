@@ -13,7 +13,7 @@ from benchmarks.speed.contest_processes import Remote, Together
 from coda.benchmark.contestants import Contestant, OurFeed, OurStep
 from coda.benchmark.data import simulated
 from coda.benchmark.machine import Machine, describe_machine
-from coda.benchmark.plan import simulation_plan
+from coda.benchmark.simulation_plan import simulation_plan
 from coda.config.params import Params
 from coda.networks.runtime import resolve_runtime
 from coda.networks.state import new_state

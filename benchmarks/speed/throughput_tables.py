@@ -8,8 +8,8 @@ import pandas as pd
 
 from benchmarks.speed.contest import Compared
 from benchmarks.speed.throughput import ScaleReport, SpeedReport
+from coda.benchmark.benchmark_report import ReportTable, write_report
 from coda.benchmark.machine import DENSE_BFLOAT16
-from coda.benchmark.report import ReportTable, write_report
 
 TITLE = "Speed of the engine"
 CUSTOMARY = (

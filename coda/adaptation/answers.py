@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from coda.adaptation.candidates import Candidate, read_candidates
 from coda.adaptation.folder import read_served_as
 from coda.adaptation.serving import Way, serve
-from coda.config.serving import ServedAs
+from coda.config.served_params import ServedAs
 from coda.contracts.base import Digest, digest_of_json
 from coda.contracts.documents import document_at
 from coda.contracts.release import ReleaseRecord

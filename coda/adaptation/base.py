@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from coda.adaptation.candidates import INCUMBENT, Candidate
-from coda.config.serving import ServedAs
+from coda.config.served_params import ServedAs
 from coda.contracts.release import Alignment
 from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor

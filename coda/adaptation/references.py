@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coda.config.policy import Reference
-from coda.config.serving import Views
+from coda.config.served_params import Views
 from coda.errors import IntegrityError, Problem
 from coda.networks.extractor import untrained_extractor
 from coda.plates.fieldset import FieldSet

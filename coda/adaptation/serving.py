@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coda.config.serving import ServedAs, Views
+from coda.config.served_params import ServedAs, Views
 from coda.contracts.release import Alignment
 from coda.errors import ConfigError, Problem
 from coda.networks.alignment import TokenStatistics, coral, fit_statistics, rescale, standardise

@@ -10,7 +10,7 @@ from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.ladder import Rung, choose_rung
 from coda.adaptation.ttt import predict_with_ttt
 from coda.benchmark.arms import ARM_NAMES, Answers, Arm, Training, answers, frozen_heads
-from coda.benchmark.cell import Cell
+from coda.benchmark.job import Cell
 from coda.benchmark.scoring import keep_and_score
 from coda.benchmark.specs import loaded
 from coda.config.params import Params
@@ -155,6 +155,6 @@ def rung_for(arm: Arm, fields: FieldSet, params: Params) -> Rung:
 
 
 def work(cell: Cell) -> dict[str, Any]:
-    """Do a cell whose task knows how; for `coda.benchmark.cells.run_cells`."""
+    """Do a cell whose task knows how; for `coda.benchmark.jobs.run_cells`."""
     result: dict[str, Any] = cell.task.do(cell.folder(cell.task.root))
     return result

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from coda.adaptation.base import FrozenHead, HeadAlignment
 from coda.adaptation.serving import Way, serve
-from coda.benchmark.cell import Cell
 from coda.benchmark.data import Labelled
+from coda.benchmark.job import Cell
 from coda.benchmark.scoring import keep_and_score
 from coda.benchmark.specs import DataSpec, loaded
 from coda.config.params import Params

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from coda.benchmark.plan import SimulationPlan
 from coda.benchmark.rendering import Progress, render
+from coda.benchmark.simulation_plan import SimulationPlan
 from coda.benchmark.sources import sources_digest
 from coda.config.params import Params
 from coda.contracts.base import digest_of_json

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from coda.benchmark.benchmark_report import ReportTable
 from coda.benchmark.paper import table_2, table_3
-from coda.benchmark.report import ReportTable
 
 Values = Mapping[tuple[str, str], float]
 """(source, target) -> accuracy of one system."""

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.benchmark.plan import SimulationPlan, SourcePlan, imaged_wells
+from coda.benchmark.simulation_plan import SimulationPlan, SourcePlan, imaged_wells
 from coda.contracts import STAINS
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.plates.compress import compress_field

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.benchmark.drawing import UNNAMED
+from coda.benchmark.benchmark_figures import UNNAMED
 from coda.evaluation.metrics.accuracy import accuracy, macro_f1
 from coda.evaluation.metrics.score import Matrix
 from coda.evaluation.predictions.prediction_levels import compound_table, field_table, probabilities_of, well_table

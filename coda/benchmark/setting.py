@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from coda.benchmark.cells import Outcome
-from coda.benchmark.plan import DEMO_BATCHES, simulation_plan
+from coda.benchmark.jobs import Outcome
 from coda.benchmark.rendering import Progress
+from coda.benchmark.simulation_plan import DEMO_BATCHES, simulation_plan
 from coda.benchmark.specs import DataSpec, Simulated, ingested, loaded
 from coda.config import params_digest
 from coda.config.params import Params

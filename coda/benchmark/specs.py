@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coda.benchmark.data import Labelled, from_datasets, simulated, simulated_digest
-from coda.benchmark.plan import SimulationPlan
 from coda.benchmark.rendering import Progress
+from coda.benchmark.simulation_plan import SimulationPlan
 from coda.config.params import Params
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from coda.benchmark.adapting import Adapting, Method
 from coda.benchmark.arms import Arm, Training
-from coda.benchmark.cells import Cell, Outcome
+from coda.benchmark.jobs import Cell, Outcome
 from coda.benchmark.specs import DataSpec
 from coda.config.params import Params
 

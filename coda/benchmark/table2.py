@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 
 from coda.benchmark.adapting import work
-from coda.benchmark.cells import Cell, Outcome, Tell, attempt_cells
-from coda.benchmark.drawing import bars
+from coda.benchmark.benchmark_figures import bars
+from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
+from coda.benchmark.jobs import Cell, Outcome, Tell, attempt_cells
 from coda.benchmark.orderings import TABLE_2, ordering_table, ratio_table
 from coda.benchmark.paper import SHORT, table_2
-from coda.benchmark.report import ReportPicture, ReportTable, write_report
+from coda.benchmark.score_tables import long_table, present, reference_table, score_matrix, summary_table
 from coda.benchmark.setting import Setting
 from coda.benchmark.systems import SYSTEMS, lay_out, score_table, summarise
-from coda.benchmark.tables import long_table, present, reference_table, score_matrix, summary_table
 
 LEVELS = (
     ("image", "accuracy", "Accuracy over images (%)", "The paper's number: one prediction a field of view."),

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from coda.benchmark.cells import Tell
+from coda.benchmark.benchmark_report import write_report
+from coda.benchmark.jobs import Tell
 from coda.benchmark.orderings import TABLE_3, ordering_table
 from coda.benchmark.paper import SHORT, table_3
-from coda.benchmark.report import write_report
+from coda.benchmark.score_tables import long_table, reference_table, summary_table
 from coda.benchmark.setting import Setting
 from coda.benchmark.systems import summarise
 from coda.benchmark.table2 import Result, by_source, notes, run_table
-from coda.benchmark.tables import long_table, reference_table, summary_table
 
 SYSTEMS = ("Dual-model-MAE", "Dual-model-DINO", "ODA-MAE", "ODA")
 

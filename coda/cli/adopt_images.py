@@ -18,7 +18,7 @@ from coda.plates.manifests.places import LocalPlace, Place
 from coda.plates.manifests.publish import publish
 from coda.settings import Settings
 from coda.storage.image_places import VARIABLE
-from coda.storage.places import images_tree
+from coda.storage.named_places import images_tree
 
 Images = Literal["auto", "in-place", "copy"]
 

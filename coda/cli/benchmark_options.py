@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from coda.benchmark.cells import raise_for_failures
-from coda.benchmark.report import write_json
+from coda.benchmark.benchmark_report import write_json
+from coda.benchmark.jobs import raise_for_failures
 from coda.benchmark.setting import Setting, ingested_setting, simulated_setting
 from coda.cli.benchmark_progress import going_on, showing_cells, showing_plates
 from coda.cli.options import read_params

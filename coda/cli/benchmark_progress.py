@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from coda.benchmark.cells import Event, Tell
+from coda.benchmark.jobs import Event, Tell
 
 
 @contextmanager

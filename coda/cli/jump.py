@@ -7,8 +7,8 @@ from coda.errors import ConfigError, Problem
 from coda.plates.adopt.assemble import Identity
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import FoundPlate
+from coda.plates.jump.consortium_tables import JumpTables
 from coda.plates.jump.plate_maps import maps_of_tables, maps_of_workspace
-from coda.plates.jump.tables import JumpTables
 from coda.plates.jump.workspace import BARCODES
 from coda.plates.manifests.draft import Maps
 from coda.plates.tree import Tree

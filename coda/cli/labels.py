@@ -16,11 +16,11 @@ from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, PlateType,
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.local.offline import storage_settings
 from coda.plates.disk import writing
-from coda.plates.jump.tables import JumpTables
+from coda.plates.jump.consortium_tables import JumpTables
 from coda.plates.solvents import Solvents, packaged, read_solvents
 from coda.plates.tabular.dialect import Dialect
 from coda.plates.tabular.unique import contradictions
-from coda.storage.places import place_at
+from coda.storage.named_places import place_at
 from coda.training.annotations import KEY_COLUMNS, By, KeyedTable, annotate, read_keyed
 from coda.training.annotations import Annotated as Joined
 from coda.training.label_rule import (

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
+from coda.plates.jump.consortium_tables import JumpTables
 from coda.plates.jump.position import join_by_position
 from coda.plates.jump.selection import PlateFilter
-from coda.plates.jump.tables import JumpTables
 from coda.plates.layout import parse_well
 from coda.plates.tabular.dialect import UnreadableTableError
 from coda.plates.tabular.table import read

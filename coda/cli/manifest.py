@@ -51,7 +51,7 @@ from coda.plates.manifests.draft import AUTO, AbsentImage
 from coda.plates.manifests.places import Place
 from coda.plates.solvents import read_solvents
 from coda.settings import Settings
-from coda.storage.places import images_tree, place_at
+from coda.storage.named_places import images_tree, place_at
 
 app = typer.Typer(no_args_is_help=True, help="Manifests of plates that lie somewhere already: build and check them.")
 

@@ -16,7 +16,7 @@ from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.draft import AbsentImage
 from coda.plates.manifests.places import Place
 from coda.settings import Settings
-from coda.storage.places import below, place_at
+from coda.storage.named_places import below, place_at
 
 
 def places_of(prefix: str, sources: Sequence[str], settings: Settings) -> dict[str, Place]:

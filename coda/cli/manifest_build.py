@@ -15,7 +15,7 @@ from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem
 from coda.plates.adopt.assemble import Identity
 from coda.plates.adopt.finding import Finding
-from coda.plates.jump.tables import JumpTables
+from coda.plates.jump.consortium_tables import JumpTables
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.draft import AbsentImage, Draft, Maps, draft
 from coda.plates.manifests.places import Place
@@ -23,7 +23,7 @@ from coda.plates.manifests.publish import publish
 from coda.plates.tree import Tree
 from coda.settings import Settings
 from coda.storage.image_places import VARIABLE
-from coda.storage.places import images_tree
+from coda.storage.named_places import images_tree
 
 SHOWN = 20
 """Lines of a list that are printed; the rest are counted."""

@@ -53,10 +53,10 @@ def history(
 
 
 def _maintain(settings: Any, *, rebuild: bool, compact: bool) -> None:
-    from coda.monitoring.batches import compact as put_together
+    from coda.monitoring.batch_table import compact as put_together
     from coda.storage.objects import store_for
-    from coda.trigger.history import rebuild as make_again
     from coda.trigger.ledger import Ledger
+    from coda.trigger.rows_without_report import rebuild as make_again
 
     platform = store_for(settings.platform, settings)
     if rebuild:

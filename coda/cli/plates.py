@@ -44,7 +44,7 @@ from coda.plates.adopt.deliver import Identity, adopt
 from coda.plates.adopt.layouts import detect, find_plates
 from coda.plates.earlier_illumination import write_earlier
 from coda.plates.solvents import read_solvents
-from coda.storage.places import place_at
+from coda.storage.named_places import place_at
 
 app = typer.Typer(no_args_is_help=True, help="Look into plate stores; adopt plates of real instruments.")
 

@@ -18,7 +18,7 @@ from coda.contracts.ingest import REPORT_NAME, IngestReport, PlateOutcome
 from coda.errors import ConfigError, IntegrityError, Problem, raise_if_any
 from coda.plates.dataset import BatchFolder
 from coda.plates.inspection import Checked, PlateStore, check_fields, read_plate
-from coda.plates.pictures import PlateToDraw, draw_plate
+from coda.plates.plate_pictures import PlateToDraw, draw_plate
 from coda.plates.store_source import RemoteStore
 from coda.settings import read_settings
 from coda.storage.plate_stores import DataStore

@@ -15,8 +15,8 @@ from coda.plates.adopt.choosing import MADE
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.found import PROJECTIONS
 from coda.plates.adopt.layouts import LAYOUTS
+from coda.plates.file_references import Moved
 from coda.plates.jump.selection import PlateFilter
-from coda.plates.references import Moved
 from coda.plates.tabular.dialect import Dialects
 
 DIGESTS = Path("runs/manifests")

@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from coda.errors import ConfigError, Problem
 from coda.simulation.broken import KINDS, break_batch
+from coda.simulation.contact_sheet import contact_sheet
 from coda.simulation.delivery import rendering_pool, simulate_batch
 from coda.simulation.design import PLATE_SHAPES, Design, plan_experiment, write_labels
 from coda.simulation.laboratories import LABORATORIES
-from coda.simulation.pictures import contact_sheet
 
 app = typer.Typer(no_args_is_help=True, help="Make Cell Painting plates with known truth (docs/simulation.md).")
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from coda.doctor.endings import endings, releases_without_end
+from coda.doctor.conflicting_ends import endings, releases_without_end
+from coda.doctor.evidence import ABANDONED, Records, read_records
 from coda.doctor.findings import Finding
 from coda.doctor.leftovers import folders, messages, results, uploads
 from coda.doctor.models import aliases, data, models
-from coda.doctor.records import ABANDONED, Records, read_records
 from coda.errors import CodaError, IntegrityError
 from coda.settings import Settings
 from coda.storage.objects import store_for

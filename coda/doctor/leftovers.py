@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from coda.doctor.evidence import Records
 from coda.doctor.findings import Finding, Repair
-from coda.doctor.records import Records
 from coda.errors import ContractError, IntegrityError, Problem
 from coda.monitoring.summaries import report_prefix
 from coda.runners.workdir import is_running

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from coda.contracts import DataRevision, ModelRef, ReleaseRecord
+from coda.doctor.evidence import Records, models_of
 from coda.doctor.findings import Finding, Repair
-from coda.doctor.records import Records, models_of
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.registry import verify_release
 from coda.registry.mirror import drift, restore

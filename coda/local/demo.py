@@ -17,8 +17,8 @@ from coda.config import Params, load_params, params_digest
 from coda.contracts.base import digest_of_json
 from coda.errors import CodaError, Problem
 from coda.local import routine
-from coda.local.beside import Beside
 from coda.local.services import EmbeddedServices
+from coda.local.side_thread import Beside
 from coda.local.stages import Stages
 from coda.local.summary import summarise_seed
 from coda.simulation.broken import break_batch

@@ -161,7 +161,7 @@ def _models(settings: Settings) -> dict[str, int]:
 
 def _pages(settings: Settings, store: ObjectStore, folder: Path) -> dict[str, Any]:
     """Write the pages about drift beside the reports, and return where they begin and what they say of each source."""
-    from coda.monitoring.batches import read, sources
+    from coda.monitoring.batch_table import read, sources
     from coda.monitoring.site import build_site
     from coda.monitoring.site.lines import source_of
     from coda.trigger.site import now

@@ -28,14 +28,14 @@ def history(
         since: Batches that ended then or later, with time zone.
 
     Returns:
-        Columns of `coda.monitoring.table`: `Facts` of the batch, then the fields of `Number`. `plate` is empty for a
-        number of the whole batch. A batch without numbers has one row with an empty measure.
+        Columns of `coda.monitoring.batch_row`: `Facts` of the batch, then the fields of `Number`. `plate` is empty for
+        a number of the whole batch. A batch without numbers has one row with an empty measure.
 
     Raises:
         TransientError: The platform bucket is away.
         ConfigError: Settings are missing, or the bucket may not be read.
     """
-    from coda.monitoring.batches import read
+    from coda.monitoring.batch_table import read
     from coda.settings import read_settings
     from coda.storage.objects import store_for
 

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from coda.monitoring.listening import listening
-from coda.monitoring.names import METRICS
+from coda.monitoring.metric_names import METRICS
 
 log = logging.getLogger(__name__)
 

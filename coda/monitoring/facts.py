@@ -7,9 +7,9 @@ import numpy as np
 
 from coda.contracts import GateReport, StepRecord
 from coda.monitoring.acquisition import medians
+from coda.monitoring.batch_numbers import answers, by_name
 from coda.monitoring.inputs import BatchInputs, ReportInputs
-from coda.monitoring.names import CLOCKS_DIFFER_S, METRICS
-from coda.monitoring.numbers import answers, by_name
+from coda.monitoring.metric_names import CLOCKS_DIFFER_S, METRICS
 from coda.monitoring.push import Sample
 from coda.monitoring.summaries import BatchSummary, acquisition_z, drift_percentiles, not_released_in_a_row
 

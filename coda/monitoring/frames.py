@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from coda.monitoring.table import FACTS
+from coda.monitoring.batch_row import FACTS
 
 KEY = ["source", "batch", "manifest_digest"]
 """What names one batch version in the table."""

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from coda.monitoring.names import METRICS
+from coda.monitoring.metric_names import METRICS
 from coda.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Sample:
     """One number of a declared metric.
 
     Attributes:
-        name: A gauge or info metric of `coda.monitoring.names`.
+        name: A gauge or info metric of `coda.monitoring.metric_names`.
         value: The number, in the metric's unit.
         labels: A value for each label of the metric.
     """
@@ -43,7 +43,7 @@ def create(name: str, registry: CollectorRegistry) -> Gauge | Counter | Histogra
     """Create a declared metric in a registry, for a service that keeps it while it lives (the trigger).
 
     Raises:
-        KeyError: The metric is not declared in `coda.monitoring.names`.
+        KeyError: The metric is not declared in `coda.monitoring.metric_names`.
     """
     metric = METRICS[name]
     if metric.kind == "counter":
@@ -77,7 +77,7 @@ def build_registry(samples: Iterable[Sample]) -> CollectorRegistry:
     for sample in samples:
         metric = METRICS.get(sample.name)
         if metric is None or metric.kind not in ("gauge", "info"):
-            raise ValueError(f"{sample.name} is not a declared gauge; declare it in coda/monitoring/names.py")
+            raise ValueError(f"{sample.name} is not a declared gauge; declare it in coda/monitoring/metric_names.py")
         if set(sample.labels) != set(metric.labels):
             raise ValueError(f"{sample.name} has labels {sorted(sample.labels)}, declared are {sorted(metric.labels)}")
         values.setdefault(sample.name, {})[tuple(str(sample.labels[name]) for name in metric.labels)] = sample.value

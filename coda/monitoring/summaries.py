@@ -1,8 +1,8 @@
 """The accepted history of a source: one small document a batch, beside its report.
 
 Prometheus must not hold a series for each batch: `reports/<source>/<batch>/<digest>/summary.json` has what the next
-report compares with; the table of batches (`coda.monitoring.table`) has every number. Drift is judged against it, as a
-distance from the median of accepted batches of the same microscope or as a percentile among them; a fixed limit would
+report compares with; the table of batches (`coda.monitoring.batch_row`) has every number. Drift is judged against it,
+as a distance from the median of accepted batches of the same microscope or as a percentile among them; a fixed limit would
 fire on every batch.
 """
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from coda.config.params import Params
 from coda.config.recorded import TRAINED
-from coda.config.serving import groups_of
+from coda.config.served_params import groups_of
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.networks import artifact
 from coda.networks.alignment import TokenStatistics

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coda.contracts.manifest import BatchManifest
+from coda.plates.batch_files import BatchFiles
 from coda.plates.file_lists import FileListError, read_file_list
-from coda.plates.files import BatchFiles
 
 
 def copied_images(files: BatchFiles, manifest: BatchManifest) -> int:

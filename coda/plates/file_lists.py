@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from coda.contracts.manifest import MAX_FILE_LIST_BYTES, MOST_INLINE, FileEntry, FileListRef, PlateEntry
 from coda.errors import ContractError, Problem, machine_error
+from coda.plates.batch_files import BatchFiles
 from coda.plates.file_list_rules import problems_of_rows
-from coda.plates.files import BatchFiles
 from coda.plates.reading import SetAsideError, read_verified
 from coda.plates.tabular.wording import plain
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coda.config.params import Illumination
 from coda.contracts.manifest import FileEntry, PlateEntry
 from coda.errors import Problem
-from coda.plates.files import BatchFiles
+from coda.plates.batch_files import BatchFiles
 from coda.plates.reading import SetAsideError, read_verified
 
 MAX_HEADER = 10_000

@@ -12,9 +12,9 @@ import pandas as pd
 
 from coda.contracts.channels import is_transmitted
 from coda.errors import Problem
+from coda.plates.file_references import FileResolver, Resolved
 from coda.plates.layout import fits, parse_well, well_name
-from coda.plates.references import FileResolver, Resolved
-from coda.plates.tabular.numbers import whole_number
+from coda.plates.tabular.typed_numbers import whole_number
 from coda.plates.tabular.wording import NOTHING
 
 MAX_SITE = 9999

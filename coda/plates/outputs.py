@@ -13,8 +13,8 @@ from coda.contracts.fields import FieldRecord
 from coda.contracts.manifest import BatchManifest
 from coda.durable import give_name
 from coda.plates.illumination import PlateIllumination
-from coda.plates.plan import MACHINE, PlatePlan
 from coda.plates.plate_map import WellRow
+from coda.plates.plate_plan import MACHINE, PlatePlan
 from coda.plates.reading import FieldJob, PlateJob
 from coda.plates.scaling import scaling_factor
 from coda.plates.store import PlateStoreWriter

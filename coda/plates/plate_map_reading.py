@@ -12,8 +12,8 @@ from coda.plates.plate_map import COLUMNS, MAX_NAME, PERT_TYPES, WellRow
 from coda.plates.solvents import Solvents, packaged
 from coda.plates.tabular.dialect import DECIMAL_OPTION
 from coda.plates.tabular.doses import dose_columns, read_doses
-from coda.plates.tabular.numbers import REWRITE, as_text
 from coda.plates.tabular.table import Table
+from coda.plates.tabular.typed_numbers import REWRITE, as_text
 from coda.plates.tabular.wording import plain, shown
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

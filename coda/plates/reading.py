@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from coda.contracts.manifest import FileEntry
 from coda.contracts.quality import QuarantinedField
-from coda.plates.files import BatchFiles, LargerFileError, OutsideBatchError
-from coda.plates.images import UnreadableImageError, decode_image
+from coda.plates.batch_files import BatchFiles, LargerFileError, OutsideBatchError
+from coda.plates.image_decoding import UnreadableImageError, decode_image
 from coda.plates.name_forms import AlikeNamesError
 
 FETCHERS = 8

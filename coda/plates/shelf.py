@@ -4,7 +4,7 @@ from typing import Protocol
 
 from coda.contracts.placement import StoreReference
 from coda.plates.outputs import PlateFolders
-from coda.plates.plate import PlateRecord
+from coda.plates.plate_ingest import PlateRecord
 
 
 class PlateShelf(Protocol):

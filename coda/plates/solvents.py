@@ -8,7 +8,7 @@ from typing import Literal
 
 from coda.contracts.yaml_text import parse_yaml
 from coda.errors import ConfigError, Problem
-from coda.plates.tabular.names import simple
+from coda.plates.tabular.normal_names import simple
 
 FILE = Path(__file__).with_name("solvents.yaml")
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from coda.contracts.manifest import BatchManifest
-from coda.plates.files import BatchFiles
+from coda.plates.batch_files import BatchFiles
 
 
 def table_paths(manifest: BatchManifest) -> frozenset[str]:
@@ -13,7 +13,7 @@ def table_paths(manifest: BatchManifest) -> frozenset[str]:
 
 
 class SplitFiles:
-    """Two places of files as one; see `coda.plates.files.BatchFiles`."""
+    """Two places of files as one; see `coda.plates.batch_files.BatchFiles`."""
 
     def __init__(self, beside: BatchFiles, elsewhere: BatchFiles, tables: Collection[str]) -> None:
         """Keep both places.
@@ -28,11 +28,11 @@ class SplitFiles:
         self.tables = frozenset(tables)
 
     def read(self, path: str, *, at_most: int) -> bytes:
-        """Return the bytes of a file; see `coda.plates.files.BatchFiles`."""
+        """Return the bytes of a file; see `coda.plates.batch_files.BatchFiles`."""
         return self._of(path).read(path, at_most=at_most)
 
     def size(self, path: str) -> int | None:
-        """Return the size in bytes, or None; see `coda.plates.files.BatchFiles`."""
+        """Return the size in bytes, or None; see `coda.plates.batch_files.BatchFiles`."""
         return self._of(path).size(path)
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """Expectation suites: versioned YAML files that a laboratory can read and edit.
 
-A suite lists expectations in Great Expectations' own vocabulary over the tables of `coda.quality.tables`, and adds
-what that vocabulary lacks: what a failure means and what to do about it, in words for the people at the bench.
+A suite lists expectations in Great Expectations' own vocabulary over the tables of `coda.quality.expected_tables`, and
+adds what that vocabulary lacks: what a failure means and what to do about it, in words for the people at the bench.
 """
 
 from pathlib import Path

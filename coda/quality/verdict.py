@@ -9,8 +9,8 @@ import pandas as pd
 
 from coda.contracts.quality import Check, PlateFigures, QualityReport, Verdict
 from coda.quality.expectations import Outcome
+from coda.quality.expected_tables import BatchData
 from coda.quality.suite import Suite
-from coda.quality.tables import BatchData
 
 SHOWN = 4
 """Failing rows of one plate that a check quotes; the rest is counted."""

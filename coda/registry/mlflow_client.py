@@ -17,8 +17,8 @@ from urllib.parse import unquote
 
 from coda.errors import NO_ROOM, OF_THE_DATA, CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
 from coda.settings import Settings, is_address, without_secrets
-from coda.storage.answers import judged
 from coda.storage.failures import explained as store_explained
+from coda.storage.service_answers import judged
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

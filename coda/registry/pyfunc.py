@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coda.config.params import Crops
 from coda.config.recorded import TRAINED
-from coda.config.serving import recorded_crops
+from coda.config.served_params import recorded_crops
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks import artifact
 from coda.networks.extractor import Extractor, load_extractor, set_attention

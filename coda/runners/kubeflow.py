@@ -23,11 +23,11 @@ import urllib3
 from kfp_server_api.exceptions import ApiException
 
 from coda.errors import CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
-from coda.runners.failure import reason
+from coda.runners.failure_reason import reason
 from coda.runners.port import Job
 from coda.runners.spec import with_a_waiting_step, with_image, without_requests
 from coda.settings import Settings
-from coda.storage.answers import judged
+from coda.storage.service_answers import judged
 
 TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105
 """Variable with the path of the projected service-account token, as KFP itself names it."""

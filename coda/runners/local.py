@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from coda.runners.capture import Capture, open_log
-from coda.runners.failure import reason
+from coda.runners.failure_reason import reason
 from coda.runners.port import Job
 from coda.runners.spec import for_one_machine
 from coda.runners.starting import WARM, Watch, started_by, unwatched

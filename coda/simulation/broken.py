@@ -14,11 +14,11 @@ import tifffile
 from coda.contracts import MANIFEST_NAME
 from coda.contracts.manifest import FileEntry, PlateEntry
 from coda.errors import ConfigError, Problem, raise_if_any
+from coda.plates.batch_files import LocalFiles
 from coda.plates.file_lists import files_of_plate, written_list
-from coda.plates.files import LocalFiles
-from coda.simulation.files import describe_file
+from coda.simulation.delivery_files import describe_file
+from coda.simulation.delivery_tables import as_csv
 from coda.simulation.seeds import stream
-from coda.simulation.tables import as_csv
 
 SHARE = 0.01
 """Share of a plate's images that the kinds `corrupt_tiff`, `truncated_upload` and `zero_images` spoil; at least 3."""

@@ -19,13 +19,13 @@ from coda.contracts.base import Slug
 from coda.contracts.manifest import FileEntry, PlateEntry, version_of
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.plates.file_lists import with_lists
+from coda.simulation.delivery_files import describe_file, write_image
+from coda.simulation.delivery_tables import load_data_table, plate_map_table
 from coda.simulation.design import Compound, Design, Experiment, WellPlan
 from coda.simulation.field import render_field
-from coda.simulation.files import describe_file, write_image
 from coda.simulation.laboratories import Laboratory, find_laboratory
-from coda.simulation.naming import image_folder, image_names
+from coda.simulation.microscope_names import image_folder, image_names
 from coda.simulation.nuisance import draw_batch, draw_plate
-from coda.simulation.tables import load_data_table, plate_map_table
 
 SIMULATION_VERSION = 1
 """Goes up when the same seed no longer gives the same bytes."""

@@ -20,7 +20,7 @@ from coda.adaptation.folder import write_served_as
 from coda.adaptation.run import adapt_and_serve
 from coda.config.params import Params
 from coda.config.recorded import TRAINED, Fact, Today, settled, told
-from coda.config.serving import LEAST, NEEDED
+from coda.config.served_params import LEAST, NEEDED
 from coda.contracts.release import ReleaseRecord
 from coda.errors import ConfigError, Problem
 from coda.networks.made_with import made_with
@@ -29,10 +29,10 @@ from coda.plates.dataset import BatchFolder, channels_unread, open_batches, open
 from coda.plates.preparation import prepared, record_of
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
-from coda.steps.made_with import facts_of, named, release_facts, require_fitting, serving_of, tell
-from coda.steps.processes import processes_to_start, run_in_processes
-from coda.steps.progress import shown
+from coda.steps.progress_bar import shown
+from coda.steps.recorded_serving import facts_of, named, release_facts, require_fitting, serving_of, tell
 from coda.steps.source_release import default_release, fetch_base, fetch_incumbent, own_release
+from coda.steps.torchrun import processes_to_start, run_in_processes
 from coda.storage.plate_stores import DataStore
 from coda.training.distributed import world
 from coda.training.images import place_fields

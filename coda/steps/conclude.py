@@ -17,7 +17,7 @@ from coda.config import Params
 from coda.contracts import FailureRecord, GateReport, QualityReport, RunRecord
 from coda.contracts.base import Contract
 from coda.errors import CodaError
-from coda.monitoring.batches import write_failed
+from coda.monitoring.batch_table import write_failed
 from coda.monitoring.plain_page import bullets, heading, paragraph, plain_page, table
 from coda.monitoring.push import Sample, push
 from coda.monitoring.summaries import report_prefix

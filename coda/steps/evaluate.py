@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from coda.config.params import Params, Split
 from coda.config.recorded import Today, joined, set_aside, told
-from coda.config.serving import LEAST, NEEDED, Serving
+from coda.config.served_params import LEAST, NEEDED, Serving
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.errors import ConfigError, Problem
 from coda.evaluation.metrics.accuracy import accuracy, macro_f1
@@ -22,7 +22,7 @@ from coda.networks.runtime import set_threads
 from coda.plates.dataset import open_batches, open_fields
 from coda.plates.stored import read_fields
 from coda.settings import Settings
-from coda.steps.made_with import facts_of, require_fitting, serving_of, split_facts, tell
+from coda.steps.recorded_serving import facts_of, require_fitting, serving_of, split_facts, tell
 from coda.steps.train_head import is_built, read_file
 from coda.storage.plate_stores import DataStore
 from coda.training.groups import group_statistics, standardise_groups

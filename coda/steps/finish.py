@@ -7,7 +7,7 @@ from coda.config import Params
 from coda.contracts import GateReport, QualityReport, ReleaseRecord, RunRecord
 from coda.contracts.run import RunOutcome
 from coda.errors import ContractError
-from coda.monitoring.batches import write_reported
+from coda.monitoring.batch_table import write_reported
 from coda.settings import Settings
 from coda.steps.record import record_run
 from coda.steps.version import read_revisions

@@ -8,11 +8,11 @@ from coda.config.params import Params
 from coda.contracts.ingest import IngestReport
 from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SMALLER, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
-from coda.plates.batch import ingest_batch
+from coda.plates.batch_files import BatchFiles, LargerFileError, LocalFiles
+from coda.plates.batch_ingest import ingest_batch
 from coda.plates.earlier_illumination import MAX_BYTES, WRITE, EarlierLight, read_earlier
-from coda.plates.files import BatchFiles, LargerFileError, LocalFiles
 from coda.plates.name_forms import by_form, composed, only, plain_folder
-from coda.plates.plan import fields_listed
+from coda.plates.plate_plan import fields_listed
 from coda.plates.shelf import PlateShelf
 from coda.plates.split_files import SplitFiles, table_paths
 from coda.plates.workers import Workers
@@ -39,7 +39,7 @@ class ObjectFiles:
         return {**self.__dict__, "_forms": {}}
 
     def read(self, path: str, *, at_most: int) -> bytes:
-        """Return the bytes of an object; see `coda.plates.files.BatchFiles`."""
+        """Return the bytes of an object; see `coda.plates.batch_files.BatchFiles`."""
         try:
             data = self._store.find(path, at_most=at_most)
             return data if data is not None else self._store.get(self._stored(path), at_most=at_most)

@@ -14,11 +14,11 @@ from coda.contracts.base import digest_of_json
 from coda.errors import CodaError, ConfigError, Problem, StoppedError, TransientError
 from coda.settings import Settings, without_secrets
 from coda.steps.keeping import stopping_on_sigterm
-from coda.steps.processes import FAILURE, NUMBERS, OUT, REQUEST, SENT, recorded, request_of
+from coda.steps.torchrun import FAILURE, NUMBERS, OUT, REQUEST, SENT, recorded, request_of
 from coda.storage.objects import ObjectStore
 from coda.trainer.cluster import Cluster, Job
-from coda.trainer.manifest import train_job
 from coda.trainer.reasons import SHOWN, cannot_start, failure, running, waiting_for
+from coda.trainer.train_job import train_job
 
 LOOK_S = 10.0
 """Seconds between two looks at a job."""
@@ -64,7 +64,7 @@ def run_on_nodes(
                 _clear(store)
                 _send(store, sent, request_of(step, paths, params, settings, run_id, texts))
                 where = f"{store.uri}/"
-                command = ["python3", "-m", "torch.distributed.run", "-m", "coda.steps.processes", where]
+                command = ["python3", "-m", "torch.distributed.run", "-m", "coda.steps.torchrun", where]
                 job = train_job(
                     name, image=settings.image, command=command, nodes=params.compute.nodes,
                     processes=params.compute.processes, run_id=run_id, environment=os.environ,

@@ -9,10 +9,10 @@ from pathlib import Path
 from coda.config.params import Params
 from coda.contracts.manifest import PlateEntry
 from coda.errors import ConfigError, Problem
-from coda.plates.batch import ingest_plates
+from coda.plates.batch_ingest import ingest_plates
 from coda.plates.disk import writing
 from coda.plates.outputs import PlateFolders
-from coda.plates.plan import plate_fields_listed
+from coda.plates.plate_plan import plate_fields_listed
 from coda.plates.shelf import PlateShelf
 from coda.settings import Settings
 from coda.steps.counting import counted

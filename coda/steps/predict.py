@@ -17,7 +17,7 @@ from coda.adaptation.answers import TOLERANCE, answers_for, differ_by, drawn
 from coda.adaptation.serving import Way, serve
 from coda.config.params import Params
 from coda.config.recorded import HABITS, Facts, Today, set_aside
-from coda.config.serving import Serving
+from coda.config.served_params import Serving
 from coda.contracts.gate import GateReport
 from coda.contracts.release import ReleaseRecord
 from coda.durable import give_name
@@ -31,9 +31,9 @@ from coda.plates.index import write_parquet
 from coda.plates.stored import StoredFields
 from coda.registry import fetch
 from coda.settings import Settings
-from coda.steps.made_with import named, release_facts, require_fitting, serving_of
 from coda.steps.publication import SUMMARY, Draft, Replacement
 from coda.steps.publication import publish as publish_tables
+from coda.steps.recorded_serving import named, release_facts, require_fitting, serving_of
 from coda.steps.source_release import fetch_head
 from coda.storage.failures import disk_explained
 from coda.storage.plate_stores import DataStore

@@ -19,8 +19,8 @@ from coda.plates.preparation import prepared, record_of
 from coda.plates.stored import StoredFields
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
-from coda.steps.processes import processes_to_start, run_in_processes
-from coda.steps.progress import shown
+from coda.steps.progress_bar import shown
+from coda.steps.torchrun import processes_to_start, run_in_processes
 from coda.steps.train_head import read_file
 from coda.storage.plate_stores import DataStore
 from coda.training.dino import DinoResult, train_dino

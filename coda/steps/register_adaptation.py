@@ -16,7 +16,7 @@ from coda.registry.drafts import WAITING, keep_draft, keep_params, release_name
 from coda.settings import Settings
 from coda.steps.adapt import BASE_RELEASE, INCUMBENT_RELEASE
 from coda.steps.record import code_version, lock_digest
-from coda.steps.tracking import track_adaptation
+from coda.steps.tracked_run import track_adaptation
 from coda.steps.version import read_revisions
 
 

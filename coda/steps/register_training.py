@@ -17,7 +17,7 @@ from coda.registry import Provenance, name_heads, register_extractor, register_h
 from coda.registry.drafts import keep_draft, keep_params, release_name
 from coda.settings import Settings
 from coda.steps.record import code_version, lock_digest
-from coda.steps.tracking import track_training
+from coda.steps.tracked_run import track_training
 from coda.steps.version import read_revisions
 
 _FIGURES = TypeAdapter(dict[str, Any])

@@ -8,9 +8,9 @@ from pathlib import Path
 from coda.config import Params
 from coda.contracts import StepRecord
 from coda.contracts.changed import WhatChanged
-from coda.monitoring.changed import picture_name
+from coda.monitoring.batch_numbers import collect, is_about
+from coda.monitoring.change_tables import picture_name
 from coda.monitoring.facts import samples
-from coda.monitoring.numbers import collect, is_about
 from coda.monitoring.push import push
 from coda.monitoring.report import Page, ReportInputs, gather, write_page
 from coda.monitoring.summaries import BatchSummary, gate_key, read_history, report_prefix

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from coda.config.params import Params
-from coda.plates.plan import fields_listed
+from coda.plates.plate_plan import fields_listed
 from coda.settings import Settings
 from coda.steps.ingest import read_manifests
 from coda.training.images import HOST_SHARE

@@ -19,9 +19,9 @@ from coda.networks.runtime import set_threads
 from coda.plates.dataset import open_batches, open_fields, require_covered
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
-from coda.steps.made_with import facts_of, require_fitting, split_facts, tell
-from coda.steps.processes import processes_to_start, run_in_processes
-from coda.steps.progress import shown
+from coda.steps.progress_bar import shown
+from coda.steps.recorded_serving import facts_of, require_fitting, split_facts, tell
+from coda.steps.torchrun import processes_to_start, run_in_processes
 from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import locate
 from coda.storage.plate_stores import DataStore

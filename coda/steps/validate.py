@@ -5,8 +5,8 @@ from pathlib import Path
 from coda.config.params import Params
 from coda.contracts.quality import QualityReport
 from coda.errors import ConfigError, ContractError, Problem
-from coda.plates.files import LargerFileError, OutsideBatchError
-from coda.quality.batch import DOCS, accepted_indexes, batch_folders, read_report, validate_batch
+from coda.plates.batch_files import LargerFileError, OutsideBatchError
+from coda.quality.batch_quality import DOCS, accepted_indexes, batch_folders, read_report, validate_batch
 from coda.quality.red_flags import RedFlags, read_red_flags
 from coda.settings import Settings
 from coda.steps.ingest import files_of

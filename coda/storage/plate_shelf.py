@@ -9,7 +9,7 @@ from coda.durable import write_durably
 from coda.errors import ContractError
 from coda.plates.disk import writing
 from coda.plates.outputs import PlateFolders
-from coda.plates.plate import PlateRecord
+from coda.plates.plate_ingest import PlateRecord
 from coda.settings import Settings
 from coda.storage.bulk import content_type_of
 from coda.storage.objects import store_for

@@ -14,7 +14,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from coda.errors import ConfigError, Problem, TransientError
-from coda.trainer.manifest import GROUP, PLURAL, VERSION, TrainJob
+from coda.trainer.train_job import GROUP, PLURAL, VERSION, TrainJob
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 ANSWER_S = (5, 30)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.tabular.dialect import Dialect, UnreadableTableError
-from coda.plates.tabular.names import hyphened
+from coda.plates.tabular.normal_names import hyphened
 from coda.plates.tabular.table import read
 from coda.plates.tabular.unique import contradictions
 from coda.training.labels import COMPOUND, REMEDY

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import pandas as pd
 
 from coda.errors import Problem
-from coda.plates.tabular.names import simple
+from coda.plates.tabular.normal_names import simple
 from coda.plates.tabular.wording import NOTHING, plain
 
 BAR = "|"

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coda.config.serving import Views
+from coda.config.served_params import Views
 from coda.networks.classifier import LinearHead
 from coda.networks.extractor import Extractor, pool_tokens, require_channels, set_attention
 from coda.networks.head import Head

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from coda.errors import ConfigError, TransientError
 from coda.settings import Settings
 from coda.storage.objects import store_for
-from coda.trigger.batches import Arrival, in_words, missing_files, owner_of, read_arrival
+from coda.trigger.batch_versions import Arrival, in_words, missing_files, owner_of, read_arrival
 from coda.trigger.ledger import Ledger, LedgerState
 from coda.trigger.metrics import TriggerMetrics
 from coda.trigger.polling import Poll

@@ -7,9 +7,9 @@ from coda.contracts.manifest import MANIFEST_NAME, FileEntry
 from coda.errors import CodaError
 from coda.plates.split_files import table_paths
 from coda.settings import Settings
+from coda.storage.named_places import images_tree
 from coda.storage.objects import ObjectStore
-from coda.storage.places import images_tree
-from coda.trigger.batches import BatchVersion, Missing
+from coda.trigger.batch_versions import BatchVersion, Missing
 
 REMEMBERED = 100
 """Missing files of one batch that are remembered; once they have come, all files are looked for again."""

@@ -7,12 +7,12 @@ from datetime import datetime
 from coda.contracts.manifest import MAX_MANIFEST_BYTES, SMALLER, BatchManifest
 from coda.errors import CodaError, ContractError, Problem, TransientError
 from coda.monitoring.summaries import report_prefix
-from coda.plates.files import LargerFileError
+from coda.plates.batch_files import LargerFileError
 from coda.settings import Settings
 from coda.steps.ingest import files_of
 from coda.steps.record import read_run
 from coda.storage.objects import store_for
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import Ledger
 from coda.trigger.states import TAKEN
 

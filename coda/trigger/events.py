@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from coda.storage.objects import ObjectStore
-from coda.trigger.batches import is_manifest
+from coda.trigger.batch_versions import is_manifest
 
 ENCODED = frozenset({"aws:s3", "minio:s3"})
 """Event sources that send URL-encoded keys; Ceph sends them as they are."""

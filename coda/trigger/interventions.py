@@ -8,7 +8,7 @@ from coda.errors import ContractError
 from coda.storage.failures import ObjectTooLargeError
 from coda.storage.objects import ObjectStore
 from coda.storage.records import UnreadableRecordError, find_record
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import TAKEN, Ledger, LedgerState, State, Unreadable
 
 RECORDS: dict[str, type[Contract]] = {

@@ -18,7 +18,7 @@ from coda.errors import ContractError
 from coda.storage.failures import ObjectNotFoundError, ObjectTooLargeError
 from coda.storage.objects import ObjectInfo, ObjectStore
 from coda.storage.records import find_record
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.marks import Marks
 from coda.trigger.states import (
     FINAL,

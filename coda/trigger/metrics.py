@@ -1,4 +1,4 @@
-"""What the trigger counts, for Prometheus to scrape; the names are those of `coda.monitoring.names`."""
+"""What the trigger counts, for Prometheus to scrape; the names are those of `coda.monitoring.metric_names`."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from typing import NoReturn
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from coda.errors import CodaError
-from coda.monitoring.names import CLOCKS_DIFFER_S
+from coda.monitoring.metric_names import CLOCKS_DIFFER_S
 from coda.monitoring.push import create
 from coda.trigger.states import LedgerState
 from coda.trigger.turns import Times

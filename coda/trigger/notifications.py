@@ -14,9 +14,9 @@ from http import HTTPStatus
 from coda.contracts import Notification, NotificationLinks
 from coda.contracts.notification import NotificationKind
 from coda.errors import CodaError, IntegrityError
-from coda.monitoring.batches import MAX_BYTES, key_of, read
+from coda.monitoring.batch_row import decode
+from coda.monitoring.batch_table import MAX_BYTES, key_of, read
 from coda.monitoring.site.lines import OUT_OF_HISTORY, source_of
-from coda.monitoring.table import decode
 from coda.registry.drafts import release_name
 from coda.settings import Settings
 from coda.storage.objects import store_for

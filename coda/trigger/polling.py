@@ -13,7 +13,7 @@ from itertools import chain
 
 from coda.contracts import MANIFEST_NAME
 from coda.storage.objects import ObjectInfo, ObjectStore
-from coda.trigger.batches import is_manifest, owner_of
+from coda.trigger.batch_versions import is_manifest, owner_of
 from coda.trigger.rounds import Landed
 from coda.trigger.side_by_side import side_by_side
 

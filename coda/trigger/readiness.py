@@ -8,7 +8,7 @@ from coda.contracts import BatchManifest
 from coda.settings import Settings
 from coda.storage.objects import ObjectStore
 from coda.trigger.awaited import Awaited, awaited_of
-from coda.trigger.batches import BatchVersion, in_words, missing_files, read_arrival
+from coda.trigger.batch_versions import BatchVersion, in_words, missing_files, read_arrival
 from coda.trigger.ledger import Ledger, LedgerState
 from coda.trigger.pace import Pace
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import Ledger
 from coda.trigger.marks import ClosedMark, OpenMark
 from coda.trigger.reopening import WELL

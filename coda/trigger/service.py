@@ -24,7 +24,6 @@ from coda.storage.records import UnreadableRecordError
 from coda.trigger.arrivals import Arrivals
 from coda.trigger.endings import ending_of
 from coda.trigger.failure_page import write_page
-from coda.trigger.history import note_end
 from coda.trigger.interventions import mend
 from coda.trigger.ledger import TAKEN, Counted, Ledger, LedgerState, State
 from coda.trigger.logs import about
@@ -33,6 +32,7 @@ from coda.trigger.pace import Handled, Pace
 from coda.trigger.readiness import Readiness
 from coda.trigger.reopening import reopen
 from coda.trigger.rounds import Rounds
+from coda.trigger.rows_without_report import note_end
 from coda.trigger.states import Survey
 from coda.trigger.submit import Request, Submitter
 from coda.trigger.training import TrainingSource

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 
 from coda.errors import CodaError
-from coda.monitoring.batches import compact
+from coda.monitoring.batch_table import compact
 from coda.monitoring.push import Sample
 from coda.monitoring.site import build_site
 from coda.monitoring.site.build import TYPES, Now, standings

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, Field
 
 from coda.contracts.base import Contract, Digest, Slug
 from coda.errors import Problem
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 
 State = Literal["landed", "claimed", "running", "released", "incumbent_kept", "held", "refused", "failed"]
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Protocol
 
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.states import TAKEN, LedgerState
 
 NEVER = datetime.min.replace(tzinfo=UTC)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from coda.benchmark.adapting import Adapting, work
 from coda.benchmark.arms import Training
-from coda.benchmark.cells import Cell, Outcome, Tell, attempt_cells
-from coda.benchmark.drawing import heat_maps
-from coda.benchmark.report import ReportPicture, ReportTable, write_report
+from coda.benchmark.benchmark_figures import heat_maps
+from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
+from coda.benchmark.jobs import Cell, Outcome, Tell, attempt_cells
 from coda.benchmark.setting import Setting
 from coda.benchmark.specs import loaded
 from coda.benchmark.table2 import notes

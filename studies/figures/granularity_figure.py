@@ -12,14 +12,14 @@ from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.granularity import Granularity, Subset, subsets, with_equal_iterations
 from coda.benchmark.adapting import Adapting, rung_for, work
 from coda.benchmark.arms import Training, answers, frozen_heads
-from coda.benchmark.cells import Cell, Tell, attempt_cells
-from coda.benchmark.report import write_report
+from coda.benchmark.benchmark_report import write_report
+from coda.benchmark.jobs import Cell, Tell, attempt_cells
+from coda.benchmark.score_tables import long_table, summary_table
 from coda.benchmark.scoring import keep_and_score, score_predictions
 from coda.benchmark.setting import Setting
 from coda.benchmark.specs import loaded
 from coda.benchmark.systems import score_table, summarise
 from coda.benchmark.table2 import Result, by_source, notes
-from coda.benchmark.tables import long_table, summary_table
 from coda.evaluation.predictions.prediction_levels import classes_of
 from coda.networks.state import load_state
 from coda.plates.fieldset import FieldSet

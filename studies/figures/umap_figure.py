@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from coda.benchmark.adapting import Adapting, work
 from coda.benchmark.arms import ARM_NAMES, Arm, Training, frozen_heads
-from coda.benchmark.cells import Cell, Outcome, Tell, attempt_cells
-from coda.benchmark.drawing import clouds
-from coda.benchmark.report import ReportPicture, ReportTable, write_report
+from coda.benchmark.benchmark_figures import clouds
+from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
+from coda.benchmark.jobs import Cell, Outcome, Tell, attempt_cells
 from coda.benchmark.scoring import mechanisms
 from coda.benchmark.setting import Setting
 from coda.benchmark.specs import loaded

@@ -7,8 +7,8 @@ from typing import Any
 
 from coda.benchmark.adapting import work
 from coda.benchmark.arms import Training
-from coda.benchmark.cells import Cell, Outcome, Tell, attempt_cells
-from coda.benchmark.plan import DEMO_BATCHES, simulation_plan
+from coda.benchmark.jobs import Cell, Outcome, Tell, attempt_cells
+from coda.benchmark.simulation_plan import DEMO_BATCHES, simulation_plan
 from coda.benchmark.specs import Simulated
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem, raise_if_any

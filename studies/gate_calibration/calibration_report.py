@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from coda.benchmark.cells import Outcome
-from coda.benchmark.drawing import COLOURS, STYLE, canvas
-from coda.benchmark.report import ReportPicture, ReportTable, write_report
+from coda.benchmark.benchmark_figures import COLOURS, STYLE, canvas
+from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
+from coda.benchmark.jobs import Outcome
 from coda.benchmark.setting import machine
 from coda.config.policy import GatePolicy
 from studies.gate_calibration.calibration_estimates import estimate_table

@@ -13,7 +13,7 @@ from coda.adaptation.candidates import Candidate, Method, candidates_for
 from coda.adaptation.references import reference_features
 from coda.adaptation.serving import Service, Way, serve
 from coda.benchmark.arms import Training
-from coda.benchmark.cell import Cell
+from coda.benchmark.job import Cell
 from coda.benchmark.scoring import score_predictions, truth
 from coda.benchmark.specs import Simulated, loaded
 from coda.config.params import Params

@@ -17,7 +17,7 @@ from coda.config import load_params
 from coda.config.load import changed
 from coda.config.params import Compute
 from coda.config.recorded import TRAINED, Fact, Today, flat
-from coda.config.serving import OF_TODAY, Groups, Serving
+from coda.config.served_params import OF_TODAY, Groups, Serving
 from coda.errors import ConfigError
 from coda.plates.dataset import open_batches
 from coda.plates.preparation import prepared, record_of
@@ -25,9 +25,9 @@ from coda.registry import DEFAULT_SCOPE, ReleaseLog
 from coda.steps.adapt import adapt
 from coda.steps.ingest import ingest
 from coda.steps.judge import judge
-from coda.steps.made_with import require_fitting
 from coda.steps.predict import predict
 from coda.steps.publication import publications
+from coda.steps.recorded_serving import require_fitting
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and SQLAlchemy warn about their own insides
 

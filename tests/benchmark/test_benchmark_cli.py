@@ -58,7 +58,7 @@ def test_a_table_on_ingested_plates_and_its_files(root, dataset, tmp_path):
 
 
 def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_finished(root, dataset, tmp_path, monkeypatch):
-    from coda.benchmark import cell
+    from coda.benchmark import job as cell
 
     done = []
     real = cell.write_cell

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from coda.benchmark.data import from_datasets, simulated, simulated_digest
-from coda.benchmark.plan import imaged_wells, simulation_plan
+from coda.benchmark.simulation_plan import imaged_wells, simulation_plan
 from coda.errors import ConfigError
 from coda.plates.dataset import load_fields, open_batches
 from coda.settings import Settings

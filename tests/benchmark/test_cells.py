@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coda.benchmark.cells import Cell, attempt_cells, raise_for_failures, run_cells
+from coda.benchmark.jobs import Cell, attempt_cells, raise_for_failures, run_cells
 from coda.errors import CodaError, ConfigError
 
 HERE = Path(__file__).parent
@@ -74,7 +74,7 @@ def test_a_process_that_dies_fails_its_own_cell_and_another_takes_its_place(tmp_
 def test_a_killed_benchmark_leaves_what_is_finished_and_no_process(tmp_path):
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import cell_work\nfrom pathlib import Path\nfrom coda.benchmark.cells import Cell, run_cells\n"
+        "import cell_work\nfrom pathlib import Path\nfrom coda.benchmark.jobs import Cell, run_cells\n"
         "if __name__ == '__main__':\n"
         "    log = sys.argv[2] + '/log'\n"
         "    cells = [Cell(f'cell {n}', {'number': n}, {'log': log, 'sleep': 60 * (n > 1)}) for n in range(4)]\n"
@@ -134,7 +134,7 @@ def test_what_a_cell_builds_upon_is_part_of_its_name(tmp_path):
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
 def test_cells_are_done_after_those_they_need_whatever_the_order(links):
-    from coda.benchmark.processes import in_this_process
+    from coda.benchmark.job_processes import in_this_process
 
     cells = []
     for number, link in enumerate(links):

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from coda.benchmark.gpu_check import check
+from coda.benchmark.gpu_check import whole_check as check
 from coda.benchmark.gpu_check.__main__ import main
-from coda.benchmark.gpu_check.check import Asked, run_check
-from coda.benchmark.gpu_check.measures import Bench
+from coda.benchmark.gpu_check.check_page import tables_of, write_page
+from coda.benchmark.gpu_check.check_plan import FULL, TINY, Item, items_of
+from coda.benchmark.gpu_check.check_record import Record, open_record, read_record
+from coda.benchmark.gpu_check.made_plate import MadePlate
+from coda.benchmark.gpu_check.measurements import Bench
+from coda.benchmark.gpu_check.measuring_process import Answer, Setup, Worker
 from coda.benchmark.gpu_check.needs import NEEDED
-from coda.benchmark.gpu_check.page import tables_of, write_page
-from coda.benchmark.gpu_check.plan import FULL, TINY, Item, items_of
-from coda.benchmark.gpu_check.plate import MadePlate
-from coda.benchmark.gpu_check.record import Record, open_record, read_record
-from coda.benchmark.gpu_check.worker import Answer, Setup, Worker
+from coda.benchmark.gpu_check.whole_check import Asked, run_check
 from coda.errors import ConfigError
 from coda.plates.store import encode
 from coda.plates.stored import read_fields

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from coda.benchmark.benchmark_report import ReportPicture, ReportTable, plain, write_report
 from coda.benchmark.orderings import TABLE_2, ordering_table, ratio_table
 from coda.benchmark.paper import table_2
-from coda.benchmark.report import ReportPicture, ReportTable, plain, write_report
+from coda.benchmark.score_tables import score_matrix
 from coda.benchmark.systems import summarise
-from coda.benchmark.tables import score_matrix
 
 
 class Links(HTMLParser):

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from coda.benchmark import cell as cell_module
+from coda.benchmark import job as cell_module
 from coda.benchmark.adapting import Adapting
 from coda.benchmark.arms import Training
-from coda.benchmark.cell import Cell, read_cell, write_cell
+from coda.benchmark.job import Cell, read_cell, write_cell
 from coda.benchmark.sources import BESIDE, PACKAGE, sources_digest, sources_of
 from studies.gate_calibration.calibration_target import Target
 

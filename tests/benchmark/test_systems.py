@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from coda.benchmark.adapting import Adapting, work
 from coda.benchmark.arms import Training
-from coda.benchmark.cells import run_cells
+from coda.benchmark.jobs import run_cells
 from coda.benchmark.specs import loaded
 from coda.benchmark.systems import SYSTEMS, lay_out, paired, score_table, summarise
 from coda.benchmark.table2 import as_json, table2
@@ -161,7 +161,7 @@ def test_means_and_deviations_are_over_seeds_and_nothing_is_rounded():
 
 
 def test_the_json_holds_everything_and_is_strict(result, setting, tmp_path):
-    from coda.benchmark.report import write_json
+    from coda.benchmark.benchmark_report import write_json
 
     path = write_json(tmp_path / "deep" / "table.json", as_json(result, setting))
     content = json.loads(path.read_text(), parse_constant=pytest.fail)

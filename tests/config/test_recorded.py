@@ -4,7 +4,7 @@ import pytest
 
 from coda.config import load_params
 from coda.config.recorded import Fact, Today, joined, model_facts, refuse_contradictions, set_aside, settled, told
-from coda.config.serving import OF_TODAY
+from coda.config.served_params import OF_TODAY
 from coda.errors import ConfigError
 
 MODEL = {

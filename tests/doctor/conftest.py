@@ -12,7 +12,7 @@ from coda.registry import DEFAULT_SCOPE, ReleaseLog, register_extractor, registe
 from coda.registry.mirror import mirror
 from coda.settings import Settings
 from coda.storage.objects import ObjectStore, store_for
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import Ledger, LedgerState
 from tests.registry.conftest_registry import (
     adapted,

@@ -13,7 +13,7 @@ from coda.doctor import examine, repair
 from coda.registry import register_extractor
 from coda.registry.mirror import drift
 from coda.storage.data_registry import create_registry
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from tests.doctor.conftest import VERSION
 from tests.registry.conftest_registry import provenance
 from tests.registry.counting import requests_to

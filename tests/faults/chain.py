@@ -37,7 +37,7 @@ from coda.steps.train_head import train_head
 from coda.steps.validate import validate, verdict
 from coda.steps.version import version
 from coda.storage.plate_shelf import StoredShelf
-from coda.trigger.batches import require_version
+from coda.trigger.batch_versions import require_version
 from tests.faults.deaths import Deaths
 
 PEAK = "peak_kib"

@@ -5,7 +5,7 @@ import io
 import json
 from pathlib import Path
 
-from coda.simulation.files import describe_file
+from coda.simulation.delivery_files import describe_file
 
 
 def manifest_of(folder: Path) -> dict:

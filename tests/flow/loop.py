@@ -12,8 +12,8 @@ from coda.runners.port import RunOutcome, run_pipeline
 from coda.settings import Settings
 from coda.simulation.broken import break_batch
 from coda.simulation.delivery import simulate_batch
+from coda.simulation.delivery_files import describe_file
 from coda.simulation.design import Design, plan_experiment, write_labels
-from coda.simulation.files import describe_file
 from coda.storage.bulk import upload_folder
 from coda.storage.objects import store_for
 

@@ -12,7 +12,7 @@ from cluster import KUBEFLOW, OVERLAYS, STANDALONE, STEP, Cluster
 from coda.runners.kubeflow import NAMESPACE, REQUESTS, SERVICE_ACCOUNT
 from coda.runners.spec import PIPELINES, compiled_path, read_documents, with_image
 from coda.settings import read_settings
-from coda.trainer.manifest import CERTIFICATES
+from coda.trainer.train_job import CERTIFICATES
 from pipelines.resources import SIGNING
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; it renders offline")

@@ -12,7 +12,7 @@ from test_runs_find_what_they_name import NAMES, known, outside, target  # noqa:
 
 from coda.runners.kubeflow import SERVICE_ACCOUNT
 from coda.runners.spec import compiled_path, read_documents, with_a_waiting_step
-from coda.trainer.manifest import RUNTIME, train_job
+from coda.trainer.train_job import RUNTIME, train_job
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed; it renders offline")
 

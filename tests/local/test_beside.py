@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from coda.errors import CodaError
-from coda.local.beside import Beside
+from coda.local.side_thread import Beside
 
 
 def test_leaving_waits_for_the_work():

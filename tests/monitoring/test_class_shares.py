@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency, f, f_oneway
 
+from coda.monitoring.batch_numbers import MOST_COMPOUNDS, compound_answers
 from coda.monitoring.class_shares import LOWEST_Q, compare_in_order
-from coda.monitoring.numbers import MOST_COMPOUNDS, compound_answers
 
 P = np.array([0.1, 0.3, 0.2, 0.25, 0.15])
 

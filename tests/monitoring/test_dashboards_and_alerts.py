@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from coda.cli.monitoring import app
 from coda.monitoring.alerts import ALERTS, rule_resource_yaml, rules, rules_yaml
 from coda.monitoring.dashboards import DATASOURCE, dashboards
-from coda.monitoring.names import METRICS, metric_of
+from coda.monitoring.metric_names import METRICS, metric_of
 from coda.monitoring.routes import route_resource_yaml, routes_yaml
 from coda.trigger.site import SERVED
 

@@ -8,7 +8,7 @@ from simulated_history import START, frame_of, release
 from coda.contracts import RunRecord, StepRecord
 from coda.monitoring.endpoint import UNREADABLE
 from coda.monitoring.facts import samples, summarise
-from coda.monitoring.names import INFO_LABELS, LABELS, METRICS, metric_of
+from coda.monitoring.metric_names import INFO_LABELS, LABELS, METRICS, metric_of
 from coda.monitoring.report import gather
 from coda.monitoring.site.lines import source_of
 from coda.monitoring.standing import drift_samples, release_samples, standing_of

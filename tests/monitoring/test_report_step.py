@@ -12,7 +12,7 @@ from coda.adaptation.abstain import withhold
 from coda.config import params_digest
 from coda.contracts.changed import WhatChanged
 from coda.errors import TransientError
-from coda.monitoring.numbers import BatchNumbers
+from coda.monitoring.batch_numbers import BatchNumbers
 from coda.monitoring.summaries import BatchSummary, gate_key
 from coda.steps.report import report
 from coda.storage.objects import ObjectStore

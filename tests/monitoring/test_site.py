@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from coda.cli.monitoring import app
 from coda.contracts.changed import PlateTold
-from coda.monitoring.batches import write_batch
-from coda.monitoring.numbers import changed_numbers
+from coda.monitoring.batch_numbers import changed_numbers
+from coda.monitoring.batch_table import write_batch
 from coda.monitoring.site import build_site, pages
 from coda.monitoring.site.build import Now
 from coda.monitoring.site.changes import changed_page

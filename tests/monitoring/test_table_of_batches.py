@@ -17,18 +17,18 @@ from coda.cli.monitoring import app
 from coda.config import params_digest
 from coda.errors import IntegrityError
 from coda.monitoring import history
-from coda.monitoring.batches import compact, key_of
-from coda.monitoring.batches import write_batch as write_rows
+from coda.monitoring.batch_numbers import Number
+from coda.monitoring.batch_row import SCHEMA, VERSION, VERSION_KEY, Facts, decode, encode, table_of
+from coda.monitoring.batch_table import compact, key_of
+from coda.monitoring.batch_table import write_batch as write_rows
 from coda.monitoring.frames import batches_of
-from coda.monitoring.numbers import Number
-from coda.monitoring.table import SCHEMA, VERSION, VERSION_KEY, Facts, decode, encode, table_of
 from coda.steps.conclude import Ended, conclude
 from coda.steps.finish import finish
 from coda.steps.report import report
 from coda.storage.objects import ObjectStore
-from coda.trigger.batches import BatchVersion
-from coda.trigger.history import note_end, rebuild
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import Ledger
+from coda.trigger.rows_without_report import note_end, rebuild
 
 __all__ = ["moto_server"]
 

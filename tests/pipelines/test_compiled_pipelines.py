@@ -11,7 +11,7 @@ from kfp.dsl.types.type_utils import InconsistentTypeException
 from coda.errors import ConfigError
 from coda.runners.spec import compiled_path, for_one_machine, read_documents, with_gpus, with_image
 from coda.settings import VARIABLES
-from coda.trainer.manifest import CERTIFICATES, KEYS, OPTIONAL, REQUIRED, RUNTIME
+from coda.trainer.train_job import CERTIFICATES, KEYS, OPTIONAL, REQUIRED, RUNTIME
 from coda.trigger.endings import READING
 from pipelines.resources import GIT, REGISTRY_KEYS, SIGNING, TALK_TO_MLFLOW
 

@@ -15,7 +15,7 @@ from coda.errors import ContractError
 from coda.plates.adopt.deliver import Identity, adopt
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.planes import PlaneReader
-from coda.plates.images import UnreadableImageError
+from coda.plates.image_decoding import UnreadableImageError
 from coda.plates.load_data import FieldRow
 from coda.plates.plate_map import WellRow, expected_sites
 from coda.plates.tree import LocalTree

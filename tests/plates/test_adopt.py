@@ -20,8 +20,8 @@ from coda.plates.adopt.found import safe_name
 from coda.plates.adopt.layouts import find_plates
 from coda.plates.adopt.xml import UnsafeXmlError, parse_xml
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
+from coda.plates.file_references import FileResolver
 from coda.plates.load_data import read_fields
-from coda.plates.references import FileResolver
 from coda.plates.tabular.table import read_table
 from coda.plates.tree import LocalTree
 from coda.steps.ingest import ingest

@@ -13,7 +13,7 @@ from instrument_trees import grey
 from coda.plates.adopt.chunk_guard import compression_of, unpacks_within
 from coda.plates.adopt.found import ImageRef
 from coda.plates.adopt.planes import PlaneReader
-from coda.plates.images import UnreadableImageError
+from coda.plates.image_decoding import UnreadableImageError
 from coda.plates.tree import LocalTree
 
 DATA = np.stack([grey(value, (64, 48)) for value in (11, 22, 33)])

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coda.plates.adopt.channels import Channels, named
+from coda.plates.adopt.channel_names import Channels, named
 from coda.plates.adopt.finding import child
-from coda.plates.adopt.names import parse_image, parse_key
+from coda.plates.adopt.image_names import parse_image, parse_key
 from coda.plates.layout import well_name
 
 

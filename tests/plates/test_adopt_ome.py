@@ -23,7 +23,7 @@ from coda.plates.adopt.found import ImageRef
 from coda.plates.adopt.layouts import detect
 from coda.plates.adopt.ome_xml import NotOmeError, parse_ome
 from coda.plates.adopt.planes import PlaneReader
-from coda.plates.images import UnreadableImageError
+from coda.plates.image_decoding import UnreadableImageError
 from coda.plates.tree import LocalTree
 
 with warnings.catch_warnings():

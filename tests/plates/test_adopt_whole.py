@@ -17,9 +17,9 @@ from coda.errors import ConfigError, ContractError, TransientError
 from coda.plates import file_lists
 from coda.plates.adopt import assemble, deliver
 from coda.plates.adopt.layouts import LAYOUTS, SIGNS, Finding, detect, find_plates
+from coda.plates.batch_files import LocalFiles
 from coda.plates.dataset import BatchFolder
 from coda.plates.file_lists import files_of_plate
-from coda.plates.files import LocalFiles
 from coda.plates.tree import LocalTree
 from coda.steps.ingest import ingest
 

@@ -19,10 +19,10 @@ from coda.contracts import BatchManifest
 from coda.contracts.manifest import MAX_FILE_BYTES, FileEntry, PlateEntry, confined
 from coda.errors import ContractError
 from coda.plates import file_lists
-from coda.plates.batch import ingest_batch
+from coda.plates.batch_files import LocalFiles
+from coda.plates.batch_ingest import ingest_batch
 from coda.plates.file_list_rules import problems_of_rows
 from coda.plates.file_lists import SCHEMA, FileListError, files_of_plate, read_file_list, written_list
-from coda.plates.files import LocalFiles
 from coda.plates.workers import Workers
 from coda.steps.ingest import ingest
 

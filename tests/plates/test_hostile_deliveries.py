@@ -129,7 +129,7 @@ def test_a_manifest_too_large_is_refused_unread(small_params, tmp_path, monkeypa
     delivery = deliver(tmp_path / "in")
     for module in (manifest_module, ingest_module):
         monkeypatch.setattr(module, "MAX_MANIFEST_BYTES", 100)
-    monkeypatch.setattr("coda.plates.files.LocalFiles.read", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr("coda.plates.batch_files.LocalFiles.read", lambda *_: pytest.fail("it was read"))
     with pytest.raises(ContractError, match="at most 100"):
         ingest([delivery.write()], tmp_path / "out", params=small_params(), settings=SETTINGS)
 

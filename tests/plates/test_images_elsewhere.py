@@ -6,8 +6,8 @@ import pytest
 from batches import SETTINGS, deliver
 
 from coda.errors import ContractError
+from coda.plates.batch_files import LocalFiles
 from coda.plates.dataset import open_batches
-from coda.plates.files import LocalFiles
 from coda.plates.split_files import SplitFiles
 from coda.steps.ingest import ingest
 

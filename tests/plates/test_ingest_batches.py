@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from coda.contracts import STAINS, IngestReport
 from coda.errors import CodaError, ConfigError, ContractError, TransientError
-from coda.plates import batch as batch_module
-from coda.plates.batch import ingest_batch
+from coda.plates import batch_ingest as batch_module
+from coda.plates.batch_files import LocalFiles, OutsideBatchError
+from coda.plates.batch_ingest import ingest_batch
 from coda.plates.dataset import open_batches
-from coda.plates.files import LocalFiles, OutsideBatchError
 from coda.plates.index import record_of
 from coda.plates.outputs import forget_unseen_examples
 from coda.plates.workers import Workers

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from coda.errors import ContractError
+from coda.plates.jump.consortium_tables import Control, JumpTables, pert_type_of
 from coda.plates.jump.plate_maps import maps_of_tables, maps_of_workspace
 from coda.plates.jump.position import join_by_position
-from coda.plates.jump.tables import Control, JumpTables, pert_type_of
 from coda.plates.layout import parse_well
 from coda.plates.plate_map_reading import read_wells
 from coda.plates.tabular.dialect import UnreadableTableError

@@ -6,7 +6,7 @@ from coda.errors import ContractError
 from coda.plates.adopt.assemble import Identity, check_plates
 from coda.plates.adopt.finding import Finding
 from coda.plates.adopt.layouts import find_plates
-from coda.plates.jump.tables import JumpTables
+from coda.plates.jump.consortium_tables import JumpTables
 from coda.plates.tabular.dialect import Dialect, Dialects
 from coda.plates.tree import LocalTree
 

@@ -13,8 +13,8 @@ from coda.cli.manifest import app
 from coda.contracts import BatchManifest
 from coda.errors import CodaError, ConfigError, ContractError
 from coda.plates.jump.by_type import wells_by_type
+from coda.plates.jump.consortium_tables import JumpTables
 from coda.plates.jump.selection import PlateFilter
-from coda.plates.jump.tables import JumpTables
 from coda.plates.layout import parse_well
 from coda.plates.tree import LocalTree
 

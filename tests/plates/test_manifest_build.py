@@ -14,8 +14,8 @@ from coda.errors import ConfigError, ContractError, TransientError
 from coda.plates import file_lists
 from coda.plates.adopt import assemble
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef
+from coda.plates.batch_files import LocalFiles
 from coda.plates.file_lists import files_of_plate
-from coda.plates.files import LocalFiles
 from coda.plates.manifests import draft as draft_module
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.places import LocalPlace

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from lying import drafted, lay, published
 
 from coda.contracts import BatchManifest
-from coda.plates.files import LocalFiles
+from coda.plates.batch_files import LocalFiles
+from coda.plates.file_references import FileResolver
 from coda.plates.manifests.check import check
 from coda.plates.manifests.places import LocalPlace
 from coda.plates.name_forms import AlikeNamesError, absent, by_form, matched, spelled
-from coda.plates.references import FileResolver
 from coda.steps.ingest import ObjectFiles, ingest
 from coda.storage import ObjectStore
 from coda.storage.trees import ObjectTree

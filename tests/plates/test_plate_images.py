@@ -12,7 +12,7 @@ from batches import tiff
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coda.plates.images import UnreadableImageError, decode_image, image_shape
+from coda.plates.image_decoding import UnreadableImageError, decode_image, image_shape
 
 IMAGE = np.random.default_rng(0).integers(0, 4000, (48, 56)).astype(np.uint16)
 

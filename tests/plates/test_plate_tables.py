@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coda.plates.file_references import FileResolver
 from coda.plates.layout import FORMATS, fits, format_of, parse_well, row_name, well_name
 from coda.plates.load_data import read_fields, stains_of
 from coda.plates.plate_map import fit_problems
 from coda.plates.plate_map_reading import read_wells
-from coda.plates.references import FileResolver
 from coda.plates.tabular.dialect import UnreadableTableError
 from coda.plates.tabular.table import read, read_table
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coda.contracts.placement import STORES_NAME, StoreReferences
 from coda.errors import ConfigError
-from coda.plates import batch as plates_batch
+from coda.plates import batch_ingest as plates_batch
 from coda.steps import plates as plates_step
 from coda.steps.ingest import ingest
 from coda.steps.plates import GROUP_FIELDS, MOST_GROUPS, ingest_group, plan_groups

@@ -17,8 +17,8 @@ from coda.monitoring.report import write_report
 from coda.plates.adopt.deliver import Identity
 from coda.plates.adopt.deliver import adopt as adopt_tree
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
+from coda.plates.file_references import FileResolver
 from coda.plates.load_data import read_fields, stains_of
-from coda.plates.references import FileResolver
 from coda.plates.store_reading import read_arrays
 from coda.plates.tabular.table import read_table
 from coda.plates.tree import LocalTree

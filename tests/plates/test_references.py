@@ -11,7 +11,7 @@ from coda.contracts import STAINS
 from coda.errors import ContractError
 from coda.plates.addresses import spellings
 from coda.plates.adopt.layouts import Finding, find_plates
-from coda.plates.references import FileResolver, Moved
+from coda.plates.file_references import FileResolver, Moved
 from coda.plates.tree import TreeFile
 
 

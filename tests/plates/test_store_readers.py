@@ -255,7 +255,7 @@ def test_every_format_is_drawn_in_its_layout(wells, tmp_path):
 
 
 def test_heat_maps_hold_one_map_for_each_statistic_of_each_stain(folder, index):
-    from coda.plates.pictures import HEAT_MAPS, PlateToDraw, _heat_figure
+    from coda.plates.plate_pictures import HEAT_MAPS, PlateToDraw, _heat_figure
 
     figure = _heat_figure(PlateToDraw(folder / STORE, index, 96, "b1_p1", "a plate", PRESET_ROLES, PRESET_COLOURS))
     maps = {axes.get_title(): axes.images[0] for axes in figure.axes if axes.images and axes.get_title()}

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coda.plates.tabular.doses import DoseColumn, dose_columns, exponent_of, read_doses
-from coda.plates.tabular.numbers import as_text, read_numbers, whole_number
 from coda.plates.tabular.table import read
+from coda.plates.tabular.typed_numbers import as_text, read_numbers, whole_number
 
 NUMBERS = st.decimals(min_value=0, max_value=99999, places=3, allow_nan=False).map(lambda number: number.normalize())
 

@@ -186,7 +186,7 @@ def test_further_rules_read_their_figures(
         first = fields["Metadata_Plate"].iloc[0] == "p1"
         return plate_figures(fields, shape) | ({key: value for key, value, _ in PLANTED.values()} if first else {})
 
-    monkeypatch.setattr("coda.quality.tables.plate_figures", planted)
+    monkeypatch.setattr("coda.quality.expected_tables.plate_figures", planted)
     report = judged(make_batch(), tmp_path, params, settings)
     for rule, (_, _, words) in PLANTED.items():
         (check,) = (check for check in report.checks if check.name == rule)

@@ -12,10 +12,10 @@ from coda.config import Params
 from coda.config.params import Quality
 from coda.contracts.ingest import ContractProblem
 from coda.errors import ConfigError
-from coda.quality.batch import read_batch
-from coda.quality.history import COLUMNS as HISTORY_COLUMNS
+from coda.quality.batch_quality import read_batch
+from coda.quality.earlier_plates import COLUMNS as HISTORY_COLUMNS
+from coda.quality.expected_tables import batch_table, plate_table, problem_table, stain_table
 from coda.quality.suite import SUITES, load_suite
-from coda.quality.tables import batch_table, plate_table, problem_table, stain_table
 
 SHIPPED = sorted(path.stem for path in SUITES.glob("*.yaml"))
 

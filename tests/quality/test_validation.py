@@ -15,8 +15,8 @@ from coda.contracts import STAINS
 from coda.contracts.ingest import ContractProblem
 from coda.contracts.quality import QualityReport
 from coda.errors import ConfigError, ContractError
-from coda.quality.batch import INGESTED, accepted_indexes
-from coda.quality.history import history_table
+from coda.quality.batch_quality import INGESTED, accepted_indexes
+from coda.quality.earlier_plates import history_table
 from coda.quality.suite import SUITES, load_suite
 from coda.settings import Settings
 from coda.steps.validate import validate, verdict
@@ -412,5 +412,5 @@ def test_statistics_that_are_missing_are_no_failure(make_batch: Callable, judge:
 
 
 def test_great_expectations_is_imported_only_to_validate() -> None:
-    code = "import sys, coda.quality.batch, coda.steps.validate; sys.exit('great_expectations' in sys.modules)"
+    code = "import sys, coda.quality.batch_quality, coda.steps.validate; sys.exit('great_expectations' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,7 +17,7 @@ from coda.registry.registering import RUN_TAG
 from coda.registry.tracking import flat
 from coda.settings import Settings
 from coda.steps.register_adaptation import register_adaptation
-from coda.steps.tracking import keep_report
+from coda.steps.tracked_run import keep_report
 
 LOG = [
     {"iteration": 0.0, "loss": 5.0, "learning_rate": 0.001, "feature_spread": 0.8, "teacher_entropy": 0.9},

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from coda.errors import ConfigError, TransientError
-from coda.runners import failure, port
+from coda.runners import failure_reason, port
 from coda.runners.capture import Capture
 from coda.settings import Settings
 from coda.steps.context import NOT_STORED
@@ -39,9 +39,9 @@ def test_a_step_that_could_not_record_its_reason_is_tried_again(monkeypatch, sti
         if still_away:
             raise TransientError("Could not read.")
 
-    monkeypatch.setattr(failure, "read_failure", read)
+    monkeypatch.setattr(failure_reason, "read_failure", read)
     capture = captured(LOG)
-    error = failure.reason("r", SETTINGS, failed=capture.failed, tail=capture.tail, log="log.txt")
+    error = failure_reason.reason("r", SETTINGS, failed=capture.failed, tail=capture.tail, log="log.txt")
     assert type(error) is TransientError
     assert "Step 'validate' failed while the object store was away" in str(error)
     assert "Could not upload s3://p/runs/r/quality.json" in str(error)
@@ -49,9 +49,9 @@ def test_a_step_that_could_not_record_its_reason_is_tried_again(monkeypatch, sti
 
 
 def test_a_disk_too_full_to_start_a_step_is_for_the_operator(monkeypatch):
-    monkeypatch.setattr(failure, "read_failure", lambda run_id, settings: None)
+    monkeypatch.setattr(failure_reason, "read_failure", lambda run_id, settings: None)
     tail = ["Traceback (most recent call last):", "OSError: [Errno 28] No space left on device: '/work/outputs'"]
-    error = failure.reason("r", SETTINGS, failed=["adapt"], tail=tail, log="log.txt")
+    error = failure_reason.reason("r", SETTINGS, failed=["adapt"], tail=tail, log="log.txt")
     assert type(error) is ConfigError
     assert "There is no room on disk for what adapt writes." in str(error)
 

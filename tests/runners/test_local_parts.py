@@ -12,7 +12,7 @@ import pytest
 from coda.contracts import FailureRecord
 from coda.errors import ConfigError, TransientError
 from coda.runners.capture import Capture
-from coda.runners.failure import BY_CODE, as_error, reason
+from coda.runners.failure_reason import BY_CODE, as_error, reason
 from coda.runners.local import local_paths
 from coda.runners.starting import run_step
 from coda.runners.workdir import environment, is_running, opened, python_path

@@ -27,7 +27,7 @@ from coda.settings import Settings
 from coda.steps.register_adaptation import register_adaptation
 from coda.steps.register_training import register_training
 from coda.steps.release import release
-from coda.steps.tracking import keep_report
+from coda.steps.tracked_run import keep_report
 from coda.steps.version import write_revisions
 
 pytestmark = [

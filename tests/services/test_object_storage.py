@@ -11,7 +11,7 @@ from coda.errors import TransientError
 from coda.settings import Settings
 from coda.storage.data_registry import commit_batch, create_registry, fetch_batch, list_batches
 from coda.storage.objects import ObjectStore
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import Ledger
 
 pytestmark = pytest.mark.services

@@ -14,8 +14,8 @@ from changed_batches import compared
 from simulated_history import START, Story, frame_of, release
 
 from coda.contracts.channels import STAINS, colours_of, roles_of, tints_of
-from coda.monitoring.changed import picture_name
-from coda.monitoring.report.changed import draw_pairs
+from coda.monitoring.change_tables import picture_name
+from coda.monitoring.report.typical_fields import draw_pairs
 from coda.monitoring.site import pages
 from coda.monitoring.site.changes import changed_page
 from coda.monitoring.site.lines import source_of

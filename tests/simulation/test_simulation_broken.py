@@ -12,10 +12,10 @@ from coda.contracts import BatchManifest
 from coda.contracts.manifest import FileEntry
 from coda.errors import ConfigError
 from coda.plates import file_lists
+from coda.plates.batch_files import LocalFiles
 from coda.plates.file_lists import files_of_plate
-from coda.plates.files import LocalFiles
 from coda.simulation import KINDS, break_batch, simulate_batch
-from coda.simulation.files import describe_file
+from coda.simulation.delivery_files import describe_file
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from coda.cli.simulate import app
 from coda.errors import ConfigError
-from coda.simulation.pictures import contact_sheet
+from coda.simulation.contact_sheet import contact_sheet
 
 RUNNER = CliRunner()
 

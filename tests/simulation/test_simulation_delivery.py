@@ -12,7 +12,7 @@ import tifffile
 from coda.contracts import STAINS, BatchManifest
 from coda.errors import ConfigError
 from coda.simulation import MECHANISMS, Experiment, find_laboratory, plan_experiment, simulate_batch, write_labels
-from coda.simulation.files import write_image
+from coda.simulation.delivery_files import write_image
 
 LABS = ("lab_a", "lab_b", "lab_c")
 

@@ -13,8 +13,8 @@ import tifffile
 
 from coda.simulation.broken import break_batch
 from coda.simulation.delivery import simulate_batch
+from coda.simulation.delivery_files import write_image
 from coda.simulation.design import Design, plan_experiment
-from coda.simulation.files import write_image
 from coda.simulation.laboratories import LABORATORIES
 from coda.storage.objects import ObjectStore
 from tests.flow.breakage import flip_a_byte, images_of, manifest_of, record, write_manifest

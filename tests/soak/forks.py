@@ -36,7 +36,7 @@ WARM = (
     "coda.steps.validate", "coda.steps.version", "coda.steps.adapt", "coda.steps.judge",
     "coda.steps.register_adaptation", "coda.steps.register_training", "coda.steps.release", "coda.steps.predict",
     "coda.steps.report", "coda.steps.finish", "coda.steps.pretrain", "coda.steps.train_head", "coda.steps.evaluate",
-    "coda.trigger.batches", "kfp.dsl.executor_main", "great_expectations", "mlflow",
+    "coda.trigger.batch_versions", "kfp.dsl.executor_main", "great_expectations", "mlflow",
     "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.artifact.local_artifact_repo", "dvc.cli", "dvc.commands.add", "dvc.commands.data_sync", "dvc.repo",
     "dvc_s3", "s3fs", "aiobotocore.session", "matplotlib.pyplot", "tifffile", "imagecodecs", "zarr", "pyarrow.parquet",

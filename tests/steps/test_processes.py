@@ -13,7 +13,7 @@ import safetensors.numpy
 from coda.errors import ConfigError
 from coda.local.offline import offline_settings
 from coda.steps.pretrain import pretrain
-from coda.steps.processes import processes_to_start
+from coda.steps.torchrun import processes_to_start
 
 
 def trained(dataset, out, params, run_id="r"):

@@ -3,7 +3,7 @@
 import pytest
 
 from coda.config import changed
-from coda.steps import progress
+from coda.steps import progress_bar as progress
 from coda.training.matrix_rate import MatrixRate
 from coda.training.progress import Clock, Progress
 

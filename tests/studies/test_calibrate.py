@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from coda.benchmark.report import plain
+from coda.benchmark.benchmark_report import plain
 from coda.cli import app
 from coda.errors import ConfigError
 from studies.gate_calibration.calibration import LAYOUTS, RUNS, adopt, as_json, calibrate, plan_lines, targets

@@ -4,7 +4,7 @@ import pytest
 from conftest_trigger import manifest_of
 
 from coda.errors import ContractError
-from coda.trigger.batches import in_words, require_version
+from coda.trigger.batch_versions import in_words, require_version
 
 
 def test_replaced_manifest_is_refused_by_the_run_of_the_claimed_one(tmp_path):

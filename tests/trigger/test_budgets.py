@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coda.contracts import FailureRecord
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.endings import ending_of
 from coda.trigger.ledger import Ledger, LedgerState
 from coda.trigger.service import Pace, Trigger

@@ -18,7 +18,7 @@ from coda.cli.pipeline import app as pipeline_app
 from coda.cli.trigger import app as trigger_app
 from coda.errors import ConfigError
 from coda.storage.objects import ObjectStore
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import Ledger
 
 RUN = CliRunner()

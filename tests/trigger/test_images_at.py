@@ -6,7 +6,7 @@ from conftest_trigger import Immediate, manifest_of
 from coda.contracts import BatchManifest
 from coda.errors import TransientError
 from coda.storage import image_places
-from coda.trigger.batches import missing_files, read_arrival
+from coda.trigger.batch_versions import missing_files, read_arrival
 from coda.trigger.ledger import Ledger
 from coda.trigger.service import Pace, Trigger
 

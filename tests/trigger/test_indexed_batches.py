@@ -7,8 +7,8 @@ import pytest
 from conftest_trigger import HEX, Immediate, manifest_of
 
 from coda.contracts import BatchManifest
-from coda.trigger import batches
-from coda.trigger.batches import missing_files, read_arrival
+from coda.trigger import batch_versions as batches
+from coda.trigger.batch_versions import missing_files, read_arrival
 from coda.trigger.ledger import Ledger
 from coda.trigger.service import Pace, Trigger
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from coda.config import load_params
 from coda.errors import TransientError
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.interventions import retry
 from coda.trigger.ledger import Ledger
 from coda.trigger.marks import Marks

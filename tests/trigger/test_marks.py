@@ -7,7 +7,7 @@ from conftest_trigger import Cluster, Immediate, deliver
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import Ledger
 from coda.trigger.marks import CLOSED, OPEN, Marks
 from coda.trigger.rounds import Rounds

@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 from coda.cli.monitoring import app
 from coda.contracts import Notification
 from coda.errors import ConfigError, TransientError
-from coda.monitoring.batches import write_batch
-from coda.monitoring.table import Facts
+from coda.monitoring.batch_row import Facts
+from coda.monitoring.batch_table import write_batch
 from coda.storage.objects import ObjectStore
 from coda.trigger import notifications, receiver
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import Ledger
 from coda.trigger.metrics import TriggerMetrics
 from coda.trigger.notifications import Notifier

@@ -13,7 +13,7 @@ from coda.monitoring.summaries import BatchSummary
 from coda.runners.port import RunOutcome
 from coda.storage.manifest_addresses import manifests_at
 from coda.storage.objects import ObjectStore
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import Ledger
 
 

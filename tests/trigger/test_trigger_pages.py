@@ -11,7 +11,7 @@ from simulated_history import write_history
 from coda.monitoring.site.pages import fleet_page
 from coda.registry.releases import ReleaseLog
 from coda.storage.objects import ObjectStore
-from coda.trigger.batches import BatchVersion
+from coda.trigger.batch_versions import BatchVersion
 from coda.trigger.ledger import Ledger
 from coda.trigger.server import TriggerService
 from coda.trigger.service import Trigger

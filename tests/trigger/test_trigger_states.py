@@ -174,7 +174,7 @@ def test_unusable_manifest_is_refused_with_reasons_until_it_changes(platform, ma
 
 
 def test_huge_manifest_is_refused_unread(platform, make, monkeypatch):
-    monkeypatch.setattr("coda.trigger.batches.MAX_MANIFEST_BYTES", 100)
+    monkeypatch.setattr("coda.trigger.batch_versions.MAX_MANIFEST_BYTES", 100)
     deliver(platform.landing)
     (handled,) = make(Immediate(platform.store)).run_once()
     assert handled.state == "refused"

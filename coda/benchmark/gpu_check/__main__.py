@@ -41,7 +41,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from coda.benchmark.gpu_check.check import Asked, run_check
+    from coda.benchmark.gpu_check.whole_check import Asked, run_check
 
     asked = Asked(
         options.out, options.work or options.out / "work", options.device, "tiny" if options.tiny else "full",
@@ -55,8 +55,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _render(path: Path) -> int:
-    from coda.benchmark.gpu_check.page import tables_of, write_page
-    from coda.benchmark.gpu_check.record import read_record
+    from coda.benchmark.gpu_check.check_page import tables_of, write_page
+    from coda.benchmark.gpu_check.check_record import read_record
 
     record = read_record(path)
     _tell(f"Wrote {write_page(path.parent, record, tables_of(record))}")

@@ -5,7 +5,7 @@ predictions, drift, and where everything comes from.
 """
 
 from coda.monitoring.inputs import ReportInputs, gather
-from coda.monitoring.report.page import Page, write_page, write_report
-from coda.monitoring.report.words import Headline, headline
+from coda.monitoring.report.lead_sentences import Headline, headline
+from coda.monitoring.report.report_page import Page, write_page, write_report
 
 __all__ = ["Headline", "Page", "ReportInputs", "gather", "headline", "write_page", "write_report"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.monitoring.report.pictures import Picture, from_pixels
+from coda.monitoring.report.data_uris import Picture, from_pixels
 
 MAX_SIDE_PX = 256
 GAP_PX = 4

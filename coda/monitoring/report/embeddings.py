@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from coda.evaluation.predictions.prediction_levels import well_features
 from coda.evaluation.predictions.stored_matrix import Rows
-from coda.monitoring.report.pictures import COLOURS, GREY, MARKERS, Picture, figure, from_figure, style
+from coda.monitoring.report.data_uris import COLOURS, GREY, MARKERS, Picture, figure, from_figure, style
 
 WORDS = {"before": "Before adaptation", "after": "After adaptation", "served": "As served"}
 MOST = 8

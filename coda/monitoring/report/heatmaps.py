@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from coda.monitoring.report.pictures import Picture, figure, from_figure, style
+from coda.monitoring.report.data_uris import Picture, figure, from_figure, style
 from coda.plates.layout import FORMATS, parse_well, row_name
 from coda.quality.stats import CELLS, QC_PREFIX, cells_column, channel_of
 

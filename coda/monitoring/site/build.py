@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from coda.contracts import PointerEntry
-from coda.monitoring.batches import fingerprint, read, sources
+from coda.monitoring.batch_table import fingerprint, read, sources
 from coda.monitoring.frames import batches_of
 from coda.monitoring.site import pages
 from coda.monitoring.site.changes import changed_page, read_changes

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from coda.contracts.changed import WhatChanged
-from coda.monitoring.changed import (
+from coda.monitoring.change_tables import (
     LEGEND,
     MOST_MAPS,
     level,

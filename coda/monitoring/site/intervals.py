@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from coda.monitoring.site.answers import Shares
+from coda.monitoring.site.prediction_pages import Shares
 
 CENTRE = 50.0
 """Where no difference lies, in percent of the picture's width."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from coda.monitoring.acquisition import STATISTICS
 from coda.monitoring.frames import KEY, batches_of
 from coda.monitoring.rules import ARL0, MIN_HISTORY, WARNING, Chart, chart, range_rule, single_limit, stands_apart
-from coda.monitoring.site.answers import Changed, Shares, changes_of, shares_of, unjudged
+from coda.monitoring.site.prediction_pages import Changed, Shares, changes_of, shares_of, unjudged
 
 Array = NDArray[np.float64]
 

@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from coda.contracts import PointerEntry
 from coda.monitoring.rules import ARL0, MEANINGS, WARNING, Chart
-from coda.monitoring.site.drawing import LEGEND, SYMBOLS, Move, bounds, draw
 from coda.monitoring.site.intervals import share_rows, share_sentence
 from coda.monitoring.site.lines import Line, Source
+from coda.monitoring.site.svg_lines import LEGEND, SYMBOLS, Move, bounds, draw
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"

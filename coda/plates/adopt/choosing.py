@@ -88,7 +88,7 @@ class Chooser:
         ids = sorted({shot.acquisition for images in shots.values() for shot in images})
         wanted = self._finding.acquisition
         if (wanted is None and len(ids) < 2) or ids in ([], [""]):
-            return shots  # where a plate has none, a measurement may be meant (`coda.plates.adopt.naming`)
+            return shots  # where a plate has none, a measurement may be meant (`coda.plates.adopt.plate_naming`)
         if self._finding.join and len(ids) > 1:
             return self._joined(shots, ids)
         fitting = [name for name in ids if wanted in {name, self._names.get(name, name)}]

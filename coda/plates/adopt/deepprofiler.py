@@ -13,15 +13,15 @@ import pandas as pd
 
 from coda.contracts.channels import LEFT_OUT
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
-from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.channel_names import Channels
 from coda.plates.adopt.finding import Finding, at, few, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check
-from coda.plates.adopt.listed import read_rows
+from coda.plates.adopt.load_data_tree import read_rows
+from coda.plates.file_references import FileResolver, Resolved
 from coda.plates.layout import parse_well
-from coda.plates.references import FileResolver, Resolved
 from coda.plates.tabular.dialect import Dialects
-from coda.plates.tabular.numbers import whole_number
+from coda.plates.tabular.typed_numbers import whole_number
 from coda.plates.tree import Tree
 
 COLUMNS = ("Metadata_Plate", "Metadata_Well", "Metadata_Site")

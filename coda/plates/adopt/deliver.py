@@ -30,7 +30,7 @@ from coda.plates.adopt.given_maps import plate_maps
 from coda.plates.adopt.layouts import PREPARED, find_plates
 from coda.plates.adopt.planes import PLANE_ENDING, PlaneReader, encode_plane
 from coda.plates.file_lists import with_lists
-from coda.plates.images import UnreadableImageError
+from coda.plates.image_decoding import UnreadableImageError
 from coda.plates.layout import well_name
 from coda.plates.plate_map import usual_sites
 from coda.plates.tree import LocalTree, Tree

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.channel_names import Channels
 from coda.plates.adopt.finding import Finding, at
 from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check
-from coda.plates.adopt.names import Family, parse_image
+from coda.plates.adopt.image_names import Family, parse_image
 from coda.plates.tree import Tree
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from coda.errors import ContractError, Problem
-from coda.plates.references import Moved
+from coda.plates.file_references import Moved
 from coda.plates.tabular.dialect import Dialects
 from coda.plates.tree import Tree
 

@@ -15,8 +15,8 @@ from coda.plates.plate_map import COLUMNS, UNKNOWN_TREATMENT, WellRow
 from coda.plates.plate_map_reading import column_problems, read_map
 from coda.plates.solvents import Solvents
 from coda.plates.tabular.dialect import Dialects, UnreadableTableError
-from coda.plates.tabular.numbers import as_text
 from coda.plates.tabular.table import Table, read
+from coda.plates.tabular.typed_numbers import as_text
 
 LARGEST_PLATE = 1536
 

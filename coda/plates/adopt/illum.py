@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from coda.plates.references import FileResolver
+from coda.plates.file_references import FileResolver
 
 
 def illumination_of(

@@ -9,11 +9,11 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.channel_names import Channels
 from coda.plates.adopt.finding import Finding, at, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check, format_of_size
-from coda.plates.adopt.names import ImageName, parse_image
+from coda.plates.adopt.image_names import ImageName, parse_image
 from coda.plates.layout import well_name
 from coda.plates.tree import Tree
 

@@ -14,13 +14,21 @@ import pandas as pd
 from coda.contracts.channels import in_order
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.addresses import spellings
-from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.channel_names import Channels
 from coda.plates.adopt.family import gather_names
 from coda.plates.adopt.finding import Finding, refusal
 from coda.plates.adopt.found import FoundPlate
 from coda.plates.adopt.gather import check
-from coda.plates.adopt.listed import ENDINGS, TreeFiles, is_table, plates_named, plates_of_table, read_all, repeated
-from coda.plates.adopt.names import GalleryKey, parse_image, parse_key
+from coda.plates.adopt.image_names import GalleryKey, parse_image, parse_key
+from coda.plates.adopt.load_data_tree import (
+    ENDINGS,
+    TreeFiles,
+    is_table,
+    plates_named,
+    plates_of_table,
+    read_all,
+    repeated,
+)
 from coda.plates.tree import Tree
 
 TABLES = "workspace/load_data_csv"

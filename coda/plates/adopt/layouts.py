@@ -8,7 +8,7 @@ from coda.plates.adopt import (
     deepprofiler,
     imagexpress,
     jump,
-    listed,
+    load_data_tree,
     ome_tiff,
     ome_zarr,
     pattern,
@@ -16,11 +16,11 @@ from coda.plates.adopt import (
     rxrx1,
     yokogawa,
 )
-from coda.plates.adopt.beside import completed
 from coda.plates.adopt.claims import each_image_once
 from coda.plates.adopt.finding import Finding, links_told
 from coda.plates.adopt.found import FoundPlate
-from coda.plates.adopt.naming import named
+from coda.plates.adopt.own_index import completed
+from coda.plates.adopt.plate_naming import named
 from coda.plates.tree import Tree, TreeFile
 
 __all__ = ["LAYOUTS", "PREPARED", "Finding", "Layout", "detect", "find_plates"]
@@ -32,7 +32,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "yokogawa": yokogawa.find_plates,
     "imagexpress": imagexpress.find_plates,
     "pattern": pattern.find_plates,
-    "load_data": listed.find_plates,
+    "load_data": load_data_tree.find_plates,
     "jump": jump.find_plates,
     "rxrx1": rxrx1.find_plates,
     "deepprofiler": deepprofiler.find_plates,
@@ -43,7 +43,7 @@ LAYOUTS: Mapping[str, Layout] = {
 
 SIGNS: Mapping[str, tuple[str, Callable[[Tree], bool]]] = {
     "jump": ("workspace/load_data_csv beside images", jump.recognised),
-    "load_data": ("a table named *load_data* (csv, csv.gz, parquet)", listed.recognised),
+    "load_data": ("a table named *load_data* (csv, csv.gz, parquet)", load_data_tree.recognised),
     "phenix": ("Index.idx.xml, Index.xml or Index.ref.xml", phenix.recognised),
     "yokogawa": ("MeasurementData.mlf", yokogawa.recognised),
     "imagexpress": ("an HTD file, or names with GUIDs", imagexpress.recognised),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import tifffile
 
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.channel_names import Channels
 from coda.plates.adopt.finding import Finding, at, child, few, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check, format_of_size

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.channel_names import Channels
 from coda.plates.adopt.finding import Finding, at, child, few, plain, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check, format_of_size
 from coda.plates.adopt.planes import PlaneReader
 from coda.plates.adopt.tree_store import array_document, array_shape, read_json
 from coda.plates.adopt.well_images import ALL, WellImage, sites, variant, variants
-from coda.plates.images import UnreadableImageError
+from coda.plates.image_decoding import UnreadableImageError
 from coda.plates.layout import parse_well
 from coda.plates.tree import Tree
 

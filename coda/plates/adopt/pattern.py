@@ -9,7 +9,7 @@ from pathlib import Path
 
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.adopt import match_names
-from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.channel_names import Channels
 from coda.plates.adopt.finding import Finding, at, few, plain, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check

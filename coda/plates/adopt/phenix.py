@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Literal
 from xml.etree.ElementTree import Element
 
-from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.channel_names import Channels
 from coda.plates.adopt.family import plates_by_names
 from coda.plates.adopt.finding import Finding, Present, at, child, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from coda.errors import ContractError
 from coda.plates.adopt.found import ImageRef
 from coda.plates.adopt.tree_store import ZipTree, read_array_plane
-from coda.plates.images import Image, TiffPages, UnreadableImageError, decode_image
+from coda.plates.image_decoding import Image, TiffPages, UnreadableImageError, decode_image
 from coda.plates.tree import LocalTree, Tree, absent
 from coda.quality.stats import image_focus
 

@@ -16,7 +16,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 
 from coda.errors import CodaError, ContractError
 from coda.plates.adopt.chunk_guard import compression_of, unpacks_within
-from coda.plates.images import MIN_SIDE, Image, UnreadableImageError
+from coda.plates.image_decoding import MIN_SIDE, Image, UnreadableImageError
 from coda.plates.junk import is_junk
 from coda.plates.tree import Tree, TreeFile, absent, too_large
 

@@ -9,13 +9,13 @@ from collections import Counter
 from typing import Literal
 from xml.etree.ElementTree import Element
 
-from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.channel_names import Channels
 from coda.plates.adopt.choosing import PROJECTION
 from coda.plates.adopt.family import plates_by_names
 from coda.plates.adopt.finding import Finding, Present, at, child, refusal
 from coda.plates.adopt.found import FoundPlate, ImageRef
 from coda.plates.adopt.gather import Gathering, check, format_of_size
-from coda.plates.adopt.names import parse_image
+from coda.plates.adopt.image_names import parse_image
 from coda.plates.adopt.xml import Takers, UnsafeXmlError, parse_xml
 from coda.plates.layout import well_name
 from coda.plates.tree import Tree

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 
 from coda.errors import ContractError, Problem
-from coda.plates.jump.tables import UNKNOWN, JumpPlate, JumpTables
+from coda.plates.jump.consortium_tables import UNKNOWN, JumpPlate, JumpTables
 from coda.plates.layout import parse_well, well_name
 
 LEAST_PLATES = 3

@@ -6,7 +6,7 @@ import pandas as pd
 
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.jump.by_type import wells_by_type
-from coda.plates.jump.tables import UNKNOWN, JumpTables, pert_type_of
+from coda.plates.jump.consortium_tables import UNKNOWN, JumpTables, pert_type_of
 from coda.plates.jump.workspace import Content, Workspace
 from coda.plates.layout import parse_well, well_name
 from coda.plates.plate_map import COLUMNS, UNKNOWN_TREATMENT

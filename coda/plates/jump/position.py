@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from coda.errors import Problem
-from coda.plates.jump.tables import EMPTY, UNKNOWN
+from coda.plates.jump.consortium_tables import EMPTY, UNKNOWN
 from coda.plates.layout import parse_well
 
 COMPOUND = "Metadata_Compound"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from coda.errors import ConfigError, Problem, raise_if_any
-from coda.plates.jump.tables import JumpTables
+from coda.plates.jump.consortium_tables import JumpTables
 from coda.plates.tree import Tree
 
 LOAD_DATA = "workspace/load_data_csv"

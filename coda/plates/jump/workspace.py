@@ -11,8 +11,8 @@ from coda.plates.layout import parse_well, well_name
 from coda.plates.solvents import Solvents
 from coda.plates.tabular.dialect import Dialects, UnreadableTableError
 from coda.plates.tabular.doses import dose_columns, read_doses
-from coda.plates.tabular.numbers import as_text
 from coda.plates.tabular.table import Table, read
+from coda.plates.tabular.typed_numbers import as_text
 from coda.plates.tabular.wording import plain
 from coda.plates.tree import Tree
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, PlateEntry
 from coda.plates.file_lists import FileListError
 from coda.plates.manifests.digests import Progress, verify
-from coda.plates.manifests.listed import Known, PlateFiles, Presence, folders_at, keys_of
+from coda.plates.manifests.manifest_columns import Known, PlateFiles, Presence, folders_at, keys_of
 from coda.plates.manifests.places import Place, PlaceFiles
 from coda.plates.name_forms import absent
 from coda.plates.split_files import table_paths

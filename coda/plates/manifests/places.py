@@ -7,8 +7,8 @@ from typing import Protocol
 
 from coda.durable import give_name
 from coda.errors import ContractError, Problem
+from coda.plates.batch_files import LargerFileError
 from coda.plates.disk import writing
-from coda.plates.files import LargerFileError
 from coda.plates.name_forms import by_form, composed, only, plain_folder
 from coda.plates.tree import LocalTree, Tree, TreeFile, absent
 
@@ -110,14 +110,14 @@ class LocalPlace(LocalTree):
 
 
 class PlaceFiles:
-    """A place as the files of a delivery; see `coda.plates.files.BatchFiles`."""
+    """A place as the files of a delivery; see `coda.plates.batch_files.BatchFiles`."""
 
     def __init__(self, place: Place) -> None:
         """Keep the place."""
         self.place = place
 
     def read(self, path: str, *, at_most: int) -> bytes:
-        """Return the bytes of a file; see `coda.plates.files.BatchFiles.read`."""
+        """Return the bytes of a file; see `coda.plates.batch_files.BatchFiles.read`."""
         stored = self._stored(path)
         size = self.place.size(stored)
         if size is None:
@@ -127,7 +127,7 @@ class PlaceFiles:
         return self.place.read(stored, at_most=at_most)
 
     def size(self, path: str) -> int | None:
-        """Return the size of a file; see `coda.plates.files.BatchFiles.size`."""
+        """Return the size of a file; see `coda.plates.batch_files.BatchFiles.size`."""
         try:
             return self.place.size(self._stored(path))
         except FileNotFoundError:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from coda.plates.tabular.numbers import REWRITE, Fault, read_numbers
 from coda.plates.tabular.table import Table
+from coda.plates.tabular.typed_numbers import REWRITE, Fault, read_numbers
 from coda.plates.tabular.wording import NOTHING, shown
 
 DOSE = "Metadata_Dose_uM"

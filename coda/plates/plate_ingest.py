@@ -14,14 +14,14 @@ from coda.contracts.ingest import ContractProblem, PlateOutcome
 from coda.contracts.manifest import BatchManifest
 from coda.contracts.placement import StoreReference
 from coda.contracts.quality import QuarantinedField
+from coda.plates.batch_files import BatchFiles
 from coda.plates.earlier_illumination import EarlierLight
-from coda.plates.files import BatchFiles
 from coda.plates.given_illumination import functions_given, read_functions
 from coda.plates.illumination import KnownLight, PlateIllumination, described, estimate, taken, untouched
 from coda.plates.index import index_table, wells_table, write_parquet
 from coda.plates.outputs import PlateFolders, save_illumination, store_name
-from coda.plates.passes import Passes, Progressing, scratch_of
-from coda.plates.plan import PlatePlan, recorded
+from coda.plates.plate_passes import Passes, Progressing, scratch_of
+from coda.plates.plate_plan import PlatePlan, recorded
 from coda.plates.reading import PlateJob, plate_shape
 from coda.plates.work import SumTask, sum_fields
 from coda.plates.workers import Workers

@@ -31,7 +31,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from coda.monitoring.dashboards.boards import BOARDS
 from coda.monitoring.dashboards.views import Board, Variable, View
-from coda.monitoring.names import METRICS, metric_of
+from coda.monitoring.metric_names import METRICS, metric_of
 
 DATASOURCE = "prometheus"
 """Uid of the Prometheus data source that the compose stack provisions."""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.ladder import choose_rung
 from coda.benchmark.contestants import Contestant, OurFeed, OurStep
-from coda.benchmark.gpu_check.plan import Images, Item, Size
-from coda.benchmark.gpu_check.plate import MadePlate
+from coda.benchmark.gpu_check.check_plan import Images, Item, Size
+from coda.benchmark.gpu_check.made_plate import MadePlate
 from coda.config.load import changed, load_params, shipped_params
 from coda.config.params import Params
 from coda.networks.state import new_state

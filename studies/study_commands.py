@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from coda.benchmark.cells import raise_for_failures
-from coda.benchmark.report import write_json
+from coda.benchmark.benchmark_report import write_json
+from coda.benchmark.jobs import raise_for_failures
 from coda.cli.benchmark_options import (
     DEFAULT_SEEDS,
     DEFAULT_WORK,

@@ -16,8 +16,8 @@ from coda.plates.split_files import table_paths
 from coda.settings import Settings
 from coda.storage.failures import ObjectNotFoundError, ObjectTooLargeError
 from coda.storage.image_places import images_place
+from coda.storage.named_places import images_tree
 from coda.storage.objects import ObjectStore
-from coda.storage.places import images_tree
 
 SHOWN = 5
 """Files named in a reason; the rest are counted."""

@@ -79,7 +79,7 @@ class Item:
         name: 'step-128', for people and for the record.
         kind: Which measurement.
         budget_s: Seconds after which it is ended.
-        options: What `coda.benchmark.gpu_check.measures` needs to know.
+        options: What `coda.benchmark.gpu_check.measurements` needs to know.
     """
 
     name: str

@@ -11,7 +11,7 @@ from coda.contracts import GateReport, ReleaseRecord, StepRecord
 from coda.evaluation.predictions.prediction_levels import TREATED, classes_of
 from coda.monitoring.acquisition import STATISTICS
 from coda.monitoring.inputs import BatchInputs
-from coda.monitoring.report.pictures import COLOURS
+from coda.monitoring.report.data_uris import COLOURS
 from coda.monitoring.summaries import BatchSummary, accepted, acquisition_z
 from coda.plates.layout import FORMATS, parse_well, row_name
 

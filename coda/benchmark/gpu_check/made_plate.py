@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.benchmark.gpu_check.plan import Size
+from coda.benchmark.gpu_check.check_plan import Size
 from coda.contracts.channels import STAINS
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.durable import write_durably

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from coda.contracts import RunRecord
 from coda.contracts.manifest import MAX_MANIFEST_BYTES, BatchManifest
 from coda.errors import CodaError, ContractError
-from coda.monitoring.batches import key_of, read_reported, write_batch, write_failed, write_reported
-from coda.monitoring.numbers import BatchNumbers
+from coda.monitoring.batch_numbers import BatchNumbers
+from coda.monitoring.batch_row import Facts, numbers_of
+from coda.monitoring.batch_table import key_of, read_reported, write_batch, write_failed, write_reported
 from coda.monitoring.summaries import BatchSummary
-from coda.monitoring.table import Facts, numbers_of
 from coda.storage.failures import ObjectTooLargeError
 from coda.storage.objects import ObjectStore
 from coda.storage.records import UnreadableRecordError, find_record

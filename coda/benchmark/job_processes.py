@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from coda.benchmark.cell import Cell, Outcome, Work, do
+from coda.benchmark.job import Cell, Outcome, Work, do
 
 Started = Callable[[Cell], None]
 DEPENDENCY = "it needs '{}', which failed"

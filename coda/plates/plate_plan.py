@@ -10,15 +10,15 @@ from coda.contracts.ingest import ContractProblem
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, FileEntry, PlateEntry
 from coda.contracts.quality import QuarantinedField
 from coda.errors import Problem
+from coda.plates.batch_files import BatchFiles
 from coda.plates.file_lists import FileListError, files_of_plate
-from coda.plates.files import BatchFiles
+from coda.plates.file_references import FileResolver
 from coda.plates.lacking import cure
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields
 from coda.plates.plate_map import WellRow, expected_sites, fit_problems, shift_problem
 from coda.plates.plate_map_reading import read_wells
 from coda.plates.reading import FieldJob, SetAsideError, read_verified
-from coda.plates.references import FileResolver
 from coda.plates.scaling import scaling_problem
 from coda.plates.solvents import listed as listed_solvents
 from coda.plates.tabular.dialect import UnreadableTableError

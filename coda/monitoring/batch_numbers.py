@@ -1,6 +1,6 @@
 """Every number of a batch, as one record beside its report: by plate and stain, class, candidate, control or step.
 
-The record is what the table of batches is made from (`coda.monitoring.table`), now and when it is made again.
+The record is what the table of batches is made from (`coda.monitoring.batch_row`), now and when it is made again.
 """
 
 import hashlib

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from coda.benchmark.gpu_check.record import Record
+from coda.benchmark.gpu_check.check_record import Record
 from coda.durable import write_durably
 
 PAGE = "gpu_check.md"

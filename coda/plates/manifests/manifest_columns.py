@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coda.contracts.manifest import FileEntry, FileListRef, PlateEntry
+from coda.plates.batch_files import BatchFiles
 from coda.plates.file_lists import read_file_list
-from coda.plates.files import BatchFiles
 from coda.plates.folders import folders_of
 from coda.plates.manifests.places import Place
 from coda.plates.name_forms import by_form, matched

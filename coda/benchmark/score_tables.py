@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pandas as pd
 
+from coda.benchmark.benchmark_report import ReportTable
 from coda.benchmark.paper import SHORT, Printed, printed
-from coda.benchmark.report import ReportTable
 from coda.benchmark.systems import GROUP
 
 MISSING = (float("nan"), float("nan"))

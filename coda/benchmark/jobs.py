@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from coda.benchmark.cell import Cell, Outcome, Work, read_cell
-from coda.benchmark.processes import in_processes, in_this_process
+from coda.benchmark.job import Cell, Outcome, Work, read_cell
+from coda.benchmark.job_processes import in_processes, in_this_process
 from coda.errors import CodaError, ConfigError, Problem, raise_if_any
 
 __all__ = ["Cell", "Event", "Outcome", "Tell", "Work", "attempt_cells", "raise_for_failures", "run_cells"]

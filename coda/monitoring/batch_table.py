@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coda.errors import IntegrityError
-from coda.monitoring.numbers import BatchNumbers, Number, numbers_key
+from coda.monitoring.batch_numbers import BatchNumbers, Number, numbers_key
+from coda.monitoring.batch_row import SCHEMA, Facts, decode, encode, facts_of, numbers_of, table_of
 from coda.monitoring.summaries import BatchSummary, report_prefix
-from coda.monitoring.table import SCHEMA, Facts, decode, encode, facts_of, numbers_of, table_of
 from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import ObjectInfo, ObjectStore
 from coda.storage.records import UnreadableRecordError, find_record

@@ -7,10 +7,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from coda.benchmark.gpu_check.page import tables_of, write_page
-from coda.benchmark.gpu_check.plan import SIZES, Item, items_of
-from coda.benchmark.gpu_check.record import NAME, Record, open_record
-from coda.benchmark.gpu_check.worker import Setup, Worker
+from coda.benchmark.gpu_check.check_page import tables_of, write_page
+from coda.benchmark.gpu_check.check_plan import SIZES, Item, items_of
+from coda.benchmark.gpu_check.check_record import NAME, Record, open_record
+from coda.benchmark.gpu_check.measuring_process import Setup, Worker
 from coda.errors import ConfigError, Problem, TransientError
 
 START_S, LEAST_S, RESERVE_S = 120.0, 25.0, 5.0

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from coda.contracts import RunRecord
 from coda.errors import IntegrityError, Problem
-from coda.monitoring.numbers import BatchNumbers, Number
+from coda.monitoring.batch_numbers import BatchNumbers, Number
 from coda.monitoring.summaries import BatchSummary, report_prefix
 
 VERSION = 1

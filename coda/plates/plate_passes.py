@@ -17,7 +17,7 @@ from coda.contracts.quality import QuarantinedField
 from coda.plates.illumination import KnownLight, PlateIllumination, PlateSums
 from coda.plates.index import index_row
 from coda.plates.outputs import EXAMPLES, PlateFolders, Stored, field_record, store_writer, write_examples
-from coda.plates.plan import PlatePlan
+from coda.plates.plate_plan import PlatePlan
 from coda.plates.reading import FieldJob, PlateJob, SetAsideError, quarantined
 from coda.plates.scaling import scaling_factor
 from coda.plates.scratch import Scratch

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from coda.contracts import RunRecord
+from coda.doctor.evidence import Records, RunFolder
 from coda.doctor.findings import Finding, Repair
-from coda.doctor.records import Records, RunFolder
 from coda.errors import Problem
 from coda.trigger.ledger import Entry, LedgerState
 

@@ -21,13 +21,13 @@ from coda.errors import ConfigError, Problem
 from coda.evaluation.predictions.prediction_levels import TREATED
 from coda.monitoring.facts import summarise
 from coda.monitoring.inputs import BatchInputs, ReportInputs, gather
-from coda.monitoring.report import decision, tables
-from coda.monitoring.report.changed import changed_section, draw_pairs
+from coda.monitoring.report import decision, report_tables
 from coda.monitoring.report.composites import draw_examples, read_examples
+from coda.monitoring.report.data_uris import Picture
 from coda.monitoring.report.embeddings import draw_embeddings
 from coda.monitoring.report.heatmaps import draw_heat_maps
-from coda.monitoring.report.pictures import Picture
-from coda.monitoring.report.words import headline
+from coda.monitoring.report.lead_sentences import headline
+from coda.monitoring.report.typical_fields import changed_section, draw_pairs
 from coda.monitoring.summaries import BatchSummary
 from coda.plates.outputs import PLATES_SHOWN
 
@@ -156,10 +156,10 @@ def write_page(
         "embedding": _embedding(inputs),
         "changed": changed_section(changed, pairs) if (changed := _changed(inputs)) is not None else None,
         "predictions": _predictions(inputs),
-        "metrics": tables.metric_rows(inputs.evaluation),
+        "metrics": report_tables.metric_rows(inputs.evaluation),
         "release": inputs.release,
-        "provenance": tables.provenance_rows(inputs.batches, inputs.release, inputs.gate, run),
-        "steps": tables.step_rows(steps),
+        "provenance": report_tables.provenance_rows(inputs.batches, inputs.release, inputs.gate, run),
+        "steps": report_tables.step_rows(steps),
         "at": at,
         "max_plates": PLATES_SHOWN,
         "max_quarantined": MAX_QUARANTINED,
@@ -204,7 +204,7 @@ def _batch_section(
     delivered = [plate.plate for plate in manifest.plates]
     seen = set(batch.seen["Metadata_Plate"].astype(str)) if len(batch.seen) else set()
     shown = [plate for plate in delivered if plate in seen][:PLATES_SHOWN] if pictured else []
-    failed = tables.failed_checks(batch)
+    failed = report_tables.failed_checks(batch)
     named = manifest.renamed(batch.ingest.renamed) if batch.ingest else manifest
     channels = batch.ingest.channels if batch.ingest else named.channels
     roles, colours = roles_of(channels, named.roles), colours_of(named.channels, named.colours)
@@ -214,20 +214,20 @@ def _batch_section(
         "anchor": f"{manifest.source}-{manifest.batch}",
         "manifest": manifest,
         "quality": batch.quality,
-        "plates": tables.plate_rows(batch),
+        "plates": report_tables.plate_rows(batch),
         "failed": failed,
         "passed": [check for check in batch.quality_checks if check.passed],
         "quarantined": batch.quality.quarantined if batch.quality else (),
         "notes": batch.ingest.notes if batch.ingest else (),
         "problems": [] if failed or not batch.ingest else list(batch.ingest.problems),
-        "corrected": tables.corrected_plates(batch),
+        "corrected": report_tables.corrected_plates(batch),
         "examples": [draw_examples(examples, tints) for examples in read_examples(batch.folder, PLATES_SHOWN)]
         if pictured
         else [],
         "heat_maps": draw_heat_maps(batch.seen, shown, manifest.plate_wells),
         "not_shown": len(seen) - len(shown),
-        "acquisition": tables.acquisition_rows(summary, history),
-        "drift": tables.drift_rows(summary, history),
+        "acquisition": report_tables.acquisition_rows(summary, history),
+        "drift": report_tables.drift_rows(summary, history),
         "history": len(history),
         "channels": channels,
         "colours": words_of(channels, roles, colours),
@@ -252,14 +252,14 @@ def _predictions(inputs: ReportInputs) -> dict[str, Any] | None:
     wells = inputs.predictions.get("well")
     if wells is None or wells.empty or not (wells["predicted"] != "").any():
         return None
-    classes = tables.class_rows(wells)
+    classes = report_tables.class_rows(wells)
     size = inputs.batches[0].manifest.plate_wells
     compounds = inputs.predictions.get("compound")
-    rows = tables.compound_rows(compounds, MAX_COMPOUNDS) if compounds is not None else []
+    rows = report_tables.compound_rows(compounds, MAX_COMPOUNDS) if compounds is not None else []
     plates = int(wells["Metadata_Plate"].nunique())
     return {
         "classes": classes,
-        "maps": tables.plate_maps(wells, classes, size, PLATES_SHOWN),
+        "maps": report_tables.plate_maps(wells, classes, size, PLATES_SHOWN),
         "compounds": rows,
         "more_compounds": max(0, (len(compounds) if compounds is not None else 0) - len(rows)),
         "wells": int((wells["predicted"] != "").sum()),

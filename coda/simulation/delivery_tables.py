@@ -6,7 +6,7 @@ import io
 from coda.contracts import STAINS
 from coda.simulation.design import Experiment, WellPlan
 from coda.simulation.laboratories import Laboratory
-from coda.simulation.naming import image_folder, image_names
+from coda.simulation.microscope_names import image_folder, image_names
 
 PLATE_MAP_COLUMNS = (
     "Metadata_Plate", "Metadata_Well", "Metadata_Compound", "Metadata_Treatment", "Metadata_pert_type",

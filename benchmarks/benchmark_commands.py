@@ -7,7 +7,7 @@ import typer
 
 from benchmarks.drift.drift_command import drift
 from benchmarks.scale.scale_command import scale
-from coda.benchmark.report import write_json
+from coda.benchmark.benchmark_report import write_json
 from coda.cli.benchmark_options import DEFAULT_WORK, NONE, Json, Out, Work
 from coda.cli.benchmark_progress import showing_words
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params

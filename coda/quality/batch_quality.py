@@ -15,12 +15,12 @@ from coda.contracts.quality import QualityReport
 from coda.errors import ContractError, Problem
 from coda.plates.index import INGESTED_NAME, WELL_COLUMNS, index_table, write_parquet
 from coda.plates.stored_tables import read_stored
+from coda.quality.earlier_plates import count_plates, history_table, plates_of_instrument
 from coda.quality.expectations import run_suite
-from coda.quality.history import count_plates, history_table, plates_of_instrument
+from coda.quality.expected_tables import BatchData, batch_table, plate_table, problem_table, stain_table
 from coda.quality.plate_figures import kept_figures
 from coda.quality.red_flags import RedFlags
 from coda.quality.suite import load_suite
-from coda.quality.tables import BatchData, batch_table, plate_table, problem_table, stain_table
 from coda.quality.verdict import findings_of, report_of
 
 INDEX = "index.parquet"

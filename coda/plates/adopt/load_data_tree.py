@@ -8,17 +8,17 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.plates.adopt.channels import Channels
+from coda.plates.adopt.channel_names import Channels
 from coda.plates.adopt.finding import Finding, at, plain, refusal
 from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef, safe_name
 from coda.plates.adopt.illum import illumination_of
+from coda.plates.file_references import FileResolver
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields, stains_of
-from coda.plates.references import FileResolver
 from coda.plates.tabular.dialect import Dialects, UnreadableTableError
 from coda.plates.tabular.encoding import MAX_TABLE_BYTES
-from coda.plates.tabular.numbers import read_numbers
 from coda.plates.tabular.table import Table, read
+from coda.plates.tabular.typed_numbers import read_numbers
 from coda.plates.tree import Tree
 
 ENDINGS = (".csv", ".csv.gz", ".parquet")

@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from coda.benchmark.gpu_check.plan import SIZES, Item
-from coda.benchmark.processes import end_with_parent
+from coda.benchmark.gpu_check.check_plan import SIZES, Item
+from coda.benchmark.job_processes import end_with_parent
 
 MOST_WORDS, LET_GO_S = 600, 10.0
 STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -141,8 +141,8 @@ def _ready(setup: Setup) -> tuple[dict[str, Any], Any]:
         card = torch.cuda.get_device_properties(device)
         found |= {"gpu_bytes": card.total_memory, "multiprocessors": card.multi_processor_count}
     texts = [path.read_text(encoding="utf-8") for path in shipped_params().values()]
-    found["code"] = digest_of_json([sources_digest("coda.benchmark.gpu_check.measures"), texts])
-    from coda.benchmark.gpu_check.measures import Bench
+    found["code"] = digest_of_json([sources_digest("coda.benchmark.gpu_check.measurements"), texts])
+    from coda.benchmark.gpu_check.measurements import Bench
 
     return found, Bench(SIZES[setup.size], setup.device, setup.work)
 

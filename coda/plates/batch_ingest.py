@@ -14,14 +14,15 @@ from coda.contracts.manifest import MANIFEST_NAME, BatchManifest, PlateEntry
 from coda.contracts.placement import STORES_NAME, StoreReference, StoreReferences
 from coda.durable import write_durably
 from coda.errors import ContractError
+from coda.plates.batch_files import BatchFiles
 from coda.plates.copies import copied_images
 from coda.plates.disk import writing
 from coda.plates.earlier_illumination import EarlierLight
-from coda.plates.files import BatchFiles
 from coda.plates.given_illumination import functions_given
 from coda.plates.index import index_table, write_parquet
 from coda.plates.outputs import PlateFolders, forget_unseen_examples, store_name
-from coda.plates.plan import (
+from coda.plates.plate_ingest import PlateRecord, ingest_plate
+from coda.plates.plate_plan import (
     PlatePlan,
     batch_problems,
     content_key,
@@ -29,7 +30,6 @@ from coda.plates.plan import (
     plate_fields_listed,
     stored_names,
 )
-from coda.plates.plate import PlateRecord, ingest_plate
 from coda.plates.shelf import PlateShelf
 from coda.plates.workers import Workers
 

@@ -85,7 +85,7 @@ def run_in_processes(step: str, paths: dict[str, Path], count: int, *, params: P
         request = request_of(step, paths, params, settings, run_id, texts)
         (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-        started = subprocess.Popen([*command, "-m", "coda.steps.processes", str(folder)])
+        started = subprocess.Popen([*command, "-m", "coda.steps.torchrun", str(folder)])
         code = _wait(started, asked)
         if (folder / FAILURE).is_file():
             raise recorded(json.loads((folder / FAILURE).read_text(encoding="utf-8")))

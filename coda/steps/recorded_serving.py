@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from coda.config.recorded import HABITS, TRAINED, Fact, Facts, Today, joined, model_facts, run_facts
-from coda.config.serving import NEEDED, Serving
+from coda.config.served_params import NEEDED, Serving
 from coda.contracts import ModelRef, ReleaseRecord
 from coda.contracts.base import digest_of_json
 from coda.errors import IntegrityError, Problem

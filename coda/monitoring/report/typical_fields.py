@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coda.contracts.changed import WhatChanged
-from coda.monitoring.changed import LEGEND, pair_words, part_rows, plate_rows, said, well_rows
+from coda.monitoring.change_tables import LEGEND, pair_words, part_rows, plate_rows, said, well_rows
 from coda.monitoring.report.composites import HIGH, LOW, MAX_SIDE_PX
-from coda.monitoring.report.pictures import Picture, from_pixels
+from coda.monitoring.report.data_uris import Picture, from_pixels
 
 GAP_PX, MOST_PLATES = 6, 8
 
