@@ -15,7 +15,7 @@ from coda.adaptation.serving import Way, serve
 from coda.config.params import Params, Stopping
 from coda.errors import ConfigError, Problem
 from coda.evaluation.metrics.agreement import agreement
-from coda.evaluation.metrics.comparison import comparison_groups
+from coda.evaluation.metrics.comparison_groups import comparison_groups
 from coda.evaluation.metrics.marginal_entropy import marginal_entropy
 from coda.evaluation.metrics.score import Design
 from coda.evaluation.predictions.prediction_levels import TREATED

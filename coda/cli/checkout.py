@@ -19,10 +19,10 @@ ROOT = Path(coda.__file__).resolve().parent.parent
 """Folder that holds the package: the checkout, or the environment's packages."""
 
 COMMANDS = {
-    "benchmarks": ("speed", "ingest", "scale", "drift"),
-    "studies": ("granularity", "cka", "umap", "options", "calibrate"),
+    "benchmarks.benchmark_commands": ("speed", "ingest", "scale", "drift"),
+    "studies.study_commands": ("granularity", "cka", "umap", "options", "calibrate"),
 }
-"""Package beside this one -> commands of `coda benchmark` that its module ``commands`` adds."""
+"""Module of a package beside this one -> commands that it adds to `coda benchmark`."""
 
 
 class CheckoutGroup(TyperGroup):
@@ -45,18 +45,18 @@ class CheckoutGroup(TyperGroup):
 
 def missing_commands(root: Path) -> list[str]:
     """Return the commands whose package does not lie in a folder."""
-    return [name for package, names in COMMANDS.items() if not _lies_in(root, package) for name in names]
+    return [name for module, names in COMMANDS.items() if not _lies_in(root, module) for name in names]
 
 
 def add_checkout_commands(app: typer.Typer, root: Path = ROOT) -> None:
     """Add the commands of the packages that lie beside this one; none in an installed package."""
-    for package in COMMANDS:
-        if _lies_in(root, package):
+    for module in COMMANDS:
+        if _lies_in(root, module):
             # an editable install maps the packages of the wheel alone
             if str(root) not in sys.path:
                 sys.path.insert(0, str(root))
-            importlib.import_module(f"{package}.commands").add_to(app)
+            importlib.import_module(module).add_to(app)
 
 
-def _lies_in(root: Path, package: str) -> bool:
-    return (root / package / "commands.py").is_file()
+def _lies_in(root: Path, module: str) -> bool:
+    return root.joinpath(*module.split(".")).with_suffix(".py").is_file()

@@ -2,8 +2,8 @@
 
 Prometheus must not hold a series for each batch: `reports/<source>/<batch>/<digest>/summary.json` has what the next
 report compares with; the table of batches (`coda.monitoring.batch_row`) has every number. Drift is judged against it,
-as a distance from the median of accepted batches of the same microscope or as a percentile among them; a fixed limit would
-fire on every batch.
+as a distance from the median of accepted batches of the same microscope or as a percentile among them; a fixed limit
+would fire on every batch.
 """
 
 import logging

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.evaluation.gate.measures import CandidateMeasures
-from coda.evaluation.metrics.comparison import comparison_groups
+from coda.evaluation.metrics.comparison_groups import comparison_groups
 from coda.evaluation.metrics.mmd import mmd
 from coda.evaluation.metrics.score import Matrix, Score
 from coda.evaluation.predictions.prediction_levels import TREATED, well_features

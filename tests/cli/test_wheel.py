@@ -10,7 +10,7 @@ import pytest
 from coda.cli.checkout import COMMANDS, ROOT, missing_commands
 
 SOURCES = ("coda", "components", "pipelines", "params", "params.yaml", "pyproject.toml", "README.md", "LICENSE")
-BESIDE = tuple(COMMANDS)
+BESIDE = tuple(module.split(".")[0] for module in COMMANDS)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from coda.contracts.gate import CandidateScore, Evidence, GateReport, Outcome, R
 from coda.errors import ConfigError, Problem
 from coda.evaluation.gate.better import BetterTest, Contest
 from coda.evaluation.gate.definitions import scopes_of
-from coda.evaluation.gate.limits import health_reasons
+from coda.evaluation.gate.health_limits import health_reasons
 from coda.evaluation.gate.measures import CandidateMeasures
 from coda.evaluation.gate.objections import compare, objections
 from coda.evaluation.gate.sentences import Decision, advice_for, sentence_of

@@ -8,7 +8,7 @@ import pandas as pd
 
 from coda.config.policy import GatePolicy
 from coda.contracts.gate import Evidence, FitScope, Role
-from coda.evaluation.metrics.comparison import comparison_groups
+from coda.evaluation.metrics.comparison_groups import comparison_groups
 from coda.evaluation.predictions.prediction_levels import TREATED, WELL
 
 PREDICTIONS = "probabilities of the frozen head, mean over the crops of a field"

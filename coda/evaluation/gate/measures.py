@@ -13,7 +13,7 @@ from coda.evaluation.gate.definitions import BY_TREATMENT
 from coda.evaluation.metrics.agreement import agreement
 from coda.evaluation.metrics.bootstrap import measured
 from coda.evaluation.metrics.cka import linear_cka
-from coda.evaluation.metrics.comparison import comparison_groups
+from coda.evaluation.metrics.comparison_groups import comparison_groups
 from coda.evaluation.metrics.confidence import mean_confidence
 from coda.evaluation.metrics.control_distance import control_distance
 from coda.evaluation.metrics.controls import control_accuracy, control_map

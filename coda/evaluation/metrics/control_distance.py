@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import pdist
 
-from coda.evaluation.metrics.comparison import comparison_groups
+from coda.evaluation.metrics.comparison_groups import comparison_groups
 from coda.evaluation.metrics.mmd import mmd
 from coda.evaluation.metrics.score import Matrix, Score
 from coda.evaluation.predictions.prediction_levels import well_features
