@@ -10,7 +10,7 @@ import pandas as pd
 from coda.benchmark.adapting import Adapting, Method, work
 from coda.benchmark.arms import Arm, Training
 from coda.benchmark.benchmark_report import ReportTable, write_report
-from coda.benchmark.jobs import Cell, Tell, attempt_cells
+from coda.benchmark.jobs import Job, Tell, attempt_jobs
 from coda.benchmark.score_tables import long_table, spoken
 from coda.benchmark.setting import Setting
 from coda.benchmark.systems import paired, score_table, summarise
@@ -110,11 +110,11 @@ def run_options(setting: Setting, out: Path, *, processes: int = 1, report: Tell
     Args:
         setting: Data, seeds, sources, targets and parameters.
         out: Folder of the report.
-        processes: Cells at the same time.
-        report: Told about every cell.
+        processes: Jobs at the same time.
+        report: Told about every job.
     """
     chosen = options_of(setting)
-    outcomes = attempt_cells(lay_out(setting, chosen), work, setting.root, processes=processes, report=report)
+    outcomes = attempt_jobs(lay_out(setting, chosen), work, setting.root, processes=processes, report=report)
     out.mkdir(parents=True, exist_ok=True)
     scores = score_table(outcomes)
     tables = [effects(scores, chosen, way, setting) for way in WAYS]
@@ -144,20 +144,20 @@ def options_of(setting: Setting) -> list[Option]:
     return [option for option in every if not option.changes or changed(params, option.changes) != params]
 
 
-def lay_out(setting: Setting, chosen: Sequence[Option]) -> list[Cell]:
-    """Return the cells: each source model once, then each option on each target."""
-    trainings: dict[str, Cell] = {}
-    applied: list[Cell] = []
+def lay_out(setting: Setting, chosen: Sequence[Option]) -> list[Job]:
+    """Return the jobs: each source model once, then each option on each target."""
+    trainings: dict[str, Job] = {}
+    applied: list[Job] = []
     for seed, spec in setting.data.items():
         for source in setting.sources:
             for option in chosen:
                 training = Training(spec, source, option.arm, setting.params, seed, setting.root)
-                trainings.setdefault(training.cell().digest, training.cell())
+                trainings.setdefault(training.job().digest, training.job())
                 params = changed(setting.params, option.changes)
                 applied += [
                     Adapting(
                         training, target, option.method, params, f"{option.group}: {option.label}", option.raw
-                    ).cell()
+                    ).job()
                     for target in setting.targets
                     if target != source
                 ]

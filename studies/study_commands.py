@@ -27,7 +27,7 @@ from coda.cli.benchmark_options import (
     read_seeds,
     read_setting,
 )  # fmt: skip
-from coda.cli.benchmark_progress import going_on, showing_cells
+from coda.cli.benchmark_progress import going_on, showing_jobs
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
 
 
@@ -141,7 +141,7 @@ def calibrate(
     choose, other, runs = read_seeds(choose_seeds), read_seeds(report_seeds), run or list(module.RUNS)
     for line in module.plan_lines(runs, choose, other, values, work):
         typer.echo(line)
-    with going_on(work), showing_cells("calibrate") as report:
+    with going_on(work), showing_jobs("calibrate") as report:
         result = module.calibrate(
             values, out or Path("runs/benchmark/calibrate"), work, choose_seeds=choose, report_seeds=other, runs=runs,
             processes=cores_for(processes), report=report,

@@ -1,4 +1,4 @@
-"""Target cells: a source model on another source, as it is, adapted to it, or taught image by image."""
+"""Target jobs: a source model on another source, as it is, adapted to it, or taught image by image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.ladder import Rung, choose_rung
 from coda.adaptation.ttt import predict_with_ttt
 from coda.benchmark.arms import ARM_NAMES, Answers, Arm, Training, answers, frozen_heads
-from coda.benchmark.job import Cell
+from coda.benchmark.job import Job
 from coda.benchmark.scoring import keep_and_score
 from coda.benchmark.specs import loaded
 from coda.config.params import Params
@@ -58,8 +58,8 @@ class Adapting:
         paper = {"unadapted": ARM_NAMES[arm], "adapted": ADAPTED_NAMES.get(arm, ""), "ttt": "TTT"}
         return self.label or paper[self.method]
 
-    def cell(self) -> Cell:
-        """Return the cell, which comes after the training's."""
+    def job(self) -> Job:
+        """Return the job, which comes after the training's."""
         adaptation = self.params.model_dump(mode="json", include={"adaptation"})["adaptation"]
         for name in ("candidates", "archive_batches"):
             adaptation.pop(name)
@@ -77,7 +77,7 @@ class Adapting:
         if self.raw != "none":
             key["raw"] = self.raw
         name = f"seed {self.trained.seed}: {self.system}, {self.trained.source} to {self.target}"
-        return Cell(name, key, self, after=(self.trained.cell(),))
+        return Job(name, key, self, after=(self.trained.job(),))
 
     @property
     def root(self) -> Path:
@@ -88,7 +88,7 @@ class Adapting:
         """Adapt where asked, write predictions (and the adapted extractor) below `folder`, and return the scores."""
         data = loaded(self.trained.data)
         fields = data.of(self.target)
-        source = self.trained.cell().folder(self.root)
+        source = self.trained.job().folder(self.root)
         told: dict[str, Any] = {}
         if self.method == "ttt":
             fields, found = self._taught(folder, source, fields)
@@ -154,7 +154,7 @@ def rung_for(arm: Arm, fields: FieldSet, params: Params) -> Rung:
     return choose_rung(fields.table, min_pairable_share=params.adaptation.min_pairable_share, by=params.pairs.by)
 
 
-def work(cell: Cell) -> dict[str, Any]:
-    """Do a cell whose task knows how; for `coda.benchmark.jobs.run_cells`."""
-    result: dict[str, Any] = cell.task.do(cell.folder(cell.task.root))
+def work(job: Job) -> dict[str, Any]:
+    """Do a job whose task knows how; for `coda.benchmark.jobs.run_jobs`."""
+    result: dict[str, Any] = job.task.do(job.folder(job.task.root))
     return result

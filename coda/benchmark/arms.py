@@ -1,4 +1,4 @@
-"""Training cells: the source models that the paper's systems start from, each a cell that others build upon."""
+"""Training jobs: the source models that the paper's systems start from, each a job that others build upon."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from coda.adaptation.base import FrozenHead, HeadAlignment
 from coda.adaptation.serving import Way, serve
 from coda.benchmark.data import Labelled
-from coda.benchmark.job import Cell
+from coda.benchmark.job import Job
 from coda.benchmark.scoring import keep_and_score
 from coda.benchmark.specs import DataSpec, loaded
 from coda.config.params import Params
@@ -82,8 +82,8 @@ class Training:
         """Name of the system in the tables."""
         return ARM_NAMES[self.arm]
 
-    def cell(self) -> Cell:
-        """Return the cell: its result depends on data, source and seed, and on the parameters that training reads."""
+    def job(self) -> Job:
+        """Return the job: its result depends on data, source and seed, and on the parameters that training reads."""
         sections = {"extractor", "crops", "pairs", "split", "alignment", "head"}
         sections |= (
             {"supervised"} if self.arm == "supervised" else {"mae"} if self.arm == "mae" else {"dino", "pretrain"}
@@ -97,7 +97,7 @@ class Training:
             "arm": self.arm, "seed": self.seed, "params": values,
             "precision": self.params.compute.precision,
         }  # fmt: skip
-        return Cell(f"seed {self.seed}: {ARM_NAMES[self.arm]} on {self.source}", key, self)
+        return Job(f"seed {self.seed}: {ARM_NAMES[self.arm]} on {self.source}", key, self)
 
     def do(self, folder: Path) -> dict[str, Any]:
         """Train, write model folders and in-domain predictions below `folder`, and return the scores."""
@@ -183,7 +183,7 @@ class Training:
 
 
 def frozen_heads(folder: Path) -> Mapping[HeadAlignment, FrozenHead]:
-    """Return the heads of a dual model's training cell."""
+    """Return the heads of a dual model's training job."""
     found: dict[HeadAlignment, FrozenHead] = {}
     alignments: tuple[HeadAlignment, ...] = ("none", "standardise")
     for alignment in alignments:
@@ -202,11 +202,11 @@ Answers = dict[str, tuple[tuple[str, ...], Any]]
 def answers(
     extractor: Extractor, trained: Path, arm: Arm, params: Params, fields: FieldSet, raw: Alignment = "none"
 ) -> Answers:
-    """Predict fields with an extractor and the frozen heads of a training cell, in every way of serving.
+    """Predict fields with an extractor and the frozen heads of a training job, in every way of serving.
 
     Args:
         extractor: The source's own or an adapted one.
-        trained: Folder of the training cell.
+        trained: Folder of the training job.
         arm: What was trained there.
         params: Crops, compute and `alignment`.
         fields: Fields to predict; alignment is fitted on them, without labels.
@@ -215,8 +215,8 @@ def answers(
     Raises:
         ConfigError: The parameters contradict what the extractor was made with.
     """
-    # a cell that was trained on another machine is served in the precision that it was trained in
-    params = settled(model_facts(extractor.config, "the extractor of this cell"), Today.of(params))
+    # a job that was trained on another machine is served in the precision that it was trained in
+    params = settled(model_facts(extractor.config, "the extractor of this job"), Today.of(params))
     if arm == "supervised":
         linear = load_linear_head(trained / "head")
         return {"none": (linear.classes, predict_fields(extractor, linear, fields, params))}

@@ -90,7 +90,7 @@ def table_3() -> dict[Key, Printed]:
 
 
 def printed(source: str, target: str, system: str) -> Printed | None:
-    """Return the paper's number for this cell, or None when it has none.
+    """Return the paper's number for this job, or None when it has none.
 
     Args:
         source: Source that was trained on: 'source_3' or 'S3'.

@@ -56,12 +56,12 @@ def score_matrix(
     columns = ([source] if in_domain else []) + [target for target in targets if target != source]
     shown, values, numbers = [], [], []
     for system, alignment in rows:
-        cells = {column: keyed.get((system, alignment, column), MISSING) for column in columns}
-        shown.append({"system": f"{system}{WAY_WORDS[alignment]}"} | _texts(cells, source))
+        entries = {column: keyed.get((system, alignment, column), MISSING) for column in columns}
+        shown.append({"system": f"{system}{WAY_WORDS[alignment]}"} | _texts(entries, source))
         if alignment == "none":
             shown[-1] |= _paper(source, columns, system, level, metric)
-        numbers.append([mean for mean, _ in cells.values()])
-        values.append({"system": system, "alignment": alignment} | _numbers(cells))
+        numbers.append([mean for mean, _ in entries.values()])
+        values.append({"system": system, "alignment": alignment} | _numbers(entries))
     frame = pd.DataFrame(shown).fillna("–")
     breaks = [place for place, (_, alignment) in enumerate(rows) if alignment != "none"][:1]
     return ReportTable(
@@ -80,7 +80,7 @@ def present(summary: pd.DataFrame, systems: Sequence[str], alignments: Sequence[
 def long_table(scores: pd.DataFrame, name: str, title: str) -> ReportTable:
     """Return all scores, one a row, for the CSV; the page shows how many there are."""
     counted = scores.groupby(["source", "level", "metric"], sort=False)["value"].size().rename("scores").reset_index()
-    caption = "Every score of every seed is in the CSV, not rounded; predictions of every image lie beside the cells."
+    caption = "Every score of every seed is in the CSV, not rounded; predictions of every image lie beside the jobs."
     return ReportTable(name, title, scores, counted, caption)
 
 
@@ -90,18 +90,18 @@ def summary_table(summary: pd.DataFrame, name: str, title: str) -> ReportTable:
     return ReportTable(name, title, summary, counted, "Sample standard deviation (n - 1) over seeds.")
 
 
-def _texts(cells: dict[str, tuple[float, float]], source: str) -> dict[str, str]:
+def _texts(entries: dict[str, tuple[float, float]], source: str) -> dict[str, str]:
     return {
         f"{column} (in-domain)" if column == source else column: spoken(mean, sd)
-        for column, (mean, sd) in cells.items()
+        for column, (mean, sd) in entries.items()
     }
 
 
-def _numbers(cells: dict[str, tuple[float, float]]) -> dict[str, float]:
+def _numbers(entries: dict[str, tuple[float, float]]) -> dict[str, float]:
     return {
         f"{column} {part}": value
-        for column, cell in cells.items()
-        for part, value in zip(("mean", "sd"), cell, strict=True)
+        for column, entry in entries.items()
+        for part, value in zip(("mean", "sd"), entry, strict=True)
     }
 
 

@@ -49,7 +49,7 @@ class Setting:
         sources: Sources that models are trained on.
         targets: Sources that they are applied to.
         params: Parameters.
-        root: Folder that cells and rendered plates are kept in.
+        root: Folder that jobs and rendered plates are kept in.
         chance: Accuracy of guessing.
         simulated: Whether the plates are simulated.
     """
@@ -99,7 +99,7 @@ class Setting:
             "Parameters digest": params_digest(self.params),
             "Data": "; ".join(f"seed {seed}: {spec.digest[:16]}" for seed, spec in self.data.items()),
             "Machine": machine(),
-            "Work of all cells": f"{seconds / 60:.1f} minutes, summed over {len(outcomes)} cells",
+            "Work of all jobs": f"{seconds / 60:.1f} minutes, summed over {len(outcomes)} jobs",
         }
 
     def described(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which data a cell works on: small descriptions that travel to worker processes and load the data there."""
+"""Which data a job works on: small descriptions that travel to worker processes and load the data there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ _LOADED: dict[str, Labelled] = {}
 
 
 def loaded(spec: DataSpec) -> Labelled:
-    """Return the data; the last ones stay in memory, since the next cell of a process usually needs the same."""
+    """Return the data; the last ones stay in memory, since the next job of a process usually needs the same."""
     if spec.digest not in _LOADED:
         _LOADED.clear()
         _LOADED[spec.digest] = spec.load()

@@ -1,4 +1,4 @@
-"""The eight systems of the paper, laid out as cells, and their scores as one table."""
+"""The eight systems of the paper, laid out as jobs, and their scores as one table."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 
 from coda.benchmark.adapting import Adapting, Method
 from coda.benchmark.arms import Arm, Training
-from coda.benchmark.jobs import Cell, Outcome
+from coda.benchmark.jobs import Job, Outcome
 from coda.benchmark.specs import DataSpec
 from coda.config.params import Params
 
@@ -37,8 +37,8 @@ def lay_out(
     targets: Sequence[str],
     params: Params,
     root: Path,
-) -> list[Cell]:
-    """Return the cells of these systems: each source model once, then each system on each target.
+) -> list[Job]:
+    """Return the jobs of these systems: each source model once, then each system on each target.
 
     Args:
         systems: Names among `SYSTEMS`.
@@ -48,30 +48,30 @@ def lay_out(
         params: Parameters of training and adaptation.
         root: Folder of the benchmark.
     """
-    trainings: dict[str, Cell] = {}
-    applied: list[Cell] = []
+    trainings: dict[str, Job] = {}
+    applied: list[Job] = []
     for seed, spec in data.items():
         for source in sources:
             for name in systems:
                 arm, method = SYSTEMS[name]
                 training = Training(spec, source, arm, params, seed, root)
-                cell = training.cell()
-                trainings.setdefault(cell.digest, cell)
-                applied += [Adapting(training, target, method, params).cell() for target in targets if target != source]
+                job = training.job()
+                trainings.setdefault(job.digest, job)
+                applied += [Adapting(training, target, method, params).job() for target in targets if target != source]
     # long ones first: two processes then end at about the same time
-    return [*trainings.values(), *sorted(applied, key=lambda cell: cell.task.method != "ttt")]
+    return [*trainings.values(), *sorted(applied, key=lambda job: job.task.method != "ttt")]
 
 
 def score_table(outcomes: Iterable[Outcome]) -> pd.DataFrame:
     """Return one row for each score: seed, source, target, system, alignment, level, metric, value, n.
 
-    ``target`` is the source itself for in-domain scores (held-out batch). Cells without a result are left out.
+    ``target`` is the source itself for in-domain scores (held-out batch). Jobs without a result are left out.
     """
     rows: list[dict[str, Any]] = []
     for outcome in outcomes:
         if outcome.result is None:
             continue
-        task = outcome.cell.task
+        task = outcome.job.task
         training = task if isinstance(task, Training) else task.trained
         shared = {"seed": training.seed, "source": training.source, "system": task.system}
         rows += [{**shared, **row} for row in outcome.result["scores"]]

@@ -10,7 +10,7 @@ import pandas as pd
 from coda.benchmark.adapting import work
 from coda.benchmark.benchmark_figures import bars
 from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
-from coda.benchmark.jobs import Cell, Outcome, Tell, attempt_cells
+from coda.benchmark.jobs import Job, Outcome, Tell, attempt_jobs
 from coda.benchmark.orderings import TABLE_2, ordering_table, ratio_table
 from coda.benchmark.paper import SHORT, table_2
 from coda.benchmark.score_tables import long_table, present, reference_table, score_matrix, summary_table
@@ -38,7 +38,7 @@ class Result:
     Attributes:
         scores: Every score.
         page: The report.
-        outcomes: Every cell, failed ones among them.
+        outcomes: Every job, failed ones among them.
     """
 
     scores: pd.DataFrame
@@ -49,9 +49,9 @@ class Result:
 def run_table(
     setting: Setting, systems: Sequence[str], out: Path, *, processes: int, report: Tell | None = None
 ) -> tuple[list[Outcome], pd.DataFrame]:
-    """Do the cells of some systems; return their outcomes and scores."""
-    cells: list[Cell] = lay_out(systems, setting.data, setting.sources, setting.targets, setting.params, setting.root)
-    outcomes = attempt_cells(cells, work, setting.root, processes=processes, report=report)
+    """Do the jobs of some systems; return their outcomes and scores."""
+    jobs: list[Job] = lay_out(systems, setting.data, setting.sources, setting.targets, setting.params, setting.root)
+    outcomes = attempt_jobs(jobs, work, setting.root, processes=processes, report=report)
     out.mkdir(parents=True, exist_ok=True)
     return outcomes, score_table(outcomes)
 
@@ -62,8 +62,8 @@ def table2(setting: Setting, out: Path, *, processes: int = 1, report: Tell | No
     Args:
         setting: Data, seeds, sources, targets and parameters.
         out: Folder of the report.
-        processes: Cells at the same time.
-        report: Told about every cell.
+        processes: Jobs at the same time.
+        report: Told about every job.
     """
     outcomes, scores = run_table(setting, list(SYSTEMS), out, processes=processes, report=report)
     summary = summarise(scores)
@@ -150,10 +150,10 @@ def notes(setting: Setting, outcomes: Sequence[Outcome]) -> list[str]:
     said = list(setting.notes)
     failed = [outcome for outcome in outcomes if outcome.result is None]
     if failed:
-        names = "; ".join(f"{outcome.cell.name} ({outcome.cause})" for outcome in failed)
-        said.insert(0, f"Not complete: {len(failed)} cells failed and their numbers are missing: {names}.")
+        names = "; ".join(f"{outcome.job.name} ({outcome.cause})" for outcome in failed)
+        said.insert(0, f"Not complete: {len(failed)} jobs failed and their numbers are missing: {names}.")
     alarmed = [
-        f"{o.cell.name}: {', '.join(o.result['alarms'])}" for o in outcomes if o.result and o.result.get("alarms")
+        f"{o.job.name}: {', '.join(o.result['alarms'])}" for o in outcomes if o.result and o.result.get("alarms")
     ]
     if alarmed:
         said.append("Alarms while training: " + "; ".join(alarmed) + ".")
@@ -164,6 +164,6 @@ def as_json(result: Result, setting: Setting) -> dict[str, Any]:
     """Return everything for programs."""
     return {
         "setting": setting.described(), "scores": result.scores, "summary": summarise(result.scores),
-        "failed": [{"cell": o.cell.name, "cause": o.cause} for o in result.outcomes if o.result is None],
+        "failed": [{"job": o.job.name, "cause": o.cause} for o in result.outcomes if o.result is None],
         "seconds": sum(outcome.seconds for outcome in result.outcomes),
     }  # fmt: skip

@@ -9,7 +9,7 @@ import typer
 from coda.benchmark.benchmark_report import write_json
 from coda.benchmark.jobs import raise_for_failures
 from coda.benchmark.setting import Setting, ingested_setting, simulated_setting
-from coda.cli.benchmark_progress import going_on, showing_cells, showing_plates
+from coda.cli.benchmark_progress import going_on, showing_jobs, showing_plates
 from coda.cli.options import read_params
 from coda.errors import ConfigError, Problem
 
@@ -17,9 +17,9 @@ Seeds = Annotated[str, typer.Option("--seeds", help="Seeds, with commas.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the report; runs/benchmark/<name> if not given.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write all numbers here.")]
 Processes = Annotated[
-    int, typer.Option("--processes", min=0, help="Cells at the same time; 0: one for each core, or one on a GPU.")
+    int, typer.Option("--processes", min=0, help="Jobs at the same time; 0: one for each core, or one on a GPU.")
 ]
-Work = Annotated[Path, typer.Option("--work", help="Where finished cells and rendered plates are kept.")]
+Work = Annotated[Path, typer.Option("--work", help="Where finished jobs and rendered plates are kept.")]
 Source = Annotated[list[str], typer.Option("--source", help="Source to train on; may repeat. Simulated: lab_a.")]
 Target = Annotated[list[str], typer.Option("--target", help="Source to apply to; may repeat. All others if not given.")]
 Datasets = Annotated[list[Path], typer.Option("--dataset", help="Ingested dataset folder; may repeat.")]
@@ -67,9 +67,9 @@ def finish(
     json: Path | None,
     processes: int,
 ) -> None:
-    """Run a benchmark, say where its report lies, and fail if a cell failed."""
+    """Run a benchmark, say where its report lies, and fail if a job failed."""
     folder = out or Path("runs/benchmark") / name
-    with going_on(setting.root), showing_cells(name) as report:
+    with going_on(setting.root), showing_jobs(name) as report:
         result = run(setting, folder, processes=cores_for(processes), report=report)
     if json is not None:
         write_json(json, as_json(result, setting))
@@ -91,7 +91,7 @@ def read_seeds(text: str) -> list[int]:
 
 
 def cores_for(processes: int) -> int:
-    """Return the processes that are asked for; a GPU is one cell's, and cores are shared one each."""
+    """Return the processes that are asked for; a GPU is one job's, and cores are shared one each."""
     import os
 
     import torch

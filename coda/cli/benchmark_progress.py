@@ -1,4 +1,4 @@
-"""What a benchmark shows while it runs: a bar on a terminal, a line for each cell in a log."""
+"""What a benchmark shows while it runs: a bar on a terminal, a line for each job in a log."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -25,8 +25,8 @@ def showing_plates() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def showing_cells(name: str) -> Iterator[Tell]:
-    """Give the function that is told about every cell.
+def showing_jobs(name: str) -> Iterator[Tell]:
+    """Give the function that is told about every job.
 
     Args:
         name: Name of the benchmark.
@@ -41,11 +41,11 @@ def showing_cells(name: str) -> Iterator[Tell]:
 
         def show(event: Event) -> None:
             if event.state == "started":
-                running.append(event.cell)
-            elif event.cell in running:
-                running.remove(event.cell)
+                running.append(event.job)
+            elif event.job in running:
+                running.remove(event.job)
             if event.state == "failed":
-                bars.console.print(f"[red]failed[/red] {event.cell}: {event.cause}", soft_wrap=True)
+                bars.console.print(f"[red]failed[/red] {event.job}: {event.cause}", soft_wrap=True)
             told = f"{name}: {'; '.join(running[:3])}" if running else name
             bars.update(task, completed=event.done, total=event.total, description=told)
 
@@ -64,7 +64,7 @@ def showing_words() -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def going_on(work: Path, what: str = "cells") -> Iterator[None]:
+def going_on(work: Path, what: str = "jobs") -> Iterator[None]:
     """Say what Ctrl-C leaves.
 
     Args:
@@ -89,5 +89,5 @@ def _line(event: Event) -> None:
     if event.state != "started":
         told = f" ({event.seconds:.0f} s)" if event.state == "finished" else ""
         cause = f": {event.cause}" if event.cause else ""
-        sys.stderr.write(f"[{event.done}/{event.total}] {event.state} {event.cell}{told}{cause}\n")
+        sys.stderr.write(f"[{event.done}/{event.total}] {event.state} {event.job}{told}{cause}\n")
         sys.stderr.flush()

@@ -13,7 +13,7 @@ from coda.benchmark.adapting import Adapting, work
 from coda.benchmark.arms import Training
 from coda.benchmark.benchmark_figures import heat_maps
 from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
-from coda.benchmark.jobs import Cell, Outcome, Tell, attempt_cells
+from coda.benchmark.jobs import Job, Outcome, Tell, attempt_jobs
 from coda.benchmark.setting import Setting
 from coda.benchmark.specs import loaded
 from coda.benchmark.table2 import notes
@@ -54,21 +54,21 @@ class Comparing:
         """Folder of the benchmark."""
         return self.native.root
 
-    def cell(self) -> Cell:
-        """Return the cell."""
+    def job(self) -> Job:
+        """Return the job."""
         trained = self.adapting.trained
         key = {"kind": "cka", "batch": BATCH, "fields": MAX_FIELDS}
         name = f"seed {trained.seed}: layers, {trained.source} to {self.adapting.target}"
-        return Cell(name, key, self, after=(trained.cell(), self.adapting.cell(), self.native.cell()))
+        return Job(name, key, self, after=(trained.job(), self.adapting.job(), self.native.job()))
 
     def do(self, folder: Path) -> dict[str, Any]:
         """Compare the layers on all fields of the target; nothing but numbers is kept."""
         trained = self.adapting.trained
         fields = loaded(trained.data).of(self.adapting.target)
         networks = {
-            name: load_extractor(cell.folder(self.root) / "extractor")
-            for name, cell in (
-                ("before", trained.cell()), ("after", self.adapting.cell()), ("target", self.native.cell()),
+            name: load_extractor(job.folder(self.root) / "extractor")
+            for name, job in (
+                ("before", trained.job()), ("after", self.adapting.job()), ("target", self.native.job()),
             )
         }  # fmt: skip
         names = layer_names(networks["before"])
@@ -104,8 +104,8 @@ def cka(setting: Setting, out: Path, *, processes: int = 1, report: Tell | None 
     Args:
         setting: Data, seeds, sources, targets and parameters; the targets need batches to train on.
         out: Folder of the report.
-        processes: Cells at the same time.
-        report: Told about every cell.
+        processes: Jobs at the same time.
+        report: Told about every job.
     """
     compared = [
         Comparing(
@@ -119,8 +119,8 @@ def cka(setting: Setting, out: Path, *, processes: int = 1, report: Tell | None 
         for target in setting.targets
         if source != target
     ]
-    cells = {cell.digest: cell for task in compared for cell in (*task.cell().after, task.cell())}
-    outcomes = attempt_cells(list(cells.values()), work, setting.root, processes=processes, report=report)
+    jobs = {job.digest: job for task in compared for job in (*task.job().after, task.job())}
+    outcomes = attempt_jobs(list(jobs.values()), work, setting.root, processes=processes, report=report)
     values = value_table(outcomes)
     tables, pictures = [], []
     for (source, target), own in values.groupby(["source", "target"], sort=False):
@@ -146,12 +146,12 @@ def value_table(outcomes: list[Outcome]) -> pd.DataFrame:
     """Return one row for each CKA: seed, source, target, tokens, first, second, their layers, value."""
     rows = [
         {
-            "seed": outcome.cell.task.native.seed, "source": outcome.cell.task.adapting.trained.source,
-            "target": outcome.cell.task.adapting.target, "tokens": kind, "first": first, "second": second,
+            "seed": outcome.job.task.native.seed, "source": outcome.job.task.adapting.trained.source,
+            "target": outcome.job.task.adapting.target, "tokens": kind, "first": first, "second": second,
             "first_layer": layers[row], "second_layer": layers[column], "cka": value,
         }
         for outcome in outcomes
-        if outcome.result is not None and isinstance(outcome.cell.task, Comparing)
+        if outcome.result is not None and isinstance(outcome.job.task, Comparing)
         for layers in [outcome.result["layers"]]
         for name, matrix in outcome.result["cka"].items()
         for first, second, kind in [name.split("/")]

@@ -13,7 +13,7 @@ from coda.adaptation.granularity import Granularity, Subset, subsets, with_equal
 from coda.benchmark.adapting import Adapting, rung_for, work
 from coda.benchmark.arms import Training, answers, frozen_heads
 from coda.benchmark.benchmark_report import write_report
-from coda.benchmark.jobs import Cell, Tell, attempt_cells
+from coda.benchmark.jobs import Job, Tell, attempt_jobs
 from coda.benchmark.score_tables import long_table, summary_table
 from coda.benchmark.scoring import keep_and_score, score_predictions
 from coda.benchmark.setting import Setting
@@ -61,11 +61,11 @@ class AdaptingPart:
         """Training of the source model."""
         return self.whole.trained
 
-    def cell(self) -> Cell:
-        """Return the cell."""
-        key = {**self.whole.cell().key, "kind": "part", "by": self.by, "part": self.name}
+    def job(self) -> Job:
+        """Return the job."""
+        key = {**self.whole.job().key, "kind": "part", "by": self.by, "part": self.name}
         name = f"seed {self.trained.seed}: ODA, {self.trained.source} to {self.name}"
-        return Cell(name, key, self, after=(self.trained.cell(),))
+        return Job(name, key, self, after=(self.trained.job(),))
 
     def part(self, fields: FieldSet) -> Subset:
         """Return the rows of the part."""
@@ -78,7 +78,7 @@ class AdaptingPart:
         chosen = fields.take(self.part(fields).adapt)
         rung = rung_for("dino", chosen, self.whole.params)
         params = with_equal_iterations(self.whole.params, fields.table, chosen.table, rung)
-        source, kept = self.trained.cell().folder(self.root), Checkpoints(folder / "checkpoints")
+        source, kept = self.trained.job().folder(self.root), Checkpoints(folder / "checkpoints")
         result = adapt_extractor(
             load_state(source / "state"), chosen, params, rung, seed=seed, heads=frozen_heads(source), checkpoints=kept
         )
@@ -113,18 +113,18 @@ class Pooling:
         """Name of the system of scores that do not name their own."""
         return EACH[self.parts[0].by]
 
-    def cell(self) -> Cell:
-        """Return the cell."""
+    def job(self) -> Job:
+        """Return the job."""
         first = self.parts[0]
         name = f"seed {first.trained.seed}: {EACH[first.by]}, {first.trained.source} to {first.whole.target}"
-        return Cell(name, {"kind": "pooled parts", "by": first.by}, self, after=tuple(p.cell() for p in self.parts))
+        return Job(name, {"kind": "pooled parts", "by": first.by}, self, after=tuple(p.job() for p in self.parts))
 
     def do(self, folder: Path) -> dict[str, Any]:
         """Score every field by the extractor of its own part, and average what each part's makes of all fields."""
         data, first = loaded(self.trained.data), self.parts[0]
         fields, tables, singles = data.of(first.whole.target), [], []
         for part in self.parts:
-            table = pd.read_parquet(part.cell().folder(self.root) / "none.parquet")
+            table = pd.read_parquet(part.job().folder(self.root) / "none.parquet")
             tables.append(table.iloc[part.part(fields).adapt])
             singles.append(score_predictions(table, data.labels, classes_of(table)))
         pooled = pd.concat(tables, ignore_index=True)
@@ -149,12 +149,12 @@ def granularity(setting: Setting, out: Path, *, processes: int = 1, report: Tell
     Args:
         setting: Data, seeds, sources, targets and parameters.
         out: Folder of the report.
-        processes: Cells at the same time.
-        report: Told about every cell.
+        processes: Jobs at the same time.
+        report: Told about every job.
     """
-    cells = lay_out_parts(setting)
-    outcomes = attempt_cells(cells, work, setting.root, processes=processes, report=report)
-    scored = [outcome for outcome in outcomes if not isinstance(outcome.cell.task, AdaptingPart)]
+    jobs = lay_out_parts(setting)
+    outcomes = attempt_jobs(jobs, work, setting.root, processes=processes, report=report)
+    scored = [outcome for outcome in outcomes if not isinstance(outcome.job.task, AdaptingPart)]
     scores = score_table(scored)
     scores = scores[scores["alignment"] == "none"]
     summary = summarise(scores)
@@ -172,24 +172,24 @@ def granularity(setting: Setting, out: Path, *, processes: int = 1, report: Tell
     return Result(scores, page, outcomes)
 
 
-def lay_out_parts(setting: Setting) -> list[Cell]:
-    """Return the cells: source models, unadapted and whole-source scores, every part, and what pools them."""
-    cells: dict[str, Cell] = {}
+def lay_out_parts(setting: Setting) -> list[Job]:
+    """Return the jobs: source models, unadapted and whole-source scores, every part, and what pools them."""
+    jobs: dict[str, Job] = {}
 
-    def add(wanted: Sequence[Cell]) -> None:
-        cells.update((cell.digest, cell) for cell in wanted)
+    def add(wanted: Sequence[Job]) -> None:
+        jobs.update((job.digest, job) for job in wanted)
 
     for seed, spec in setting.data.items():
         for source in setting.sources:
             dino = Training(spec, source, "dino", setting.params, seed, setting.root)
             supervised = Training(spec, source, "supervised", setting.params, seed, setting.root)
-            add([dino.cell(), supervised.cell()])
+            add([dino.job(), supervised.job()])
             for target in (target for target in setting.targets if target != source):
                 whole = Adapting(dino, target, "adapted", setting.params, label=WHOLE)
-                add([Adapting(model, target, "unadapted", setting.params).cell() for model in (supervised, dino)])
-                add([whole.cell()])
+                add([Adapting(model, target, "unadapted", setting.params).job() for model in (supervised, dino)])
+                add([whole.job()])
                 table = loaded(spec).of(target).table
                 for by in EACH:
                     parts = tuple(AdaptingPart(whole, by, subset.name) for subset in subsets(table, by))
-                    add([*(part.cell() for part in parts), Pooling(parts).cell()])
-    return list(cells.values())
+                    add([*(part.job() for part in parts), Pooling(parts).job()])
+    return list(jobs.values())

@@ -15,7 +15,7 @@ from coda.benchmark.adapting import Adapting, work
 from coda.benchmark.arms import ARM_NAMES, Arm, Training, frozen_heads
 from coda.benchmark.benchmark_figures import clouds
 from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
-from coda.benchmark.jobs import Cell, Outcome, Tell, attempt_cells
+from coda.benchmark.jobs import Job, Outcome, Tell, attempt_jobs
 from coda.benchmark.scoring import mechanisms
 from coda.benchmark.setting import Setting
 from coda.benchmark.specs import loaded
@@ -56,24 +56,24 @@ class Projecting:
         """Folder of the benchmark."""
         return self.adapting.root
 
-    def cell(self) -> Cell:
-        """Return the cell."""
+    def job(self) -> Job:
+        """Return the job."""
         trained = self.adapting.trained
         key = {"kind": "umap", "whose": self.whose, "fields": MAX_FIELDS}
         name = f"seed {trained.seed}: projection, {self.adapting.system}, {trained.source} to {self.adapting.target}"
-        return Cell(name, key, self, after=(trained.cell(), self.adapting.cell()))
+        return Job(name, key, self, after=(trained.job(), self.adapting.job()))
 
     def do(self, folder: Path) -> dict[str, Any]:
         """Write the coordinates of the three panels below `folder`."""
         project = umap_projection()
         trained = self.adapting.trained
         data = loaded(trained.data)
-        source = trained.cell().folder(self.root)
+        source = trained.job().folder(self.root)
         head = frozen_heads(source)["none"].head if self.whose == "head" else None
         panels = (
             ("source", trained.source, source),
             ("before", self.adapting.target, source),
-            ("after", self.adapting.target, self.adapting.cell().folder(self.root)),
+            ("after", self.adapting.target, self.adapting.job().folder(self.root)),
         )
         tables = []
         for name, shown, place in panels:
@@ -173,8 +173,8 @@ def umap(
         setting: Data, seeds, sources, targets and parameters.
         out: Folder of the report.
         whose: Whose class token.
-        processes: Cells at the same time.
-        report: Told about every cell.
+        processes: Jobs at the same time.
+        report: Told about every job.
 
     Raises:
         ConfigError: umap-learn is not installed.
@@ -193,10 +193,10 @@ def umap(
         if source != target
         for arm in ARMS
     ]
-    cells = {cell.digest: cell for task in tasks for cell in (*task.cell().after, task.cell())}
-    outcomes = attempt_cells(list(cells.values()), work, setting.root, processes=processes, report=report)
+    jobs = {job.digest: job for task in tasks for job in (*task.job().after, task.job())}
+    outcomes = attempt_jobs(list(jobs.values()), work, setting.root, processes=processes, report=report)
     tables = [
-        _coordinates(outcome) for outcome in outcomes if outcome.result and isinstance(outcome.cell.task, Projecting)
+        _coordinates(outcome) for outcome in outcomes if outcome.result and isinstance(outcome.job.task, Projecting)
     ]
     values = (
         pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["seed", "source", "target", "arm"])
@@ -223,8 +223,8 @@ def umap(
 
 
 def _coordinates(outcome: Outcome) -> pd.DataFrame:
-    task: Projecting = outcome.cell.task
-    table = pd.read_parquet(outcome.cell.folder(task.root) / "coordinates.parquet")
+    task: Projecting = outcome.job.task
+    table = pd.read_parquet(outcome.job.folder(task.root) / "coordinates.parquet")
     trained = task.adapting.trained
     return table.assign(seed=trained.seed, source=trained.source, target=task.adapting.target, arm=str(trained.arm))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from coda.benchmark.adapting import work
 from coda.benchmark.arms import Training
-from coda.benchmark.jobs import Cell, Outcome, Tell, attempt_cells
+from coda.benchmark.jobs import Job, Outcome, Tell, attempt_jobs
 from coda.benchmark.simulation_plan import DEMO_BATCHES, simulation_plan
 from coda.benchmark.specs import Simulated
 from coda.config.params import Params
@@ -53,7 +53,7 @@ class Calibration:
         report: The same on the other seeds.
         derived: The policy that follows; None where no run to choose on is finished.
         page: The report.
-        outcomes: Every cell, failed ones among them.
+        outcomes: Every job, failed ones among them.
     """
 
     choose: Part
@@ -110,13 +110,13 @@ def calibrate(
     Args:
         params: Parameters; `gate.policy` is the policy that is compared with.
         out: Folder of the report.
-        root: Folder that cells and rendered plates are kept in.
+        root: Folder that jobs and rendered plates are kept in.
         choose_seeds: Seeds that thresholds are derived from.
         report_seeds: Seeds that they are reported on; none may be among the others.
         runs: What is run for each seed, each 'source:target:shift:layout'.
         design: Fields of the plates' `Design` that differ from the demo's.
-        processes: Cells at the same time.
-        report: Told about every cell.
+        processes: Jobs at the same time.
+        report: Told about every job.
 
     Raises:
         ConfigError: A seed is both, or a run cannot be understood.
@@ -127,11 +127,11 @@ def calibrate(
         raise ConfigError("What is chosen and what is reported must not share seeds.", [problem])
     laid_out = {name: targets(runs, seeds, params, root, design=design) for name, seeds in
                 (("choose", choose_seeds), ("report", report_seeds))}  # fmt: skip
-    outcomes = attempt_cells(_cells([*laid_out["choose"], *laid_out["report"]]), work, root,
+    outcomes = attempt_jobs(_jobs([*laid_out["choose"], *laid_out["report"]]), work, root,
                              processes=processes, report=report)  # fmt: skip
-    finished = {outcome.cell.digest: outcome.result for outcome in outcomes if outcome.result is not None}
+    finished = {outcome.job.digest: outcome.result for outcome in outcomes if outcome.result is not None}
     results = {
-        name: [finished[digest] for target in items if (digest := target.cell().digest) in finished]
+        name: [finished[digest] for target in items if (digest := target.job().digest) in finished]
         for name, items in laid_out.items()
     }
     samples, present = params.gate.bootstrap, params.gate.policy
@@ -158,11 +158,9 @@ def plan_lines(
         ConfigError: A run cannot be understood.
     """
     items = targets(runs, [*choose_seeds, *report_seeds], params, root)
-    cells = _cells(items)
-    kept = sum(cell.file(root).is_file() for cell in cells)
-    lines = [
-        f"{len(cells) - len(items)} source models, {len(items)} targets; {kept} of {len(cells)} are there already."
-    ]
+    jobs = _jobs(items)
+    kept = sum(job.file(root).is_file() for job in jobs)
+    lines = [f"{len(jobs) - len(items)} source models, {len(items)} targets; {kept} of {len(jobs)} are there already."]
     for run in runs:
         source, target, shift, layout = run.split(":")
         lines.append(f"  {source} to {target}, shift {shift}, {layout}")
@@ -200,12 +198,12 @@ def adopt(calibration: Calibration) -> bool | None:
     return bool(counts and new["regret"].mean() <= old["regret"].mean() + 1e-12)
 
 
-def _cells(items: Sequence[Target]) -> list[Cell]:
-    trainings: dict[str, Cell] = {}
+def _jobs(items: Sequence[Target]) -> list[Job]:
+    trainings: dict[str, Job] = {}
     for target in items:
-        cell = target.trained.cell()
-        trainings.setdefault(cell.digest, cell)
-    return [*trainings.values(), *(target.cell() for target in items)]
+        job = target.trained.job()
+        trainings.setdefault(job.digest, job)
+    return [*trainings.values(), *(target.job() for target in items)]
 
 
 def _parsed(runs: Sequence[str]) -> list[tuple[str, str, float, str]]:

@@ -97,7 +97,7 @@ class Snapshots:
 
 
 def load_base(folder: Path) -> Base:
-    """Return the source release of a training cell (`coda.benchmark.arms.Training`, arm 'cb')."""
+    """Return the source release of a training job (`coda.benchmark.arms.Training`, arm 'cb')."""
     return Base(
         load_extractor(folder / "extractor"),
         folder_digest(folder / "extractor"),

@@ -78,7 +78,7 @@ def write_calibration(
         report: Results of the seeds that they are reported on.
         derived: The policy that follows, if there is one.
         present: The policy in use.
-        outcomes: Every cell.
+        outcomes: Every job.
     """
     tables, pictures = [], []
     for name, part in (("report", report), ("choose", choose)):
@@ -106,7 +106,7 @@ def write_calibration(
         "Policy in use": f"{present.title}, digest {present.digest()[:16]}",
         "Seeds": f"choosing {', '.join(map(str, choose.seeds))}; reporting {', '.join(map(str, report.seeds))}",
         "Machine": machine(),
-        "Work of all cells": f"{seconds / 60:.1f} minutes, summed over {len(outcomes)} cells",
+        "Work of all jobs": f"{seconds / 60:.1f} minutes, summed over {len(outcomes)} jobs",
     }
     lead = f"{len(choose.runs)} runs to choose thresholds on and {len(report.runs)} to report them on."
     return write_report(out, "Calibration of the gate", tables, pictures, NOTES, facts=facts, lead=lead)

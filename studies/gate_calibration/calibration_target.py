@@ -13,7 +13,7 @@ from coda.adaptation.candidates import Candidate, Method, candidates_for
 from coda.adaptation.references import reference_features
 from coda.adaptation.serving import Service, Way, serve
 from coda.benchmark.arms import Training
-from coda.benchmark.job import Cell
+from coda.benchmark.job import Job
 from coda.benchmark.scoring import score_predictions, truth
 from coda.benchmark.specs import Simulated, loaded
 from coda.config.params import Params
@@ -52,8 +52,8 @@ class Target:
         """Folder of the benchmark."""
         return self.trained.root
 
-    def cell(self) -> Cell:
-        """Return the cell, which comes after the training's."""
+    def job(self) -> Job:
+        """Return the job, which comes after the training's."""
         key = {
             "kind": "calibration", "data": self.data.digest,
             "target": self.name, "shift": self.shift, "layout": self.layout, "bootstrap": self.params.gate.bootstrap,
@@ -61,7 +61,7 @@ class Target:
         }  # fmt: skip
         pair = f"{self.trained.source} to {self.name}"
         title = f"seed {self.trained.seed}: {pair}, shift {self.shift:g}, {self.layout}"
-        return Cell(title, key, self, after=(self.trained.cell(),))
+        return Job(title, key, self, after=(self.trained.job(),))
 
     def do(self, folder: Path) -> dict[str, Any]:
         """Make and measure every model; nothing but numbers is kept, so `folder` stays empty."""
@@ -69,7 +69,7 @@ class Target:
         held = loaded(self.trained.data).of(self.trained.source)
         held = held.take(held_out_fields(held.table, self.params.split))
         target = loaded(self.data)
-        base = load_base(self.trained.cell().folder(self.root))
+        base = load_base(self.trained.job().folder(self.root))
         measuring = Measuring(base, target.of(self.name), held, target.labels, self.params, self.trained.seed)
         entries = measuring.entries()
         return {

@@ -58,28 +58,28 @@ def test_a_table_on_ingested_plates_and_its_files(root, dataset, tmp_path):
 
 
 def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_finished(root, dataset, tmp_path, monkeypatch):
-    from coda.benchmark import job as cell
+    from coda.benchmark import job
 
     done = []
-    real = cell.write_cell
+    real = job.write_job
 
     def interrupted(*args):
         if len(done) == 1:
             raise KeyboardInterrupt
         done.append(real(*args))
 
-    monkeypatch.setattr(cell, "write_cell", interrupted)
+    monkeypatch.setattr(job, "write_job", interrupted)
     work = ("--work", str(tmp_path / "work"), "--source", "lab_a")
     stopped = invoke(root, dataset, tmp_path / "out", *work)
     assert stopped.exit_code == 130
     assert "the same command goes on" in " ".join(stopped.output.split())
-    monkeypatch.setattr(cell, "write_cell", real)
+    monkeypatch.setattr(job, "write_job", real)
     finished = invoke(root, dataset, tmp_path / "out", *work)
     assert finished.exit_code == 0
     assert "kept seed 0" in finished.output
 
 
-def test_failed_cells_are_named_the_report_is_written_and_the_command_fails(root, dataset, tmp_path, monkeypatch):
+def test_failed_jobs_are_named_the_report_is_written_and_the_command_fails(root, dataset, tmp_path, monkeypatch):
     from coda.benchmark import arms
 
     def broken(*_args, **_kwargs):
@@ -90,7 +90,7 @@ def test_failed_cells_are_named_the_report_is_written_and_the_command_fails(root
     assert isinstance(found.exception, CodaError)
     assert "Dual-model-MAE on lab_a: found RuntimeError: no more memory" in str(found.exception)
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Not complete: 6 cells failed" in page
+    assert "Not complete: 6 jobs failed" in page
     assert "ODA" in page
 
 

@@ -34,7 +34,7 @@ def test_means_over_all_targets(system, mean):
     assert np.mean(off_diagonal(system)) == pytest.approx(mean, abs=0.051)
 
 
-def test_coda_is_below_oda_in_one_cell_only():
+def test_coda_is_below_oda_in_one_job_only():
     worse = [(s, t) for s in TRAINED for t in COLUMNS if s != t
              and table_2()[(s, t, "CODA")].mean < table_2()[(s, t, "ODA")].mean]  # fmt: skip
     assert worse == [("source_8", "source_5")]

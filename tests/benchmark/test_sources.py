@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from coda.benchmark import job as cell_module
+from coda.benchmark import job as job_module
 from coda.benchmark.adapting import Adapting
 from coda.benchmark.arms import Training
-from coda.benchmark.job import Cell, read_cell, write_cell
+from coda.benchmark.job import Job, read_job, write_job
 from coda.benchmark.sources import BESIDE, PACKAGE, sources_digest, sources_of
 from studies.gate_calibration.calibration_target import Target
 
@@ -85,13 +85,13 @@ def test_relative_imports_and_those_of_functions_count(tmp_path):
     }  # fmt: skip
 
 
-def test_a_cell_of_other_code_is_not_read(tmp_path, monkeypatch):
-    kept = Cell("one", {"k": 1}, object())
-    write_cell(kept, tmp_path, {"value": 1}, 1.0)
-    assert read_cell(Cell("one", {"k": 1}, object()), tmp_path).result == {"value": 1}
-    monkeypatch.setattr(cell_module, "sources_digest", lambda module: f"other code of {module}")
-    stale = Cell("one", {"k": 1}, object())
-    assert read_cell(stale, tmp_path) is None
+def test_a_job_of_other_code_is_not_read(tmp_path, monkeypatch):
+    kept = Job("one", {"k": 1}, object())
+    write_job(kept, tmp_path, {"value": 1}, 1.0)
+    assert read_job(Job("one", {"k": 1}, object()), tmp_path).result == {"value": 1}
+    monkeypatch.setattr(job_module, "sources_digest", lambda module: f"other code of {module}")
+    stale = Job("one", {"k": 1}, object())
+    assert read_job(stale, tmp_path) is None
     assert stale.folder(tmp_path) != kept.folder(tmp_path)
     # and with it all that builds upon it
-    assert Cell("two", {"k": 2}, after=(stale,)).digest != Cell("two", {"k": 2}, after=(kept,)).digest
+    assert Job("two", {"k": 2}, after=(stale,)).digest != Job("two", {"k": 2}, after=(kept,)).digest

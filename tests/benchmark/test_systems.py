@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from coda.benchmark.adapting import Adapting, work
 from coda.benchmark.arms import Training
-from coda.benchmark.jobs import run_cells
+from coda.benchmark.jobs import run_jobs
 from coda.benchmark.specs import loaded
 from coda.benchmark.systems import SYSTEMS, lay_out, paired, score_table, summarise
 from coda.benchmark.table2 import as_json, table2
@@ -42,10 +42,10 @@ def test_scores_are_those_of_the_kept_predictions(result, setting):
     labels = loaded(setting.data[4]).labels
     checked = 0
     for outcome in result.outcomes:
-        task = outcome.cell.task
+        task = outcome.job.task
         if not isinstance(task, Adapting) or task.trained.seed != 4:
             continue
-        for path in sorted(outcome.cell.folder(setting.root).glob("*.parquet")):
+        for path in sorted(outcome.job.folder(setting.root).glob("*.parquet")):
             table = pd.read_parquet(path)
             assert not any("moa" in name or "mechanism" in name for name in table.columns)
             for level, rows in (
@@ -71,14 +71,14 @@ def test_scores_are_those_of_the_kept_predictions(result, setting):
 
 
 def test_in_domain_scores_are_of_a_batch_that_nothing_was_trained_on(result, setting):
-    trainings = [outcome for outcome in result.outcomes if isinstance(outcome.cell.task, Training)]
+    trainings = [outcome for outcome in result.outcomes if isinstance(outcome.job.task, Training)]
     assert len(trainings) == 8
     for outcome in trainings:
-        for path in outcome.cell.folder(setting.root).glob("in_domain_*.parquet"):
+        for path in outcome.job.folder(setting.root).glob("in_domain_*.parquet"):
             assert set(pd.read_parquet(path)["Metadata_Batch"]) == {"b5"}
 
 
-def test_a_second_run_does_no_work_and_table_3_takes_its_cells_from_table_2(result, setting, tmp_path):
+def test_a_second_run_does_no_work_and_table_3_takes_its_jobs_from_table_2(result, setting, tmp_path):
     events = []
     table2(setting, tmp_path / "again", report=events.append)
     table3(setting, tmp_path / "table3", report=events.append)
@@ -89,11 +89,11 @@ def test_a_second_run_does_no_work_and_table_3_takes_its_cells_from_table_2(resu
 
 def test_the_frozen_heads_are_those_of_the_training_after_everything(result, setting):
     for outcome in result.outcomes:
-        if isinstance(outcome.cell.task, Training) and outcome.cell.task.arm == "cb":
-            for path in (outcome.cell.folder(setting.root) / "heads").iterdir():
+        if isinstance(outcome.job.task, Training) and outcome.job.task.arm == "cb":
+            for path in (outcome.job.folder(setting.root) / "heads").iterdir():
                 folder_digest(path)  # raises when a byte has changed
-    adapted = [o for o in result.outcomes if getattr(o.cell.task, "method", "") == "adapted"]
-    assert all(not (o.cell.folder(setting.root) / "heads").exists() for o in adapted)
+    adapted = [o for o in result.outcomes if getattr(o.job.task, "method", "") == "adapted"]
+    assert all(not (o.job.folder(setting.root) / "heads").exists() for o in adapted)
 
 
 def test_adaptation_gives_the_same_whatever_the_target_labels_are(setting, tmp_path):
@@ -101,8 +101,8 @@ def test_adaptation_gives_the_same_whatever_the_target_labels_are(setting, tmp_p
     spec = setting.data[3]
     training = Training(spec, "lab_a", "cb", setting.params, 3, setting.root)
     coda = Adapting(training, "lab_b", "adapted", setting.params)
-    run_cells([training.cell()], work, setting.root)
-    first = coda.do(tmp_path / "true")  # not a kept cell: with another number of threads, sums are added differently
+    run_jobs([training.job()], work, setting.root)
+    first = coda.do(tmp_path / "true")  # not a kept job: with another number of threads, sums are added differently
     data = loaded(spec)
     names = sorted(data.labels.compounds)
     classes = [data.labels.compounds[name] for name in names]
@@ -124,13 +124,13 @@ def test_adaptation_gives_the_same_whatever_the_target_labels_are(setting, tmp_p
     assert again["scores"] != first["scores"]
 
 
-def test_cells_depend_on_what_they_read_and_on_nothing_else(setting, tiny):
+def test_jobs_depend_on_what_they_read_and_on_nothing_else(setting, tiny):
     from tests.benchmark.conftest import SHORT
 
     def digests(*changes):
         params = tiny(*SHORT, *changes)
-        cells = lay_out(["Supervised", "CODA", "TTT"], {3: setting.data[3]}, ["lab_a"], ["lab_b"], params, setting.root)
-        return {cell.name.split(": ")[1]: cell.digest for cell in cells}
+        jobs = lay_out(["Supervised", "CODA", "TTT"], {3: setting.data[3]}, ["lab_a"], ["lab_b"], params, setting.root)
+        return {job.name.split(": ")[1]: job.digest for job in jobs}
 
     usual = digests()
 
@@ -170,6 +170,6 @@ def test_the_json_holds_everything_and_is_strict(result, setting, tmp_path):
     assert content["setting"]["seeds"] == [3, 4]
 
 
-def test_score_table_passes_over_failed_cells(result):
+def test_score_table_passes_over_failed_jobs(result):
     broken = [replace(outcome, result=None) for outcome in result.outcomes]
     assert score_table(broken).empty

@@ -45,11 +45,11 @@ def test_gains_are_differences_of_the_same_seed_by_hand(result, setting):
 
 def test_options_differ_from_each_other_and_are_all_valid(setting):
     chosen = options_of(setting)
-    cells = [cell for cell in lay_out(setting, chosen) if cell.after]
-    assert len({cell.digest for cell in cells}) == len(cells)
+    jobs = [job for job in lay_out(setting, chosen) if job.after]
+    assert len({job.digest for job in jobs}) == len(jobs)
     left_out = {option.label for option in options(48, 1e-3, 1)} - {option.label for option in chosen}
     assert left_out == {"frozen"}, "what the parameters have on already is the row CODA"
-    assert len({cell.name for cell in cells}) == len(cells)
+    assert len({job.name for job in jobs}) == len(jobs)
     assert len({option.label for option in options(48, 1e-3, 1)}) == len(options(48, 1e-3, 1))
 
 

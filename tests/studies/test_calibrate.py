@@ -122,8 +122,8 @@ def test_runs_and_seeds_are_checked_together(short, tmp_path):
 
 def test_shift_and_layout_reach_the_plates_and_models_are_shared(short, tmp_path):
     found = targets(RUNS, [10], short, tmp_path)
-    assert {target.trained.cell().digest for target in found if target.trained.source == "lab_a"}.__len__() == 1
-    assert len({target.cell().digest for target in found}) == len(RUNS)
+    assert {target.trained.job().digest for target in found if target.trained.source == "lab_a"}.__len__() == 1
+    assert len({target.job().digest for target in found}) == len(RUNS)
     by_layout = {target.layout: target.data.plan.sources[0] for target in found}
     assert {layout: source.batches for layout, source in by_layout.items()} == {
         layout: batches for layout, (batches, _) in LAYOUTS.items()

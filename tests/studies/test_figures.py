@@ -67,18 +67,18 @@ def test_granularities_pool_the_parts_and_average_what_each_makes_of_all(one_see
     on_target = image[image["target"] == "lab_b"].set_index("system")
     assert {WHOLE, "Supervised", "Dual-model-DINO", *EACH.values(), *SINGLE.values()} == set(on_target.index)
     for by, count in (("batch", 3), ("plate", 6)):
-        parts = [o for o in result.outcomes if isinstance(o.cell.task, AdaptingPart) and o.cell.task.by == by]
+        parts = [o for o in result.outcomes if isinstance(o.job.task, AdaptingPart) and o.job.task.by == by]
         assert len(parts) == count
         wanted = [
             r["value"] for o in parts for r in o.result["scores"] if (r["level"], r["metric"]) == ("image", "accuracy")
         ]
         assert on_target.loc[SINGLE[by], "value"] == pytest.approx(np.mean(wanted))
-        pooled = next(o for o in result.outcomes if getattr(o.cell.task, "parts", [None])[0] == parts[0].cell.task)
-        table = pd.read_parquet(pooled.cell.folder(one_seed.root) / "none.parquet")
+        pooled = next(o for o in result.outcomes if getattr(o.job.task, "parts", [None])[0] == parts[0].job.task)
+        table = pd.read_parquet(pooled.job.folder(one_seed.root) / "none.parquet")
         assert table["image_id"].is_unique
         for part in parts:
-            own = pd.read_parquet(part.cell.folder(one_seed.root) / "none.parquet").set_index("image_id")
-            name = part.cell.task.name
+            own = pd.read_parquet(part.job.folder(one_seed.root) / "none.parquet").set_index("image_id")
+            name = part.job.task.name
             rows = table[table["image_id"].str.startswith(f"{name}/")]
             assert len(rows) == len(table) / count
             np.testing.assert_array_equal(probabilities_of(rows), probabilities_of(own.loc[rows["image_id"]]))
@@ -120,7 +120,7 @@ def test_class_tokens_before_and_after(one_seed, tmp_path, monkeypatch):
     assert (tmp_path / "umap_3_lab_a_lab_b_mechanism.png").is_file()
     assert (tmp_path / "umap_coordinates.csv").is_file()
     trained = Training(one_seed.data[3], "lab_a", "cb", one_seed.params, 3, one_seed.root)
-    assert trained.cell().digest in {outcome.cell.digest for outcome in result.outcomes}
+    assert trained.job().digest in {outcome.job.digest for outcome in result.outcomes}
 
 
 PROJECTED_TWICE = """
