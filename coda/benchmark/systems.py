@@ -24,9 +24,6 @@ SYSTEMS: dict[str, tuple[Arm, Method]] = {
 }
 """System of the paper -> what is trained on the source, and what is done on the target; in the order of Table 2."""
 
-IN_DOMAIN = ("Supervised", "Dual-model-DINO", "Dual-model-CB", "Dual-model-MAE")
-"""Systems without adaptation, which have a score on their own source."""
-
 GROUP = ["source", "target", "system", "alignment", "level", "metric"]
 
 

@@ -126,20 +126,6 @@ def _likely_kind(data: bytes) -> str:
     return "; its beginning may be damaged"
 
 
-def image_shape(data: bytes, *, max_side: int) -> tuple[int, int]:
-    """Return (height, width) from the header alone; raises as `decode_image` does."""
-    if data.startswith(PNG_MAGIC):
-        return _png_header(data, max_side)
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages.first
-            shape = (int(page.imagelength), int(page.imagewidth))
-    except _MALFORMED as error:
-        raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
-    _check_sides(*shape, max_side)
-    return shape
-
-
 def _check_sides(height: int, width: int, max_side: int) -> None:
     if not (MIN_SIDE <= height <= max_side and MIN_SIDE <= width <= max_side):
         sides = f"sides of {MIN_SIDE} to {max_side} are accepted"

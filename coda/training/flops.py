@@ -15,7 +15,6 @@ from torch import nn
 from coda.config.params import Crops
 from coda.networks.dino_head import DinoHead
 from coda.networks.extractor import Extractor
-from coda.networks.head import Head
 
 BACKWARD = 2.0
 """Work of a backward pass over that of its forward pass."""
@@ -86,32 +85,6 @@ def dino_step(extractor: Extractor, head: DinoHead, crops: Crops) -> float:
 def supervised_step(extractor: Extractor, classes: int, side: int) -> float:
     """Return the work of a supervised step for one crop: extractor and linear classifier on one pooled token."""
     return (1 + BACKWARD) * (extractor_forward(extractor, side) + linear(1, extractor.width, classes))
-
-
-def head_forward(head: Head, tokens: int) -> float:
-    """Return the forward work of the transformer head on the tokens (class token included) of one crop."""
-    width = head.projector.in_features
-    inside = linear(tokens, width, width) + _blocks_of(head.blocks, tokens, width)
-    return inside + linear(1, width, len(head.classes))
-
-
-def head_step(extractor: Extractor, head: Head, side: int, *, cached: bool = False) -> float:
-    """Return the work of training the head on one crop.
-
-    Args:
-        extractor: Frozen; forward only.
-        head: Trained.
-        side: Of the crop in pixels.
-        cached: Whether the tokens are already there, so that the extractor does not run.
-    """
-    tokens = 1 + (side // extractor.patch_size) ** 2
-    before = 0.0 if cached else extractor_forward(extractor, side)
-    return before + (1 + BACKWARD) * head_forward(head, tokens)
-
-
-def inference(extractor: Extractor, head: Head, side: int) -> float:
-    """Return the work of predicting one crop with extractor and head."""
-    return extractor_forward(extractor, side) + head_forward(head, 1 + (side // extractor.patch_size) ** 2)
 
 
 def mae_forward(extractor: Extractor, side: int, *, mask_ratio: float, width: int, depth: int, hidden: int) -> float:

@@ -12,7 +12,7 @@ from batches import tiff
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coda.plates.image_decoding import UnreadableImageError, decode_image, image_shape
+from coda.plates.image_decoding import UnreadableImageError, decode_image
 
 IMAGE = np.random.default_rng(0).integers(0, 4000, (48, 56)).astype(np.uint16)
 
@@ -121,13 +121,6 @@ def test_a_deflate_bomb_does_not_unpack_beyond_the_image():
     except UnreadableImageError:
         return
     assert pixels.shape == IMAGE.shape
-
-
-def test_the_shape_is_read_from_the_header_alone():
-    assert image_shape(tiff(IMAGE), max_side=100) == (48, 56)
-    assert image_shape(bytes(imagecodecs.png_encode(IMAGE)), max_side=100) == (48, 56)
-    with pytest.raises(UnreadableImageError):
-        image_shape(png_bomb(9000), max_side=100)
 
 
 SOUND = [tiff(IMAGE), tiff(IMAGE, compression="lzw"), tiff(IMAGE, compression="zlib", tile=(16, 16)),
