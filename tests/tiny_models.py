@@ -11,9 +11,9 @@ from coda.contracts import ReleaseRecord
 from coda.networks.alignment import fit_statistics
 from coda.networks.extractor import save_extractor
 from coda.networks.head import LABELS, SOURCE_STATISTICS, new_head, save_head
-from coda.networks.state import new_state, save_state
 from coda.registry import Provenance, register_extractor, register_head
 from coda.settings import Settings
+from coda.training.methods.dino.state import new_state, save_state
 
 CLASSES = ("actin", "kinase", "tubulin")
 

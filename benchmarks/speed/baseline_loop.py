@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from coda.config.params import Crops, DinoBudget, Params
 from coda.networks.extractor import Extractor, pool_tokens, set_attention
-from coda.networks.state import AdaptationState
 from coda.plates.fieldset import FieldSet
 from coda.training import schedules
-from coda.training.dino_loss import updated_centre
+from coda.training.methods.dino.loss import updated_centre
+from coda.training.methods.dino.state import DinoState
 from coda.training.optimizer import parameter_groups, set_rates
 from coda.training.randomness import derived_seed
 from coda.training.schedules import Length
@@ -145,7 +145,7 @@ def loop_loss(
 class CustomaryTraining:
     """The customary step over a state of its own, in float32 on the CPU or on the device the state is on."""
 
-    def __init__(self, state: AdaptationState, params: Params, budget: DinoBudget, length: Length) -> None:
+    def __init__(self, state: DinoState, params: Params, budget: DinoBudget, length: Length) -> None:
         """Build the optimizer; the state is changed in place.
 
         Args:

@@ -15,9 +15,9 @@ from torch import Tensor
 from benchmarks.speed.baseline_loop import CustomaryTraining, PairImages, customary_batches
 from coda.benchmark.contestants import TOTAL, Contestant
 from coda.config.params import Params
-from coda.networks.state import new_state
 from coda.plates.fieldset import FieldSet
 from coda.training.matrix_rate import wait_for
+from coda.training.methods.dino.state import new_state
 from coda.training.pairs import PairSampler
 from coda.training.schedules import Length
 

@@ -16,10 +16,10 @@ from coda.benchmark.machine import Machine, describe_machine
 from coda.benchmark.simulation_plan import simulation_plan
 from coda.config.params import Params
 from coda.networks.runtime import resolve_runtime
-from coda.networks.state import new_state
 from coda.plates.fieldset import FieldSet
 from coda.training.flops import dino_step
 from coda.training.matrix_rate import MatrixRate, measure_matrix_rate
+from coda.training.methods.dino.state import new_state
 
 Told = Callable[[str], None]
 

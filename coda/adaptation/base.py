@@ -10,8 +10,8 @@ from coda.contracts.release import Alignment
 from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
-from coda.networks.state import AdaptationState
 from coda.plates.stored import Fields
+from coda.training.methods.base import MethodState
 
 HeadAlignment = Literal["none", "standardise"]
 """What is done to the tokens that a head is trained on."""
@@ -56,7 +56,7 @@ class Base:
 
     extractor: Extractor
     extractor_digest: str
-    state: AdaptationState
+    state: MethodState
     heads: Mapping[HeadAlignment, FrozenHead]
     line: str = field(default="")
 

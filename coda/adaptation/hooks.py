@@ -1,4 +1,4 @@
-"""What adaptation's options hang into DINO's step: what learns, what is added, who looks (docs/adaptation.md)."""
+"""What adaptation's options hang into a method's step: what learns, what is added, who looks (docs/adaptation.md)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,9 @@ from coda.config.params import Params
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks.extractor import set_attention
 from coda.networks.runtime import resolve_runtime
-from coda.networks.state import AdaptationState
 from coda.plates.stored import Fields
-from coda.training.dino_objective import Hooks
-from coda.training.hooks import Part, Term
+from coda.training.hooks import Hooks, Part, Term
+from coda.training.methods.base import MethodState
 from coda.training.parts import new_part
 from coda.training.terms import Diversity, FeatureAnchor, WeightAnchor
 
@@ -25,11 +24,11 @@ Heads = Mapping[HeadAlignment, FrozenHead]
 OPTIONS = {
     "trainable", "trainable_blocks", "low_rank_rank", "low_rank_scale", "anchor", "diversity", "stopping",
 }  # fmt: skip
-"""Parameters of adaptation that belong to an experiment's name, beside those that DINO's training names itself."""
+"""Parameters of adaptation that belong to an experiment's name, beside those that a method's training names itself."""
 
 
 def new_hooks(
-    state: AdaptationState, fields: Fields, params: Params, heads: Heads, *, seed: int
+    state: MethodState, fields: Fields, params: Params, heads: Heads, *, seed: int
 ) -> tuple[Hooks, dict[str, Any]]:
     """Build what the options ask for, before the first iteration.
 
@@ -48,7 +47,7 @@ def new_hooks(
     """
     _require(params, heads)
     state.to(resolve_runtime(params.compute).device)
-    part = new_part(state.student, params.adaptation, seed=seed)
+    part = new_part(state.learner, params.adaptation, seed=seed)
     hooks = Hooks(part, _terms(state, params, heads, part), _watch(state, fields, params, heads))
     options = params.adaptation.model_dump(mode="json", include=OPTIONS)
     if params.adaptation.stopping.every:
@@ -71,12 +70,12 @@ def class_prior(frozen: FrozenHead, prior: str) -> Tensor:
     return expected / expected.sum()
 
 
-def _terms(state: AdaptationState, params: Params, heads: Heads, part: Part) -> list[Term]:
+def _terms(state: MethodState, params: Params, heads: Heads, part: Part) -> list[Term]:
     adaptation, runtime = params.adaptation, resolve_runtime(params.compute)
     terms: list[Term] = []
     if adaptation.anchor.weights:
-        released = state.teacher.state_dict()
-        terms.append(WeightAnchor(state.student, part, released, strength=adaptation.anchor.weights))
+        released = state.extractor.state_dict()
+        terms.append(WeightAnchor(state.learner, part, released, strength=adaptation.anchor.weights))
     if adaptation.anchor.features:
         # the raw tokens' moments are the same beside every head of a release
         terms.append(FeatureAnchor(next(iter(heads.values())).source, strength=adaptation.anchor.features))
@@ -94,13 +93,13 @@ def _terms(state: AdaptationState, params: Params, heads: Heads, part: Part) -> 
     return terms
 
 
-def _watch(state: AdaptationState, fields: Fields, params: Params, heads: Heads) -> LabelFreeWatch | None:
+def _watch(state: MethodState, fields: Fields, params: Params, heads: Heads) -> LabelFreeWatch | None:
     stopping = params.adaptation.stopping
     if not stopping.every:
         return None
     frozen = heads[_looked_through(stopping.alignment)]
     way = Way("watch", stopping.alignment, frozen.head, frozen.source)
-    return LabelFreeWatch(state.teacher, way, fields, params)
+    return LabelFreeWatch(state.extractor, way, fields, params)
 
 
 def _looked_through(alignment: str) -> HeadAlignment:

@@ -22,9 +22,9 @@ from coda.config.params import Params
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.networks.extractor import save_extractor
 from coda.networks.head import Head
-from coda.networks.state import save_state
 from coda.plates.stored import Fields
 from coda.training.checkpoint import Checkpoints
+from coda.training.methods.registry import method_of
 from coda.training.progress import Report
 
 PREFIX: Mapping[AdaptedExtractor, str] = {"adapted": "", "adapted_oda": "oda-"}
@@ -90,9 +90,10 @@ def adapt_and_serve(
             checkpoints=own, report=report, should_stop=should_stop,
         )  # fmt: skip
         extractor, whole = ((models or out) / folder for folder in ADAPTED[name])
-        digests[name] = save_extractor(extractor, state.teacher, {**origin, "method": rungs[name].method})
-        save_state(whole, state)
-        services[name] = serve(state.teacher, _ways(candidates, heads, name), fields, params, pool=base.extractor.pool)
+        digests[name] = save_extractor(extractor, state.extractor, {**origin, "method": rungs[name].method})
+        method_of(state.method).save_state(whole, state)
+        ways, pool = _ways(candidates, heads, name), base.extractor.pool
+        services[name] = serve(state.extractor, ways, fields, params, pool=pool)
     _require_unchanged(before, watched)
     alarms = {str(name): result.alarms for name, result in trained.items()}
     final = _described(candidates, heads, digests, alarms, base.extractor.pool)

@@ -18,7 +18,7 @@ from coda.errors import ConfigError, Problem
 from coda.networks.classifier import LinearHead
 from coda.networks.extractor import require_channels, set_attention
 from coda.networks.head import Head
-from coda.networks.mae import MaeState, mae_loss, random_keep
+from coda.networks.mae import mae_loss, random_keep
 from coda.networks.runtime import resolve_runtime
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
@@ -27,6 +27,7 @@ from coda.training.crops import Cropper, turned_at_random
 from coda.training.engine import Entry, fields_digest, fingerprint, run, tensors_digest
 from coda.training.images import image_source
 from coda.training.losses import Losses
+from coda.training.methods.mae.state import MaeState
 from coda.training.progress import Report
 from coda.training.randomness import generator
 from coda.training.schedules import Length
@@ -136,7 +137,7 @@ class _Taught:
         params, count = self.params, len(self.fields)
         sections = params.model_dump(mode="json", include={"crops", "ttt"})
         mae = [params.mae.mask_ratio, params.mae.norm_pixels]
-        networks = tensors_digest({**self.state.tensors(), **self.head.state_dict(prefix="head.")})
+        networks = tensors_digest({**self.state.state_dict(), **self.head.state_dict(prefix="head.")})
         identity = fingerprint("ttt", fields_digest(self.fields), networks, sections, mae, self.seed, self.points)
         every = {"batch_size": 1, "checkpoint_every": params.ttt.checkpoint_every}
         try:

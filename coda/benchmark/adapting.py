@@ -17,11 +17,11 @@ from coda.config.params import Params
 from coda.contracts.release import Alignment
 from coda.evaluation.predictions.prediction_levels import TREATED
 from coda.networks.extractor import load_extractor, save_extractor
-from coda.networks.mae import load_mae_state
-from coda.networks.state import load_state
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
-from coda.training.mae import train_mae
+from coda.training.methods.base import SslTask
+from coda.training.methods.mae.state import load_mae_state
+from coda.training.methods.registry import load_state, method_of
 from coda.training.subset import chosen_fields
 
 Method = Literal["unadapted", "adapted", "ttt"]
@@ -123,7 +123,8 @@ class Adapting:
             compounds = frozen_heads(source)["none"].compounds
             chosen = chosen_fields(fields.table, params.adaptation.fields, compounds, key="adaptation.fields")
             fields = fields if chosen is None else fields.take(chosen)
-            told = train_mae(fields, params, params.mae.adaptation, state=state, seed=seed, checkpoints=kept)
+            method = method_of("mae")
+            told = method.train(state, params, SslTask(fields, "adapt", params.pairs, seed, checkpoints=kept))
             save_extractor(folder / "extractor", state.encoder)
             return {"seconds": {"adaptation": told.seconds}, "log": told.log[-1:], "alarms": list(told.alarms)}
         rung = rung_for(self.trained.arm, fields, params)
@@ -131,7 +132,7 @@ class Adapting:
         result = adapt_extractor(
             dino, fields, params, rung, seed=seed, heads=frozen_heads(source), checkpoints=kept
         )  # fmt: skip
-        save_extractor(folder / "extractor", result.state.teacher)
+        save_extractor(folder / "extractor", result.state.extractor)
         return {
             "seconds": {"adaptation": result.seconds}, "log": result.log[-1:], "alarms": list(result.alarms),
             "rung": rung.reason, "stopping": result.stopping,

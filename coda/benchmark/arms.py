@@ -27,15 +27,13 @@ from coda.networks.head import (
     load_source_statistics,
     save_head,
 )
-from coda.networks.mae import new_mae_state, save_mae_state
-from coda.networks.state import new_state, save_state
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
-from coda.training.dino import train_dino
 from coda.training.head import train_head
 from coda.training.labels import LabelList, join
-from coda.training.mae import train_mae
 from coda.training.material import prepare_material
+from coda.training.methods.base import SslTask
+from coda.training.methods.registry import method_of
 from coda.training.split import held_out_fields
 from coda.training.subset import chosen_fields
 from coda.training.supervised import train_supervised
@@ -148,23 +146,16 @@ class Training:
         which = params.pretrain.fields
         chosen = chosen_fields(training.table, which, tuple(labels.compounds), key="pretrain.fields")
         training = training if chosen is None else training.take(chosen)
-        if self.arm == "mae":
-            state = new_mae_state(params, seed=self.seed)
-            told = train_mae(training, params, params.mae.pretrain, state=state, seed=self.seed, checkpoints=kept)
-            save_mae_state(folder / "state", state)
-            extractor = state.encoder
-            found = {"seconds": told.seconds, "log": told.log[-1:], "alarms": list(told.alarms)}
-        else:
-            dino = new_state(params, seed=self.seed)
-            pairs = params.pairs.model_copy(update={"by": "none"}) if self.arm == "dino" else params.pairs
-            result = train_dino(
-                training, params, params.pretrain, state=dino, seed=self.seed, pairs=pairs, checkpoints=kept
-            )
-            save_state(folder / "state", dino)
-            extractor = dino.teacher
-            found = {"seconds": result.seconds, "log": result.log[-1:], "alarms": list(result.alarms)}
-        save_extractor(folder / "extractor", extractor)
-        return extractor, found
+        method = method_of("mae" if self.arm == "mae" else "dino")
+        state = method.new_state(params, seed=self.seed)
+        pairs = params.pairs.model_copy(update={"by": "none"}) if self.arm == "dino" else params.pairs
+        task = SslTask(training, "pretrain", pairs, self.seed, checkpoints=kept)
+        result = method.train(state, params, task)
+        method.save_state(folder / "state", state)
+        save_extractor(folder / "extractor", state.extractor)
+        return state.extractor, {
+            "seconds": result.seconds, "log": result.log[-1:], "alarms": list(result.alarms),
+        }  # fmt: skip
 
     def alignments(self) -> tuple[HeadAlignment, ...]:
         """Return what heads are trained for; the MAE arm, a baseline of the paper, has the paper's head alone."""

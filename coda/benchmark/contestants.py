@@ -5,12 +5,12 @@ from typing import Protocol
 
 from coda.config.params import Params
 from coda.networks.runtime import resolve_runtime
-from coda.networks.state import new_state
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
-from coda.training.dino_objective import DinoObjective
 from coda.training.images import image_source
 from coda.training.matrix_rate import wait_for
+from coda.training.methods.dino.objective import DinoObjective
+from coda.training.methods.dino.state import new_state
 from coda.training.pairs import PairSampler
 from coda.training.schedules import Length
 
@@ -39,7 +39,7 @@ class OurStep:
     least = 1
 
     def __init__(self, fields: FieldSet | StoredFields, params: Params) -> None:
-        """Build a fresh state and objective as `coda.training.dino.train_dino` does."""
+        """Build a fresh state and objective as `coda.training.methods.dino.training.train_dino` does."""
         sampler = PairSampler(fields.table, params.pairs)
         length = Length(TOTAL, sampler.fields_per_epoch / params.pretrain.batch_size)
         images = image_source(fields, resolve_runtime(params.compute).device, params.compute.images)

@@ -1,6 +1,7 @@
 """Combinations of parameters that cannot work together, each with its remedy."""
 
 from coda.config.budgets import budgets
+from coda.config.methods import method_problems
 from coda.config.options import option_problems
 from coda.config.params import Budget, Params
 from coda.errors import Problem
@@ -20,6 +21,7 @@ def impossible_combinations(params: Params) -> list[Problem]:
         _budget(name, budget, problems)
     _candidates(params, problems)
     problems += option_problems(params)
+    problems += method_problems(params)
     _masked_autoencoder(params, problems)
     return problems
 

@@ -199,7 +199,8 @@ FREE_MAPPINGS = {("extractor", "overrides"), ("ingest", "renamed"), ("ingest", "
 def _optional() -> frozenset[tuple[str, ...]]:
     """Return the keys that a complete file may lack: it was written before there were any."""
     sections = {name: field.annotation for name, field in Params.model_fields.items()}
-    return frozenset(
+    optional: set[tuple[str, ...]] = {(name,) for name, field in Params.model_fields.items() if not field.is_required()}
+    return frozenset(optional).union(
         (name, key)
         for name, section in sections.items()
         if isinstance(section, type) and issubclass(section, BaseModel)

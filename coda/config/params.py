@@ -6,7 +6,7 @@ silently. Ranges and combinations are checked before any compute; `coda.config.l
 
 import json
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -151,7 +151,26 @@ class TokenGroups(Section):
     wells: Literal["all", "negcon"] = Field(description="All of its wells, or negative controls only.")
 
 
-class Dino(Section):
+class Ssl(Section):
+    """Which self-supervision a line of models is pretrained and adapted by (decision 0045)."""
+
+    method: Literal["dino", "mae"] = Field(description="Its own parameters stand in the section of its name.")
+
+
+class MethodSection(Section):
+    """The section of a method of self-supervision, and what that method can do.
+
+    Attributes:
+        adapts_by: What a candidate may be adapted by: 'coda', with pairs of one treatment; 'oda', with single images.
+            Empty for a method that cannot adapt.
+        takes_hooks: Whether adaptation's options (what learns, anchors, diversity, looks, the kept optimizer) hold.
+    """
+
+    adapts_by: ClassVar[frozenset[str]] = frozenset({"coda", "oda"})
+    takes_hooks: ClassVar[bool] = True
+
+
+class Dino(MethodSection):
     """DINO head and loss of a line of models (paper section 4); fixed when its source is pretrained."""
 
     prototypes: Count
@@ -283,8 +302,11 @@ class Adaptation(Section):
     candidates: tuple[str, ...] = Field(min_length=1, description="Ways of serving that are tried.")
 
 
-class Mae(Section):
+class Mae(MethodSection):
     """Masked autoencoder: Dual-model-MAE on the source, ODA-MAE on a target (paper section 4, after He et al.)."""
+
+    adapts_by: ClassVar[frozenset[str]] = frozenset({"oda"})
+    takes_hooks: ClassVar[bool] = False
 
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(description="Share of patches hidden from the encoder.")
     decoder_width: Count = Field(description="Length of the decoder's tokens; a multiple of 4 and of decoder_heads.")
@@ -355,6 +377,7 @@ class Params(Section):
     pairs: Pairs
     split: Split
     alignment: TokenGroups
+    ssl: Ssl = Field(default=Ssl(method="dino"))  # parameters of before there was a choice are read
     dino: Dino
     pretrain: Pretrain
     head: Head

@@ -6,22 +6,13 @@ the extractor as it is, with all of its tokens and nothing hidden.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from coda.config.params import Params
-from coda.errors import IntegrityError, Problem
-from coda.networks import artifact
-from coda.networks.extractor import Extractor, cut_patches, new_extractor, require_kind
-from coda.networks.rebuild import REMEDY, rebuild
-from coda.networks.weights import initialise_xavier, seeded
-
-PARTS = ("encoder", "decoder")
+from coda.networks.extractor import cut_patches
 
 
 class MaeDecoder(nn.Module):
@@ -73,39 +64,6 @@ class MaeDecoder(nn.Module):
         positions = _kept_positions(grid, width, hidden.device).to(hidden.dtype)
         full = torch.cat([hidden[:, :1], painted + positions], dim=1)
         return self.predictor(self.norm(self.blocks(full))[:, 1:])  # type: ignore[no-any-return]
-
-
-@dataclass
-class MaeState:
-    """Encoder and decoder; changed in place by training.
-
-    Attributes:
-        encoder: The extractor that serves.
-        decoder: Needed for training only, on the source and on every target.
-    """
-
-    encoder: Extractor
-    decoder: MaeDecoder
-
-    def to(self, device: torch.device) -> "MaeState":
-        """Move both networks to a device and return the state itself."""
-        self.encoder.to(device)
-        self.decoder.to(device)
-        return self
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all weights by name ('encoder.vit.cls_token', ..., 'decoder.mask_token', ...)."""
-        return {f"{part}.{name}": t for part in PARTS for name, t in getattr(self, part).state_dict().items()}
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Overwrite the weights with those of `tensors`, named as `tensors()` names them."""
-        for part in PARTS:
-            own = {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
-            getattr(self, part).load_state_dict(own)
-
-    def config(self) -> dict[str, Any]:
-        """Return everything needed to rebuild the networks."""
-        return {"kind": "mae_state", "encoder": self.encoder.config, "decoder": self.decoder.config}
 
 
 def sine_positions(grid: tuple[int, int], width: int) -> Tensor:
@@ -168,51 +126,3 @@ def mae_loss(predicted: Tensor, images: Tensor, keep: Tensor, patch_size: int, *
     error = (predicted.float() - target).square().mean(dim=-1)
     hidden = torch.ones_like(error).scatter(1, keep, 0.0)
     return (error * hidden).sum() / hidden.sum()
-
-
-def new_mae_state(params: Params, *, seed: int) -> MaeState:
-    """Return the state that Dual-model-MAE starts from: the encoder as every extractor starts, the decoder at random.
-
-    Raises:
-        ConfigError: The extractor cannot be built or its first weights cannot be had.
-    """
-    encoder = new_extractor(params, seed=seed, drop_path=0.0)
-    config = {
-        "width": encoder.width,
-        "hidden_dim": params.mae.decoder_width,
-        "depth": params.mae.decoder_depth,
-        "num_heads": params.mae.decoder_heads,
-        "patch_size": encoder.patch_size,
-        "stains": len(encoder.channels),
-    }
-    with seeded(seed + 1):
-        decoder = MaeDecoder(config)
-        initialise_xavier(decoder)
-        nn.init.normal_(decoder.mask_token, std=0.02)
-    return MaeState(encoder, decoder)
-
-
-def save_mae_state(folder: Path, state: MaeState) -> str:
-    """Write a model folder for the state and return its digest."""
-    return artifact.save(folder, state.tensors(), state.config())
-
-
-def load_mae_state(folder: Path, expected_digest: str | None = None) -> MaeState:
-    """Verify a model folder and rebuild its state on the CPU.
-
-    Raises:
-        IntegrityError: The folder's bytes are not the recorded ones, or describe no network of ours.
-        ConfigError: It holds another kind of network.
-    """
-    tensors, config = artifact.load(folder, expected_digest)
-    require_kind(config, "mae_state", folder)
-    own = {
-        part: {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
-        for part in PARTS
-    }
-    further = [name for name in tensors if not name.startswith(tuple(f"{part}." for part in PARTS))]
-    if further:
-        problem = Problem(f"{folder}/weights.safetensors", ", ".join(further[:5]), "encoder and decoder alone", REMEDY)
-        raise IntegrityError(f"The weights in {folder} are not those of its config.", [problem])
-    encoder = rebuild(Extractor, config.get("encoder"), own["encoder"], folder)
-    return MaeState(encoder, rebuild(MaeDecoder, config.get("decoder"), own["decoder"], folder))

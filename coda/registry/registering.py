@@ -106,7 +106,9 @@ def register_extractor(
         IntegrityError: A folder is not what its digests say.
         TransientError: MLflow does not answer; repeating the call is safe.
     """
-    from coda.networks import artifact  # brings torch, which a service that only reads the log does without
+    # these bring torch, which a service that only reads the log does without
+    from coda.networks import artifact
+    from coda.training.methods.registry import require_state
 
     config = read_config(model)
     require_kind(config, "extractor", model)
@@ -115,7 +117,7 @@ def register_extractor(
     parts = {MODEL: model}
     if state is not None:
         _, state_config = artifact.load(state)
-        require_kind(state_config, "adaptation_state", state)
+        require_state(state_config, state)
         tags["state_digest"] = artifact.folder_digest(state)
         parts[STATE] = state
     return _register(EXTRACTOR, parts, tags, config, provenance, settings)

@@ -36,6 +36,7 @@ from coda.steps.torchrun import processes_to_start, run_in_processes
 from coda.storage.plate_stores import DataStore
 from coda.training.distributed import world
 from coda.training.images import place_fields
+from coda.training.methods.registry import method_of
 from coda.training.split import batch_names
 
 BASE_RELEASE = "base_release.json"
@@ -129,7 +130,8 @@ def _processes(params: Params) -> int:
     own = params.adaptation
     if own.anchor.features or own.diversity.strength:
         return 1  # these terms are moments of a mini-batch, which the share of one process has no part in
-    return processes_to_start(params.compute, gcd(own.budget.batch_size, own.source_batch_size or 0))
+    batch = method_of(params.ssl.method).optimization(params, "adapt").batch_size
+    return processes_to_start(params.compute, gcd(batch, own.source_batch_size or 0))
 
 
 def _as_made(
@@ -140,15 +142,17 @@ def _as_made(
     An extractor that is adapted from a base without a record gets one: what this run measured it with.
     """
     name = named(record.extractor)
-    models = [(name, base.extractor.config), (f"the state of {name}", base.state.teacher.config)]
+    models = [(name, base.extractor.config), (f"the state of {name}", base.state.extractor.config)]
     models += [(f"the head on {alignment!r} of {name}", frozen.head.config) for alignment, frozen in base.heads.items()]
     facts, today = facts_of(models), Today.of(params)
     needed = [path for path in NEEDED if path != LEAST]
     values, untold = told(facts, today, needed)
     unread = channels_unread(batches, base.extractor.channels)
     tell([*untold, *require_fitting(batches, base.extractor, name), *unread])
-    settled_params = settled(facts, today)
-    for network in (base.state.student, base.state.teacher):
+    # which method it goes on with says the state itself, whoever made it
+    method = {"ssl.method": Fact(base.state.method, f"config.json of the state of {name}")}
+    settled_params = settled({**facts, **method}, today)
+    for network in (base.state.learner, base.state.extractor):
         if TRAINED not in network.config:
             network.config[TRAINED] = {**made_with(settled_params), **record_of(prepared(batches))}
     where = "the parameters of the run"

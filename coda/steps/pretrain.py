@@ -12,7 +12,6 @@ from coda.config.params import Params
 from coda.config.recorded import TRAINED
 from coda.networks.extractor import save_extractor
 from coda.networks.runtime import set_threads
-from coda.networks.state import new_state, save_state
 from coda.plates.dataset import BatchFolder, open_batches, open_fields, require_covered
 from coda.plates.fieldset import FieldSet
 from coda.plates.preparation import prepared, record_of
@@ -23,10 +22,11 @@ from coda.steps.progress_bar import shown
 from coda.steps.torchrun import processes_to_start, run_in_processes
 from coda.steps.train_head import read_file
 from coda.storage.plate_stores import DataStore
-from coda.training.dino import DinoResult, train_dino
 from coda.training.distributed import joined
 from coda.training.images import place_fields
 from coda.training.labels import read_labels
+from coda.training.methods.base import SslResult, SslTask
+from coda.training.methods.registry import method_of
 from coda.training.split import held_out_fields
 from coda.training.subset import chosen_fields
 
@@ -34,9 +34,9 @@ from coda.training.subset import chosen_fields
 def pretrain(
     dataset: Path, out: Path, *, params: Params, settings: Settings, run_id: str, labels: str | None = None
 ) -> dict[str, float]:
-    """Train student and teacher on every accepted batch that is not held out; no mechanism is learned from.
+    """Train by `ssl.method` on every accepted batch that is not held out; no mechanism is learned from.
 
-    Writes ``out/extractor`` (the teacher, which serves), ``out/state`` (what adaptation continues from) and
+    Writes ``out/extractor`` (which serves), ``out/state`` (what adaptation continues from) and
     ``out/pretraining.json`` (loss and health over time, alarms, what could be paired).
 
     Args:
@@ -56,37 +56,39 @@ def pretrain(
         IntegrityError: Stored fields are not the ones that were ingested.
         TransientError: The process was asked to stop; a checkpoint was written.
     """
+    method = method_of(params.ssl.method)
     paths, told = {"dataset": dataset, "out": out}, {"labels": labels} if labels else {}
     if params.compute.nodes > 1 and "WORLD_SIZE" not in os.environ:
         # only here: a laptop needs no client of Kubernetes
         from coda.steps.nodes import run_on_nodes
 
         return run_on_nodes("pretrain", paths, params=params, settings=settings, run_id=run_id, texts=told)
-    count = processes_to_start(params.compute, params.pretrain.batch_size)
+    count = processes_to_start(params.compute, method.optimization(params, "pretrain").batch_size)
     if count > 1:
         return run_in_processes("pretrain", paths, count, params=params, settings=settings, run_id=run_id, texts=told)
     set_threads(params.compute)
     with joined() as world, stopping_on_sigterm() as should_stop, ExitStack() as first:
         batches = open_batches(dataset, DataStore(settings))
         fields = load_training_fields(batches, params)
-        own = params.pretrain
-        compounds = _labelled_compounds(labels, settings) if own.fields == "labelled" else None
-        anchors = chosen_fields(fields.table, own.fields, compounds, key="pretrain.fields")
-        state = new_state(params, seed=params.seed)
-        for network in (state.student, state.teacher):
+        which = params.pretrain.fields
+        compounds = _labelled_compounds(labels, settings) if which == "labelled" else None
+        anchors = chosen_fields(fields.table, which, compounds, key="pretrain.fields")
+        state = method.new_state(params, seed=params.seed)
+        for network in (state.learner, state.extractor):
             network.config[TRAINED] |= record_of(prepared(batches))
         # one process keeps checkpoints, shows progress and writes what was learned
         checkpoints = first.enter_context(kept_checkpoints(settings, run_id, "pretrain")) if world.first else None
         report = first.enter_context(shown("Pretraining", params.compute)) if world.first else None
-        result = train_dino(
-            fields, params, own, state=state, seed=params.seed, anchors=anchors, keep_moments=own.keep_optimizer,
+        task = SslTask(
+            fields, "pretrain", params.pairs, params.seed, anchors=anchors,
             checkpoints=checkpoints, report=report, should_stop=should_stop,
         )  # fmt: skip
+        result = method.train(state, params, task)
         if world.first:
             names = sorted(set(fields.table["Metadata_Source"] + "/" + fields.table["Metadata_Batch"]))
             provenance = {"batches": names, "params_digest": params_digest(params)}
-            save_extractor(out / "extractor", state.teacher, provenance)
-            save_state(out / "state", state)
+            save_extractor(out / "extractor", state.extractor, provenance)
+            method.save_state(out / "state", state)
             _record(out, result)
         return _numbers(result)
 
@@ -104,20 +106,19 @@ def _labelled_compounds(labels: str | None, settings: Settings) -> tuple[str, ..
     return tuple(read_labels(read_file(labels, settings), labels).compounds) if labels else None
 
 
-def _record(out: Path, result: DinoResult) -> None:
+def _record(out: Path, result: SslResult) -> None:
     content = {"log": result.log, "alarms": result.alarms, "pairs": asdict(result.pairs), "speed": result.speed}
     (out / "pretraining.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _numbers(result: DinoResult) -> dict[str, float]:
+def _numbers(result: SslResult) -> dict[str, float]:
     last = result.log[-1]
+    measured: list[str] = ["loss", "teacher_entropy", "feature_spread"]
     return {
         "iterations": float(result.iterations),
         "seconds": result.seconds,
         "samples_per_s": result.samples_per_s,
-        "loss": last["loss"],
-        "teacher_entropy": last["teacher_entropy"],
-        "feature_spread": last["feature_spread"],
+        **{name: last[name] for name in measured if name in last},
         "pairable_share": result.pairs.pairable_share,
         "alarms": float(len(result.alarms)),
     }

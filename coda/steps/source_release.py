@@ -7,9 +7,9 @@ from coda.contracts.release import ModelRef, ReleaseRecord
 from coda.errors import ConfigError, Problem
 from coda.networks.extractor import load_extractor
 from coda.networks.head import load_class_shares, load_head, load_labelled_compounds, load_source_statistics
-from coda.networks.state import load_state
 from coda.registry import DEFAULT_SCOPE, ReleaseLog, fetch, fetch_state
 from coda.settings import Settings
+from coda.training.methods.registry import load_state
 
 
 def default_release(settings: Settings) -> ReleaseRecord:

@@ -1,6 +1,7 @@
-"""What may be hung into DINO's step: which weights learn, what is added to the loss, who watches without labels."""
+"""What may be hung into a method's step: which weights learn, what is added to the loss, who watches without labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ class Part(Protocol):
     """Which weights of the student learn (`coda.training.parts`)."""
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return what is optimised, the DINO head apart."""
+        """Return what is optimised, heads of the method apart."""
 
     def weights(self) -> Mapping[str, Tensor]:
         """Return the weights the student computes with, by its parameters' names; empty for its own."""
@@ -65,3 +66,12 @@ class Watch(Protocol):
 
     def recall(self, records: Mapping[str, Any]) -> None:
         """Go back to what `records` returned."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What is hung into the step; nothing of it in pretraining."""
+
+    part: Part | None = None
+    terms: Sequence[Term] = ()
+    watch: Watch | None = None

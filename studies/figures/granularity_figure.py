@@ -21,9 +21,9 @@ from coda.benchmark.specs import loaded
 from coda.benchmark.systems import score_table, summarise
 from coda.benchmark.table2 import Result, by_source, notes
 from coda.evaluation.predictions.prediction_levels import classes_of
-from coda.networks.state import load_state
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
+from coda.training.methods.dino.state import load_state
 
 EACH: dict[Granularity, str] = {"batch": "ODA, each batch by itself", "plate": "ODA, each plate by itself"}
 SINGLE: dict[Granularity, str] = {"batch": "ODA, a single batch for all", "plate": "ODA, a single plate for all"}

@@ -18,10 +18,10 @@ from coda.benchmark.arms import frozen_heads
 from coda.config.params import Params
 from coda.networks.artifact import folder_digest
 from coda.networks.extractor import Extractor, load_extractor
-from coda.networks.state import AdaptationState, load_state
 from coda.plates.fieldset import FieldSet
-from coda.training.dino import train_dino
-from coda.training.dino_objective import Hooks
+from coda.training.hooks import Hooks
+from coda.training.methods.base import SslTask
+from coda.training.methods.registry import load_state, method_of
 from coda.training.pairs import PairSampler
 from coda.training.randomness import derived_seed
 from coda.training.schedules import length_of
@@ -167,16 +167,14 @@ class _Trained:
 def _adapt(
     base: Base, fields: FieldSet, params: Params, rung: Rung, seed: int, snapshots: Snapshots | None = None
 ) -> _Trained:
-    state: AdaptationState = deepcopy(base.state)
-    adaptation = params.adaptation
+    state = deepcopy(base.state)
     hooks, _ = new_hooks(state, fields, params, base.heads, seed=seed)
-    result = train_dino(
-        fields, params, adaptation.budget, state=state, seed=seed,
-        pairs=params.pairs.model_copy(update={"by": rung.by}),
-        dino_head=adaptation.dino_head, carry_centre=adaptation.carry_centre,
+    task = SslTask(
+        fields, "adapt", params.pairs.model_copy(update={"by": rung.by}), seed,
         hooks=Hooks(hooks.part, hooks.terms, snapshots or hooks.watch),
     )  # fmt: skip
-    return _Trained(state.teacher, tuple(f"While training: {alarm}." for alarm in result.alarms))
+    result = method_of(state.method).train(state, params, task)
+    return _Trained(state.extractor, tuple(f"While training: {alarm}." for alarm in result.alarms))
 
 
 def _model(

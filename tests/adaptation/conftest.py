@@ -17,13 +17,13 @@ from coda.contracts.release import DataRevision, ReleaseRecord
 from coda.networks.alignment import fit_statistics
 from coda.networks.extractor import Extractor, save_extractor
 from coda.networks.head import SOURCE_STATISTICS, new_head, save_head
-from coda.networks.state import new_state, save_state
 from coda.plates.dataset import load_fields, open_batches
 from coda.plates.fieldset import FieldSet
 from coda.registry import DEFAULT_SCOPE, Provenance, ReleaseLog, register_extractor, register_head
 from coda.simulation.delivery import simulate_batch
 from coda.simulation.design import Design, plan_experiment
 from coda.steps.ingest import ingest
+from coda.training.methods.dino.state import new_state, save_state
 from coda.training.tokens import extract_tokens
 
 __all__ = ["moto_server"]

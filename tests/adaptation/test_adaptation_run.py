@@ -20,10 +20,10 @@ from coda.adaptation.serving import Way, serve
 from coda.errors import ConfigError, IntegrityError, TransientError
 from coda.networks.artifact import folder_digest
 from coda.networks.extractor import load_extractor
-from coda.networks.state import load_state
 from coda.plates.fieldset import FieldSet
-from coda.training import dino_objective
 from coda.training.checkpoint import Checkpoints
+from coda.training.methods.dino import objective as dino_objective
+from coda.training.methods.dino.state import load_state
 
 
 def everything(fields):

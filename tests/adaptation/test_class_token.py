@@ -15,13 +15,13 @@ from coda.adaptation.run import adapt_and_serve
 from coda.contracts.gate import GateReport
 from coda.networks.extractor import load_extractor, save_extractor
 from coda.networks.head import SOURCE_STATISTICS, load_head, load_source_statistics, save_head
-from coda.networks.state import load_state, new_state, save_state
 from coda.steps import judge as judge_module
 from coda.steps.judge import judge
-from coda.training.dino import train_dino
 from coda.training.head import train_head
 from coda.training.labels import LabelList
 from coda.training.material import prepare_material
+from coda.training.methods.dino.state import load_state, new_state, save_state
+from coda.training.methods.dino.training import train_dino
 from coda.training.split import held_out
 from coda.training.tokens import extract_tokens
 

@@ -8,7 +8,7 @@ from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.ladder import choose_rung
 from coda.adaptation.ttt import predict_with_ttt
 from coda.networks.head import new_head
-from coda.networks.mae import new_mae_state
+from coda.training.methods.mae.state import new_mae_state
 
 TTT = (
     "mae.decoder_width=8", "mae.decoder_depth=1", "mae.decoder_heads=2", "mae.mask_ratio=0.5", "ttt.steps=3",
@@ -31,10 +31,10 @@ def test_adaptation_with_a_watch(tiny, make_base, make_plates, tmp_path, fault, 
     def train(checkpoints):
         base = make_base()
         result = adapt_extractor(base.state, fields, params, rung, seed=1, heads=base.heads, checkpoints=checkpoints)
-        tensors = result.state.tensors()
+        tensors = result.state.state_dict()
         return {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}, result.stopping
 
-    check_divergence(train, fault, tmp_path, "coda.training.dino_objective.dino_loss",
+    check_divergence(train, fault, tmp_path, "coda.training.methods.dino.objective.dino_loss",
                      "adaptation.budget.learning_rate", part)  # fmt: skip
 
 

@@ -11,11 +11,11 @@ from coda.errors import ConfigError, IntegrityError
 from coda.networks.alignment import fit_statistics
 from coda.networks.extractor import save_extractor
 from coda.networks.head import SOURCE_STATISTICS, save_head
-from coda.networks.state import save_state
 from coda.plates.dataset import load_fields, open_batches
 from coda.registry import Provenance, ReleaseLog, register_extractor, register_head
 from coda.registry.drafts import keep_params
 from coda.steps.predict import predict
+from coda.training.methods.dino.state import save_state
 from coda.training.tokens import extract_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and SQLAlchemy warn about their own insides

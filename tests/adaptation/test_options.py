@@ -239,9 +239,9 @@ def test_a_state_that_does_not_say_what_its_head_sees_is_trained_as_the_paramete
         base = make_base()
         for network in (base.state.student, base.state.teacher):
             del network.config["pool"]
-        return train(base, make_plates(), tiny(f"extractor.pool={pool}")).state.tensors()
+        return train(base, make_plates(), tiny(f"extractor.pool={pool}")).state.state_dict()
 
-    recorded = train(make_base(), make_plates(), tiny()).state.tensors()
+    recorded = train(make_base(), make_plates(), tiny()).state.state_dict()
     assert all(torch.equal(tensor, without_record("mean")[name]) for name, tensor in recorded.items())
     assert not all(torch.equal(tensor, without_record("cls")[name]) for name, tensor in recorded.items())
 
@@ -251,5 +251,5 @@ def test_without_options_nothing_depends_on_the_heads(tiny, make_base, make_plat
     states = []
     for classes, seed in ((("a", "b", "c"), 1), (("x", "y"), 2)):
         base = make_base(classes=classes, head_seed=seed)
-        states.append(deepcopy(train(base, fields, tiny("adaptation.trainable=norms")).state.tensors()))
+        states.append(deepcopy(train(base, fields, tiny("adaptation.trainable=norms")).state.state_dict()))
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())

@@ -192,8 +192,8 @@ def test_a_resumed_run_ends_with_the_same_bits_with_every_option(tiny, make_base
     with pytest.raises(TransientError):
         adapt(make_base(), fields, params, checkpoints=checkpoints, should_stop=stop)
     resumed = adapt(second := make_base(), fields, params, checkpoints=checkpoints)
-    for name, tensor in first.state.tensors().items():
-        assert torch.equal(tensor, second.state.tensors()[name]), name
+    for name, tensor in first.state.state_dict().items():
+        assert torch.equal(tensor, second.state.state_dict()[name]), name
     assert whole.log == resumed.log
     assert whole.stopping == resumed.stopping
 

@@ -9,10 +9,11 @@ import torch
 from coda.adaptation.ttt import predict_with_ttt, ttt_curve
 from coda.errors import ConfigError, TransientError
 from coda.networks.head import new_head
-from coda.networks.mae import mae_loss, new_mae_state, random_keep
+from coda.networks.mae import mae_loss, random_keep
 from coda.training.checkpoint import Checkpoints
 from coda.training.crops import Cropper, turned_at_random
 from coda.training.engine import tensors_digest
+from coda.training.methods.mae.state import new_mae_state
 from coda.training.randomness import generator
 from coda.training.tokens import extract_tokens, field_probabilities
 
@@ -35,9 +36,9 @@ def setting(tiny, make_plates):
 
 def test_weights_after_are_those_before_and_the_head_is_untouched(setting):
     state, head, fields, params = setting()
-    before, kept = tensors_digest(state.tensors()), tensors_digest(head.state_dict())
+    before, kept = tensors_digest(state.state_dict()), tensors_digest(head.state_dict())
     found = predict_with_ttt(state, head, fields, params, seed=0)
-    assert tensors_digest(state.tensors()) == before
+    assert tensors_digest(state.state_dict()) == before
     assert tensors_digest(head.state_dict()) == kept
     assert all(p.grad is None for p in head.parameters())
     assert found.dtype == np.float32
@@ -94,12 +95,12 @@ def test_before_the_first_step_it_is_the_unadapted_system(setting):
 @pytest.mark.parametrize("stop_at", [1, 2, 5])
 def test_a_stopped_run_goes_on_with_the_next_image(setting, tmp_path, stop_at):
     state, head, fields, params = setting()
-    before = tensors_digest(state.tensors())
+    before = tensors_digest(state.state_dict())
     whole = predict_with_ttt(state, head, fields, params, seed=0)
     asked, kept, seen = iter([False] * stop_at + [True]), Checkpoints(tmp_path), []
     with pytest.raises(TransientError):
         predict_with_ttt(state, head, fields, params, seed=0, checkpoints=kept, should_stop=lambda: next(asked))
-    assert tensors_digest(state.tensors()) == before
+    assert tensors_digest(state.state_dict()) == before
     again = predict_with_ttt(
         state, head, fields, params, seed=0, checkpoints=kept, report=lambda p: seen.append(p.done)
     )

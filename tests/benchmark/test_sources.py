@@ -38,7 +38,7 @@ def test_imports_are_followed_as_python_follows_them(module):
 @pytest.mark.parametrize("module", sorted(TASKS))
 @pytest.mark.parametrize(
     "source",
-    ["networks/extractor.py", "training/dino_loss.py", "adaptation/serving.py", "evaluation/accuracy.py",
+    ["networks/extractor.py", "training/methods/dino/loss.py", "adaptation/serving.py", "evaluation/accuracy.py",
      "plates/dataset.py", "networks/weights.py", "simulation/laboratories.py", "benchmark/scoring.py", "__init__.py"],
 )  # fmt: skip
 def test_a_changed_source_gives_another_name(copy, module, source):

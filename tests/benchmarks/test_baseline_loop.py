@@ -10,13 +10,13 @@ from PIL import Image
 
 from benchmarks.speed.baseline_loop import CustomaryTraining, PairImages, customary_batches, loop_loss, write_pngs
 from coda.config import load_params
-from coda.networks.state import new_state
 from coda.plates.fieldset import FieldSet
 from coda.training.crops import Views
-from coda.training.dino_loss import dino_loss
-from coda.training.dino_objective import DinoObjective
 from coda.training.images import MemoryImages
 from coda.training.matrix_rate import measure_matrix_rate
+from coda.training.methods.dino.loss import dino_loss
+from coda.training.methods.dino.objective import DinoObjective
+from coda.training.methods.dino.state import new_state
 from coda.training.pairs import PairSampler
 from coda.training.schedules import length_of
 
@@ -134,8 +134,8 @@ def test_on_the_same_views_it_takes_the_step_of_the_engine(fields, params, batch
         assert customary.step(views, iteration) == pytest.approx(entry.numbers["loss"], rel=1e-5)
     if batch_norm:
         return  # it takes away what several biases add: Adam blows up the rounding of their zero gradients
-    for name in (name for name in theirs.tensors() if not name.endswith("attn.qkv.bias")):  # a key's bias: the same
-        torch.testing.assert_close(theirs.tensors()[name], ours.tensors()[name], atol=2e-5, rtol=1e-3)
+    for name in (name for name in theirs.state_dict() if not name.endswith("attn.qkv.bias")):  # a key's bias: the same
+        torch.testing.assert_close(theirs.state_dict()[name], ours.state_dict()[name], atol=2e-5, rtol=1e-3)
     assert any(not torch.equal(before[name], tensor) for name, tensor in theirs.student.state_dict().items())
 
 

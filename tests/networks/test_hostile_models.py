@@ -14,7 +14,7 @@ from coda.errors import CodaError, IntegrityError
 from coda.networks import artifact
 from coda.networks.extractor import load_extractor, save_extractor
 from coda.networks.head import SOURCE_STATISTICS, load_head, load_source_statistics, save_head
-from coda.networks.state import load_state, new_state, save_state
+from coda.training.methods.dino.state import load_state, new_state, save_state
 
 
 @pytest.fixture(scope="module")
@@ -182,14 +182,14 @@ def test_head_and_state_are_rebuilt_with_the_same_care(params, state, tmp_path):
         load_head(tmp_path / "head", digest)
     save_state(tmp_path / "state", state)
     restored = load_state(tmp_path / "state")
-    for name, tensor in state.tensors().items():
-        assert torch.equal(restored.tensors()[name], tensor), name
+    for name, tensor in state.state_dict().items():
+        assert torch.equal(restored.state_dict()[name], tensor), name
     config = json.loads((tmp_path / "state" / "config.json").read_text())
     config["dino_head"]["prototypes"] = 10**9
     digest = resealed(tmp_path / "state", config__json=json.dumps(config).encode())
     with pytest.raises(IntegrityError, match="prototypes"):
         load_state(tmp_path / "state", digest)
-    tensors, config = state.tensors(), state.config()
+    tensors, config = state.state_dict(), state.config()
     artifact.save(tmp_path / "state", {**tensors, "intruder": torch.zeros(1)}, config)
     with pytest.raises(IntegrityError, match="intruder"):
         load_state(tmp_path / "state")

@@ -14,14 +14,8 @@ from coda.contracts.base import digest_of_json
 from coda.errors import CodaError, ConfigError, IntegrityError
 from coda.networks import artifact
 from coda.networks.extractor import new_extractor
-from coda.networks.mae import (
-    load_mae_state,
-    mae_loss,
-    new_mae_state,
-    random_keep,
-    save_mae_state,
-    sine_positions,
-)
+from coda.networks.mae import mae_loss, random_keep, sine_positions
+from coda.training.methods.mae.state import load_mae_state, new_mae_state, save_mae_state
 
 SMALL = (
     "extractor.overrides={img_size: 32, patch_size: 8, embed_dim: 16, depth: 2, num_heads: 2}", "crops.global_size=32",
@@ -195,8 +189,8 @@ def test_stains_beyond_three_start_from_the_first_layer_repeated(params, root, t
 def test_kept_and_rebuilt_to_the_bit(state, tmp_path):
     digest = save_mae_state(tmp_path / "mae", state)
     again = load_mae_state(tmp_path / "mae", digest)
-    assert again.tensors().keys() == state.tensors().keys()
-    assert all(torch.equal(again.tensors()[name], tensor) for name, tensor in state.tensors().items())
+    assert again.state_dict().keys() == state.state_dict().keys()
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in state.state_dict().items())
     assert again.config() == state.config()
 
 

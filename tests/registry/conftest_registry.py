@@ -11,8 +11,8 @@ from tiny_models import Trained, bind, provenance, tiny, train
 from coda.config import Params
 from coda.contracts import ReleaseRecord
 from coda.networks.extractor import Extractor, save_extractor
-from coda.networks.state import save_state
 from coda.settings import Settings
+from coda.training.methods.dino.state import save_state
 
 __all__ = ["Trained", "moto_server", "provenance"]
 
@@ -38,7 +38,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, tiny_params: Params, train
     """A folder with ``extractor`` and ``state``, as adaptation leaves them: `trained`'s, a little changed."""
     import torch
 
-    from coda.networks.state import load_state
+    from coda.training.methods.dino.state import load_state
 
     folder = tmp_path_factory.mktemp("adapted")
     state = load_state(trained.pretrained / "state")

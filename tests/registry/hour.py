@@ -33,7 +33,6 @@ from coda.contracts import CandidateScore, GateReport, Measure  # noqa: E402
 from coda.local.services import EmbeddedServices  # noqa: E402
 from coda.networks import artifact  # noqa: E402
 from coda.networks.extractor import save_extractor  # noqa: E402
-from coda.networks.state import load_state, save_state  # noqa: E402
 from coda.registry import ReleaseLog, describe  # noqa: E402
 from coda.registry.mlflow_client import connect  # noqa: E402
 from coda.settings import Settings  # noqa: E402
@@ -43,6 +42,7 @@ from coda.steps.release import release  # noqa: E402
 from coda.steps.version import write_revisions  # noqa: E402
 from coda.storage.data_registry import commit_batch  # noqa: E402
 from coda.storage.objects import store_for  # noqa: E402
+from coda.training.methods.dino.state import load_state, save_state  # noqa: E402
 
 
 @dataclass

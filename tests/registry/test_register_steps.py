@@ -17,7 +17,6 @@ from coda.errors import ConfigError, IntegrityError, TransientError
 from coda.networks import artifact
 from coda.networks.extractor import save_extractor
 from coda.networks.head import SOURCE_STATISTICS
-from coda.networks.state import load_state, save_state
 from coda.registry import ReleaseLog, describe, list_versions, promote, rollback
 from coda.registry.comparison import compare, provenance_of, release_side
 from coda.registry.drafts import WAITING, find_release, read_kept, release_name
@@ -27,6 +26,7 @@ from coda.steps.register_training import register_training
 from coda.steps.release import release
 from coda.steps.version import write_revisions
 from coda.storage.objects import store_for
+from coda.training.methods.dino.state import load_state, save_state
 
 
 def revisions(folder: Path, source: str) -> Path:

@@ -21,7 +21,6 @@ from coda.contracts import ModelRef, ReleaseRecord
 from coda.errors import ConfigError, IntegrityError, TransientError
 from coda.networks.extractor import load_extractor
 from coda.networks.head import load_head
-from coda.networks.state import load_state
 from coda.registry import (
     EXTRACTOR,
     HEAD,
@@ -35,6 +34,7 @@ from coda.registry import (
 )
 from coda.registry.pyfunc import _load_pyfunc
 from coda.settings import Settings
+from coda.training.methods.dino.state import load_state
 
 
 def artifacts(settings: Settings, name: str) -> list[Path]:

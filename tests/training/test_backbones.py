@@ -14,13 +14,13 @@ from coda.errors import ConfigError, TransientError
 from coda.networks.backbone import build_vit
 from coda.networks.extractor import load_extractor, new_extractor, save_extractor, set_attention
 from coda.networks.head import new_head
-from coda.networks.mae import new_mae_state
-from coda.networks.state import new_state
 from coda.training import flops
 from coda.training.checkpoint import Checkpoints
-from coda.training.dino import train_dino
 from coda.training.low_rank import LowRank
-from coda.training.mae import train_mae
+from coda.training.methods.dino.state import new_state
+from coda.training.methods.dino.training import train_dino
+from coda.training.methods.mae.state import new_mae_state
+from coda.training.methods.mae.training import train_mae
 from coda.training.parts import trainable_names
 
 FAMILIES = {
@@ -45,7 +45,7 @@ def images_of(side=32, count=2, stains=3):
 
 
 def bits(state):
-    return {name: tensor.detach().numpy().tobytes() for name, tensor in state.tensors().items()}
+    return {name: tensor.detach().numpy().tobytes() for name, tensor in state.state_dict().items()}
 
 
 def test_class_token_and_patches_are_those_of_timm(params):

@@ -8,11 +8,11 @@ from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.ladder import Rung
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.errors import ConfigError
-from coda.networks.mae import new_mae_state
-from coda.networks.state import new_state
 from coda.training.blindness import KNOWN, require_blind
-from coda.training.dino import train_dino
-from coda.training.mae import train_mae
+from coda.training.methods.dino.state import new_state
+from coda.training.methods.dino.training import train_dino
+from coda.training.methods.mae.state import new_mae_state
+from coda.training.methods.mae.training import train_mae
 
 TRAINERS = {
     "dino": lambda fields, params: train_dino(fields, params, params.pretrain, state=new_state(params, seed=0), seed=0),

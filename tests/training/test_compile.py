@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 
-from coda.networks.state import new_state
-from coda.training.dino import train_dino
+from coda.training.methods.dino.state import new_state
+from coda.training.methods.dino.training import train_dino
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler uses its old parts
 

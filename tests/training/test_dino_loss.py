@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from coda.training.dino_loss import dino_loss, teacher_probabilities, updated_centre
+from coda.training.methods.dino.loss import dino_loss, teacher_probabilities, updated_centre
 
 
 def loss_by_terms(student, teacher, centre, tau_s, tau_t):

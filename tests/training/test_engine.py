@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from coda.errors import ConfigError, TransientError
-from coda.networks.state import load_state, new_state, save_state
 from coda.training.checkpoint import Checkpoints
-from coda.training.dino import train_dino
+from coda.training.methods.dino.state import load_state, new_state, save_state
+from coda.training.methods.dino.training import train_dino
 from coda.training.progress import Progress
 
 
@@ -21,7 +21,7 @@ def train(fields, params, **options):
 
 
 def bits(state):
-    return {name: tensor.detach().numpy().tobytes() for name, tensor in state.tensors().items()}
+    return {name: tensor.detach().numpy().tobytes() for name, tensor in state.state_dict().items()}
 
 
 DEEP = "extractor.overrides={img_size: 16, patch_size: 8, embed_dim: 16, depth: 3, num_heads: 2}"

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from coda.errors import IntegrityError
-from coda.networks.state import new_state
 from coda.training import images as images_module
 from coda.training.crops import Cropper
-from coda.training.dino import train_dino
 from coda.training.images import MemoryImages, StoredImages, image_source, memory_limit
+from coda.training.methods.dino.state import new_state
+from coda.training.methods.dino.training import train_dino
 
 
 def drawn(count=20, seed=0):
@@ -37,7 +37,7 @@ def test_training_from_the_stores_ends_with_the_bits_of_training_from_memory(sto
     for where in (fields, stored):
         state = new_state(params, seed=1)
         train_dino(where, params, params.pretrain, state=state, seed=1)
-        ends.append({name: tensor.clone() for name, tensor in state.tensors().items()})
+        ends.append({name: tensor.clone() for name, tensor in state.state_dict().items()})
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 

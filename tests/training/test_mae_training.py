@@ -14,11 +14,12 @@ import torch
 
 from coda.errors import ConfigError, TransientError
 from coda.networks.extractor import load_extractor
-from coda.networks.mae import load_mae_state, mae_loss, new_mae_state, random_keep
+from coda.networks.mae import mae_loss, random_keep
 from coda.training.checkpoint import Checkpoints
 from coda.training.crops import Cropper
 from coda.training.labels import LabelList
-from coda.training.mae import train_mae
+from coda.training.methods.mae.state import load_mae_state, new_mae_state
+from coda.training.methods.mae.training import train_mae
 from coda.training.pairs import PairSampler
 from coda.training.randomness import generator
 from coda.training.split import held_out
@@ -36,11 +37,11 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from coda.config.params import Params
 from coda.networks.extractor import save_extractor
-from coda.networks.mae import new_mae_state, save_mae_state
+from coda.training.methods.mae.state import new_mae_state, save_mae_state
 from coda.plates.fieldset import FieldSet
 from coda.training.distributed import joined
 from coda.training.labels import LabelList
-from coda.training.mae import train_mae
+from coda.training.methods.mae.training import train_mae
 from coda.training.split import held_out
 from coda.training.supervised import train_supervised
 folder = Path(sys.argv[1])
@@ -61,7 +62,7 @@ with joined() as world:
 
 
 def bits(state):
-    return {name: tensor.detach().numpy().tobytes() for name, tensor in state.tensors().items()}
+    return {name: tensor.detach().numpy().tobytes() for name, tensor in state.state_dict().items()}
 
 
 def train(fields, params, **options):
@@ -172,8 +173,8 @@ def test_two_processes_learn_what_one_does(fields, tiny, tmp_path, root):
     alone = train(fields, params)
     losses = json.loads((tmp_path / "losses.json").read_text())
     assert losses == pytest.approx([entry["loss"] for entry in alone.log], rel=1e-4)
-    together = load_mae_state(tmp_path / "state").tensors()
-    for name, tensor in alone.state.tensors().items():
+    together = load_mae_state(tmp_path / "state").state_dict()
+    for name, tensor in alone.state.state_dict().items():
         torch.testing.assert_close(together[name], tensor.detach(), atol=2e-4, rtol=1e-3, msg=name)
     mask = held_out(fields.table, 1)
     labels = LabelList({f"compound_{n}": f"moa_{n % 2}" for n in range(3)})

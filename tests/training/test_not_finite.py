@@ -9,14 +9,14 @@ from coda.errors import ConfigError
 from coda.networks import artifact
 from coda.networks.extractor import new_extractor
 from coda.networks.finite import not_finite
-from coda.networks.mae import new_mae_state
-from coda.networks.state import new_state
 from coda.training.checkpoint import Checkpoints
-from coda.training.dino import train_dino
 from coda.training.head import TokenSet, train_head
 from coda.training.labels import LabelList
 from coda.training.losses import Losses, NotFiniteError
-from coda.training.mae import train_mae
+from coda.training.methods.dino.state import new_state
+from coda.training.methods.dino.training import train_dino
+from coda.training.methods.mae.state import new_mae_state
+from coda.training.methods.mae.training import train_mae
 from coda.training.split import held_out
 from coda.training.supervised import train_supervised
 
@@ -44,9 +44,9 @@ def test_dino(fields, tiny, tmp_path, fault, monkeypatch):
     def train(checkpoints):
         state = new_state(params, seed=5)
         result = train_dino(fields, params, params.pretrain, state=state, seed=5, checkpoints=checkpoints)
-        return bits(state.tensors()), result.log
+        return bits(state.state_dict()), result.log
 
-    check_divergence(train, fault, tmp_path, "coda.training.dino_objective.dino_loss", "pretrain.learning_rate")
+    check_divergence(train, fault, tmp_path, "coda.training.methods.dino.objective.dino_loss", "pretrain.learning_rate")
 
 
 @pytest.mark.parametrize("fault", faults(9), ids=named)
@@ -56,9 +56,11 @@ def test_masked_autoencoder(fields, tiny, tmp_path, fault):
     def train(checkpoints):
         state = new_mae_state(params, seed=5)
         result = train_mae(fields, params, params.mae.pretrain, state=state, seed=5, checkpoints=checkpoints)
-        return bits(state.tensors()), result.log
+        return bits(state.state_dict()), result.log
 
-    check_divergence(train, fault, tmp_path, "coda.training.mae.mae_loss", "mae.pretrain.learning_rate")
+    check_divergence(
+        train, fault, tmp_path, "coda.training.methods.mae.training.mae_loss", "mae.pretrain.learning_rate"
+    )
 
 
 @pytest.mark.parametrize("fault", faults(12), ids=named)
@@ -109,7 +111,7 @@ def test_broken_checkpoints_of_an_earlier_version_are_passed_over_and_do_not_cro
     again = new_state(params, seed=5)
     train_dino(fields, params, params.pretrain, state=again, seed=5, checkpoints=kept)
     assert written[:3] == [["00000003"], ["00000003", "00000006"], ["00000006", "00000009"]]
-    assert bits(again.tensors()) == bits(state.tensors())
+    assert bits(again.state_dict()) == bits(state.state_dict())
 
 
 def test_no_model_folder_holds_a_broken_number(tmp_path):

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from coda.config import Params
 from coda.errors import ConfigError
 from coda.networks.extractor import Extractor
-from coda.networks.state import AdaptationState, new_state
 from coda.plates.fieldset import FieldSet
-from coda.training.dino import train_dino
-from coda.training.dino_objective import Hooks
+from coda.training.hooks import Hooks
 from coda.training.low_rank import LowRank
+from coda.training.methods.dino.state import DinoState, new_state
+from coda.training.methods.dino.training import train_dino
 from coda.training.parts import new_part, trainable_names
 
 DEEP = "extractor.overrides={img_size: 16, patch_size: 8, embed_dim: 16, depth: 3, num_heads: 2}"
@@ -52,7 +52,7 @@ def deep(tiny: Callable[..., Params]) -> Callable[..., Params]:
     return build
 
 
-def adapted(fields: FieldSet, params: Params, state: AdaptationState, dino_head: str = "trained") -> AdaptationState:
+def adapted(fields: FieldSet, params: Params, state: DinoState, dino_head: str = "trained") -> DinoState:
     part = new_part(state.student, params.adaptation, seed=3)
     train_dino(fields, params, params.pretrain, state=state, seed=1, hooks=Hooks(part), dino_head=dino_head)
     return state
@@ -75,8 +75,8 @@ def test_every_weight_learns_as_without_a_part(fields, deep):
     with_part = adapted(fields, params, new_state(params, seed=0))
     plain = new_state(params, seed=0)
     train_dino(fields, params, params.pretrain, state=plain, seed=1)
-    for name, tensor in plain.tensors().items():
-        assert torch.equal(tensor, with_part.tensors()[name]), name
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, with_part.state_dict()[name]), name
 
 
 @pytest.mark.parametrize(

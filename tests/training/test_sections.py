@@ -10,13 +10,13 @@ from coda.adaptation.serving import serve
 from coda.adaptation.ttt import predict_with_ttt
 from coda.networks.extractor import new_extractor
 from coda.networks.head import new_head
-from coda.networks.mae import new_mae_state
-from coda.networks.state import new_state
-from coda.training.dino import train_dino
 from coda.training.head import TokenSet, train_head
 from coda.training.labels import LabelList
-from coda.training.mae import train_mae
 from coda.training.material import prepare_material
+from coda.training.methods.dino.state import new_state
+from coda.training.methods.dino.training import train_dino
+from coda.training.methods.mae.state import new_mae_state
+from coda.training.methods.mae.training import train_mae
 from coda.training.supervised import train_supervised
 from coda.training.tokens import extract_tokens
 
@@ -79,7 +79,7 @@ def references(params, fields, plain):
 READS = {
     pretraining: {"crops", "pairs", "dino", "compute"},
     new_states: {"extractor", "crops", "dino"},
-    adaptation: {"adaptation", "extractor", "crops", "pairs", "dino", "compute"},
+    adaptation: {"adaptation", "ssl", "extractor", "crops", "pairs", "dino", "compute"},
     head_training: {"head", "extractor", "crops", "compute"},
     material: {"head", "alignment", "crops", "compute"},
     supervised: {"supervised", "extractor", "crops", "compute"},

@@ -14,9 +14,9 @@ from coda.config import load_params
 from coda.errors import ConfigError
 from coda.networks.alignment import fit_statistics
 from coda.networks.head import new_head
-from coda.networks.state import new_state
-from coda.training.dino import train_dino
 from coda.training.labels import LabelList
+from coda.training.methods.dino.state import new_state
+from coda.training.methods.dino.training import train_dino
 from coda.training.pairs import PairSampler
 from coda.training.subset import chosen_fields
 
@@ -64,7 +64,7 @@ def heads_of(params, mechanisms):
 def adapted(fields, params, heads):
     state = new_state(params, seed=0)
     adapt_extractor(state, fields, params, Rung("coda", "batch", 1.0, ""), seed=0, heads=heads)
-    return state.tensors()
+    return state.state_dict()
 
 
 def test_adaptation_learns_from_the_releases_compounds_and_their_mechanisms_change_nothing(mixed, tiny):
@@ -92,7 +92,7 @@ def test_pretraining_on_the_subset_sees_no_pixel_of_the_others(mixed, tiny):
     for pixels in (mixed.images, images):
         state = new_state(params, seed=0)
         train_dino(replace(mixed, pool=pixels), params, params.pretrain, state=state, seed=0, anchors=mask)
-        states.append(state.tensors())
+        states.append(state.state_dict())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 

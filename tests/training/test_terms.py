@@ -13,7 +13,7 @@ from torch import nn
 
 from coda.networks.alignment import fit_statistics, standardise
 from coda.networks.head import new_head
-from coda.networks.state import new_state
+from coda.training.methods.dino.state import new_state
 from coda.training.parts import new_part
 from coda.training.terms import Diversity, FeatureAnchor, WeightAnchor
 

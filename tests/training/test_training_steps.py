@@ -17,7 +17,6 @@ from coda.errors import ConfigError, ContractError, TransientError
 from coda.networks.artifact import extra_file
 from coda.networks.extractor import load_extractor
 from coda.networks.head import LABEL_REPORT, load_head, load_source_statistics
-from coda.networks.state import load_state
 from coda.plates.stored import StoredFields
 from coda.settings import Settings
 from coda.steps.evaluate import evaluate
@@ -25,6 +24,7 @@ from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.pretrain import load_training_fields, pretrain
 from coda.steps.train_head import built_report, train_head
 from coda.training.labels import read_labels
+from coda.training.methods.dino.state import load_state
 
 __all__ = ["moto_server"]
 
@@ -117,7 +117,7 @@ def test_sigterm_writes_a_checkpoint_and_the_next_attempt_ends_with_the_same_bit
     settings = settings_in(place, bucket, moto_server.endpoint)
     pretrain(place, place / "whole", params=tiny(), settings=settings, run_id="whole")
 
-    from coda.training.dino_objective import DinoObjective as DinoLoop
+    from coda.training.methods.dino.objective import DinoObjective as DinoLoop
 
     step, calls = DinoLoop.step, []
 
@@ -171,8 +171,8 @@ def test_heads_go_on_where_they_were_stopped(place, tiny, monkeypatch):
 
 
 def test_object_storage_holds_two_checkpoints_at_most(moto_server, tmp_path, monkeypatch, fields, tiny):
-    from coda.networks.state import new_state
-    from coda.training.dino import train_dino
+    from coda.training.methods.dino.state import new_state
+    from coda.training.methods.dino.training import train_dino
 
     for name, value in moto_server.environment.items():
         monkeypatch.setenv(name, value)
@@ -309,8 +309,8 @@ def test_pretraining_on_the_papers_subset_needs_the_label_table_and_reads_no_mec
     for name in ("labels", "other"):
         table = str(place / f"{name}.csv")
         pretrain(place, place / name, params=params, settings=settings, run_id=name, labels=table)
-        states.append(load_state(place / name / "state").tensors())
+        states.append(load_state(place / name / "state").state_dict())
     pretrain(place, place / "all", params=tiny("pretrain.iterations=2"), settings=settings, run_id="b")
-    every = load_state(place / "all" / "state").tensors()
+    every = load_state(place / "all" / "state").state_dict()
     assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
     assert not all(tensor.equal(every[name]) for name, tensor in states[0].items())

@@ -20,12 +20,12 @@ from coda.benchmark.gpu_check.check_plan import Images, Item, Size
 from coda.benchmark.gpu_check.made_plate import MadePlate
 from coda.config.load import changed, load_params, shipped_params
 from coda.config.params import Params
-from coda.networks.state import new_state
 from coda.plates.fieldset import FieldSet
 from coda.plates.store_reading import StoreFile
 from coda.plates.stored import StoredFields
 from coda.training.flops import dino_step
 from coda.training.matrix_rate import measure_matrix_rate
+from coda.training.methods.dino.state import new_state
 
 Result = dict[str, Any]
 

@@ -1,15 +1,16 @@
 """Masked-autoencoder training: Dual-model-MAE on the source and ODA-MAE on a target alike (paper section 4)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from coda.config.params import Budget, Params
 from coda.networks.extractor import pool_tokens, require_channels, set_attention
-from coda.networks.mae import MaeState, mae_loss, random_keep
+from coda.networks.mae import mae_loss, random_keep
 from coda.networks.runtime import resolve_runtime
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
@@ -23,30 +24,13 @@ from coda.training.flops import mae_step
 from coda.training.health import spread_alarms, spread_of
 from coda.training.images import image_source
 from coda.training.losses import Losses
+from coda.training.methods.base import SslResult
+from coda.training.methods.mae.state import MaeState
 from coda.training.optimizer import clip_global_norm, new_optimizer, optimizer_tensors, restore_optimizer, set_rates
 from coda.training.pairs import PairSampler
 from coda.training.progress import Report
 from coda.training.randomness import generator
 from coda.training.schedules import Length, length_of
-
-
-@dataclass(frozen=True)
-class MaeResult:
-    """What a run of `train_mae` leaves, beside the state it changed.
-
-    Attributes:
-        state: The state, on the device it was trained on, in evaluation mode.
-        log: One entry a logged iteration: iteration, loss, learning_rate, gradient_norm, feature_spread.
-        alarms: Signs of collapse that were present at the end, in words.
-        samples_per_s: Fields a second, since the start or the resume.
-        seconds: Wall time since the start or the resume.
-    """
-
-    state: MaeState
-    log: list[dict[str, float]]
-    alarms: tuple[str, ...]
-    samples_per_s: float
-    seconds: float
 
 
 def train_mae(
@@ -56,10 +40,11 @@ def train_mae(
     *,
     state: MaeState,
     seed: int,
+    anchors: NDArray[np.bool_] | None = None,
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> MaeResult:
+) -> SslResult:
     """Train encoder and decoder to paint hidden patches of unlabelled fields; `state` is changed in place.
 
     The same for pretraining (``params.mae.pretrain``, a new state) and adaptation (``params.mae.adaptation``, the
@@ -72,6 +57,7 @@ def train_mae(
         budget: Length and rates.
         state: What to start from.
         seed: Of order, crops and masks.
+        anchors: Fields that are learned from; all when not given.
         checkpoints: Where to keep checkpoints, every ``budget.checkpoint_every`` iterations.
         report: Called after every logged iteration.
         should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
@@ -84,11 +70,12 @@ def train_mae(
     require_channels(state.encoder, fields.channels, "fields")
     require_blind(fields.table)
     # anchors alone: the same fields an epoch as DINO has, negative controls capped in the same way
-    sampler = PairSampler(fields.table, params.pairs.model_copy(update={"by": "none"}))
+    sampler = PairSampler(fields.table, params.pairs.model_copy(update={"by": "none"}), anchors)
     length = length_of(budget, sampler.fields_per_epoch)
     settings = params.mae.model_dump(mode="json", exclude={"pretrain", "adaptation"})
     options = [settings, params.crops.model_dump(mode="json"), params.pairs.control_share, budget.model_dump(), seed]
-    identity = fingerprint("mae", fields_digest(fields), tensors_digest(state.tensors()), options)
+    options += [anchors.tolist()] if anchors is not None else []
+    identity = fingerprint("mae", fields_digest(fields), tensors_digest(state.state_dict()), options)
     objective = _MaeObjective(fields, params, budget, state=state, sampler=sampler, length=length, seed=seed)
     width, depth = params.mae.decoder_width, params.mae.decoder_depth
     work = mae_step(
@@ -102,7 +89,10 @@ def train_mae(
     )  # fmt: skip
     state.encoder.eval()
     state.decoder.eval()
-    return MaeResult(state, result.log, result.alarms, result.samples_per_s, result.seconds)
+    return SslResult(
+        state, result.log, result.alarms, sampler.report, result.iterations, result.samples_per_s, result.seconds,
+        result.speed,
+    )  # fmt: skip
 
 
 class _Painter(nn.Module):
@@ -168,7 +158,7 @@ class _MaeObjective:
 
     def tensors(self) -> dict[str, Tensor]:
         moments = {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
-        state = {f"state.{name}": tensor for name, tensor in self.state.tensors().items()}
+        state = {f"state.{name}": tensor for name, tensor in self.state.state_dict().items()}
         return {**state, **moments, **self.losses.tensors()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -176,7 +166,7 @@ class _MaeObjective:
             prefix: {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
             for prefix in ("state.", "optimizer.")
         }
-        self.state.load_tensors(parts["state."])
+        self.state.load_state_dict(parts["state."])
         restore_optimizer(self.optimizer, parts["optimizer."])
         self.losses.restore(tensors)
 

@@ -1,13 +1,12 @@
-"""The whole state of self-supervised training that adaptation continues from (paper section 3, step 3)."""
+"""The whole state of DINO: what adaptation continues from (paper section 3, step 3)."""
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from coda.config.params import Params
 from coda.errors import IntegrityError, Problem
@@ -16,13 +15,14 @@ from coda.networks.dino_head import DinoHead, new_dino_head
 from coda.networks.extractor import Extractor, new_extractor, require_kind
 from coda.networks.rebuild import REMEDY, rebuild
 
-NETWORKS = ("student", "teacher", "student_head", "teacher_head")
+KIND = "adaptation_state"
+"""Kind of a stored state; it is older than the choice of a method."""
+
 MOMENTS = "optimizer."
 """Prefix of the optimizer's tensors in a kept state."""
 
 
-@dataclass
-class AdaptationState:
+class DinoState(nn.Module):
     """Student and teacher, both DINO heads and the centre; changed in place by training.
 
     Attributes:
@@ -34,45 +34,46 @@ class AdaptationState:
         moments: Optimizer state of student and student head by name, where it is handed over; empty otherwise.
     """
 
-    student: Extractor
-    teacher: Extractor
-    student_head: DinoHead
-    teacher_head: DinoHead
+    method = "dino"
     centre: Tensor
-    moments: dict[str, Tensor] = field(default_factory=dict)
 
-    def to(self, device: torch.device) -> "AdaptationState":
-        """Move everything to a device and return the state itself."""
-        for name in NETWORKS:
-            getattr(self, name).to(device)
-        self.centre = self.centre.to(device)
-        return self
+    def __init__(
+        self,
+        student: Extractor,
+        teacher: Extractor,
+        student_head: DinoHead,
+        teacher_head: DinoHead,
+        centre: Tensor,
+        moments: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Put the parts together."""
+        super().__init__()
+        self.student, self.teacher = student, teacher
+        self.student_head, self.teacher_head = student_head, teacher_head
+        self.register_buffer("centre", centre)
+        self.moments = dict(moments or {})
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all weights and the centre by name ('student.vit.cls_token', ..., 'centre')."""
-        named = {
-            f"{part}.{name}": tensor for part in NETWORKS for name, tensor in getattr(self, part).state_dict().items()
-        }
-        return {**named, "centre": self.centre}
+    @property
+    def extractor(self) -> Extractor:
+        """The teacher, which serves."""
+        return self.teacher
 
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Overwrite weights and centre with those of `tensors`, named as `tensors()` names them."""
-        for part in NETWORKS:
-            own = {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
-            getattr(self, part).load_state_dict(own)
-        self.centre = tensors["centre"].to(self.centre.device)
+    @property
+    def learner(self) -> Extractor:
+        """The student, which the optimizer changes."""
+        return self.student
 
     def config(self) -> dict[str, Any]:
         """Return everything needed to rebuild the networks."""
         return {
-            "kind": "adaptation_state",
+            "kind": KIND,
             "student": self.student.config,
             "teacher": self.teacher.config,
             "dino_head": self.student_head.config,
         }
 
 
-def new_state(params: Params, *, seed: int) -> AdaptationState:
+def new_state(params: Params, *, seed: int) -> DinoState:
     """Return the state training starts from: teacher a copy of the student, centre at 0.
 
     Raises:
@@ -82,16 +83,16 @@ def new_state(params: Params, *, seed: int) -> AdaptationState:
     head = new_dino_head(params.dino, student.width, seed=seed + 1)
     teacher = Extractor({**student.config, "drop_path": 0.0})
     teacher.load_state_dict(student.state_dict())
-    return AdaptationState(student, teacher, head, deepcopy(head), torch.zeros(params.dino.prototypes))
+    return DinoState(student, teacher, head, deepcopy(head), torch.zeros(params.dino.prototypes))
 
 
-def save_state(folder: Path, state: AdaptationState) -> str:
+def save_state(folder: Path, state: DinoState) -> str:
     """Write a model folder for the state and return its digest."""
     moments = {f"{MOMENTS}{name}": tensor for name, tensor in state.moments.items()}
-    return artifact.save(folder, {**state.tensors(), **moments}, state.config())
+    return artifact.save(folder, {**state.state_dict(), **moments}, state.config())
 
 
-def load_state(folder: Path, expected_digest: str | None = None) -> AdaptationState:
+def load_state(folder: Path, expected_digest: str | None = None) -> DinoState:
     """Verify a model folder and rebuild its state on the CPU.
 
     Raises:
@@ -99,7 +100,7 @@ def load_state(folder: Path, expected_digest: str | None = None) -> AdaptationSt
         ConfigError: It holds another kind of network.
     """
     loaded, config = artifact.load(folder, expected_digest)
-    require_kind(config, "adaptation_state", folder)
+    require_kind(config, KIND, folder)
     moments = {name.removeprefix(MOMENTS): tensor for name, tensor in loaded.items() if name.startswith(MOMENTS)}
     tensors = {name: tensor for name, tensor in loaded.items() if not name.startswith(MOMENTS)}
     networks: dict[str, Any] = {}
@@ -113,4 +114,4 @@ def load_state(folder: Path, expected_digest: str | None = None) -> AdaptationSt
         found = f"further tensors {sorted(set(tensors) - known)[:5]}"
         problem = Problem(f"{folder}/weights.safetensors", found, f"the centre alone, of shape {shape}", REMEDY)
         raise IntegrityError(f"The weights in {folder} are not those of its config.", [problem])
-    return AdaptationState(**networks, centre=tensors["centre"], moments=moments)
+    return DinoState(**networks, centre=tensors["centre"], moments=moments)

@@ -1,7 +1,7 @@
 """One DINO iteration: views, both networks, loss, optimizer, teacher, centre (paper section 4)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -11,17 +11,17 @@ from coda.config.params import DinoBudget, Params
 from coda.networks.drop_path import path_factors
 from coda.networks.extractor import Extractor, pool_tokens, set_attention
 from coda.networks.runtime import Runtime, resolve_runtime
-from coda.networks.state import AdaptationState
 from coda.training import schedules
 from coda.training.crops import Cropper, Views
-from coda.training.dino_loss import dino_loss, teacher_probabilities, updated_centre
 from coda.training.distributed import agreed, averaged, together, world
 from coda.training.engine import Entry
 from coda.training.health import measure_health
-from coda.training.hooks import Part, Term, Watch
+from coda.training.hooks import Hooks
 from coda.training.images import ImageSource
-from coda.training.learner import DinoLearner
 from coda.training.losses import Losses
+from coda.training.methods.dino.learner import DinoLearner
+from coda.training.methods.dino.loss import dino_loss, teacher_probabilities, updated_centre
+from coda.training.methods.dino.state import DinoState
 from coda.training.optimizer import (
     clip_global_norm,
     follow,
@@ -41,15 +41,6 @@ AHEAD = 2
 """Batches whose images are read ahead, where they come from plate stores."""
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What is hung into the step; see `coda.training.hooks`."""
-
-    part: Part | None = None
-    terms: Sequence[Term] = ()
-    watch: Watch | None = None
-
-
 class DinoObjective:
     """One iteration after another over a state; owns optimizer and images."""
 
@@ -59,7 +50,7 @@ class DinoObjective:
         params: Params,
         budget: DinoBudget,
         *,
-        state: AdaptationState,
+        state: DinoState,
         sampler: PairSampler,
         length: Length,
         seed: int,
@@ -67,7 +58,7 @@ class DinoObjective:
         hooks: Hooks | None = None,
         keep_moments: bool = False,
     ) -> None:
-        """Bring networks to the device; see `coda.training.dino.train_dino` for the arguments."""
+        """Bring networks to the device; see `coda.training.methods.dino.training.train_dino` for the arguments."""
         self.params, self.budget, self.sampler, self.length, self.seed = params, budget, sampler, length, seed
         self.runtime: Runtime = resolve_runtime(params.compute)
         self.hooks, self.dino_head, self.share = hooks or Hooks(), dino_head, world().share(budget.batch_size)
@@ -140,7 +131,7 @@ class DinoObjective:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything a checkpoint needs."""
-        parts = {"state.": self.state.tensors(), "optimizer.": optimizer_tensors(self.optimizer)}
+        parts = {"state.": self.state.state_dict(), "optimizer.": optimizer_tensors(self.optimizer)}
         if self.hooks.part is not None:
             parts["part."] = self.hooks.part.tensors()
         if self.hooks.watch is not None:
@@ -154,7 +145,7 @@ class DinoObjective:
         def own(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
-        self.state.load_tensors(own("state."))
+        self.state.load_state_dict(own("state."))
         restore_optimizer(self.optimizer, own("optimizer."))
         self.losses.restore(tensors)
         if self.hooks.part is not None:

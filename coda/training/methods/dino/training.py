@@ -1,7 +1,6 @@
 """The DINO training of pretraining and adaptation alike (paper section 4)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,44 +9,20 @@ from numpy.typing import NDArray
 from coda.config.params import DinoBudget, Pairs, Params, Pretrain
 from coda.networks.extractor import require_channels
 from coda.networks.runtime import resolve_runtime
-from coda.networks.state import AdaptationState
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
 from coda.training.blindness import require_blind
 from coda.training.checkpoint import Checkpoints
-from coda.training.dino_objective import DinoHeadMode, DinoObjective, Hooks
 from coda.training.engine import fields_digest, fingerprint, run, tensors_digest
 from coda.training.flops import dino_step
+from coda.training.hooks import Hooks
 from coda.training.images import image_source
-from coda.training.pairs import PairReport, PairSampler
+from coda.training.methods.base import SslResult
+from coda.training.methods.dino.objective import DinoHeadMode, DinoObjective
+from coda.training.methods.dino.state import DinoState
+from coda.training.pairs import PairSampler
 from coda.training.progress import Report
 from coda.training.schedules import length_of
-
-
-@dataclass(frozen=True)
-class DinoResult:
-    """What a run of `train_dino` leaves, beside the state it changed.
-
-    Attributes:
-        state: The state, on the device it was trained on.
-        log: One entry a logged iteration: iteration, loss, learning_rate, momentum, gradient_norm, each term of the
-            hooks by its name, and the numbers of `coda.training.health.Health`; what a watch saw, where one looked.
-        alarms: Signs of collapse that were present at the end, in words.
-        pairs: What the pair sampler found.
-        iterations: Iterations done.
-        samples_per_s: Fields (anchors) a second, since the start or the resume.
-        seconds: Wall time since the start or the resume.
-        speed: Samples a second over time (`coda.training.engine.RunResult`).
-    """
-
-    state: AdaptationState
-    log: list[dict[str, float]]
-    alarms: tuple[str, ...]
-    pairs: PairReport
-    iterations: int
-    samples_per_s: float
-    seconds: float
-    speed: list[dict[str, float]] = field(default_factory=list)
 
 
 def train_dino(
@@ -55,7 +30,7 @@ def train_dino(
     params: Params,
     budget: DinoBudget,
     *,
-    state: AdaptationState,
+    state: DinoState,
     seed: int,
     pairs: Pairs | None = None,
     anchors: NDArray[np.bool_] | None = None,
@@ -67,7 +42,7 @@ def train_dino(
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> DinoResult:
+) -> SslResult:
     """Train student and teacher on unlabelled fields; `state` is changed in place.
 
     All schedules and the optimizer start anew, as in the method, whether the state is fresh or handed over. A run
@@ -109,7 +84,7 @@ def train_dino(
     }  # fmt: skip
     sections = params.model_dump(mode="json", include={"crops", "dino"})
     identity = fingerprint(
-        sections, budget.model_dump(), options, fields_digest(fields), tensors_digest(state.tensors())
+        sections, budget.model_dump(), options, fields_digest(fields), tensors_digest(state.state_dict())
     )
     runtime = resolve_runtime(params.compute)
     images = image_source(fields, runtime.device, params.compute.images)
@@ -124,7 +99,7 @@ def train_dino(
         rate=f"{'pretrain' if isinstance(budget, Pretrain) else 'adaptation.budget'}.learning_rate",
     )  # fmt: skip
     objective.finish()
-    return DinoResult(
+    return SslResult(
         state,
         result.log,
         result.alarms,

@@ -1,0 +1,1 @@
+"""The masked autoencoder: Dual-model-MAE and ODA-MAE (paper section 4)."""
