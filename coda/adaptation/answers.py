@@ -22,6 +22,7 @@ from coda.errors import IntegrityError, Problem
 from coda.evaluation.predictions.prediction_levels import PREFIX
 from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor
+from coda.networks.profile import Profile
 from coda.plates.stored import Fields, StoredFields
 from coda.training.split import group_names
 
@@ -144,13 +145,13 @@ def drawn(table: pd.DataFrame, seed: str) -> NDArray[np.intp]:
 
 
 def differ_by(
-    answers: Answers, extractor: Extractor, way: Way, fields: Fields, rows: NDArray[np.intp], params: ServedAs
+    answers: Answers, extractor: Extractor | Profile, way: Way, fields: Fields, rows: NDArray[np.intp], params: ServedAs
 ) -> float:
     """Return the largest difference between answers and what the registered models answer for a sample.
 
     Args:
         answers: What adaptation answered, for all fields.
-        extractor: The release's, from the registry.
+        extractor: The release's, from the registry; the profile for a classical head.
         way: Its head and alignment, likewise.
         fields: The sample.
         rows: Which of all fields it is.

@@ -4,17 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from coda.adaptation.candidates import INCUMBENT, Candidate
+from coda.adaptation.candidates import CLASSICAL, INCUMBENT, UNTOUCHED, Candidate
 from coda.config.served_params import ServedAs
 from coda.contracts.release import Alignment
 from coda.networks.alignment import TokenStatistics
+from coda.networks.classical import ClassicalHead
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
+from coda.networks.profile import Profile
 from coda.plates.stored import Fields
 from coda.training.methods.base import MethodState
 
-HeadAlignment = Literal["none", "standardise"]
-"""What is done to the tokens that a head is trained on."""
+HeadAlignment = Literal["none", "standardise", "classical"]
+"""What is done to the tokens that a head is trained on; 'classical' reads the field's profile in place of tokens."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class FrozenHead:
         compounds: Compounds of that list, by name; None where there is none.
     """
 
-    head: Head
+    head: Head | ClassicalHead
     source: TokenStatistics
     digest: str
     prior: tuple[float, ...] | None = None
@@ -38,7 +40,9 @@ class FrozenHead:
 
     @property
     def alignment(self) -> HeadAlignment:
-        """What was done to the tokens it was trained on."""
+        """What was done to the tokens it was trained on; 'classical' where it reads profiles, standardised."""
+        if isinstance(self.head, ClassicalHead):
+            return "classical"
         return "standardise" if self.head.alignment == "standardise" else "none"
 
 
@@ -66,7 +70,7 @@ class Incumbent:
     """The release that serves the batch's source already: measured beside the others, never adapted from.
 
     Attributes:
-        extractor: Its extractor.
+        extractor: Its extractor, or the profile that its classical head reads.
         extractor_digest: Digest of the extractor's model folder.
         head: Its head.
         alignment: What it does to the tokens; fitted anew on every batch.
@@ -75,7 +79,7 @@ class Incumbent:
         serving: How its release is served; as the base where None.
     """
 
-    extractor: Extractor
+    extractor: Extractor | Profile
     extractor_digest: str
     head: FrozenHead
     alignment: Alignment
@@ -98,13 +102,14 @@ def with_incumbent(candidates: Sequence[Candidate], base: Base, incumbent: Incum
         return list(candidates)
     same_extractor = incumbent.extractor_digest == base.extractor_digest
     for place, candidate in enumerate(candidates):
-        same = same_extractor and candidate.extractor == "base" and candidate.alignment == incumbent.alignment
+        own = candidate.extractor in UNTOUCHED and candidate.alignment == incumbent.alignment
+        same = same_extractor and own
         if same and candidate.head in base.heads and base.heads[candidate.head].digest == incumbent.head.digest:
             marked = candidate.model_copy(update={"incumbent": True})
             return [*candidates[:place], marked, *candidates[place + 1 :]]
     added = Candidate(
         name=INCUMBENT,
-        extractor="base" if same_extractor else "incumbent",
+        extractor="base" if same_extractor and incumbent.head.alignment != CLASSICAL else "incumbent",
         alignment=incumbent.alignment,
         head=incumbent.head.alignment,
         incumbent=True,

@@ -18,6 +18,12 @@ CANDIDATES_FILE = "candidates.json"
 INCUMBENT = "incumbent"
 """Candidate that is the source's own present release, where that is none of the other ways."""
 
+CLASSICAL = "classical"
+"""Candidate that no network serves: the field's classical profile and a linear model (decision 0046)."""
+
+UNTOUCHED = ("base", CLASSICAL)
+"""Extractors of candidates that the source release serves as it is."""
+
 Method = Literal["coda", "oda"]
 """Self-supervision with pairs of one treatment, or with single images."""
 
@@ -26,6 +32,7 @@ ADAPTED: dict[str, tuple[str, str]] = {"adapted": ("extractor", "state"), "adapt
 
 _WAYS: dict[str, tuple[Method | None, Alignment]] = {
     "unadapted": (None, "none"),
+    CLASSICAL: (None, "standardise"),
     "aligned": (None, "standardise"),
     "rescaled": (None, "rescale"),
     "coral": (None, "coral"),
@@ -46,14 +53,22 @@ _ORDER: tuple[Alignment, ...] = ("none", "standardise", "rescale", "coral")
 class Candidate(Part):
     """One way of serving a batch: which extractor, which head, and what happens to the tokens between them."""
 
-    name: str = Field(description="'unadapted', 'aligned', 'coral', 'coda', 'coda+aligned', 'oda', ..., 'incumbent'")
-    extractor: Literal["base", "adapted", "adapted_oda", "incumbent"] = Field(
-        description="The source release's extractor, one adapted here (a second one by ODA beside CODA), or the "
-        "incumbent's own."
+    name: str = Field(
+        description="'unadapted', 'classical', 'aligned', 'coral', 'coda', 'coda+aligned', 'oda', ..., 'incumbent'"
+    )
+    extractor: Literal["base", "classical", "adapted", "adapted_oda", "incumbent"] = Field(
+        description="The source release's extractor, the classical profile in its place, one adapted here (a second "
+        "one by ODA beside CODA), or the incumbent's own."
     )
     alignment: Alignment = Field(description="What is done to the tokens before the head.")
-    head: Literal["none", "standardise"] = Field(description="Alignment that the head was trained with.")
-    extractor_digest: Digest | None = Field(default=None, description="Digest of the extractor that predicted.")
+    head: Literal["none", "standardise", "classical"] = Field(
+        description="Alignment that the head was trained with; 'classical' for the one on profiles."
+    )
+    extractor_digest: Digest | None = Field(
+        default=None,
+        description="Digest of the extractor that a release of it binds: the one that predicted, or the "
+        "one whose record of stains and preparation the classical profile shares.",
+    )
     head_digest: Digest | None = Field(default=None, description="Digest of the head that predicted.")
     alarms: tuple[str, ...] = Field(default=(), description="Alarms of the training that made the extractor.")
     incumbent: bool = Field(default=False, description="Whether it serves the source already.")
@@ -63,14 +78,16 @@ class Candidate(Part):
 
     @property
     def complexity(self) -> int:
-        """Place in the order of trying: unadapted first, then alignment, then adaptation, then both.
+        """Place in the order of trying: unadapted, the classical profile, then alignment, then adaptation, then both.
 
         ODA needs no pairs, so it lies before CODA. What is added as the incumbent needs nothing new at all, so it lies
         with the first.
         """
-        if self.name == INCUMBENT:
+        if self.name in {INCUMBENT, "unadapted"}:
             return 0
-        steps = {None: 0, "oda": len(_ORDER), "coda": 2 * len(_ORDER)}
+        if self.extractor == CLASSICAL:
+            return 1
+        steps = {None: 1, "oda": 1 + len(_ORDER), "coda": 1 + 2 * len(_ORDER)}
         return steps[self.method] + _ORDER.index(self.alignment)
 
     @property
@@ -104,6 +121,8 @@ def candidates_for(names: Sequence[str], method: Method) -> list[Candidate]:
 
 def _candidate(name: str, *, second: bool) -> Candidate:
     method, alignment = _WAYS[name]
+    if name == CLASSICAL:
+        return Candidate(name=name, extractor="classical", alignment=alignment, head="classical")
     return Candidate(
         name=name,
         extractor="base" if method is None else "adapted_oda" if second else "adapted",

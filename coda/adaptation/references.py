@@ -1,7 +1,6 @@
 """Features that need no training: what every candidate's features are compared with (docs/gate.md)."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,18 @@ from coda.config.policy import Reference
 from coda.config.served_params import Views
 from coda.errors import IntegrityError, Problem
 from coda.networks.extractor import untrained_extractor
-from coda.plates.fieldset import FieldSet
 from coda.plates.stored import Fields
+from coda.training.profiles import measured
 from coda.training.tokens import field_features, token_batches
 
 FOLDER = "references"
 """Folder of the candidates folder with one array of features for each reference."""
 
-READ_AT_ONCE = 256
-"""Fields in memory at once of those that stay in plate stores."""
-
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 def reference_features(
-    fields: Fields, config: Mapping[str, Any], params: Views, *, seed: int
+    fields: Fields, config: Mapping[str, Any], params: Views, *, seed: int, pixels: NDArray[np.float32] | None = None
 ) -> dict[Reference, NDArray[np.float32]]:
     """Return the features of every reference, rows as the fields.
 
@@ -36,23 +32,14 @@ def reference_features(
             and the same token or mean for its feature.
         params: Crops and compute.
         seed: Seed of the untrained extractor's weights.
+        pixels: `pixel_statistics` of the fields, where they are known already.
     """
     extractor = untrained_extractor(config, seed=seed)
     untrained = [field_features(tokens, extractor.pool).numpy() for tokens in token_batches(extractor, fields, params)]
     return {
-        "pixels": np.concatenate([pixel_statistics(images) for images in _images(fields)]),
+        "pixels": measured(fields, [pixel_statistics])[0] if pixels is None else pixels,
         "untrained": np.concatenate(untrained),
     }
-
-
-def _images(fields: Fields) -> Iterator[NDArray[np.uint8]]:
-    """Yield the images of fields, those in plate stores a few at a time."""
-    if isinstance(fields, FieldSet):
-        yield fields.images
-        return
-    for start in range(0, len(fields), READ_AT_ONCE):
-        rows = range(start, min(start + READ_AT_ONCE, len(fields)))
-        yield fields.read(rows, threads=min(8, os.cpu_count() or 1))
 
 
 def pixel_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:

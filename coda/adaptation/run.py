@@ -12,19 +12,30 @@ import safetensors.torch
 from numpy.typing import NDArray
 
 from coda.adaptation.base import Base, FrozenHead, Incumbent, heads_of, with_incumbent
-from coda.adaptation.candidates import ADAPTED, INCUMBENT, Candidate, candidates_for, write_candidates
+from coda.adaptation.candidates import (
+    ADAPTED,
+    CLASSICAL,
+    INCUMBENT,
+    UNTOUCHED,
+    Candidate,
+    candidates_for,
+    write_candidates,
+)
 from coda.adaptation.coda import Adapted, adapt_extractor
 from coda.adaptation.folder import write_answers, write_drift, write_log
 from coda.adaptation.ladder import AdaptedExtractor, rungs_for
-from coda.adaptation.references import reference_features, write_references
+from coda.adaptation.references import pixel_statistics, reference_features, write_references
 from coda.adaptation.serving import Service, Way, serve
 from coda.config.params import Params
 from coda.errors import ConfigError, IntegrityError, Problem
+from coda.networks.classical import ClassicalHead
 from coda.networks.extractor import save_extractor
 from coda.networks.head import Head
+from coda.networks.profile import Profile
 from coda.plates.stored import Fields
 from coda.training.checkpoint import Checkpoints
 from coda.training.methods.registry import method_of
+from coda.training.profiles import measured, profiles
 from coda.training.progress import Report
 
 PREFIX: Mapping[AdaptedExtractor, str] = {"adapted": "", "adapted_oda": "oda-"}
@@ -69,15 +80,18 @@ def adapt_and_serve(
         TransientError: It was asked to stop; started again, it goes on.
     """
     rungs = rungs_for(fields.table, params.adaptation, params.pairs)
-    offered = candidates_for(params.adaptation.candidates, rungs["adapted"].method)
+    offered = candidates_for(known_ways(params.adaptation.candidates, base), rungs["adapted"].method)
     _require_heads(offered, base)
     candidates = with_incumbent(offered, base, incumbent)
     heads = heads_of(candidates, base, incumbent)
     watched = {str(name): frozen for name, frozen in base.heads.items()}
     watched |= {INCUMBENT: incumbent.head} if incumbent else {}
     before = {name: weights_digest(frozen.head) for name, frozen in watched.items()}
-    services = _serve_present(candidates, heads, base, incumbent, fields, params)
-    digests = {"base": base.extractor_digest} | ({INCUMBENT: incumbent.extractor_digest} if incumbent else {})
+    pixels, profile = measured(fields, [pixel_statistics, profiles])
+    services = _serve_present(candidates, heads, base, incumbent, fields, params, profile)
+    digests = dict.fromkeys(UNTOUCHED, base.extractor_digest) | (
+        {INCUMBENT: incumbent.extractor_digest} if incumbent else {}
+    )
     origin = {"adapted_from": base.extractor_digest, "line": base.line or base.extractor_digest}
     trained: dict[AdaptedExtractor, Adapted] = {}
     wanted = [name for name in rungs if any(candidate.extractor == name for candidate in candidates)]
@@ -98,7 +112,7 @@ def adapt_and_serve(
     alarms = {str(name): result.alarms for name, result in trained.items()}
     final = _described(candidates, heads, digests, alarms, base.extractor.pool)
     write_answers(out, final, services, fields, is_batch, {name: frozen.head.classes for name, frozen in heads.items()})
-    write_references(out, reference_features(fields, base.extractor.config, params, seed=seed))
+    write_references(out, reference_features(fields, base.extractor.config, params, seed=seed, pixels=pixels))
     write_log(out, rungs, trained)
     _write_drift(out, fields, services, base, incumbent)
     write_candidates(out, final)
@@ -112,13 +126,16 @@ def _serve_present(
     incumbent: Incumbent | None,
     fields: Fields,
     params: Params,
+    profile: NDArray[np.float32],
 ) -> dict[str, Service]:
-    """Serve with the extractors that are there before any adaptation: the base's, and the incumbent's own.
+    """Serve with what is there before any adaptation: the base's extractor, the profile, and the incumbent's own.
 
     The features of all, the adapted ones' too, are what the base was trained for: the gate compares like with like.
     """
     pool = base.extractor.pool
     services = {"base": serve(base.extractor, _ways(candidates, heads, "base"), fields, params, pool=pool)}
+    if ways := _ways(candidates, heads, CLASSICAL):
+        services[CLASSICAL] = serve(Profile(base.extractor.config), ways, fields, params, profiles=profile)
     ways = _ways(candidates, heads, INCUMBENT)
     if incumbent is not None and ways:
         made = incumbent.serving or params
@@ -151,13 +168,15 @@ def _write_drift(
 ) -> None:
     reference = base.heads.get("none") or next(iter(base.heads.values()))
     sources = dict.fromkeys(services, reference.source)
+    if CLASSICAL in services:
+        sources[CLASSICAL] = base.heads["classical"].source
     if incumbent is not None:
         # it may be of another line of extractors, whose tokens have their own source statistics
         sources[INCUMBENT] = incumbent.head.source
     write_drift(out, fields, services, sources)
 
 
-def weights_digest(head: Head) -> str:
+def weights_digest(head: Head | ClassicalHead) -> str:
     """Return the SHA-256 of a head's weights as they are in memory now."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
     return hashlib.sha256(safetensors.torch.save(weights)).hexdigest()
@@ -169,6 +188,11 @@ def _ways(candidates: Sequence[Candidate], heads: Mapping[str, FrozenHead], extr
         for c in candidates
         if c.extractor == extractor
     ]
+
+
+def known_ways(names: Sequence[str], base: Base) -> list[str]:
+    """Return the ways that a release can be asked for: one of before decision 0046 has no classical head."""
+    return [name for name in names if name != CLASSICAL or CLASSICAL in base.heads]
 
 
 def _require_heads(candidates: Sequence[Candidate], base: Base) -> None:

@@ -13,9 +13,13 @@ from coda.config.served_params import ServedAs, Views
 from coda.contracts.release import Alignment
 from coda.errors import ConfigError, Problem
 from coda.networks.alignment import TokenStatistics, coral, fit_statistics, rescale, standardise
+from coda.networks.classical import ClassicalHead
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
+from coda.networks.profile import Profile
 from coda.plates.stored import Fields
+from coda.training.groups import group_statistics
+from coda.training.profiles import as_tokens, extract_profiles
 from coda.training.split import batch_names, group_names
 from coda.training.tokens import field_features, field_probabilities, token_batches
 
@@ -33,7 +37,7 @@ class Way:
 
     name: str
     alignment: Alignment
-    head: Head
+    head: Head | ClassicalHead
     source: TokenStatistics
 
 
@@ -66,13 +70,14 @@ class Service:
 
 
 def serve(
-    extractor: Extractor,
+    extractor: Extractor | Profile,
     ways: Sequence[Way],
     fields: Fields,
     params: ServedAs,
     *,
     pool: Literal["cls", "mean"] | None = None,
     statistics: Mapping[str, TokenStatistics] | None = None,
+    profiles: NDArray[np.float32] | None = None,
 ) -> Service:
     """Predict every field in each of several ways with one extractor.
 
@@ -81,12 +86,14 @@ def serve(
     fields of two batches, so that a batch has the same answers to the last bit whatever is served beside it.
 
     Args:
-        extractor: Extractor of the release or the adapted one.
+        extractor: Extractor of the release or the adapted one; or the profile that a classical head reads, which is
+            measured once, since that of all fields takes less memory than the tokens of a few.
         ways: Ways of serving.
         fields: Fields with the extractor's stains.
         params: Crops, compute, and `alignment`: the group that statistics are fitted on.
         pool: What of the tokens features are; what the extractor was trained for when not given.
         statistics: Token statistics of each group; fitted on the fields when not given.
+        profiles: Profiles of the fields, shape (fields, width), where they are measured already.
 
     Raises:
         ConfigError: There are no fields, or their stains are not the extractor's.
@@ -95,33 +102,44 @@ def serve(
         problem = Problem("dataset", "no accepted field", "at least one", "Look at the quality report of the batch.")
         raise ConfigError("There is nothing to predict.", [problem])
     names = group_names(fields.table, params.alignment.by)
-    if statistics is None:
-        statistics = fit_groups(extractor, fields, params, names=names, wells=params.alignment.wells)
+    groups = params.alignment
+    if isinstance(extractor, Profile):
+        tokens = extract_profiles(extractor, fields) if profiles is None else as_tokens(profiles)
+        fitted = statistics or group_statistics(tokens, fields.table, by=groups.by, wells=groups.wells)
+        found: Iterator[Tensor] = (tokens[part] for part in _batches(fields))
+    else:
+        fitted = statistics or fit_groups(extractor, fields, params, names=names, wells=groups.wells)
+        found = _tokens_by_batch(extractor, fields, params)
     pool = pool or extractor.pool
     raw: list[NDArray[np.float32]] = []
     parts: dict[str, list[Served]] = {way.name: [] for way in ways}
     start = 0
-    for tokens in _tokens_by_batch(extractor, fields, params):
+    for tokens in found:
         own = names[start : start + len(tokens)]
         start += len(tokens)
         raw.append(field_features(tokens, pool).numpy())
         for way in ways:
-            aligned = align(tokens, own, statistics, way.source, way.alignment)
+            aligned = align(tokens, own, fitted, way.source, way.alignment)
             answers = field_probabilities(way.head, aligned, params)
             parts[way.name].append(Served(answers, field_features(aligned, pool).numpy()))
     joined = {
         name: Served(
-            np.concatenate([part.probabilities for part in found]), np.concatenate([part.features for part in found])
+            np.concatenate([part.probabilities for part in own]), np.concatenate([part.features for part in own])
         )
-        for name, found in parts.items()
+        for name, own in parts.items()
     }
-    return Service(statistics, np.concatenate(raw), joined)
+    return Service(fitted, np.concatenate(raw), joined)
 
 
 def _tokens_by_batch(extractor: Extractor, fields: Fields, params: Views) -> Iterator[Tensor]:
-    batches = batch_names(fields.table)
-    for part in np.split(np.arange(len(fields)), np.flatnonzero(batches[1:] != batches[:-1]) + 1):
+    for part in _batches(fields):
         yield from token_batches(extractor, fields.take(part), params)
+
+
+def _batches(fields: Fields) -> list[NDArray[np.intp]]:
+    """Return the rows of each batch that lie together."""
+    batches = batch_names(fields.table)
+    return np.split(np.arange(len(fields)), np.flatnonzero(batches[1:] != batches[:-1]) + 1)
 
 
 def fit_groups(

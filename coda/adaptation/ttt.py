@@ -15,6 +15,7 @@ from torch import Tensor
 
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem
+from coda.networks.classical import ClassicalHead
 from coda.networks.classifier import LinearHead
 from coda.networks.extractor import require_channels, set_attention
 from coda.networks.head import Head
@@ -37,7 +38,7 @@ Probabilities = NDArray[np.float32]
 
 def predict_with_ttt(
     state: MaeState,
-    head: Head | LinearHead,
+    head: Head | LinearHead | ClassicalHead,
     fields: FieldSet | StoredFields,
     params: Params,
     *,
@@ -73,7 +74,7 @@ def predict_with_ttt(
 
 def ttt_curve(
     state: MaeState,
-    head: Head | LinearHead,
+    head: Head | LinearHead | ClassicalHead,
     fields: FieldSet | StoredFields,
     params: Params,
     *,
@@ -97,7 +98,7 @@ class _Taught:
     def __init__(
         self,
         state: MaeState,
-        head: Head | LinearHead,
+        head: Head | LinearHead | ClassicalHead,
         fields: FieldSet | StoredFields,
         params: Params,
         seed: int,

@@ -25,9 +25,8 @@ SERVED = (
     Column("head", lambda item: str(item[1]["head"]["version"]), right=True),
 )
 ORDER = (
-    "unadapted", "aligned", "rescaled", "coral", "oda", "coda", "oda+aligned", "coda+aligned", "oda+rescaled",
-    "coda+rescaled", "oda+coral", "coda+coral",
-    "incumbent", "released",
+    "unadapted", "classical", "aligned", "rescaled", "coral", "oda", "coda", "oda+aligned", "coda+aligned",
+    "oda+rescaled", "coda+rescaled", "oda+coral", "coda+coral", "incumbent", "released",
 )  # fmt: skip
 """Methods in the order of the table."""
 

@@ -7,7 +7,7 @@ from coda.config.params import Budget, Params
 from coda.errors import Problem
 
 CANDIDATES = (
-    "unadapted", "aligned", "rescaled", "coral", "oda", "oda+aligned", "oda+rescaled", "oda+coral",
+    "unadapted", "classical", "aligned", "rescaled", "coral", "oda", "oda+aligned", "oda+rescaled", "oda+coral",
     "coda", "coda+aligned", "coda+rescaled", "coda+coral",
 )  # fmt: skip
 
@@ -100,6 +100,8 @@ def _candidates(params: Params, problems: list[Problem]) -> None:
         remedy = "Add it to adaptation.candidates."
         problems.append(Problem("gate.policy.baseline", baseline, "one of adaptation.candidates", remedy))
     for name in names:
+        if name == "classical":
+            continue  # its head is trained always
         needs = "standardise" if name.endswith("aligned") else "none"
         if name in CANDIDATES and needs not in params.head.alignments:
             remedy = f"Add {needs!r} to head.alignments or drop the candidate."

@@ -72,7 +72,7 @@ def _held_out(store: ObjectStore, runs: list[RunRecord]) -> dict[str, Any]:
     # the training pipeline's own evaluation, on batches it held out: the reference that adaptation tries to regain
     training = next(run for run in runs if run.pipeline == "training")
     numbers = read_object(store, f"runs/{training.run_id}/evaluation.json")
-    names = {"none": "unadapted", "standardise": "aligned"}
+    names = {"none": "unadapted", "classical": "classical", "standardise": "aligned"}
     methods = {
         name: {
             "accuracy_field": numbers[f"{alignment}_accuracy_field"],

@@ -21,6 +21,7 @@ from coda.errors import ConfigError, IntegrityError, Problem
 from coda.networks import artifact
 from coda.networks.alignment import TokenStatistics
 from coda.networks.backbone import build_vit, run_blocks
+from coda.networks.classical import READS, ClassicalHead
 from coda.networks.extractor import Extractor, require_kind
 from coda.networks.made_with import made_with
 from coda.networks.rebuild import rebuild
@@ -104,14 +105,16 @@ def new_head(params: Params, extractor: Extractor, classes: tuple[str, ...], ali
     return head
 
 
-def save_head(folder: Path, head: Head, extra: Mapping[str, bytes], provenance: Mapping[str, Any] | None = None) -> str:
+def save_head(
+    folder: Path, head: Head | ClassicalHead, extra: Mapping[str, bytes], provenance: Mapping[str, Any] | None = None
+) -> str:
     """Write a model folder for a head, with its label list and source statistics, and return its digest."""
     config = {**head.config, **({"provenance": dict(provenance)} if provenance else {})}
     return artifact.save(folder, head.state_dict(), config, extra)
 
 
-def load_head(folder: Path, expected_digest: str | None = None) -> Head:
-    """Verify a model folder and rebuild its head, frozen, in evaluation mode on the CPU.
+def load_head(folder: Path, expected_digest: str | None = None) -> Head | ClassicalHead:
+    """Verify a model folder and rebuild its head, on tokens or on profiles, frozen, in evaluation mode on the CPU.
 
     Raises:
         IntegrityError: The folder's bytes are not the recorded ones.
@@ -119,8 +122,9 @@ def load_head(folder: Path, expected_digest: str | None = None) -> Head:
     """
     tensors, config = artifact.load(folder, expected_digest)
     require_kind(config, "head", folder)
-    head = rebuild(Head, config, tensors, folder)
-    return head.requires_grad_(requires_grad=False).eval()
+    if READS in config:
+        return rebuild(ClassicalHead, config, tensors, folder).requires_grad_(requires_grad=False).eval()
+    return rebuild(Head, config, tensors, folder).requires_grad_(requires_grad=False).eval()
 
 
 def load_source_statistics(folder: Path, expected_digest: str | None = None) -> TokenStatistics:

@@ -150,7 +150,7 @@ def read_config(model: Path) -> dict[str, Any]:
     kind = config.get("kind")
     if kind == "extractor":
         config["width"] = int(tensors["vit.cls_token"].shape[-1])
-    elif kind == "head":
+    elif kind == "head" and "width" not in config:
         config["width"] = int(tensors["projector.weight"].shape[1])
     return config
 

@@ -50,7 +50,8 @@ def mismatches(extractor: dict[str, Any], head: dict[str, Any], alignment: str) 
         alignment: What the release does to the tokens between them.
     """
     problems = []
-    for name, what in (("width", "tokens of width"), ("channels", "stains")):
+    # a head on profiles reads no token: only the fields must be those of its line
+    for name, what in (("width", "tokens of width"), ("channels", "stains"))["reads" in head :]:
         if extractor[name] != head[name]:
             problems.append(Problem(f"head: {name}", f"{what} {head[name]}", f"{what} {extractor[name]}", _REMEDY))
     for name in ("centre", "global_size", "normalise", "eval_grid"):

@@ -18,6 +18,7 @@ from coda.config.recorded import TRAINED
 from coda.config.served_params import recorded_crops
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks import artifact
+from coda.networks.classical import ClassicalHead
 from coda.networks.extractor import Extractor, load_extractor, set_attention
 from coda.networks.head import Head, load_head
 from coda.networks.runtime import Runtime
@@ -67,7 +68,7 @@ class ExtractorModel:
 class HeadModel:
     """A head behind MLflow's interface."""
 
-    def __init__(self, network: Head) -> None:
+    def __init__(self, network: Head | ClassicalHead) -> None:
         """Serve this network on the CPU."""
         set_attention(network, _runtime(network.config).attention)
         self.network = network
@@ -77,7 +78,8 @@ class HeadModel:
 
         Args:
             model_input: Tokens of an extractor of the head's own line, float32, shape (batch, tokens, width); for a
-                head of alignment 'standardise' they are standardised by their own batch beforehand.
+                head of alignment 'standardise' they are standardised by their own batch beforehand. For a classical
+                head profiles (`coda.networks.profile`), shape (batch, 1, width), likewise.
             params: None are known.
 
         Returns:
@@ -89,7 +91,7 @@ class HeadModel:
             logits = self.network(tokens)
         return torch.softmax(logits.float(), dim=-1).numpy()
 
-    def get_raw_model(self) -> Head:
+    def get_raw_model(self) -> Head | ClassicalHead:
         """Return the network itself."""
         return self.network
 

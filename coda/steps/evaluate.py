@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import Tensor
 
 from coda.config.params import Params, Split
 from coda.config.recorded import Today, joined, set_aside, told
@@ -16,8 +17,10 @@ from coda.errors import ConfigError, Problem
 from coda.evaluation.metrics.accuracy import accuracy, macro_f1
 from coda.evaluation.predictions.prediction_levels import well_features
 from coda.networks import artifact
+from coda.networks.classical import ClassicalHead, front_of
 from coda.networks.extractor import Extractor, load_extractor
 from coda.networks.head import LABELS, Head, load_head, load_source_statistics
+from coda.networks.profile import Profile
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import open_batches, open_fields
 from coda.plates.stored import read_fields
@@ -27,6 +30,7 @@ from coda.steps.train_head import is_built, read_file
 from coda.storage.plate_stores import DataStore
 from coda.training.groups import group_statistics, standardise_groups
 from coda.training.labels import LabelList, read_labels
+from coda.training.profiles import extract_profiles
 from coda.training.split import group_names, held_out_fields
 from coda.training.tokens import extract_tokens, field_probabilities
 
@@ -69,29 +73,39 @@ def evaluate(
     stored = open_fields(batches, extractor.channels, serving.crops.centre)
     fields = read_fields(stored.take(held_out_fields(stored.table, split)))
     table = read_labels(read_file(labels, settings), labels, built=is_built(labels, settings))
-    tokens = extract_tokens(extractor, fields, serving)
+    read: dict[str, Tensor] = {}
     groups = serving.alignment
-    statistics = group_statistics(tokens, fields.table, by=groups.by, wells=groups.wells)
     names = group_names(fields.table, groups.by)
     numbers: dict[str, float] = {}
     out.mkdir(parents=True, exist_ok=True)
     for folder, head in found.items():
         truth = _truth(folder, table, fields.table)
-        aligned = tokens
+        front = front_of(extractor, head)
+        kind = type(front).__name__
+        if kind not in read:
+            read[kind] = (
+                extract_profiles(front, fields)
+                if isinstance(front, Profile)
+                else extract_tokens(front, fields, serving)
+            )
+        aligned = tokens = read[kind]
         if head.alignment == "standardise":
             source = load_source_statistics(folder)
+            statistics = group_statistics(tokens, fields.table, by=groups.by, wells=groups.wells)
             aligned = standardise_groups(tokens, names, {name: own.like(source) for name, own in statistics.items()})
         probabilities = field_probabilities(head, aligned, serving)
-        _keep(out / f"{head.alignment}.parquet", fields.table, probabilities, head.classes)
+        _keep(out / f"{folder.name}.parquet", fields.table, probabilities, head.classes)
         numbers |= {
-            f"{head.alignment}_{name}": value for name, value in _scores(probabilities, truth, fields.table).items()
+            f"{folder.name}_{name}": value for name, value in _scores(probabilities, truth, fields.table).items()
         }
         numbers |= _sizes(truth, fields.table)
     (out / "metrics.json").write_text(json.dumps(numbers, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return numbers
 
 
-def _made_with(where: Path, extractor: Extractor, heads: Mapping[Path, Head], today: Today) -> tuple[Serving, Split]:
+def _made_with(
+    where: Path, extractor: Extractor, heads: Mapping[Path, Head | ClassicalHead], today: Today
+) -> tuple[Serving, Split]:
     """Return how the models are served, and what was held out of their training."""
     models = [(str(where), extractor.config), *((str(folder), head.config) for folder, head in heads.items())]
     facts = facts_of(models)

@@ -24,7 +24,9 @@ from coda.durable import give_name
 from coda.errors import ContractError, Problem
 from coda.evaluation.predictions.csv_export import compound_sheet, well_sheet
 from coda.evaluation.predictions.prediction_levels import compound_table, field_table, well_table
+from coda.networks.classical import front_of
 from coda.networks.extractor import Extractor, load_extractor
+from coda.networks.profile import Profile
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import BatchFolder, channels_unread, open_batches, open_fields
 from coda.plates.index import write_parquet
@@ -141,9 +143,10 @@ def _tables(
     untold = require_fitting(batches, extractor, named(record.extractor))
     stored = open_fields(batches, extractor.channels, serving.crops.centre)
     way = Way(record.method, record.alignment, frozen.head, frozen.source)
-    probabilities = _taken_over(candidates, record, extractor, way, stored, serving)
+    front = front_of(extractor, frozen.head)
+    probabilities = _taken_over(candidates, record, front, way, stored, serving)
     if probabilities is None:
-        served = serve(extractor, [way], place_fields(stored, serving.compute.images), serving)
+        served = serve(front, [way], place_fields(stored, serving.compute.images), serving)
         probabilities = served.ways[way.name].probabilities
     least = serving.min_top_over_chance or 0.0
     field = mark_uncertain(field_table(stored.table, probabilities, frozen.head.classes), min_top_over_chance=least)
@@ -165,7 +168,7 @@ def _tables(
 def _taken_over(
     candidates: Path | None,
     record: ReleaseRecord,
-    extractor: Extractor,
+    extractor: Extractor | Profile,
     way: Way,
     stored: StoredFields,
     serving: Serving,

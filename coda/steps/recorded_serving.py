@@ -10,9 +10,11 @@ from coda.config.served_params import NEEDED, Serving
 from coda.contracts import ModelRef, ReleaseRecord
 from coda.contracts.base import digest_of_json
 from coda.errors import IntegrityError, Problem
+from coda.networks.classical import ClassicalHead
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
 from coda.networks.made_with import HELD_OUT
+from coda.networks.profile import Profile
 from coda.networks.runtime import resolve_runtime
 from coda.plates.dataset import BatchFolder
 from coda.plates.preparation import known_parameters, prepared, require_prepared
@@ -48,7 +50,9 @@ def split_facts(config: Mapping[str, Any], where: str) -> dict[str, Fact]:
     return {f"split.{name}": Fact(value, f"config.json of {where}") for name, value in held.items()}
 
 
-def release_facts(record: ReleaseRecord, extractor: Extractor, head: Head, settings: Settings) -> dict[str, Fact]:
+def release_facts(
+    record: ReleaseRecord, extractor: Extractor | Profile, head: Head | ClassicalHead, settings: Settings
+) -> dict[str, Fact]:
     """Return everything that is recorded of how a release is served.
 
     What its own model folders do not tell, because they are older than decision 0015, is looked up in the parameters
@@ -87,7 +91,7 @@ def _kept(record: ReleaseRecord, paths: Sequence[str], settings: Settings) -> di
     return run_facts(params, where, paths)
 
 
-def serving_of(facts: Facts, extractor: Extractor, today: Today, needed: Sequence[str] = NEEDED) -> Serving:
+def serving_of(facts: Facts, extractor: Extractor | Profile, today: Today, needed: Sequence[str] = NEEDED) -> Serving:
     """Return how a model is served, with the program's choice on this machine made; see `Serving.of`."""
     serving = Serving.of(extractor.config.get("crops") or {}, facts, today, needed)
     runtime = resolve_runtime(serving.compute)
@@ -102,7 +106,7 @@ def tell(notes: Sequence[str]) -> None:
         sys.stderr.write(f"Note: {note}\n")
 
 
-def require_fitting(batches: Sequence[BatchFolder], extractor: Extractor, name: str) -> list[str]:
+def require_fitting(batches: Sequence[BatchFolder], extractor: Extractor | Profile, name: str) -> list[str]:
     """Refuse batches whose pixels were prepared in another way than those that an extractor was trained on.
 
     Returns:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from coda.adaptation.candidates import ADAPTED, Candidate, read_candidates
+from coda.adaptation.candidates import ADAPTED, UNTOUCHED, Candidate, read_candidates
 from coda.config import params_digest
 from coda.config.params import Params
 from coda.contracts import DataRevision, GateReport, ModelRef, ReleaseRecord
@@ -140,7 +140,7 @@ def _incumbent(candidates: Path, source: str, log: ReleaseLog) -> ReleaseRecord 
 
 
 def _extractor(run: _Run, chosen: Candidate) -> ModelRef:
-    if chosen.extractor == "base":
+    if chosen.extractor in UNTOUCHED:
         return run.base.extractor
     extractor, state = (run.models / folder for folder in ADAPTED[chosen.extractor])
     digest = artifact.folder_digest(extractor)

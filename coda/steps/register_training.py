@@ -1,9 +1,10 @@
 """Registering a training run: extractor with its state, and every head, as versions; and a draft of their release."""
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -19,6 +20,9 @@ from coda.settings import Settings
 from coda.steps.record import code_version, lock_digest
 from coda.steps.tracked_run import track_training
 from coda.steps.version import read_revisions
+
+_ALIGNMENT: Mapping[str, Alignment] = {"standardise": "standardise", "classical": "standardise"}
+"""Folder of a head -> what is done to what it reads."""
 
 _FIGURES = TypeAdapter(dict[str, Any])
 
@@ -70,7 +74,7 @@ def register_training(
         method="source",
         extractor=extractor,
         head=registered[best],
-        alignment=cast("Alignment", best),
+        alignment=_ALIGNMENT.get(best, "none"),
         heads=tuple(registered[name] for name in sorted(registered)),
         data=provenance.data,
         run_id=run_id,
@@ -132,7 +136,10 @@ def _known(scores: tuple[float, float]) -> tuple[float, float]:
 
 
 def _sentence(best: str, field: float, well: float) -> str:
-    ways = {"none": "raw tokens", "standardise": "tokens standardised by batch"}
+    ways = {
+        "none": "raw tokens", "standardise": "tokens standardised by batch",
+        "classical": "classical profiles, standardised by batch,",
+    }  # fmt: skip
     if math.isnan(field):
         return f"Trained on the source; nothing was held out, so the head on {ways.get(best, best)} serves unmeasured."
     right = f"{field:.1%} of the held-out fields"

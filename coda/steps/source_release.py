@@ -5,6 +5,7 @@ from pathlib import Path
 from coda.adaptation.base import Base, FrozenHead, HeadAlignment, Incumbent
 from coda.contracts.release import ModelRef, ReleaseRecord
 from coda.errors import ConfigError, Problem
+from coda.networks.classical import front_of
 from coda.networks.extractor import load_extractor
 from coda.networks.head import load_class_shares, load_head, load_labelled_compounds, load_source_statistics
 from coda.registry import DEFAULT_SCOPE, ReleaseLog, fetch, fetch_state
@@ -90,7 +91,7 @@ def fetch_incumbent(record: ReleaseRecord, base: Base, work: Path, settings: Set
         extractor = load_extractor(folder, record.extractor.digest)
     known = {frozen.digest: frozen for frozen in base.heads.values()}
     head = known.get(record.head.digest) or fetch_head(record.head, work / "incumbent_head", settings)
-    return Incumbent(extractor, record.extractor.digest, head, record.alignment)
+    return Incumbent(front_of(extractor, head.head), record.extractor.digest, head, record.alignment)
 
 
 def fetch_head(ref: ModelRef, folder: Path, settings: Settings) -> FrozenHead:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from coda.adaptation.candidates import CLASSICAL
 from coda.config import params_digest
 from coda.config.params import Params
 from coda.config.recorded import Today, set_aside, settled
@@ -25,6 +26,7 @@ from coda.steps.torchrun import processes_to_start, run_in_processes
 from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import locate
 from coda.storage.plate_stores import DataStore
+from coda.training.classical import ClassicalResult, train_classical
 from coda.training.distributed import world
 from coda.training.head import HeadResult
 from coda.training.head import train_head as train
@@ -38,10 +40,11 @@ from coda.training.split import held_out_fields
 def train_head(
     dataset: Path, pretrained: Path, labels: str, out: Path, *, params: Params | Today, settings: Settings, run_id: str
 ) -> dict[str, float]:
-    """Train the heads; with evaluation, the only step that reads a mechanism of action.
+    """Train the heads, the classical one among them; with evaluation, the only step that reads a mechanism of action.
 
     Writes ``out/<alignment>`` (model folder with label list, label report and source statistics) for each of
-    ``head.alignments``, and ``out/training.json`` (validations over time, and what the label table missed).
+    ``head.alignments``, ``out/classical`` (on profiles, decision 0046), and ``out/training.json`` (validations over
+    time, and what the label table missed).
 
     Args:
         dataset: Dataset folder, validated; the same as for `coda.steps.pretrain.pretrain`.
@@ -111,7 +114,10 @@ def train_head(
                     checkpoints=checkpoints, report=report, should_stop=should_stop,
                 )  # fmt: skip
             save_head(out / alignment, results[alignment].head, extra, provenance)
-        return _record(out, results, joined, run_id)
+        classical = train_classical(extractor, training_fields, validation_fields, label_list, params)
+        extra[SOURCE_STATISTICS] = classical.source.to_bytes()
+        save_head(out / CLASSICAL, classical.head, extra, provenance)
+        return _record(out, {**results, CLASSICAL: classical}, joined, run_id)
 
 
 def read_file(uri: str, settings: Settings) -> bytes:
@@ -167,7 +173,9 @@ def describe_join(joined: JoinReport, labels: LabelList) -> str:
     return text
 
 
-def _record(out: Path, results: dict[str, HeadResult], joined: JoinReport, run_id: str) -> dict[str, float]:
+def _record(
+    out: Path, results: Mapping[str, HeadResult | ClassicalResult], joined: JoinReport, run_id: str
+) -> dict[str, float]:
     content = {
         "run_id": run_id,
         "labels": asdict(joined),

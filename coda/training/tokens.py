@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coda.config.served_params import Views
+from coda.networks.classical import ClassicalHead
 from coda.networks.classifier import LinearHead
 from coda.networks.extractor import Extractor, pool_tokens, require_channels, set_attention
 from coda.networks.head import Head
@@ -121,7 +122,7 @@ def field_features(tokens: Tensor, pool: Literal["cls", "mean"]) -> Tensor:
 
 
 @torch.inference_mode()
-def field_probabilities(head: Head | LinearHead, tokens: Tensor, params: Views) -> NDArray[np.float32]:
+def field_probabilities(head: Head | LinearHead | ClassicalHead, tokens: Tensor, params: Views) -> NDArray[np.float32]:
     """Return the head's class probabilities of every field: the mean over its crops.
 
     Args:
@@ -145,7 +146,7 @@ def field_probabilities(head: Head | LinearHead, tokens: Tensor, params: Views) 
 
 
 def predict_fields(
-    extractor: Extractor, head: Head | LinearHead, fields: FieldSet | StoredFields, params: Views
+    extractor: Extractor, head: Head | LinearHead | ClassicalHead, fields: FieldSet | StoredFields, params: Views
 ) -> NDArray[np.float32]:
     """Return the class probabilities of every field without keeping tokens, for a head trained on raw tokens.
 

@@ -69,7 +69,8 @@ class Projecting:
         trained = self.adapting.trained
         data = loaded(trained.data)
         source = trained.job().folder(self.root)
-        head = frozen_heads(source)["none"].head if self.whose == "head" else None
+        frozen = frozen_heads(source)["none"].head if self.whose == "head" else None
+        head = frozen if isinstance(frozen, Head) else None
         panels = (
             ("source", trained.source, source),
             ("before", self.adapting.target, source),

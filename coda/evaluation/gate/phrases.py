@@ -5,6 +5,7 @@ from coda.contracts.gate import Measure
 WAYS = {
     "incumbent": "the model that serves this source already",
     "unadapted": "the model as it is",
+    "classical": "the classical profile with a linear model, which no network serves",
     "aligned": "the model as it is, on features standardised for this batch",
     "rescaled": "the model as it is, on features of the source's mean and spread",
     "coral": "the model as it is, on features aligned with the source's statistics",

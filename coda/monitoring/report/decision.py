@@ -10,6 +10,7 @@ from coda.evaluation.gate.phrases import REFERENCES
 CANDIDATE_WORDS = {
     "incumbent": "model that serves this laboratory now",
     "unadapted": "earlier model, unchanged",
+    "classical": "classical image features with a linear model, no network",
     "aligned": "earlier model, features standardised for this batch",
     "rescaled": "earlier model, features brought to the training laboratory's mean and spread",
     "coral": "earlier model, features matched to the training laboratory",
