@@ -104,9 +104,9 @@ def serve(
     names = group_names(fields.table, params.alignment.by)
     groups = params.alignment
     if isinstance(extractor, Profile):
-        tokens = extract_profiles(extractor, fields) if profiles is None else as_tokens(profiles)
-        fitted = statistics or group_statistics(tokens, fields.table, by=groups.by, wells=groups.wells)
-        found: Iterator[Tensor] = (tokens[part] for part in _batches(fields))
+        whole = extract_profiles(extractor, fields) if profiles is None else as_tokens(profiles)
+        fitted = statistics or group_statistics(whole, fields.table, by=groups.by, wells=groups.wells)
+        found: Iterator[Tensor] = (whole[part] for part in _batches(fields))
     else:
         fitted = statistics or fit_groups(extractor, fields, params, names=names, wells=groups.wells)
         found = _tokens_by_batch(extractor, fields, params)

@@ -16,8 +16,9 @@ from coda.config.params import Params
 from coda.config.recorded import Today, model_facts, settled
 from coda.contracts.release import Alignment
 from coda.networks.artifact import folder_digest
+from coda.networks.classical import front_of
 from coda.networks.classifier import load_linear_head, save_linear_head
-from coda.networks.extractor import Extractor, load_extractor, save_extractor
+from coda.networks.extractor import Extractor, load_extractor, new_extractor, save_extractor
 from coda.networks.head import (
     LABELS,
     SOURCE_STATISTICS,
@@ -29,6 +30,7 @@ from coda.networks.head import (
 )
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
+from coda.training.classical import train_classical
 from coda.training.head import train_head
 from coda.training.labels import LabelList, join
 from coda.training.material import prepare_material
@@ -39,11 +41,13 @@ from coda.training.subset import chosen_fields
 from coda.training.supervised import train_supervised
 from coda.training.tokens import predict_fields
 
-Arm = Literal["supervised", "dino", "cb", "mae"]
-"""What is trained on a source: end to end, by DINO on single images, by DINO on cross-batch pairs, by MAE."""
+Arm = Literal["supervised", "dino", "cb", "mae", "classical"]
+"""What is trained on a source: end to end, by DINO on single images, by DINO on cross-batch pairs, by MAE; or the
+classical head, on measured features."""
 
 ARM_NAMES: dict[Arm, str] = {
     "supervised": "Supervised", "dino": "Dual-model-DINO", "cb": "Dual-model-CB", "mae": "Dual-model-MAE",
+    "classical": "Classical profile",
 }  # fmt: skip
 """What the paper calls the model without adaptation."""
 
@@ -83,9 +87,8 @@ class Training:
     def job(self) -> Job:
         """Return the job: its result depends on data, source and seed, and on the parameters that training reads."""
         sections = {"extractor", "crops", "pairs", "split", "alignment", "head"}
-        sections |= (
-            {"supervised"} if self.arm == "supervised" else {"mae"} if self.arm == "mae" else {"dino", "pretrain"}
-        )
+        own: Mapping[Arm, set[str]] = {"supervised": {"supervised"}, "mae": {"mae"}, "classical": set()}
+        sections |= own.get(self.arm, {"dino", "pretrain"})
         values = self.params.model_dump(mode="json", include=sections)
         if "mae" in values:
             values["mae"].pop("adaptation")
@@ -105,11 +108,12 @@ class Training:
         training, validation = fields.take(~out), fields.take(out)
         labels, _ = join(data.labels, training.table, data.name)
         kept = Checkpoints(folder / "checkpoints")
-        trained = (
-            self._supervised(folder, training, validation, labels)
-            if self.arm == "supervised"
-            else self._dual(folder, training, validation, labels, kept)
-        )
+        if self.arm == "supervised":
+            trained = self._supervised(folder, training, validation, labels)
+        elif self.arm == "classical":
+            trained = self._classical(folder, training, validation, labels)
+        else:
+            trained = self._dual(folder, training, validation, labels, kept)
         rows = self._in_domain(folder, data, validation)
         kept.forget()
         return {**trained, "scores": rows}
@@ -121,6 +125,15 @@ class Training:
         save_extractor(folder / "extractor", result.extractor)
         save_linear_head(folder / "head", result.head)
         return {"seconds": {"training": result.seconds}, "log": result.log[-1:], "alarms": []}
+
+    def _classical(self, folder: Path, training: FieldSet, validation: FieldSet, labels: LabelList) -> dict[str, Any]:
+        # an extractor that never learned: its record of stains and crops is the profile's, its weights are not read
+        extractor = new_extractor(self.params, seed=self.seed)
+        save_extractor(folder / "extractor", extractor)
+        result = train_classical(extractor, training, validation, labels, self.params)
+        extra = {LABELS: labels.to_bytes(), SOURCE_STATISTICS: result.source.to_bytes()}
+        save_head(folder / "heads" / "classical", result.head, extra)
+        return {"seconds": {"training": result.seconds}, "log": [], "alarms": []}
 
     def _dual(
         self, folder: Path, training: FieldSet, validation: FieldSet, labels: LabelList, kept: Checkpoints
@@ -176,7 +189,7 @@ class Training:
 def frozen_heads(folder: Path) -> Mapping[HeadAlignment, FrozenHead]:
     """Return the heads of a dual model's training job."""
     found: dict[HeadAlignment, FrozenHead] = {}
-    alignments: tuple[HeadAlignment, ...] = ("none", "standardise")
+    alignments: tuple[HeadAlignment, ...] = ("none", "standardise", "classical")
     for alignment in alignments:
         path = folder / "heads" / alignment
         if path.is_dir():
@@ -215,6 +228,11 @@ def answers(
     if arm == "mae":
         head = heads["none"].head
         return {"none": (head.classes, predict_fields(extractor, head, fields, params))}
+    if arm == "classical":
+        own = heads["classical"]
+        way = Way("none", "standardise", own.head, own.source)  # standardised always: the system knows no other way
+        served = serve(front_of(extractor, own.head), [way], fields, params)
+        return {way.name: (own.head.classes, served.ways[way.name].probabilities)}
     ways = [
         Way(alignment, raw if alignment == "none" else alignment, heads[needed].head, heads[needed].source)
         for alignment, needed in WAYS

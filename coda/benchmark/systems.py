@@ -1,4 +1,4 @@
-"""The eight systems of the paper, laid out as jobs, and their scores as one table."""
+"""The eight systems of the paper and the classical profile, laid out as jobs, and their scores as one table."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,8 +21,10 @@ SYSTEMS: dict[str, tuple[Arm, Method]] = {
     "CODA": ("cb", "adapted"),
     "Dual-model-MAE": ("mae", "unadapted"),
     "ODA-MAE": ("mae", "adapted"),
+    "Classical profile": ("classical", "unadapted"),
 }
-"""System of the paper -> what is trained on the source, and what is done on the target; in the order of Table 2."""
+"""System of the paper, and the classical profile -> what is trained on the source, and what is done on the target; in
+the order of Table 2."""
 
 GROUP = ["source", "target", "system", "alignment", "level", "metric"]
 

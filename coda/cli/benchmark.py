@@ -43,7 +43,7 @@ def table2(
     overlay: Overlays = NONE,
     changes: Settings_ = NONE,
 ) -> None:
-    """All eight systems, trained on one source and applied to the others (the paper's table 2)."""
+    """All eight systems and the classical profile, from one source to the others (the paper's table 2)."""
     from coda.benchmark import table2 as module
 
     setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)

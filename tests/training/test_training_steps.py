@@ -15,8 +15,9 @@ from servers import moto_server
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.errors import ConfigError, ContractError, TransientError
 from coda.networks.artifact import extra_file
+from coda.networks.classical import ClassicalHead
 from coda.networks.extractor import load_extractor
-from coda.networks.head import LABEL_REPORT, load_head, load_source_statistics
+from coda.networks.head import LABEL_REPORT, LABELS, load_head, load_source_statistics
 from coda.plates.stored import StoredFields
 from coda.settings import Settings
 from coda.steps.evaluate import evaluate
@@ -28,7 +29,7 @@ from coda.training.methods.dino.state import load_state
 
 __all__ = ["moto_server"]
 
-LABELS = "Metadata_Compound,moa\n" + "".join(f"compound_{n},moa_{n % 2}\n" for n in range(3)) + "ghost,moa_0\n"
+TABLE = "Metadata_Compound,moa\n" + "".join(f"compound_{n},moa_{n % 2}\n" for n in range(3)) + "ghost,moa_0\n"
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def place(tmp_path, monkeypatch, stored):
         monkeypatch.setattr(
             f"coda.steps.{module}.open_fields", lambda _batches, _channels, centre: replace(full, centre=centre)
         )
-    (tmp_path / "labels.csv").write_text(LABELS)
+    (tmp_path / "labels.csv").write_text(TABLE)
     return tmp_path
 
 
@@ -69,7 +70,7 @@ def test_pretrain_train_head_evaluate(place, tiny, capsys):
     )
     assert not (place / "checkpoints" / "r" / "pretrain").exists()
 
-    digest = read_labels(LABELS.encode(), "labels.csv").digest
+    digest = read_labels(TABLE.encode(), "labels.csv").digest
     (place / "labels.report.json").write_text(json.dumps({"rule": "r", "digest": digest}))
     numbers = train_head(place, place / "pre", labels, place / "heads", params=params, settings=settings, run_id="r")
     assert numbers["labelled_fields"] == 24
@@ -86,7 +87,15 @@ def test_pretrain_train_head_evaluate(place, tiny, capsys):
         assert report["join"]["missed_compounds"] == ["compound_3"]
         assert report["join"]["absent_compounds"] == ["ghost"]
 
+    classical = load_head(place / "heads" / "classical")
+    assert isinstance(classical, ClassicalHead)
+    assert (classical.alignment, classical.classes) == ("standardise", ("moa_0", "moa_1"))
+    assert load_source_statistics(place / "heads" / "classical").count == 32  # one profile a training field
+    assert extra_file(place / "heads" / "classical", LABELS) == extra_file(place / "heads" / "none", LABELS)
+    assert json.loads((place / "heads" / "training.json").read_text())["heads"]["classical"]["log"] == []
+
     found = evaluate(place, place / "pre", place / "heads", labels, place / "ev", params=params, settings=settings)
+    assert found["classical_accuracy_field"] == numbers["classical_held_out_accuracy"]
     assert json.loads((place / "ev" / "metrics.json").read_text()) == found
     rows = pd.read_parquet(place / "ev" / "standardise.parquet")
     assert set(rows["Metadata_Batch"]) == {"batch_2"}
@@ -229,7 +238,7 @@ def test_bad_labels_and_missing_files_are_told(place, tiny):
 
 
 def test_a_report_goes_with_its_own_table_alone(place, moto_server):
-    table, settings = read_labels(LABELS.encode(), "labels.csv"), settings_in(place, endpoint=moto_server.endpoint)
+    table, settings = read_labels(TABLE.encode(), "labels.csv"), settings_in(place, endpoint=moto_server.endpoint)
     labels = str(place / "labels.csv")
     assert built_report(labels, table, settings) is None
     (place / "labels.report.json").write_text(json.dumps({"digest": "0" * 64}))
@@ -304,7 +313,7 @@ def test_pretraining_on_the_papers_subset_needs_the_label_table_and_reads_no_mec
     with pytest.raises(ConfigError, match="labelled") as error:
         pretrain(place, place / "none", params=params, settings=settings, run_id="a")
     assert "--labels" in error.value.problems[0].remedy
-    (place / "other.csv").write_text(LABELS.replace("moa_0", "moa_9").replace("moa_1", "moa_0"))
+    (place / "other.csv").write_text(TABLE.replace("moa_0", "moa_9").replace("moa_1", "moa_0"))
     states = []
     for name in ("labels", "other"):
         table = str(place / f"{name}.csv")
