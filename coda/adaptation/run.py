@@ -87,11 +87,11 @@ def adapt_and_serve(
     watched = {str(name): frozen for name, frozen in base.heads.items()}
     watched |= {INCUMBENT: incumbent.head} if incumbent else {}
     before = {name: weights_digest(frozen.head) for name, frozen in watched.items()}
-    pixels, profile = measured(fields, [pixel_statistics, profiles])
-    services = _serve_present(candidates, heads, base, incumbent, fields, params, profile)
-    digests = dict.fromkeys(UNTOUCHED, base.extractor_digest) | (
-        {INCUMBENT: incumbent.extractor_digest} if incumbent else {}
-    )
+    measures = [pixel_statistics, *([profiles] if any(item.extractor == CLASSICAL for item in candidates) else [])]
+    pixels, *profile = measured(fields, measures)  # one pass over the pixels
+    services = _serve_present(candidates, heads, base, incumbent, fields, params, *profile)
+    digests = dict.fromkeys(UNTOUCHED, base.extractor_digest)
+    digests |= {INCUMBENT: incumbent.extractor_digest} if incumbent else {}
     origin = {"adapted_from": base.extractor_digest, "line": base.line or base.extractor_digest}
     trained: dict[AdaptedExtractor, Adapted] = {}
     wanted = [name for name in rungs if any(candidate.extractor == name for candidate in candidates)]
@@ -126,7 +126,7 @@ def _serve_present(
     incumbent: Incumbent | None,
     fields: Fields,
     params: Params,
-    profile: NDArray[np.float32],
+    profile: NDArray[np.float32] | None = None,
 ) -> dict[str, Service]:
     """Serve with what is there before any adaptation: the base's extractor, the profile, and the incumbent's own.
 

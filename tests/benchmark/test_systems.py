@@ -67,12 +67,12 @@ def test_scores_are_those_of_the_kept_predictions(result, setting):
                     assert row[0]["value"] == pytest.approx(value)
                     assert row[0]["n"] == len(known)
                     checked += 1
-    assert checked == 6 * (8 + 2 * 4)
+    assert checked == 6 * (9 + 2 * 4)
 
 
 def test_in_domain_scores_are_of_a_batch_that_nothing_was_trained_on(result, setting):
     trainings = [outcome for outcome in result.outcomes if isinstance(outcome.job.task, Training)]
-    assert len(trainings) == 8
+    assert len(trainings) == 10
     for outcome in trainings:
         for path in outcome.job.folder(setting.root).glob("in_domain_*.parquet"):
             assert set(pd.read_parquet(path)["Metadata_Batch"]) == {"b5"}
