@@ -8,7 +8,7 @@ from coda.adaptation.candidates import CLASSICAL, INCUMBENT, UNTOUCHED, Candidat
 from coda.config.served_params import ServedAs
 from coda.contracts.release import Alignment
 from coda.networks.alignment import TokenStatistics
-from coda.networks.classical import ClassicalHead
+from coda.networks.classical_head import ClassicalHead
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
 from coda.networks.profile import Profile

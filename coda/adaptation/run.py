@@ -28,7 +28,7 @@ from coda.adaptation.references import pixel_statistics, reference_features, wri
 from coda.adaptation.serving import Service, Way, serve
 from coda.config.params import Params
 from coda.errors import ConfigError, IntegrityError, Problem
-from coda.networks.classical import ClassicalHead
+from coda.networks.classical_head import ClassicalHead
 from coda.networks.extractor import save_extractor
 from coda.networks.head import Head
 from coda.networks.profile import Profile

@@ -13,7 +13,7 @@ from coda.config.served_params import ServedAs, Views
 from coda.contracts.release import Alignment
 from coda.errors import ConfigError, Problem
 from coda.networks.alignment import TokenStatistics, coral, fit_statistics, rescale, standardise
-from coda.networks.classical import ClassicalHead
+from coda.networks.classical_head import ClassicalHead
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
 from coda.networks.profile import Profile

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem
-from coda.networks.classical import ClassicalHead
+from coda.networks.classical_head import ClassicalHead
 from coda.networks.classifier import LinearHead
 from coda.networks.extractor import require_channels, set_attention
 from coda.networks.head import Head

@@ -16,7 +16,7 @@ from coda.config.params import Params
 from coda.config.recorded import Today, model_facts, settled
 from coda.contracts.release import Alignment
 from coda.networks.artifact import folder_digest
-from coda.networks.classical import front_of
+from coda.networks.classical_head import front_of
 from coda.networks.classifier import load_linear_head, save_linear_head
 from coda.networks.extractor import Extractor, load_extractor, new_extractor, save_extractor
 from coda.networks.head import (
@@ -30,7 +30,7 @@ from coda.networks.head import (
 )
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
-from coda.training.classical import train_classical
+from coda.training.classical_training import train_classical
 from coda.training.head import train_head
 from coda.training.labels import LabelList, join
 from coda.training.material import prepare_material

@@ -21,7 +21,7 @@ from coda.errors import ConfigError, IntegrityError, Problem
 from coda.networks import artifact
 from coda.networks.alignment import TokenStatistics
 from coda.networks.backbone import build_vit, run_blocks
-from coda.networks.classical import READS, ClassicalHead
+from coda.networks.classical_head import READS, ClassicalHead
 from coda.networks.extractor import Extractor, require_kind
 from coda.networks.made_with import made_with
 from coda.networks.rebuild import rebuild

@@ -18,7 +18,7 @@ from coda.config.recorded import TRAINED
 from coda.config.served_params import recorded_crops
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks import artifact
-from coda.networks.classical import ClassicalHead
+from coda.networks.classical_head import ClassicalHead
 from coda.networks.extractor import Extractor, load_extractor, set_attention
 from coda.networks.head import Head, load_head
 from coda.networks.runtime import Runtime

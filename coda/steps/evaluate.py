@@ -17,7 +17,7 @@ from coda.errors import ConfigError, Problem
 from coda.evaluation.metrics.accuracy import accuracy, macro_f1
 from coda.evaluation.predictions.prediction_levels import well_features
 from coda.networks import artifact
-from coda.networks.classical import ClassicalHead, front_of
+from coda.networks.classical_head import ClassicalHead, front_of
 from coda.networks.extractor import Extractor, load_extractor
 from coda.networks.head import LABELS, Head, load_head, load_source_statistics
 from coda.networks.profile import Profile

@@ -24,7 +24,7 @@ from coda.durable import give_name
 from coda.errors import ContractError, Problem
 from coda.evaluation.predictions.csv_export import compound_sheet, well_sheet
 from coda.evaluation.predictions.prediction_levels import compound_table, field_table, well_table
-from coda.networks.classical import front_of
+from coda.networks.classical_head import front_of
 from coda.networks.extractor import Extractor, load_extractor
 from coda.networks.profile import Profile
 from coda.networks.runtime import set_threads

@@ -10,7 +10,7 @@ from coda.config.served_params import NEEDED, Serving
 from coda.contracts import ModelRef, ReleaseRecord
 from coda.contracts.base import digest_of_json
 from coda.errors import IntegrityError, Problem
-from coda.networks.classical import ClassicalHead
+from coda.networks.classical_head import ClassicalHead
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
 from coda.networks.made_with import HELD_OUT

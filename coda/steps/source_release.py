@@ -5,7 +5,7 @@ from pathlib import Path
 from coda.adaptation.base import Base, FrozenHead, HeadAlignment, Incumbent
 from coda.contracts.release import ModelRef, ReleaseRecord
 from coda.errors import ConfigError, Problem
-from coda.networks.classical import front_of
+from coda.networks.classical_head import front_of
 from coda.networks.extractor import load_extractor
 from coda.networks.head import load_class_shares, load_head, load_labelled_compounds, load_source_statistics
 from coda.registry import DEFAULT_SCOPE, ReleaseLog, fetch, fetch_state

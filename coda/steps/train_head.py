@@ -26,7 +26,7 @@ from coda.steps.torchrun import processes_to_start, run_in_processes
 from coda.storage.failures import ObjectNotFoundError
 from coda.storage.objects import locate
 from coda.storage.plate_stores import DataStore
-from coda.training.classical import ClassicalResult, train_classical
+from coda.training.classical_training import ClassicalResult, train_classical
 from coda.training.distributed import world
 from coda.training.head import HeadResult
 from coda.training.head import train_head as train

@@ -20,7 +20,7 @@ from coda.registry.pair import verify_release
 from coda.steps.adapt import adapt
 from coda.steps.judge import judge
 from coda.steps.predict import predict
-from coda.training.classical import train_classical
+from coda.training.classical_training import train_classical
 from coda.training.labels import LabelList
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow and SQLAlchemy warn about their own insides

@@ -15,7 +15,7 @@ from servers import moto_server
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.errors import ConfigError, ContractError, TransientError
 from coda.networks.artifact import extra_file
-from coda.networks.classical import ClassicalHead
+from coda.networks.classical_head import ClassicalHead
 from coda.networks.extractor import load_extractor
 from coda.networks.head import LABEL_REPORT, LABELS, load_head, load_source_statistics
 from coda.plates.stored import StoredFields
@@ -37,7 +37,7 @@ def place(tmp_path, monkeypatch, stored):
     """Settings and folders; the dataset folder is stood in for by plate stores without an index."""
     table = stored.table
     full = replace(stored, table=table.assign(**{n: 0.0 for n in METADATA_COLUMNS.values() if n not in table}))
-    for module in ("pretrain", "made_with"):
+    for module in ("pretrain", "recorded_serving"):
         monkeypatch.setattr(f"coda.steps.{module}.prepared", lambda _batches: [])
     for module in ("pretrain", "train_head", "evaluate"):
         monkeypatch.setattr(f"coda.steps.{module}.open_batches", lambda folder, _stores: [folder])

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from coda.config.params import Params
 from coda.config.recorded import TRAINED
-from coda.config.serving import groups_of
+from coda.config.served_params import groups_of
 from coda.networks.extractor import Extractor
 from coda.networks.made_with import made_with
 from coda.networks.profile import VERSION, Profile

@@ -12,7 +12,7 @@ from torch import Tensor
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem
 from coda.networks.alignment import TokenStatistics, fit_statistics
-from coda.networks.classical import ClassicalHead, new_classical_head
+from coda.networks.classical_head import ClassicalHead, new_classical_head
 from coda.networks.extractor import Extractor
 from coda.networks.profile import Profile
 from coda.plates.stored import Fields

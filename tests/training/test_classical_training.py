@@ -14,12 +14,12 @@ from sklearn.preprocessing import StandardScaler
 from coda.config.params import Params
 from coda.errors import ConfigError, IntegrityError
 from coda.networks import artifact
-from coda.networks.classical import ClassicalHead
+from coda.networks.classical_head import ClassicalHead
 from coda.networks.extractor import Extractor, new_extractor
 from coda.networks.head import LABELS, SOURCE_STATISTICS, load_head, save_head
 from coda.networks.profile import VERSION, Profile, profile_of
 from coda.plates.fieldset import FieldSet
-from coda.training.classical import STRENGTH, train_classical
+from coda.training.classical_training import STRENGTH, train_classical
 from coda.training.labels import LabelList
 from coda.training.profiles import extract_profiles, measured, profiles
 from tests.tiny_models import tiny
