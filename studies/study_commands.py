@@ -30,6 +30,8 @@ from coda.cli.benchmark_options import (
 from coda.cli.benchmark_progress import going_on, showing_jobs
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
 
+POLICIES = ["gate-v3", "gate-v4", "gate-v5"]
+
 
 def granularity(
     seeds: Seeds = DEFAULT_SEEDS,
@@ -152,7 +154,39 @@ def calibrate(
     raise_for_failures(result.outcomes)
 
 
+def policies(
+    policy: Annotated[list[str], typer.Option(help="Name of a policy or path of its file; may repeat.")] = POLICIES,
+    seeds: Annotated[str, typer.Option(help="Seeds of plates and models, with commas.")] = "14,15",
+    run: Annotated[
+        list[str], typer.Option(help="source:target:shift:layout; may repeat. A mixture if not given.")
+    ] = NONE,
+    json: Json = None,
+    processes: Processes = 0,
+    work: Work = DEFAULT_WORK,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overlay: Overlays = NONE,
+    changes: Settings_ = NONE,
+) -> None:
+    """Policies of the gate on the same sets of good and broken models, whose truth is known."""
+    from studies.gate_calibration import policy_comparison as module
+    from studies.gate_calibration.calibration import RUNS
+
+    files = overlay or [params.parent / DEMO_OVERLAY]
+    values = read_params(params, files, changes)
+    compared = [read_params(params, files, [*changes, f"gate.policy={name}"]).gate.policy for name in policy]
+    with going_on(work), showing_jobs("policies") as report:
+        result = module.compare_policies(
+            values, work, compared, seeds=read_seeds(seeds), runs=run or list(RUNS),
+            processes=cores_for(processes), report=report,
+        )  # fmt: skip
+    if json is not None:
+        write_json(json, {"runs": result.runs, "summary": result.summary, "decisions": result.decisions})
+    typer.echo(result.summary.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    typer.echo(f"{result.runs} targets; docs/protocol.md asks for {module.WANTED_SETS} sets before a default follows.")
+    raise_for_failures(result.outcomes)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `coda benchmark`."""
-    for command in (granularity, cka, umap, options, calibrate):
+    for command in (granularity, cka, umap, options, calibrate, policies):
         app.command()(command)

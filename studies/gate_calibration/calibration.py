@@ -44,6 +44,10 @@ RUNS = (
 source pair, strength and layout meets several of the others."""
 
 
+OTHER = {"lab_a": "lab_b", "lab_b": "lab_a", "lab_c": "lab_a"}
+"""Source -> the one whose heads and plates are material for its broken models."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What a calibration leaves.
@@ -64,8 +68,9 @@ class Calibration:
 
 
 def targets(
-    runs: Sequence[str], seeds: Sequence[int], params: Params, root: Path, *, design: Mapping[str, Any] | None = None
-) -> list[Target]:
+    runs: Sequence[str], seeds: Sequence[int], params: Params, root: Path, *,
+    design: Mapping[str, Any] | None = None, gate_only: bool = False,
+) -> list[Target]:  # fmt: skip
     """Lay out the targets of some seeds.
 
     Args:
@@ -74,6 +79,7 @@ def targets(
         params: Parameters; at the demo's scale a target takes about a minute.
         root: Folder of the benchmark.
         design: Fields of the plates' `Design` that differ from the demo's.
+        gate_only: Whether only what the gate reads is measured.
 
     Raises:
         ConfigError: A run cannot be understood.
@@ -82,15 +88,20 @@ def targets(
     found = []
     for seed in seeds:
         for source, target, shift, layout in parsed:
-            plates = simulation_plan(params, {source: DEMO_BATCHES["lab_a"]}, design=design)
-            trained = Training(Simulated(seed, plates, root / "data"), source, "cb", params, seed, root)
+            trained, other = (_training(name, seed, params, root, design) for name in (source, OTHER[source]))
             batches, wells = LAYOUTS[layout]
             laboratory = shifted(find_laboratory(source), find_laboratory(target), shift)
             plan = simulation_plan(
                 params, {target: batches}, laboratories={target: laboratory}, wells={target: wells}, design=design
             )
-            found.append(Target(trained, Simulated(seed, plan, root / "data"), target, shift, layout, params))
+            data = Simulated(seed, plan, root / "data")
+            found.append(Target(trained, data, target, shift, layout, params, other, gate_only=gate_only))
     return found
+
+
+def _training(source: str, seed: int, params: Params, root: Path, design: Mapping[str, Any] | None) -> Training:
+    plates = simulation_plan(params, {source: DEMO_BATCHES["lab_a"]}, design=design)
+    return Training(Simulated(seed, plates, root / "data"), source, "cb", params, seed, root)
 
 
 def calibrate(
@@ -127,7 +138,7 @@ def calibrate(
         raise ConfigError("What is chosen and what is reported must not share seeds.", [problem])
     laid_out = {name: targets(runs, seeds, params, root, design=design) for name, seeds in
                 (("choose", choose_seeds), ("report", report_seeds))}  # fmt: skip
-    outcomes = attempt_jobs(_jobs([*laid_out["choose"], *laid_out["report"]]), work, root,
+    outcomes = attempt_jobs(jobs_of([*laid_out["choose"], *laid_out["report"]]), work, root,
                              processes=processes, report=report)  # fmt: skip
     finished = {outcome.job.digest: outcome.result for outcome in outcomes if outcome.result is not None}
     results = {
@@ -158,7 +169,7 @@ def plan_lines(
         ConfigError: A run cannot be understood.
     """
     items = targets(runs, [*choose_seeds, *report_seeds], params, root)
-    jobs = _jobs(items)
+    jobs = jobs_of(items)
     kept = sum(job.file(root).is_file() for job in jobs)
     lines = [f"{len(jobs) - len(items)} source models, {len(items)} targets; {kept} of {len(jobs)} are there already."]
     for run in runs:
@@ -198,11 +209,12 @@ def adopt(calibration: Calibration) -> bool | None:
     return bool(counts and new["regret"].mean() <= old["regret"].mean() + 1e-12)
 
 
-def _jobs(items: Sequence[Target]) -> list[Job]:
+def jobs_of(items: Sequence[Target]) -> list[Job]:
+    """Return the jobs of these targets after those that they build upon, each once."""
     trainings: dict[str, Job] = {}
     for target in items:
-        job = target.trained.job()
-        trainings.setdefault(job.digest, job)
+        for training in (target.trained, target.other):
+            trainings.setdefault(training.job().digest, training.job())
     return [*trainings.values(), *(target.job() for target in items)]
 
 

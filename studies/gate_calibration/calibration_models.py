@@ -11,13 +11,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from coda.adaptation.base import Base
+from coda.adaptation.base import Base, FrozenHead, HeadAlignment
 from coda.adaptation.hooks import new_hooks
 from coda.adaptation.ladder import Rung, choose_rung
 from coda.benchmark.arms import frozen_heads
 from coda.config.params import Params
 from coda.networks.artifact import folder_digest
-from coda.networks.extractor import Extractor, load_extractor
+from coda.networks.extractor import Extractor, load_extractor, untrained_extractor
 from coda.plates.fieldset import FieldSet
 from coda.training.hooks import Hooks
 from coda.training.methods.base import SslTask
@@ -35,8 +35,26 @@ TOO_FAST = 10.0
 AS_THEY_ARE = "as they are"
 SHUFFLED_MAP = "shuffled plate map"
 WRONG_STAINS = "wrong stain order"
-BROKEN = ("over-trained", "collapsed", "shuffled pairs", WRONG_STAINS, SHUFFLED_MAP)
+WRONG_HEAD = "wrong head"
+UNTRAINED = "untrained"
+OTHER_LABORATORY = "other laboratory"
+BROKEN = (
+    "over-trained", "collapsed", "shuffled pairs", WRONG_STAINS, SHUFFLED_MAP, WRONG_HEAD, UNTRAINED, OTHER_LABORATORY,
+)  # fmt: skip
 """Deliberately broken ways of adapting."""
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """What belongs to another source than the release: material for mistakes.
+
+    Attributes:
+        heads: Heads that were trained on another extractor, by alignment.
+        fields: Plates of a laboratory that is neither the source's nor the target's; None where there are none.
+    """
+
+    heads: Mapping[HeadAlignment, FrozenHead]
+    fields: FieldSet | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,7 @@ class Model:
         adapted: Whether it was adapted at all.
         broken: Whether it is deliberately broken.
         alarms: Alarms of its training.
+        heads: Heads that it is served with; those of the source release where None.
     """
 
     name: str
@@ -60,6 +79,7 @@ class Model:
     adapted: bool = True
     broken: bool = False
     alarms: tuple[str, ...] = ()
+    heads: Mapping[HeadAlignment, FrozenHead] | None = None
 
 
 @dataclass
@@ -106,25 +126,35 @@ def load_base(folder: Path) -> Base:
     )
 
 
-def models(base: Base, fields: FieldSet, params: Params, *, seed: int) -> Iterator[Model]:
+def models(
+    base: Base, fields: FieldSet, params: Params, strangers: Strangers, *, seed: int, checkpoints: bool = True
+) -> Iterator[Model]:
     """Make every model of one target, one after another.
 
     Args:
         base: The source release; its state is copied, never changed.
         fields: Unlabelled fields of the target.
         params: Parameters; `adaptation` is what is calibrated for.
+        strangers: Heads and plates of other sources.
         seed: Of every training and permutation.
+        checkpoints: Whether checkpoints of the adaptation with pairs are models of their own.
     """
     yield Model("unadapted", base.extractor, fields, adapted=False)
     yield _collapsed(base, fields)
     rung = choose_rung(fields.table, min_pairable_share=params.adaptation.min_pairable_share)
     iterations = _iterations(fields, params, rung)
-    snapshots = Snapshots(max(1, iterations // LOOKS))
+    snapshots = Snapshots(max(1, iterations // LOOKS) if checkpoints else iterations)
     trained = _adapt(base, fields, params, rung, seed, snapshots)
     for iteration, extractor in sorted(snapshots.kept.items()):
         if iteration < iterations:
             yield Model(f"{rung.method}@{iteration}", extractor, fields, alarms=trained.alarms)
     yield Model(rung.method, trained.extractor, fields, alarms=trained.alarms)
+    yield Model(WRONG_HEAD, trained.extractor, fields, broken=True, alarms=trained.alarms, heads=strangers.heads)
+    yield Model(UNTRAINED, untrained_extractor(base.extractor.config, seed=seed), fields, broken=True)
+    if strangers.fields is not None:
+        elsewhere = choose_rung(strangers.fields.table, min_pairable_share=params.adaptation.min_pairable_share)
+        found = _adapt(base, strangers.fields, params, elsewhere, seed)
+        yield Model(OTHER_LABORATORY, found.extractor, fields, broken=True, alarms=found.alarms)
     if rung.method == "coda":
         single = Rung("oda", "none", rung.pairable_share, "for comparison")
         yield _model("oda", base, fields, params, single, seed)

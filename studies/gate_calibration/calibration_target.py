@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 from coda.adaptation.base import Base
 from coda.adaptation.candidates import Candidate, Method, candidates_for
 from coda.adaptation.references import reference_features
-from coda.adaptation.serving import Service, Way, serve
-from coda.benchmark.arms import Training
+from coda.adaptation.serving import Served, Service, Way, serve
+from coda.benchmark.arms import Training, frozen_heads
 from coda.benchmark.job import Job
 from coda.benchmark.scoring import score_predictions, truth
 from coda.benchmark.specs import Simulated, loaded
 from coda.config.params import Params
-from coda.evaluation.gate.measures import measure_candidate
+from coda.evaluation.gate.measures import CandidateMeasures, measure_candidate
 from coda.evaluation.gate.untrained_features import measure_reference
 from coda.evaluation.predictions.prediction_levels import field_table
 from coda.plates.fieldset import FieldSet
 from coda.training.labels import LabelList
 from coda.training.split import group_names, held_out_fields
 from studies.gate_calibration.calibration_metrics import SourceSide, all_metrics
-from studies.gate_calibration.calibration_models import Model, load_base, models
+from studies.gate_calibration.calibration_models import Model, Strangers, load_base, models
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Target:
         shift: Strength of the shift.
         layout: What is on the plates, for people.
         params: Parameters.
+        other: Training of another source with the same seed: its heads and plates are material for broken models.
+        gate_only: Whether only what the gate reads is measured, without checkpoints: what comparing policies needs.
     """
 
     trained: Training
@@ -46,6 +48,8 @@ class Target:
     shift: float
     layout: str
     params: Params
+    other: Training
+    gate_only: bool = False
 
     @property
     def root(self) -> Path:
@@ -58,10 +62,13 @@ class Target:
             "kind": "calibration", "data": self.data.digest,
             "target": self.name, "shift": self.shift, "layout": self.layout, "bootstrap": self.params.gate.bootstrap,
             "params": self.params.model_dump(mode="json", include={"adaptation", "alignment", "pairs"}),
+            "other": self.other.source,
         }  # fmt: skip
         pair = f"{self.trained.source} to {self.name}"
         title = f"seed {self.trained.seed}: {pair}, shift {self.shift:g}, {self.layout}"
-        return Job(title, key, self, after=(self.trained.job(),))
+        if self.gate_only:
+            key["gate_only"] = True
+        return Job(title, key, self, after=(self.trained.job(), self.other.job()))
 
     def do(self, folder: Path) -> dict[str, Any]:
         """Make and measure every model; nothing but numbers is kept, so `folder` stays empty."""
@@ -70,7 +77,12 @@ class Target:
         held = held.take(held_out_fields(held.table, self.params.split))
         target = loaded(self.data)
         base = load_base(self.trained.job().folder(self.root))
-        measuring = Measuring(base, target.of(self.name), held, target.labels, self.params, self.trained.seed)
+        elsewhere = None if self.other.source == self.name else loaded(self.other.data).of(self.other.source)
+        strangers = Strangers(frozen_heads(self.other.job().folder(self.root)), elsewhere)
+        measuring = Measuring(
+            base, target.of(self.name), held, target.labels, self.params, self.trained.seed, strangers,
+            gate_only=self.gate_only,
+        )  # fmt: skip
         entries = measuring.entries()
         return {
             "seed": self.trained.seed, "source": self.trained.source, "target": self.name, "shift": self.shift,
@@ -102,8 +114,9 @@ class Measuring:
     """Serves and measures the models of one target."""
 
     def __init__(
-        self, base: Base, fields: FieldSet, held: FieldSet, labels: LabelList, params: Params, seed: int
-    ) -> None:
+        self, base: Base, fields: FieldSet, held: FieldSet, labels: LabelList, params: Params, seed: int,
+        strangers: Strangers, *, gate_only: bool = False,
+    ) -> None:  # fmt: skip
         """Take what all models share.
 
         Args:
@@ -113,7 +126,10 @@ class Measuring:
             labels: Compound -> mechanism; read for the truth only.
             params: Parameters.
             seed: Of models and bootstraps.
+            strangers: Heads and plates of other sources.
+            gate_only: See `Target`.
         """
+        self.strangers, self.gate_only = strangers, gate_only
         self.base, self.fields, self.held, self.params, self.seed = base, fields, held, params, seed
         self.labels, self.classes = labels, next(iter(base.heads.values())).head.classes
         self.references: dict[str, list[dict[str, Any]]] = {}
@@ -124,7 +140,10 @@ class Measuring:
     def entries(self) -> list[dict[str, Any]]:
         """Return every model in every way of serving, as JSON values, and note the references of every view."""
         found: list[dict[str, Any]] = []
-        for model in models(self.base, self.fields, self.params, seed=self.seed):
+        made = models(
+            self.base, self.fields, self.params, self.strangers, seed=self.seed, checkpoints=not self.gate_only
+        )
+        for model in made:
             found += self._measured(model)
             if not model.adapted:
                 self.references[model.view] = self._references(model)
@@ -132,10 +151,10 @@ class Measuring:
 
     def _measured(self, model: Model) -> list[dict[str, Any]]:
         candidates = self._candidates(model)
-        ways = [
-            Way(c.name, c.alignment, self.base.heads[c.head].head, self.base.heads[c.head].source) for c in candidates
-        ]
-        served, source = (serve(model.extractor, ways, part, self.params) for part in (model.fields, self.held))
+        heads = model.heads or self.base.heads
+        ways = [Way(c.name, c.alignment, heads[c.head].head, heads[c.head].source) for c in candidates]
+        served = serve(model.extractor, ways, model.fields, self.params)
+        source = None if self.gate_only else serve(model.extractor, ways, self.held, self.params)
         if self._before is None:
             self._before = source
         if not model.adapted:
@@ -149,19 +168,15 @@ class Measuring:
         method: Method = "oda" if model.name == "oda" else "coda"
         return candidates_for([method, f"{method}+aligned", f"{method}+coral"], method)
 
-    def _entry(self, model: Model, candidate: Candidate, served: Service, source: Service) -> dict[str, Any]:
-        rows, answers, own = model.fields.table, served.ways[candidate.name], source.ways[candidate.name]
+    def _entry(self, model: Model, candidate: Candidate, served: Service, source: Service | None) -> dict[str, Any]:
+        rows, answers = model.fields.table, served.ways[candidate.name]
         table = field_table(rows, answers.probabilities, self.classes)
         measured = measure_candidate(
             candidate.name, table, answers.features, complexity=candidate.complexity,
             samples=self.params.gate.bootstrap, seed=self.seed, baseline_features=self._baselines[model.view],
             alarms=model.alarms,
         )  # fmt: skip
-        before = self._before.ways[_without_adaptation(candidate)] if self._before is not None else own
-        side = SourceSide(
-            self.held.table, self._source_truth, own.features, own.probabilities, before.probabilities
-        )  # fmt: skip
-        metrics = all_metrics(measured, rows, answers.features, answers.probabilities, side, seed=self.seed)
+        metrics = self._metrics(measured, model, candidate, answers, source)
         # the truth knows the true plate map, whatever map the model was judged by
         true = score_predictions(
             field_table(self.fields.table, answers.probabilities, self.classes), self.labels, self.classes
@@ -173,6 +188,18 @@ class Measuring:
             "metrics": metrics, "field_accuracy": accuracy["image"], "well_accuracy": accuracy["well"],
             "measures": measured.model_dump(mode="json"),
         }  # fmt: skip
+
+    def _metrics(
+        self, measured: CandidateMeasures, model: Model, candidate: Candidate, answers: Served, source: Service | None
+    ) -> dict[str, float]:
+        if source is None or self._before is None:
+            return {}
+        own, before = source.ways[candidate.name], self._before.ways[_without_adaptation(candidate)]
+        side = SourceSide(
+            self.held.table, self._source_truth, own.features, own.probabilities, before.probabilities
+        )  # fmt: skip
+        rows = model.fields.table
+        return all_metrics(measured, rows, answers.features, answers.probabilities, side, seed=self.seed)
 
     def _references(self, model: Model) -> list[dict[str, Any]]:
         alignment, rows = self.params.alignment, model.fields.table
