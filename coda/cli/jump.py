@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from coda.errors import ConfigError, Problem
-from coda.plates.adopt.assemble import Identity
-from coda.plates.adopt.finding import Finding
-from coda.plates.adopt.found import FoundPlate
 from coda.plates.jump.consortium_tables import JumpTables
 from coda.plates.jump.plate_maps import maps_of_tables, maps_of_workspace
 from coda.plates.jump.workspace import BARCODES
 from coda.plates.manifests.draft import Maps
+from coda.plates.readers.assemble import Identity
+from coda.plates.readers.finding import Finding
+from coda.plates.readers.found import FoundPlate
 from coda.plates.tree import Tree
 
 

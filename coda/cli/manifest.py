@@ -42,13 +42,13 @@ from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, PlateType,
 from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SMALLER, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem
 from coda.local.offline import storage_settings
-from coda.plates.adopt.assemble import Identity
-from coda.plates.adopt.jump import recognised
 from coda.plates.jump.selection import PlateFilter
 from coda.plates.manifests.check import check
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.draft import AUTO, AbsentImage
 from coda.plates.manifests.places import Place
+from coda.plates.readers.assemble import Identity
+from coda.plates.readers.jump import recognised
 from coda.plates.solvents import read_solvents
 from coda.settings import Settings
 from coda.storage.named_places import images_tree, place_at

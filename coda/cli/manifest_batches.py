@@ -10,11 +10,11 @@ from rich.console import Console
 
 from coda.cli.manifest_build import Wish, build_one, for_batch, images_are_read, write_absent
 from coda.errors import CodaError, ConfigError, ContractError, Problem, TransientError, raise_if_any
-from coda.plates.adopt.assemble import Identity
 from coda.plates.jump.selection import PlateFilter, Source, source_of
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.draft import AbsentImage
 from coda.plates.manifests.places import Place
+from coda.plates.readers.assemble import Identity
 from coda.settings import Settings
 from coda.storage.named_places import below, place_at
 

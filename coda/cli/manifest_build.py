@@ -13,13 +13,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from coda.cli.jump import described
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem
-from coda.plates.adopt.assemble import Identity
-from coda.plates.adopt.finding import Finding
 from coda.plates.jump.consortium_tables import JumpTables
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.draft import AbsentImage, Draft, Maps, draft
 from coda.plates.manifests.places import Place
 from coda.plates.manifests.publish import publish
+from coda.plates.readers.assemble import Identity
+from coda.plates.readers.finding import Finding
 from coda.plates.tree import Tree
 from coda.settings import Settings
 from coda.storage.image_places import VARIABLE

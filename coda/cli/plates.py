@@ -1,5 +1,6 @@
-"""`coda plates`: look into ingested plates; adopt plates of real instruments."""
+"""`coda plates`: look into ingested plates; import plates of real instruments."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from coda.cli.adopt_images import Images, leave, way_of
+from coda.cli.import_images import Images, leave, way_of
 from coda.cli.manifest_build import images_are_read
 from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, table_dialects
 from coda.cli.plates_show import show_plates
@@ -40,13 +41,17 @@ from coda.cli.reading import (
 from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, plate_filter
 from coda.contracts.manifest import BatchManifest
 from coda.local.offline import storage_settings
-from coda.plates.adopt.deliver import Identity, adopt
-from coda.plates.adopt.layouts import detect, find_plates
 from coda.plates.earlier_illumination import write_earlier
+from coda.plates.readers.deliver import Identity
+from coda.plates.readers.deliver import import_plates as deliver
+from coda.plates.readers.layouts import detect, find_plates
 from coda.plates.solvents import read_solvents
 from coda.storage.named_places import place_at
 
-app = typer.Typer(no_args_is_help=True, help="Look into plate stores; adopt plates of real instruments.")
+RENAMED = "`coda plates adopt` is now called `coda plates import`; the old name goes with the next minor version."
+"""Deprecated in 0.1."""
+
+app = typer.Typer(no_args_is_help=True, help="Look into plate stores; import plates of real instruments.")
 
 
 app.command("show")(show_plates)
@@ -65,8 +70,8 @@ def keep_illumination(
     typer.echo(f"--set 'ingest.earlier_illumination={{{json.dumps(name)}: {{file: {out}, sha256: {digest}}}}}'")
 
 
-@app.command("adopt")
-def adopt_plates(
+@app.command("import")
+def import_plates(
     folder: Annotated[
         str, typer.Argument(help="Folder as the instrument (or the download) left it, or an s3:// prefix.")
     ],
@@ -145,10 +150,18 @@ def adopt_plates(
     else:
         with Progress(console=console, transient=True) as shown:
             task = shown.add_task("Files brought", total=None)
-            manifest, remarks = adopt(
+            manifest, remarks = deliver(
                 layout, tree, out, identity, finding,
                 lambda done, total: shown.update(task, completed=done, total=total), found=found, linking=way.linking,
             )  # fmt: skip
     for remark in remarks:
         typer.echo(remark)
     typer.echo(f"Wrote {manifest}")
+
+
+@app.command("adopt", hidden=True)
+@functools.wraps(import_plates)
+def adopt_plates(*args: object, **kwargs: object) -> None:
+    """Do what `import` does, under its former name, and say so."""
+    Console(stderr=True, highlight=False).print(RENAMED, style="yellow", markup=False, soft_wrap=True)
+    import_plates(*args, **kwargs)  # type: ignore[arg-type]

@@ -11,12 +11,12 @@ from coda.cli.options import channel_mapping
 from coda.contracts.channels import Role
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.plates.addresses import spellings
-from coda.plates.adopt.choosing import MADE
-from coda.plates.adopt.finding import Finding
-from coda.plates.adopt.found import PROJECTIONS
-from coda.plates.adopt.layouts import LAYOUTS
 from coda.plates.file_references import Moved
 from coda.plates.jump.selection import PlateFilter
+from coda.plates.readers.choosing import MADE
+from coda.plates.readers.finding import Finding
+from coda.plates.readers.found import PROJECTIONS
+from coda.plates.readers.layouts import LAYOUTS
 from coda.plates.tabular.dialect import Dialects
 
 DIGESTS = Path("runs/manifests")

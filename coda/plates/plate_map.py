@@ -20,7 +20,7 @@ COLUMNS = (
 """Columns of a plate map; others are not read, so that no label can enter here."""
 
 UNKNOWN_TREATMENT = "unknown:"
-"""Start of the treatments that adoption gives to wells whose plate map is not known (``unknown:<plate>:<well>``)."""
+"""Start of the treatments that an import gives to wells whose plate map is not known (``unknown:<plate>:<well>``)."""
 
 MAX_NAME = 200
 """Longest name of a compound or treatment, in characters."""

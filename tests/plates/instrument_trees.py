@@ -4,8 +4,8 @@ import numpy as np
 from batches import field, tiff
 
 from coda.contracts import STAINS
-from coda.plates.adopt.finding import Finding
-from coda.plates.adopt.layouts import find_plates
+from coda.plates.readers.finding import Finding
+from coda.plates.readers.layouts import find_plates
 from coda.plates.tree import LocalTree
 
 

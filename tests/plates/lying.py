@@ -6,11 +6,11 @@ import shutil
 
 from batches import deliver
 
-from coda.plates.adopt.assemble import Identity
-from coda.plates.adopt.finding import Finding
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.draft import draft
 from coda.plates.manifests.publish import publish
+from coda.plates.readers.assemble import Identity
+from coda.plates.readers.finding import Finding
 
 IDENTITY = Identity(
     source="lab_a", batch="b1", instrument="scope", modality="widefield", pixel_size_um=0.6, plate_wells=96

@@ -12,12 +12,12 @@ from instrument_trees import found, grey, put
 
 from coda.contracts import STAINS
 from coda.errors import ContractError
-from coda.plates.adopt.deliver import Identity, adopt
-from coda.plates.adopt.finding import Finding
-from coda.plates.adopt.planes import PlaneReader
 from coda.plates.image_decoding import UnreadableImageError
 from coda.plates.load_data import FieldRow
 from coda.plates.plate_map import WellRow, expected_sites
+from coda.plates.readers.deliver import Identity, import_plates
+from coda.plates.readers.finding import Finding
+from coda.plates.readers.planes import PlaneReader
 from coda.plates.tree import LocalTree
 from coda.storage.trees import ObjectTree
 
@@ -145,11 +145,11 @@ def test_a_chunk_that_did_not_arrive_is_no_zeros(version, shards, lost, where, t
             store.put(file.path, (tmp_path / "in" / file.path).read_bytes())
         tree = ObjectTree(store)
     who = Identity("s", "b", "x", modality="confocal", pixel_size_um=0.6)
-    manifest, remarks = adopt("ome-zarr", tree, tmp_path / "out", who)
+    manifest, remarks = import_plates("ome-zarr", tree, tmp_path / "out", who)
     images = {path.stem.rpartition("_")[2] for path in manifest.parent.glob("images/*/*.tif")}
     assert images == set(STAINS) - {"ER"}
     assert any("lacks the chunk" in remark and "--sparse" in remark for remark in remarks)
-    manifest, remarks = adopt("ome-zarr", tree, tmp_path / "sparse", who, Finding(sparse=True))
+    manifest, remarks = import_plates("ome-zarr", tree, tmp_path / "sparse", who, Finding(sparse=True))
     filled = tifffile.imread(manifest.parent / "images/P/B02_s0_ER.tif")
     wanted = pixels["0"]["ER"].copy()
     wanted[slice(None) if shards else slice(16, 32), 16:] = 0

@@ -61,9 +61,9 @@ def folder_of(root: Path, channels=("Tubulin", "Hoechst", "Brightfield", "Actin"
     return root
 
 
-def adopted(folder: Path, out: Path, *options: str):
+def imported(folder: Path, out: Path, *options: str):
     arguments = [
-        "adopt", str(folder), str(out), "--source", "lab", "--batch", folder.name, "--instrument", "scope",
+        "import", str(folder), str(out), "--source", "lab", "--batch", folder.name, "--instrument", "scope",
         "--modality", "widefield", "--pixel-size", "0.6",
         "--plate-map", str(folder.parent / f"{folder.name}_wells.csv"), *options,
     ]  # fmt: skip
@@ -71,7 +71,7 @@ def adopted(folder: Path, out: Path, *options: str):
 
 
 def manifest_of(folder: Path, out: Path, *options: str) -> Path:
-    done = adopted(folder, out, *options)
+    done = imported(folder, out, *options)
     assert done.exit_code == 0, done.output + str(done.exception)
     return out / "lab" / folder.name / "manifest.json"
 
@@ -88,7 +88,7 @@ def ingested(manifest: Path, out: Path, small_params, *changes: str) -> IngestRe
 
 
 def test_channels_of_a_laboratory_are_kept_in_order_with_their_roles(tree, tmp_path):
-    done = adopted(tree, tmp_path / "in", *LISTED, *ROLES, "--colour", "Tubulin=00ff88")
+    done = imported(tree, tmp_path / "in", *LISTED, *ROLES, "--colour", "Tubulin=00ff88")
     assert done.exit_code == 0, done.output
     read = BatchManifest.read(tmp_path / "in/lab/b1/manifest.json")
     assert read.channels == ("Actin", "Brightfield", "Hoechst", "Tubulin")
@@ -100,7 +100,7 @@ def test_channels_of_a_laboratory_are_kept_in_order_with_their_roles(tree, tmp_p
 
 
 def test_brightfield_is_left_out_until_it_is_listed_and_a_dye_means_its_stain(tree, tmp_path):
-    done = adopted(tree, tmp_path / "in")
+    done = imported(tree, tmp_path / "in")
     assert BatchManifest.read(tmp_path / "in/lab/b1/manifest.json").channels == ("DNA", "Actin", "Tubulin")
     said = " ".join(done.output.split())
     assert "8 images of channel 'Brightfield' left out." in said
@@ -274,7 +274,7 @@ def test_names_that_differ_by_case_alone_or_are_none_are_refused_in_words(tree, 
     (other / "load_data.csv").unlink()
     (other / "load_data.csv").write_text(table.replace("OrigTubulin", "OrigACTIN"))
     (tmp_path / "b1_wells.csv").write_bytes((tree.parent / "b1_wells.csv").read_bytes())
-    refused = adopted(other, tmp_path / "in").exception
+    refused = imported(other, tmp_path / "in").exception
     assert isinstance(refused, ContractError)
     (problem,) = refused.problems
     assert problem.found in {"'Actin' and 'ACTIN'", "'ACTIN' and 'Actin'"}
@@ -286,11 +286,11 @@ def test_names_that_differ_by_case_alone_or_are_none_are_refused_in_words(tree, 
         (("--colour", "Golgi=FFFFFF"), "Golgi"),
         (("--role", "Tubulin=nuclei", "--role", "Actin=nuclei"), "nuclei for Tubulin and Actin"),
     ):
-        error = adopted(tree, tmp_path / "in", *option).exception
+        error = imported(tree, tmp_path / "in", *option).exception
         assert isinstance(error, ContractError), option
         assert [problem.found for problem in error.problems] == [found]
     for option in (("--role", "Tubulin=membrane"), ("--colour", "Tubulin=green"), ("--role", "nuclei")):
-        assert isinstance(adopted(tree, tmp_path / "in", *option).exception, ConfigError), option
+        assert isinstance(imported(tree, tmp_path / "in", *option).exception, ConfigError), option
 
 
 def test_a_column_of_load_data_that_differs_by_case_from_the_manifest_says_so(tree, tmp_path, small_params):
@@ -305,7 +305,7 @@ def test_a_column_of_load_data_that_differs_by_case_from_the_manifest_says_so(tr
 
 def test_rxrx1_goes_through_with_its_six_channels(shared_data, tmp_path, small_params):
     folder = shared_data / "images/rxrx1/train/HUVEC-01"
-    arguments = ["adopt", str(folder), str(tmp_path / "in"), "--source", "lab", "--batch", "b", "--instrument", "IX",
+    arguments = ["import", str(folder), str(tmp_path / "in"), "--source", "lab", "--batch", "b", "--instrument", "IX",
                  "--pixel-size", "0.65", "--only-plate", "HUVEC-01_Plate1"]  # fmt: skip
     usual = CliRunner().invoke(plates_app, arguments)
     assert usual.exit_code == 0, usual.output
@@ -330,7 +330,7 @@ def test_rxrx1_goes_through_with_its_six_channels(shared_data, tmp_path, small_p
 
 def test_phenix_goes_through_with_brightfield_and_phase(shared_data, tmp_path, small_params):
     folder = shared_data / "images/phenix_v5/images"
-    arguments = ["adopt", str(folder), str(tmp_path / "in"), "--source", "lab", "--batch", "b",
+    arguments = ["import", str(folder), str(tmp_path / "in"), "--source", "lab", "--batch", "b",
                  "--instrument", "Phenix", "--channel", "Brightfield high=Brightfield",
                  "--channel", "Digital Phase Contrast=DPC"]  # fmt: skip
     done = CliRunner().invoke(plates_app, arguments)

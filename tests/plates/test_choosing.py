@@ -21,9 +21,9 @@ from instrument_trees import (
 from coda.cli.reading import finding_of
 from coda.contracts import STAINS
 from coda.errors import ConfigError, ContractError
-from coda.plates.adopt.deliver import Identity, adopt
-from coda.plates.adopt.finding import Finding
 from coda.plates.jump.selection import PlateFilter
+from coda.plates.readers.deliver import Identity, import_plates
+from coda.plates.readers.finding import Finding
 from coda.plates.tabular.dialect import Dialects
 from coda.plates.tree import LocalTree
 from coda.quality.stats import image_focus
@@ -88,7 +88,9 @@ def delivered(folder, layout, out, channels, **finding):
     if layout == "ome-tiff":
         pattern = r"P_" + pattern
     who = Identity("s", "b", "x", modality="confocal", pixel_size_um=0.6)
-    manifest, remarks = adopt(layout, LocalTree(folder), out, who, Finding(channels, pattern=pattern, **finding))
+    manifest, remarks = import_plates(
+        layout, LocalTree(folder), out, who, Finding(channels, pattern=pattern, **finding)
+    )
     images = {path.stem.rpartition("_")[2]: tifffile.imread(path) for path in manifest.parent.glob("images/*/*.tif*")}
     return images, remarks
 

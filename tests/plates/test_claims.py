@@ -1,7 +1,7 @@
 """One file never serves two fields or stains."""
 
-from coda.plates.adopt.claims import each_image_once
-from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef
+from coda.plates.readers.claims import each_image_once
+from coda.plates.readers.found import FoundField, FoundPlate, ImageRef
 
 
 def test_a_file_given_twice_is_used_for_none_and_told():

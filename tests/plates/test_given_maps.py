@@ -3,8 +3,8 @@
 import pytest
 
 from coda.errors import ContractError
-from coda.plates.adopt.found import FoundField, FoundPlate
-from coda.plates.adopt.given_maps import plate_maps
+from coda.plates.readers.found import FoundField, FoundPlate
+from coda.plates.readers.given_maps import plate_maps
 from coda.plates.solvents import Solvents
 from coda.plates.tabular.dialect import Dialect, Dialects
 from coda.plates.tabular.table import read_table

@@ -13,8 +13,8 @@ from botocore.response import StreamingBody
 
 from coda.contracts import manifest as manifest_module
 from coda.errors import ContractError, IntegrityError
-from coda.plates.adopt.xml import UnsafeXmlError, parse_xml
 from coda.plates.plate_map_reading import read_wells
+from coda.plates.readers.xml import UnsafeXmlError, parse_xml
 from coda.plates.store import encode
 from coda.plates.store_reading import read_arrays
 from coda.plates.tabular import rows

@@ -5,8 +5,8 @@ from batches import tiff
 from instrument_trees import found, grey, put
 
 from coda.errors import ConfigError, ContractError
-from coda.plates.adopt.finding import links_told
 from coda.plates.junk import is_junk
+from coda.plates.readers.finding import links_told
 from coda.plates.tree import LocalTree
 from coda.storage.trees import ObjectTree
 

@@ -3,10 +3,10 @@
 import pytest
 
 from coda.errors import ContractError
-from coda.plates.adopt.assemble import Identity, check_plates
-from coda.plates.adopt.finding import Finding
-from coda.plates.adopt.layouts import find_plates
 from coda.plates.jump.consortium_tables import JumpTables
+from coda.plates.readers.assemble import Identity, check_plates
+from coda.plates.readers.finding import Finding
+from coda.plates.readers.layouts import find_plates
 from coda.plates.tabular.dialect import Dialect, Dialects
 from coda.plates.tree import LocalTree
 

@@ -12,13 +12,13 @@ from lying import IDENTITY, drafted, image_entries, lay, published, rows_of
 from coda.contracts import BatchManifest
 from coda.errors import ConfigError, ContractError, TransientError
 from coda.plates import file_lists
-from coda.plates.adopt import assemble
-from coda.plates.adopt.found import FoundField, FoundPlate, ImageRef
 from coda.plates.batch_files import LocalFiles
 from coda.plates.file_lists import files_of_plate
 from coda.plates.manifests import draft as draft_module
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.places import LocalPlace
+from coda.plates.readers import assemble
+from coda.plates.readers.found import FoundField, FoundPlate, ImageRef
 from coda.plates.tree import TreeFile
 from coda.steps.ingest import ingest
 
@@ -224,7 +224,7 @@ def test_planes_of_larger_files_are_no_files(lying, monkeypatch):
     _, folder, place = lying
     plate = FoundPlate("p1", (FoundField((0, 0), 1, {"DNA": ImageRef("all.ome.tiff", 3)}),))
     monkeypatch.setattr(draft_module, "find_plates", lambda *_: [plate])
-    with pytest.raises(ContractError, match=r"planes of larger files .*coda plates adopt"):
+    with pytest.raises(ContractError, match=r"planes of larger files .*coda plates import"):
         drafted(place, folder)
 
 

@@ -14,11 +14,11 @@ from coda.cli.step import app as step_app
 from coda.contracts import BatchManifest
 from coda.errors import ContractError
 from coda.monitoring.report import write_report
-from coda.plates.adopt.deliver import Identity
-from coda.plates.adopt.deliver import adopt as adopt_tree
 from coda.plates.dataset import BatchFolder, load_fields, open_batches
 from coda.plates.file_references import FileResolver
 from coda.plates.load_data import read_fields, stains_of
+from coda.plates.readers.deliver import Identity
+from coda.plates.readers.deliver import import_plates as import_tree
 from coda.plates.store_reading import read_arrays
 from coda.plates.tabular.table import read_table
 from coda.plates.tree import LocalTree
@@ -32,8 +32,8 @@ CELLS = {"HEPG2": (400, 1100), "HUVEC": (80, 160), "RPE": (70, 130), "U2OS": (11
 """Nuclei in a field of 0.33 mm, counted by eye in the pictures, with room: HEPG2 grows in clumps."""
 
 
-def adopt(layout, folder, out, identity, finding=None):
-    return adopt_tree(layout, LocalTree(folder), out, identity, finding)
+def import_plates(layout, folder, out, identity, finding=None):
+    return import_tree(layout, LocalTree(folder), out, identity, finding)
 
 
 def who(**changes):
@@ -42,7 +42,7 @@ def who(**changes):
 
 @pytest.fixture
 def judged(small_params, tmp_path):
-    """Ingest and validate one adopted batch; returns its folder, the quality report and the parameters."""
+    """Ingest and validate one imported batch; returns its folder, the quality report and the parameters."""
 
     def go(manifest, *changes):
         params = small_params(*changes)
@@ -102,8 +102,8 @@ def assert_pictures(folder):
 def phenix_delivery(shared_data, tmp_path, layout):
     folder = shared_data / "images/phenix_v5"
     if layout == "phenix":
-        return adopt("phenix", folder / "images", tmp_path / "in", who())[0]
-    return adopt("load_data", folder, tmp_path / "in", who(modality="confocal", plate_wells=384))[0]
+        return import_plates("phenix", folder / "images", tmp_path / "in", who())[0]
+    return import_plates("load_data", folder, tmp_path / "in", who(modality="confocal", plate_wells=384))[0]
 
 
 @pytest.mark.parametrize("layout", ["phenix", "load_data"])
@@ -148,14 +148,14 @@ def test_without_the_settings_for_its_stains_the_batch_is_refused_whole_and_told
     assert "Upload" not in report.sentence
     assert report.sentence.count("missing: DNA") == 1
     assert not stored(folder)
-    _, remarks = adopt("phenix", shared_data / "images/phenix_v5/images", tmp_path / "again", who())
+    _, remarks = import_plates("phenix", shared_data / "images/phenix_v5/images", tmp_path / "again", who())
     (advice,) = (remark for remark in remarks if remark.startswith("Not found: DNA"))
     assert "--set 'ingest.channels=[ER,RNA,AGP,Mito]' --set 'extractor.channels=[ER,RNA,AGP,Mito]'" in advice
 
 
 def test_a_jump_field_is_refused_for_its_controls_alone(shared_data, tmp_path, judged):
     identity = who(modality="confocal", pixel_size_um=0.598, plate_wells=384)
-    manifest, remarks = adopt("load_data", jump_folder(shared_data, tmp_path), tmp_path / "in", identity)
+    manifest, remarks = import_plates("load_data", jump_folder(shared_data, tmp_path), tmp_path / "in", identity)
     assert not [remark for remark in remarks if "Plate format" in remark]
     folder, report, _ = judged(manifest, *JUMP)
     assert failed(report, "critical") == {"negative_controls_are_there", "enough_plates_are_left"}
@@ -171,14 +171,14 @@ def test_a_jump_field_is_refused_for_its_controls_alone(shared_data, tmp_path, j
 def test_a_plate_whose_format_is_not_said_tells_the_guess_and_refuses_an_impossible_one(shared_data, tmp_path):
     folder = jump_folder(shared_data, tmp_path)
     known = {"modality": "confocal", "pixel_size_um": 0.598}
-    manifest, remarks = adopt("load_data", folder, tmp_path / "in", who(**known))
+    manifest, remarks = import_plates("load_data", folder, tmp_path / "in", who(**known))
     assert BatchManifest.read(manifest).plate_wells == 96
     assert any("Plate format: 96 wells" in remark and "--plate-wells" in remark for remark in remarks)
     table = folder / "load_data.csv"
     table.write_text(table.read_text().replace(",A01,", ",P24,"))
     for wells, found in ((96, "96, but images of well P24"), (100, "100")):
         with pytest.raises(ContractError) as caught:
-            adopt("load_data", folder, tmp_path / "no", who(**known, plate_wells=wells))
+            import_plates("load_data", folder, tmp_path / "no", who(**known, plate_wells=wells))
         assert [problem.found for problem in caught.value.problems] == [found]
     assert not (tmp_path / "no").exists()
 
@@ -188,7 +188,7 @@ def test_rxrx1_plates_are_refused_for_an_incomplete_well_and_then_for_their_cont
     cell, shared_data, tmp_path, judged
 ):
     folder = shared_data / f"images/rxrx1/train/{cell}-01"
-    manifest, _ = adopt("rxrx1", folder, tmp_path / "in", who(pixel_size_um=0.65))
+    manifest, _ = import_plates("rxrx1", folder, tmp_path / "in", who(pixel_size_um=0.65))
     _, strict, _ = judged(manifest)
     assert failed(strict, "critical") == {"plates_are_delivered", "enough_plates_are_left"}
     plates = ", ".join(f"{cell}-01_Plate{number}" for number in range(1, 5))
@@ -213,7 +213,7 @@ def rxrx1_map(path, cell):
 
 def test_real_plates_with_a_plate_map_are_accepted_and_their_fields_come_out(shared_data, tmp_path, judged):
     identity = who(pixel_size_um=0.65, plate_map=rxrx1_map(tmp_path / "map.csv", "HUVEC"))
-    manifest, _ = adopt("rxrx1", shared_data / "images/rxrx1/train/HUVEC-01", tmp_path / "in", identity)
+    manifest, _ = import_plates("rxrx1", shared_data / "images/rxrx1/train/HUVEC-01", tmp_path / "in", identity)
     changes = ("quality.min_negcon_wells=1", "ingest.scaling_factor=1.0", "crops.centre=448")
     folder, report, params = judged(manifest, *RXRX1, *changes)
     assert report.verdict == "accepted_with_warnings"
@@ -227,7 +227,9 @@ def test_real_plates_with_a_plate_map_are_accepted_and_their_fields_come_out(sha
 
 
 def test_small_fields_are_told_because_the_network_would_see_a_black_frame(shared_data, tmp_path, judged):
-    manifest, _ = adopt("rxrx1", shared_data / "images/rxrx1/train/RPE-01", tmp_path / "in", who(pixel_size_um=0.65))
+    manifest, _ = import_plates(
+        "rxrx1", shared_data / "images/rxrx1/train/RPE-01", tmp_path / "in", who(pixel_size_um=0.65)
+    )
     folder, _, _ = judged(manifest, *RXRX1, "crops.centre=448")
     (note,) = (note for note in folder.ingest.notes if "crops.centre" in note)
     assert note.startswith("Fields of 256 x 256 stored pixels are smaller than crops.centre (448)")
@@ -243,7 +245,7 @@ def test_pictures_of_another_well_under_one_stain_are_warned_of(stain, shared_da
         name = f"Plate{plate}/B02_s1_w{number}.png"
         shutil.copy(shared_data / "images/rxrx1/train/HUVEC-01" / name, mixed / name)
     identity = who(pixel_size_um=0.65, plate_map=rxrx1_map(tmp_path / "map.csv", "U2OS"))
-    manifest, _ = adopt("rxrx1", mixed, tmp_path / "in", identity)
+    manifest, _ = import_plates("rxrx1", mixed, tmp_path / "in", identity)
     _, report, _ = judged(manifest, *RXRX1, "quality.min_negcon_wells=1")
     checks = [c for c in report.checks if c.name == "stains_seem_to_show_the_same_cells" and not c.passed]
     assert {check.where for check in checks} == {f"plate U2OS-01_Plate{number}" for number in range(1, 5)}
@@ -271,7 +273,9 @@ def test_a_refused_plate_can_still_be_looked_at(shared_data, tmp_path, judged):
 
 
 def test_the_ingest_command_accounts_for_refused_plates_and_says_its_notes(shared_data, root, tmp_path):
-    manifest, _ = adopt("rxrx1", shared_data / "images/rxrx1/train/RPE-01", tmp_path / "in", who(pixel_size_um=0.65))
+    manifest, _ = import_plates(
+        "rxrx1", shared_data / "images/rxrx1/train/RPE-01", tmp_path / "in", who(pixel_size_um=0.65)
+    )
     arguments = ["ingest", "--manifest", str(manifest), "--params", str(root / "params.yaml"), "--work", str(tmp_path)]
     refused = CliRunner().invoke(step_app, [*arguments, "--out", str(tmp_path / "strict")])
     assert isinstance(refused.exception, ContractError)

@@ -10,8 +10,8 @@ from instrument_trees import found, put
 from coda.contracts import STAINS
 from coda.errors import ContractError
 from coda.plates.addresses import spellings
-from coda.plates.adopt.layouts import Finding, find_plates
 from coda.plates.file_references import FileResolver, Moved
+from coda.plates.readers.layouts import Finding, find_plates
 from coda.plates.tree import TreeFile
 
 

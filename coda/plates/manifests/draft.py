@@ -7,7 +7,11 @@ from pathlib import Path
 
 from coda.contracts.manifest import BatchManifest, FileEntry
 from coda.errors import ContractError, Problem, raise_if_any
-from coda.plates.adopt.assemble import (
+from coda.plates.file_lists import listed_apart, with_list
+from coda.plates.folders import folders_of
+from coda.plates.layout import format_of, parse_well, well_name
+from coda.plates.manifests.places import Place
+from coda.plates.readers.assemble import (
     TABLES,
     Identity,
     check_plates,
@@ -17,15 +21,11 @@ from coda.plates.adopt.assemble import (
     table_path,
     tables_of,
 )
-from coda.plates.adopt.deliver import remarks_on
-from coda.plates.adopt.finding import Finding, links_told
-from coda.plates.adopt.found import FoundField, FoundPlate
-from coda.plates.adopt.given_maps import plate_maps
-from coda.plates.adopt.layouts import PREPARED, detect, find_plates
-from coda.plates.file_lists import listed_apart, with_list
-from coda.plates.folders import folders_of
-from coda.plates.layout import format_of, parse_well, well_name
-from coda.plates.manifests.places import Place
+from coda.plates.readers.deliver import remarks_on
+from coda.plates.readers.finding import Finding, links_told
+from coda.plates.readers.found import FoundField, FoundPlate
+from coda.plates.readers.given_maps import plate_maps
+from coda.plates.readers.layouts import PREPARED, detect, find_plates
 from coda.plates.tabular.table import read_table
 from coda.plates.tree import Tree, TreeFile
 
@@ -127,7 +127,7 @@ def draft(
 
     Args:
         place: Where the images lie.
-        layout: A layout of `coda.plates.adopt.layouts`, or 'auto'.
+        layout: A layout of `coda.plates.readers.layouts`, or 'auto'.
         finding: How the tree is to be read.
         identity: Names, and what the tree does not say.
         maps: Gives the plate maps; the identity's table, or unknown wells, when None.
@@ -209,7 +209,7 @@ def _with_format(
 
 
 def _refuse_planes(plates: Sequence[FoundPlate], where: str) -> None:
-    remedy = "Write them out as files of their own: coda plates adopt, with --images auto or copy."
+    remedy = "Write them out as files of their own: coda plates import, with --images auto or copy."
     problems = []
     for plate in plates:
         images = [image for item in plate.fields for image in item.files.values() if not image.is_file]
