@@ -7,7 +7,7 @@ import pandas as pd
 
 from coda.evaluation.metrics.control_distance import control_distance
 from coda.evaluation.metrics.frechet import frechet_distance
-from coda.evaluation.metrics.score import Matrix
+from coda.evaluation.metrics.metric_result import Matrix
 from coda.networks.alignment import TokenStatistics
 
 Drift = dict[str, float | dict[str, float] | None]

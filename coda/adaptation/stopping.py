@@ -17,7 +17,7 @@ from coda.errors import ConfigError, Problem
 from coda.evaluation.metrics.agreement import agreement
 from coda.evaluation.metrics.comparison_groups import comparison_groups
 from coda.evaluation.metrics.marginal_entropy import marginal_entropy
-from coda.evaluation.metrics.score import Design
+from coda.evaluation.metrics.metric_result import Grouping
 from coda.evaluation.predictions.prediction_levels import TREATED
 from coda.networks.extractor import Extractor
 from coda.plates.stored import Fields
@@ -45,7 +45,7 @@ class LabelFreeWatch:
         self._treated = fields.table["Metadata_pert_type"].isin(TREATED).to_numpy(bool)
         rows = fields.table[self._treated]
         _, groups = comparison_groups(rows)
-        self._design = Design.of(rows["Metadata_Treatment"].tolist(), groups)
+        self._design = Grouping.of(rows["Metadata_Treatment"].tolist(), groups)
         self._looks: list[dict[str, float | None]] = []
         self._best: dict[str, Tensor] | None = None
         if not self._treated.any():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from coda.benchmark.benchmark_figures import UNNAMED
 from coda.evaluation.metrics.accuracy import accuracy, macro_f1
-from coda.evaluation.metrics.score import Matrix
+from coda.evaluation.metrics.metric_result import Matrix
 from coda.evaluation.predictions.prediction_levels import compound_table, field_table, probabilities_of, well_table
 from coda.training.labels import LabelList
 

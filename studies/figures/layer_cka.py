@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Matrix
+from coda.evaluation.metrics.metric_result import Matrix
 
 SMALLEST_BATCH = 4
 """The unbiased estimator divides by n - 3."""

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from coda.evaluation.gate.measures import CandidateMeasures
 from coda.evaluation.metrics.comparison_groups import comparison_groups
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 from coda.evaluation.metrics.mmd import mmd
-from coda.evaluation.metrics.score import Matrix, Score
 from coda.evaluation.predictions.prediction_levels import TREATED, well_features
 from studies.metrics.alpha_req import alpha_req
 from studies.metrics.atc import confidence_threshold, predicted_accuracy
@@ -84,7 +84,7 @@ def all_metrics(
     return {name: float(value) for name, value in values.items() if np.isfinite(value)}
 
 
-def _replicates(rows: pd.DataFrame, features: Matrix, seed: int) -> dict[str, Score]:
+def _replicates(rows: pd.DataFrame, features: Matrix, seed: int) -> dict[str, MetricResult]:
     treated = rows["Metadata_pert_type"].isin(TREATED).to_numpy()
     own = rows[treated].reset_index(drop=True)
     _, groups = comparison_groups(own)
@@ -97,7 +97,7 @@ def _replicates(rows: pd.DataFrame, features: Matrix, seed: int) -> dict[str, Sc
     }
 
 
-def _mixing(rows: pd.DataFrame, features: Matrix) -> dict[str, Score]:
+def _mixing(rows: pd.DataFrame, features: Matrix) -> dict[str, MetricResult]:
     _, groups = comparison_groups(rows)
     wells, x = well_features(rows.assign(_group=groups), features)
     labels = wells["_group"].tolist()
@@ -110,7 +110,7 @@ def _mixing(rows: pd.DataFrame, features: Matrix) -> dict[str, Score]:
     }
 
 
-def _against_source(rows: pd.DataFrame, features: Matrix, source: SourceSide) -> dict[str, Score]:
+def _against_source(rows: pd.DataFrame, features: Matrix, source: SourceSide) -> dict[str, MetricResult]:
     sides = [_controls(rows, features), _controls(source.rows, source.features)]
     return {
         "control_mmd_to_source": mmd(np.asarray(sides[0]), np.asarray(sides[1])),

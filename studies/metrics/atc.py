@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
 def confidence_threshold(probabilities: Matrix, truth: NDArray[np.intp]) -> float:
@@ -25,7 +25,7 @@ def confidence_threshold(probabilities: Matrix, truth: NDArray[np.intp]) -> floa
     return float(ordered[wrong]) if wrong < len(ordered) else float("inf")
 
 
-def predicted_accuracy(probabilities: Matrix, threshold: float) -> Score:
+def predicted_accuracy(probabilities: Matrix, threshold: float) -> MetricResult:
     """Return the share of fields whose highest probability reaches the source's threshold: the accuracy it suggests.
 
     An estimate for the extractor that the threshold was fitted with. After adaptation confidence means something else,
@@ -37,5 +37,5 @@ def predicted_accuracy(probabilities: Matrix, threshold: float) -> Score:
     """
     p = np.asarray(probabilities, dtype=np.float64)
     if not p.size or np.isnan(threshold) or not np.isfinite(p).all():
-        return Score(float("nan"), 0)
-    return Score(float((p.max(axis=1) >= threshold).mean()), len(p))
+        return MetricResult(float("nan"), 0)
+    return MetricResult(float((p.max(axis=1) >= threshold).mean()), len(p))

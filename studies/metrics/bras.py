@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Design, Matrix, Score, unit_rows
+from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult, unit_rows
 
 
-def bras(features: Matrix, treatments: Sequence[str], groups: Sequence[str]) -> Score:
+def bras(features: Matrix, treatments: Sequence[str], groups: Sequence[str]) -> MetricResult:
     """Return how little wells of one treatment stick to their batch: 1 not at all, 0 entirely.
 
     For every well, the mean cosine distance to wells of its treatment in *all other* groups (not in the nearest one,
@@ -25,15 +25,15 @@ def bras(features: Matrix, treatments: Sequence[str], groups: Sequence[str]) -> 
     """
     x = np.asarray(features, dtype=np.float64)
     if not len(x) or not np.isfinite(x).all():
-        return Score(float("nan"), 0)
-    design, rows = Design.of(treatments, groups), unit_rows(x)
+        return MetricResult(float("nan"), 0)
+    design, rows = Grouping.of(treatments, groups), unit_rows(x)
     values = {}
     for number, name in enumerate(design.names):
         own = design.treatment == number
         count = len(np.unique(design.group[own]))
         if 1 < count < own.sum():
             values[name] = float(1 - np.abs(_silhouettes(rows[own], design.group[own])).mean())
-    return Score.over_treatments(values)
+    return MetricResult.over_treatments(values)
 
 
 def _silhouettes(rows: NDArray[np.float64], group: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coda.evaluation.metrics.confidence import mean_confidence
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
-def accuracy_by_confidence(probabilities: Matrix, source: Matrix, truth: NDArray[np.intp]) -> Score:
+def accuracy_by_confidence(probabilities: Matrix, source: Matrix, truth: NDArray[np.intp]) -> MetricResult:
     """Return the source's accuracy plus the change of mean confidence: what a head right as often as sure would have.
 
     Args:
@@ -21,7 +21,7 @@ def accuracy_by_confidence(probabilities: Matrix, source: Matrix, truth: NDArray
     known = np.asarray(truth) >= 0
     p, q = (np.asarray(values, dtype=np.float64) for values in (probabilities, np.asarray(source)[known]))
     if not (p.size and q.size and np.isfinite(p).all() and np.isfinite(q).all()):
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     right = float((q.argmax(axis=1) == np.asarray(truth)[known]).mean())
     changed = right + mean_confidence(p).value - mean_confidence(q).value
-    return Score(min(max(changed, 0.0), 1.0), len(p))
+    return MetricResult(min(max(changed, 0.0), 1.0), len(p))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 from coda.evaluation.predictions.prediction_levels import WELL, well_features
 
 TO_DEVIATION = 1.4826
@@ -15,7 +15,7 @@ TO_DEVIATION = 1.4826
 Values = NDArray[np.float64]
 
 
-def robust_z_prime(rows: pd.DataFrame, features: Matrix) -> Score:
+def robust_z_prime(rows: pd.DataFrame, features: Matrix) -> MetricResult:
     """Return ``1 - 3 (s_p + s_n) / |m_p - m_n|`` of distances to the negative controls: 1 perfect, below 0 overlapping.
 
     A well's value is its distance to the centroid of the negative controls of its plate; a control's, to that of the
@@ -32,7 +32,7 @@ def robust_z_prime(rows: pd.DataFrame, features: Matrix) -> Score:
     return _over_plates(rows, features, lambda m_p, s_p, m_n, s_n: 1 - 3 * (s_p + s_n) / abs(m_p - m_n))
 
 
-def robust_ssmd(rows: pd.DataFrame, features: Matrix) -> Score:
+def robust_ssmd(rows: pd.DataFrame, features: Matrix) -> MetricResult:
     """Return ``(m_p - m_n) / sqrt(s_p^2 + s_n^2)`` of distances to the negative controls; 3 and more is strong.
 
     Args:
@@ -45,9 +45,11 @@ def robust_ssmd(rows: pd.DataFrame, features: Matrix) -> Score:
     return _over_plates(rows, features, lambda m_p, s_p, m_n, s_n: (m_p - m_n) / np.hypot(s_p, s_n))
 
 
-def _over_plates(rows: pd.DataFrame, features: Matrix, effect: Callable[[float, float, float, float], float]) -> Score:
+def _over_plates(
+    rows: pd.DataFrame, features: Matrix, effect: Callable[[float, float, float, float], float]
+) -> MetricResult:
     if not len(rows) or not np.isfinite(features).all():
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     wells, x = well_features(rows, features)
     plates = wells[WELL[:-1]].astype(str).agg("/".join, axis=1)
     kind = wells["Metadata_pert_type"]
@@ -64,7 +66,7 @@ def _over_plates(rows: pd.DataFrame, features: Matrix, effect: Callable[[float, 
             value = effect(*_centre_and_spread(positive), *_centre_and_spread(negative))
         if np.isfinite(value):
             values.append(float(value))
-    return Score(float(np.median(values)), len(values)) if values else Score(float("nan"), 0)
+    return MetricResult(float(np.median(values)), len(values)) if values else MetricResult(float("nan"), 0)
 
 
 def control_distances(negative: Matrix, positive: Matrix) -> tuple[Values, Values] | None:

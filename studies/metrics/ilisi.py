@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 from studies.metrics.nearest import nearest
 
 PERPLEXITY = 30.0
@@ -13,7 +13,7 @@ TOLERANCE = 1e-8
 ROUNDS = 200
 
 
-def ilisi(features: Matrix, groups: Sequence[str], *, perplexity: float = PERPLEXITY) -> Score:
+def ilisi(features: Matrix, groups: Sequence[str], *, perplexity: float = PERPLEXITY) -> MetricResult:
     """Return the median inverse Simpson index of batches in a soft neighbourhood, rescaled: 0 one batch, 1 all.
 
     Neighbours are weighted by ``exp(-beta distance)``, with `beta` of each well such that the weights' entropy is the
@@ -31,12 +31,12 @@ def ilisi(features: Matrix, groups: Sequence[str], *, perplexity: float = PERPLE
     names, number = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     effective = min(perplexity, (len(x) - 1) / 3)
     if len(names) < 2 or effective < 2 or not np.isfinite(x).all():
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     distances, rows = nearest(x, round(3 * effective))
     weights = _weights(distances, effective)
     shares = np.stack([(weights * (number[rows] == k)).sum(axis=1) for k in range(len(names))], axis=1)
     index = 1 / (shares**2).sum(axis=1)
-    return Score(float((np.median(index) - 1) / (len(names) - 1)), len(x))
+    return MetricResult(float((np.median(index) - 1) / (len(names) - 1)), len(x))
 
 
 def _weights(distances: NDArray[np.float64], perplexity: float) -> NDArray[np.float64]:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import chi2
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 from studies.metrics.nearest import nearest
 
 SIGNIFICANCE = 0.05
 
 
-def kbet_acceptance(features: Matrix, groups: Sequence[str], *, neighbours: int | None = None) -> Score:
+def kbet_acceptance(features: Matrix, groups: Sequence[str], *, neighbours: int | None = None) -> MetricResult:
     """Return the share of wells in whose neighbourhood the batches are mixed as in the whole, 0 to 1.
 
     Pearson's chi-squared test of every well's neighbourhood against the batches' shares; accepted where p is at least
@@ -29,9 +29,9 @@ def kbet_acceptance(features: Matrix, groups: Sequence[str], *, neighbours: int 
     names, number = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     size = neighbours or min(max(len(x) // (4 * max(len(names), 1)), 10), 70)
     if len(names) < 2 or len(x) <= size or not np.isfinite(x).all():
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     _, rows = nearest(x, size)
     expected = np.bincount(number) / len(x) * size
     observed = np.stack([(number[rows] == k).sum(axis=1) for k in range(len(names))], axis=1)
     statistic = ((observed - expected) ** 2 / expected).sum(axis=1)
-    return Score(float((chi2.sf(statistic, len(names) - 1) >= SIGNIFICANCE).mean()), len(x))
+    return MetricResult(float((chi2.sf(statistic, len(names) - 1) >= SIGNIFICANCE).mean()), len(x))

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 from coda.evaluation.predictions.prediction_levels import well_features
 
 
-def kid(features: Matrix, reference: Matrix) -> Score:
+def kid(features: Matrix, reference: Matrix) -> MetricResult:
     """Return the squared maximum mean discrepancy with the kernel ``(x.y / width + 1)^3``, without its diagonal terms.
 
     Both sides are first put on the reference's scale (its mean, and its mean standard deviation over all directions),
@@ -24,19 +24,19 @@ def kid(features: Matrix, reference: Matrix) -> Score:
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if len(x) < 2 or len(y) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     centre = y.mean(axis=0)
     scale = float(np.sqrt(((y - centre) ** 2).mean()))
     if scale <= 1e-12 * float(np.abs(y).max()):
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     x, y = (x - centre) / scale, (y - centre) / scale
     n, m = len(x), len(y)
     own, theirs, between = _kernel(x, x), _kernel(y, y), _kernel(x, y)
     value = (own.sum() - np.trace(own)) / (n * (n - 1)) + (theirs.sum() - np.trace(theirs)) / (m * (m - 1))
-    return Score(float(value - 2 * between.mean()), n)
+    return MetricResult(float(value - 2 * between.mean()), n)
 
 
-def control_kid(rows: pd.DataFrame, features: Matrix, reference_rows: pd.DataFrame, reference: Matrix) -> Score:
+def control_kid(rows: pd.DataFrame, features: Matrix, reference_rows: pd.DataFrame, reference: Matrix) -> MetricResult:
     """Return `kid` of negative-control wells against a reference's: only controls are the same everywhere.
 
     Args:
@@ -49,7 +49,7 @@ def control_kid(rows: pd.DataFrame, features: Matrix, reference_rows: pd.DataFra
     for table, values in ((rows, features), (reference_rows, reference)):
         controls = (table["Metadata_pert_type"] == "negcon").to_numpy()
         if not controls.any():
-            return Score(float("nan"), 0)
+            return MetricResult(float("nan"), 0)
         sides.append(well_features(table[controls].reset_index(drop=True), np.asarray(values)[controls])[1])
     return kid(*sides)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Matrix
+from coda.evaluation.metrics.metric_result import Matrix
 
 
 def nearest(features: Matrix, count: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
-def pc_regression(features: Matrix, groups: Sequence[str], *, components: int | None = None) -> Score:
+def pc_regression(features: Matrix, groups: Sequence[str], *, components: int | None = None) -> MetricResult:
     """Return ``sum_i Var(PC_i) R2(PC_i ~ batch) / sum_i Var(PC_i)``, 0 to 1.
 
     0: the batch explains nothing; 1: it explains all. With all components it is the between-batch share of the total
@@ -24,7 +24,7 @@ def pc_regression(features: Matrix, groups: Sequence[str], *, components: int | 
     x = np.asarray(features, dtype=np.float64)
     names, number = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     if len(names) < 2 or not np.isfinite(x).all():
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     centred = x - x.mean(axis=0)
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     scores = (left * singular)[:, :components]
@@ -34,5 +34,5 @@ def pc_regression(features: Matrix, groups: Sequence[str], *, components: int | 
     total = (scores**2).sum()
     # what rounding leaves of constant features is no variance
     if total <= 1e-24 * max((x**2).sum(), 1e-300):
-        return Score(float("nan"), 0)
-    return Score(float((sums**2 / counts[:, None]).sum() / total), len(x))
+        return MetricResult(float("nan"), 0)
+    return MetricResult(float((sums**2 / counts[:, None]).sum() / total), len(x))

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Design, Matrix, Score, unit_rows
+from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult, unit_rows
 
 NULL_SAMPLES = 1000
 
 
 def percent_replicating(
     features: Matrix, treatments: Sequence[str], groups: Sequence[str], *, seed: int, samples: int = NULL_SAMPLES
-) -> Score:
+) -> MetricResult:
     """Return the share of treatments whose replicates correlate above the 95th percentile of a null.
 
     A treatment's value is the median Pearson correlation of its pairs of wells from different groups. The null holds
@@ -32,8 +32,8 @@ def percent_replicating(
     """
     x = np.asarray(features, dtype=np.float64)
     if len(x) < 2 or not np.isfinite(x).all():
-        return Score(float("nan"), 0)
-    design = Design.of(treatments, groups)
+        return MetricResult(float("nan"), 0)
+    design = Grouping.of(treatments, groups)
     rows = unit_rows(x - x.mean(axis=1, keepdims=True))
     correlation = rows @ rows.T
     apart = np.triu(design.group[:, None] != design.group[None], 1)
@@ -46,9 +46,9 @@ def percent_replicating(
             counts.append(int(own.sum()))
     null = correlation[apart & ~same]
     if not medians or not len(null):
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     limit = _limit(null, int(np.median(counts)), seed, samples)
-    return Score.over_treatments({name: float(value > limit) for name, value in medians.items()})
+    return MetricResult.over_treatments({name: float(value > limit) for name, value in medians.items()})
 
 
 def _limit(null: NDArray[np.float64], pairs: int, seed: int, samples: int) -> float:

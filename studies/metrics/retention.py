@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coda.evaluation.metrics.accuracy import accuracy
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
-def source_retention(adapted: Matrix, unadapted: Matrix, truth: NDArray[np.intp]) -> Score:
+def source_retention(adapted: Matrix, unadapted: Matrix, truth: NDArray[np.intp]) -> MetricResult:
     """Return the adapted accuracy on the source's held-out fields over the unadapted one: 1 nothing was forgotten.
 
     Labels are legal here: they are the source's. A diagnosis and no test: adaptation may rightly trade the source for
@@ -22,8 +22,8 @@ def source_retention(adapted: Matrix, unadapted: Matrix, truth: NDArray[np.intp]
         `n` counts the labelled fields; 0 without any, or where the source release is never right.
     """
     if not (np.isfinite(adapted).all() and np.isfinite(unadapted).all()):
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     before, after = accuracy(unadapted, truth), accuracy(adapted, truth)
     if not before.n or before.value == 0:
-        return Score(float("nan"), 0)
-    return Score(after.value / before.value, before.n)
+        return MetricResult(float("nan"), 0)
+    return MetricResult(after.value / before.value, before.n)

@@ -14,9 +14,9 @@ from coda.evaluation.gate.untrained_features import measure_reference, standardi
 from coda.evaluation.metrics.cka import linear_cka
 from coda.evaluation.metrics.control_distance import control_distance
 from coda.evaluation.metrics.controls import control_accuracy, control_map
+from coda.evaluation.metrics.metric_result import Grouping
 from coda.evaluation.metrics.predictability import batch_predictability
 from coda.evaluation.metrics.retrieval import replicate_map
-from coda.evaluation.metrics.score import Design
 
 
 def test_linear_cka_equals_the_alignment_of_centred_gram_matrices() -> None:
@@ -74,10 +74,10 @@ def test_a_batch_that_only_a_known_treatment_gives_away_is_not_predicted() -> No
     assert batch_predictability(x, ["t"] * 400, batches).n == 0
 
 
-def wells(seed: int, rows: int = 60) -> tuple[np.ndarray, Design, np.ndarray]:
+def wells(seed: int, rows: int = 60) -> tuple[np.ndarray, Grouping, np.ndarray]:
     rng = np.random.default_rng(seed)
     treatments = [f"t{k}" for k in rng.integers(0, 8, rows)]
-    design = Design.of(treatments, [f"b{k}" for k in rng.integers(0, 3, rows)])
+    design = Grouping.of(treatments, [f"b{k}" for k in rng.integers(0, 3, rows)])
     return rng.normal(size=(rows, 5)), design, np.isin(treatments, ["t0", "t3", "t5"])
 
 

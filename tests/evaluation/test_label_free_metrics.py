@@ -19,12 +19,12 @@ from coda.evaluation.metrics.confidence import mean_confidence
 from coda.evaluation.metrics.field_spread import feature_spread
 from coda.evaluation.metrics.frechet import frechet_distance
 from coda.evaluation.metrics.marginal_entropy import marginal_entropy
+from coda.evaluation.metrics.metric_result import Grouping
 from coda.evaluation.metrics.mmd import mmd
 from coda.evaluation.metrics.neighbour import neighbour_accuracy
 from coda.evaluation.metrics.nuclear_norm import nuclear_norm
 from coda.evaluation.metrics.rankme import rankme
 from coda.evaluation.metrics.retrieval import average_precisions, expected_precision, replicate_map
-from coda.evaluation.metrics.score import Design
 from coda.evaluation.metrics.top_class import top_class_share
 
 
@@ -49,14 +49,14 @@ def test_agreement_equals_a_loop_over_all_pairs(seed: int) -> None:
                 continue
             (same if treatments[j] == name else other).append(float(p[i] @ p[j]))
         expected[name] = np.mean(same) - np.mean(other)
-    score = agreement(p, Design.of(treatments, groups))
+    score = agreement(p, Grouping.of(treatments, groups))
     assert score.by_treatment == pytest.approx(expected)
     assert score.value == pytest.approx(np.mean(list(expected.values())))
 
 
 def test_agreement_is_zero_for_a_collapsed_model_and_one_for_a_perfect_one() -> None:
     treatments, groups = ["a", "b"] * 4, ["p", "p", "q", "q"] * 2
-    design = Design.of(treatments, groups)
+    design = Grouping.of(treatments, groups)
     collapsed = np.tile([0.9, 0.1], (8, 1))
     assert agreement(collapsed, design).value == pytest.approx(0.0)
     perfect = np.array([[1.0, 0.0] if name == "a" else [0.0, 1.0] for name in treatments])
@@ -66,13 +66,13 @@ def test_agreement_is_zero_for_a_collapsed_model_and_one_for_a_perfect_one() -> 
 def test_agreement_of_a_model_that_reads_the_plate_is_not_positive() -> None:
     treatments, groups = ["a", "b", "c"] * 4, ["p"] * 6 + ["q"] * 6
     p = np.array([[0.9, 0.1] if group == "p" else [0.1, 0.9] for group in groups])
-    assert agreement(p, Design.of(treatments, groups)).value <= 1e-12
+    assert agreement(p, Grouping.of(treatments, groups)).value <= 1e-12
 
 
 def test_agreement_leaves_out_treatments_of_one_group_and_says_so_with_nan_when_none_is_left() -> None:
     p = random_probabilities(0, rows=4)
-    assert set(agreement(p, Design.of(["a", "a", "b", "c"], ["p", "q", "p", "q"])).by_treatment) == {"a"}
-    alone = agreement(p, Design.of(["a", "a", "b", "b"], ["p"] * 4))
+    assert set(agreement(p, Grouping.of(["a", "a", "b", "c"], ["p", "q", "p", "q"])).by_treatment) == {"a"}
+    alone = agreement(p, Grouping.of(["a", "a", "b", "b"], ["p"] * 4))
     assert alone.n == 0
     assert np.isnan(alone.value)
 
@@ -85,7 +85,7 @@ def test_average_precision_equals_copairs(seed: int) -> None:
     oracle = average_precision(
         meta, x, ["treatment"], ["group"], ["group"], ["treatment"], progress_bar=False, distance="cosine"
     )
-    ours, positives, total = average_precisions(x, Design.of(treatments, groups))
+    ours, positives, total = average_precisions(x, Grouping.of(treatments, groups))
     assert ours == pytest.approx(oracle["average_precision"].to_numpy(), abs=1e-6)
     assert positives.tolist() == oracle["n_pos_pairs"].tolist()
     assert total.tolist() == oracle["n_total_pairs"].tolist()
@@ -106,7 +106,7 @@ def test_replicate_map_is_one_when_replicates_come_first_and_about_zero_for_nois
     treatments = [f"t{k % 10}" for k in range(80)]
     groups = [f"b{k // 20}" for k in range(80)]
     centres = np.eye(10)[[k % 10 for k in range(80)]]
-    design = Design.of(treatments, groups)
+    design = Grouping.of(treatments, groups)
     assert replicate_map(centres + 0.01 * rng.normal(size=(80, 10)), design).value == pytest.approx(1.0)
     noise = [replicate_map(rng.normal(size=(80, 10)), design).value for _ in range(10)]
     assert abs(np.mean(noise)) < 0.03
@@ -116,10 +116,10 @@ def test_retrieval_and_neighbours_ignore_row_order() -> None:
     treatments, groups = plates(3)
     x = np.random.default_rng(3).normal(size=(60, 8))
     order = np.random.default_rng(4).permutation(60)
-    mixed = Design.of([treatments[k] for k in order], [groups[k] for k in order])
+    mixed = Grouping.of([treatments[k] for k in order], [groups[k] for k in order])
     for metric in (replicate_map, neighbour_accuracy):
         assert metric(x[order], mixed).by_treatment == pytest.approx(
-            metric(x, Design.of(treatments, groups)).by_treatment
+            metric(x, Grouping.of(treatments, groups)).by_treatment
         )
 
 
@@ -137,7 +137,7 @@ def test_neighbour_accuracy_equals_scikit_learn_group_by_group(seed: int) -> Non
         nearest = rest[search.kneighbors(x[k : k + 1], return_distance=False)[0, 0]]
         hits.setdefault(t[k], []).append(bool(t[nearest] == t[k]))
     expected = {name: np.mean(found) for name, found in hits.items()}
-    assert neighbour_accuracy(x, Design.of(treatments, groups)).by_treatment == pytest.approx(expected)
+    assert neighbour_accuracy(x, Grouping.of(treatments, groups)).by_treatment == pytest.approx(expected)
 
 
 def test_marginal_entropy_against_the_formula_and_its_ends() -> None:

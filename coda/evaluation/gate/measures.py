@@ -19,13 +19,13 @@ from coda.evaluation.metrics.control_distance import control_distance
 from coda.evaluation.metrics.controls import control_accuracy, control_map
 from coda.evaluation.metrics.field_spread import feature_spread
 from coda.evaluation.metrics.marginal_entropy import marginal_entropy
+from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult
 from coda.evaluation.metrics.mutual_information import mutual_information
 from coda.evaluation.metrics.neighbour import neighbour_accuracy
 from coda.evaluation.metrics.nuclear_norm import nuclear_norm
 from coda.evaluation.metrics.predictability import batch_predictability
 from coda.evaluation.metrics.rankme import rankme
 from coda.evaluation.metrics.retrieval import replicate_map
-from coda.evaluation.metrics.score import Design, Matrix, Score
 from coda.evaluation.metrics.top_class import top_class_share
 from coda.evaluation.predictions.prediction_levels import TREATED, probabilities_of, well_features
 
@@ -100,7 +100,7 @@ def measure_candidate(
     )
 
 
-def retrieval_scores(rows: pd.DataFrame, features: Matrix) -> dict[str, Score]:
+def retrieval_scores(rows: pd.DataFrame, features: Matrix) -> dict[str, MetricResult]:
     """Return the measures that need features alone, no head.
 
     Args:
@@ -109,7 +109,7 @@ def retrieval_scores(rows: pd.DataFrame, features: Matrix) -> dict[str, Score]:
     """
     _, groups = comparison_groups(rows)
     wells, x = well_features(rows.assign(_group=groups), features)
-    design = Design.of(wells["Metadata_Treatment"].tolist(), wells["_group"].tolist())
+    design = Grouping.of(wells["Metadata_Treatment"].tolist(), wells["_group"].tolist())
     controls = (wells["Metadata_pert_type"] == "poscon").to_numpy()
     retrieval = replicate_map(x, design)
     return {
@@ -120,8 +120,8 @@ def retrieval_scores(rows: pd.DataFrame, features: Matrix) -> dict[str, Score]:
     }
 
 
-def _scores(rows: pd.DataFrame, p: Matrix, x: Matrix, groups: list[str]) -> dict[str, Score]:
-    design = Design.of(rows["Metadata_Treatment"].tolist(), groups)
+def _scores(rows: pd.DataFrame, p: Matrix, x: Matrix, groups: list[str]) -> dict[str, MetricResult]:
+    design = Grouping.of(rows["Metadata_Treatment"].tolist(), groups)
     return {
         "agreement": agreement(p, design),
         # a plate with fewer treatments than classes cannot use them all
@@ -135,7 +135,7 @@ def _scores(rows: pd.DataFrame, p: Matrix, x: Matrix, groups: list[str]) -> dict
     }
 
 
-def _shifts(rows: pd.DataFrame, features: Matrix) -> dict[str, Score]:
+def _shifts(rows: pd.DataFrame, features: Matrix) -> dict[str, MetricResult]:
     """Return what is left of the batch in the features, over all wells; nothing where some of them are no numbers."""
     if not np.isfinite(features).all():
         return {}
@@ -147,13 +147,13 @@ def _shifts(rows: pd.DataFrame, features: Matrix) -> dict[str, Score]:
     }
 
 
-def measures_of(scores: Mapping[str, Score], *, samples: int, seed: int) -> dict[str, Measure]:
+def measures_of(scores: Mapping[str, MetricResult], *, samples: int, seed: int) -> dict[str, Measure]:
     """Return scores as measures with their intervals; what could not be computed is left out."""
     found = {name: _measure(score, samples=samples, seed=seed) for name, score in scores.items()}
     return {name: measure for name, measure in found.items() if measure is not None}
 
 
-def _measure(score: Score, *, samples: int, seed: int) -> Measure | None:
+def _measure(score: MetricResult, *, samples: int, seed: int) -> Measure | None:
     if score.by_treatment:
         return measured(score.by_treatment, samples=samples, seed=seed)
     return Measure(value=score.value, n=score.n) if score.n and np.isfinite(score.value) else None

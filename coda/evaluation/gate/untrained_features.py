@@ -11,7 +11,7 @@ from coda.config.policy import Reference
 from coda.contracts.base import Part
 from coda.contracts.gate import Measure
 from coda.evaluation.gate.measures import measures_of, retrieval_scores
-from coda.evaluation.metrics.score import Matrix
+from coda.evaluation.metrics.metric_result import Matrix
 from coda.evaluation.predictions.prediction_levels import TREATED
 
 SAYS: Mapping[Reference, str] = {

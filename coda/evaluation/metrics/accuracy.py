@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
-def accuracy(probabilities: Matrix, truth: NDArray[np.intp]) -> Score:
+def accuracy(probabilities: Matrix, truth: NDArray[np.intp]) -> MetricResult:
     """Return the share of rows whose most probable class is the true one.
 
     Args:
@@ -15,11 +15,11 @@ def accuracy(probabilities: Matrix, truth: NDArray[np.intp]) -> Score:
     """
     known = np.asarray(truth) >= 0
     if not known.any():
-        return Score(float("nan"), 0)
-    return Score(float((probabilities[known].argmax(axis=1) == truth[known]).mean()), int(known.sum()))
+        return MetricResult(float("nan"), 0)
+    return MetricResult(float((probabilities[known].argmax(axis=1) == truth[known]).mean()), int(known.sum()))
 
 
-def macro_f1(probabilities: Matrix, truth: NDArray[np.intp]) -> Score:
+def macro_f1(probabilities: Matrix, truth: NDArray[np.intp]) -> MetricResult:
     """Return the mean F1 over the classes that occur among the truth or the predictions.
 
     Args:
@@ -28,10 +28,10 @@ def macro_f1(probabilities: Matrix, truth: NDArray[np.intp]) -> Score:
     """
     known = np.asarray(truth) >= 0
     if not known.any():
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     predicted, true = probabilities[known].argmax(axis=1), truth[known]
     values = []
     for label in np.union1d(predicted, true):
         hits = ((predicted == label) & (true == label)).sum()
         values.append(2 * hits / ((predicted == label).sum() + (true == label).sum()))
-    return Score(float(np.mean(values)), int(known.sum()))
+    return MetricResult(float(np.mean(values)), int(known.sum()))

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from coda.evaluation.metrics.score import Design, Matrix, Score
+from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult
 
 
-def agreement(probabilities: Matrix, design: Design) -> Score:
+def agreement(probabilities: Matrix, design: Grouping) -> MetricResult:
     r"""Return the agreement of one treatment's predictions across groups, minus that with other treatments.
 
     The agreement of two fields is ``sum_k p_k q_k``: the probability that labels drawn from both predictions are the
@@ -36,7 +36,7 @@ def agreement(probabilities: Matrix, design: Design) -> Score:
     others_count = counts.sum() - counts.sum(axis=0)[None] - own_count[:, None] + counts
     other = (sums * others).sum(axis=(1, 2))
     other_pairs = (counts * others_count).sum(axis=1)
-    return Score.over_treatments(
+    return MetricResult.over_treatments(
         {
             name: float(same[k] / same_pairs[k] - other[k] / other_pairs[k])
             for k, name in enumerate(design.names)

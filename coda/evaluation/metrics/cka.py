@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
-def linear_cka(features: Matrix, before: Matrix) -> Score:
+def linear_cka(features: Matrix, before: Matrix) -> MetricResult:
     """Return the linear centred kernel alignment of two sets of features of the same fields, 0 to 1.
 
     1: the same up to rotation and scale (nothing was learned); near 0: everything moved. It says nothing about which
@@ -17,9 +17,9 @@ def linear_cka(features: Matrix, before: Matrix) -> Score:
     """
     x, y = (np.asarray(part, dtype=np.float64) for part in (features, before))
     if len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     scale = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
     if scale == 0:
-        return Score(float("nan"), 0)
-    return Score(float(np.linalg.norm(y.T @ x) ** 2 / scale), len(x))
+        return MetricResult(float("nan"), 0)
+    return MetricResult(float(np.linalg.norm(y.T @ x) ** 2 / scale), len(x))

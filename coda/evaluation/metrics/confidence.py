@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
-def mean_confidence(probabilities: Matrix) -> Score:
+def mean_confidence(probabilities: Matrix) -> MetricResult:
     """Return the mean of the highest probability of each row, 1/classes to 1.
 
     Args:
         probabilities: Shape (fields, classes); rows sum to 1.
     """
     p = np.asarray(probabilities, dtype=np.float64)
-    return Score(float(p.max(axis=1).mean()), len(p)) if p.size else Score(float("nan"), 0)
+    return MetricResult(float(p.max(axis=1).mean()), len(p)) if p.size else MetricResult(float("nan"), 0)

@@ -5,12 +5,12 @@ import pandas as pd
 from scipy.spatial.distance import pdist
 
 from coda.evaluation.metrics.comparison_groups import comparison_groups
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 from coda.evaluation.metrics.mmd import mmd
-from coda.evaluation.metrics.score import Matrix, Score
 from coda.evaluation.predictions.prediction_levels import well_features
 
 
-def control_distance(rows: pd.DataFrame, features: Matrix) -> Score:
+def control_distance(rows: pd.DataFrame, features: Matrix) -> MetricResult:
     """Return the mean squared maximum mean discrepancy of negative-control wells between batches or plates.
 
     About 0: the same; towards 2: entirely apart.
@@ -24,7 +24,7 @@ def control_distance(rows: pd.DataFrame, features: Matrix) -> Score:
     """
     controls = (rows["Metadata_pert_type"] == "negcon").to_numpy()
     if not controls.any():
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     own = rows[controls].reset_index(drop=True)
     _, labels = comparison_groups(own)
     wells, values = well_features(own.assign(_group=labels), np.asarray(features)[controls])
@@ -36,5 +36,5 @@ def control_distance(rows: pd.DataFrame, features: Matrix) -> Score:
         mmd(parts[i], parts[j], bandwidth=width).value for i in range(len(parts)) for j in range(i + 1, len(parts))
     ]
     if not distances:
-        return Score(float("nan"), 0)
-    return Score(float(np.mean(distances)), sum(len(part) for part in parts))
+        return MetricResult(float("nan"), 0)
+    return MetricResult(float(np.mean(distances)), sum(len(part) for part in parts))

@@ -5,11 +5,11 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult
 from coda.evaluation.metrics.neighbour import neighbour_accuracy
-from coda.evaluation.metrics.score import Design, Matrix, Score
 
 
-def control_map(retrieval: Score, controls: Collection[str]) -> Score:
+def control_map(retrieval: MetricResult, controls: Collection[str]) -> MetricResult:
     """Return how well wells of the positive controls are retrieved from other groups, among all treated wells.
 
     Args:
@@ -19,10 +19,12 @@ def control_map(retrieval: Score, controls: Collection[str]) -> Score:
     Returns:
         Their part of it: 0 is chance, 1 is perfect.
     """
-    return Score.over_treatments({name: value for name, value in retrieval.by_treatment.items() if name in controls})
+    return MetricResult.over_treatments(
+        {name: value for name, value in retrieval.by_treatment.items() if name in controls}
+    )
 
 
-def control_accuracy(features: Matrix, design: Design, controls: NDArray[np.bool_]) -> Score:
+def control_accuracy(features: Matrix, design: Grouping, controls: NDArray[np.bool_]) -> MetricResult:
     """Return the share of positive-control wells that are told apart from the other positive controls.
 
     The nearest neighbour among the control wells of other groups must be the same control.
@@ -37,7 +39,7 @@ def control_accuracy(features: Matrix, design: Design, controls: NDArray[np.bool
     """
     kept = np.unique(design.treatment[controls])
     if len(kept) < 2:
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     names = [design.names[k] for k in design.treatment[controls]]
-    own = Design.of(names, [str(k) for k in design.group[controls]])
+    own = Grouping.of(names, [str(k) for k in design.group[controls]])
     return neighbour_accuracy(np.asarray(features)[controls], own)

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 from coda.networks import spread
 
 
-def feature_spread(features: Matrix) -> Score:
+def feature_spread(features: Matrix) -> MetricResult:
     """Return `coda.networks.spread.feature_spread`: 1 when directions are used evenly, 0 when all fields look alike.
 
     Args:
         features: Shape (fields, width).
     """
     x = np.asarray(features, dtype=np.float64)
-    return Score(spread.feature_spread(x), len(x)) if len(x) > 1 else Score(float("nan"), 0)
+    return MetricResult(spread.feature_spread(x), len(x)) if len(x) > 1 else MetricResult(float("nan"), 0)

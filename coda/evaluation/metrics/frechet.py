@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Matrix
+from coda.evaluation.metrics.metric_result import Matrix
 
 
 def frechet_distance(mean: Matrix, covariance: Matrix, other_mean: Matrix, other_covariance: Matrix) -> float:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
-def marginal_entropy(probabilities: Matrix, *, at_most: int | None = None) -> Score:
+def marginal_entropy(probabilities: Matrix, *, at_most: int | None = None) -> MetricResult:
     """Return the entropy of the mean prediction over the logarithm of the number of classes, 0 to 1.
 
     1: all classes are predicted equally often; 0: one class takes everything. It ranks adapted models well where
@@ -19,7 +19,7 @@ def marginal_entropy(probabilities: Matrix, *, at_most: int | None = None) -> Sc
     p = np.asarray(probabilities, dtype=np.float64)
     classes = p.shape[1] if at_most is None else min(p.shape[1], at_most)
     if p.size == 0 or classes < 2:
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     mean = p.mean(axis=0)
     positive = mean[mean > 0]
-    return Score(float(min(-(positive * np.log(positive)).sum() / np.log(classes), 1.0)), len(p))
+    return MetricResult(float(min(-(positive * np.log(positive)).sum() / np.log(classes), 1.0)), len(p))

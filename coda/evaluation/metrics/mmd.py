@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
-def mmd(features: Matrix, reference: Matrix, *, bandwidth: float | None = None) -> Score:
+def mmd(features: Matrix, reference: Matrix, *, bandwidth: float | None = None) -> MetricResult:
     """Return the unbiased squared maximum mean discrepancy with a Gaussian kernel.
 
     Use negative controls on both sides: else the composition of the plates is measured. About 0 for the same
@@ -20,7 +20,7 @@ def mmd(features: Matrix, reference: Matrix, *, bandwidth: float | None = None) 
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if len(x) < 2 or len(y) < 2:
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     if bandwidth is None:
         within = _squared_distances(y, y)[np.triu_indices(len(y), 1)]
         bandwidth = float(np.sqrt(np.median(within)))
@@ -28,7 +28,7 @@ def mmd(features: Matrix, reference: Matrix, *, bandwidth: float | None = None) 
     inside_x, inside_y, between = (np.exp(-_squared_distances(a, b) / width) for a, b in ((x, x), (y, y), (x, y)))
     n, m = len(x), len(y)
     value = (inside_x.sum() - n) / (n * (n - 1)) + (inside_y.sum() - m) / (m * (m - 1)) - 2 * between.mean()
-    return Score(float(value), n)
+    return MetricResult(float(value), n)
 
 
 def _squared_distances(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

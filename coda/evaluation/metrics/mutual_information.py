@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coda.evaluation.metrics.score import Design, Matrix, Score, by_treatment
+from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult, by_treatment
 
 
 def mutual_information(
     probabilities: Matrix, treatments: Sequence[str] | None = None, *, at_most: int | None = None
-) -> Score:
+) -> MetricResult:
     """Return ``H(mean p) - mean H(p)`` over the logarithm of the number of classes, 0 to 1.
 
     0 for a model that says the same of every field, whether sure or not; 1 where every prediction is certain and all
@@ -26,10 +26,10 @@ def mutual_information(
     p = np.asarray(probabilities, dtype=np.float64)
     classes = p.shape[1] if at_most is None else min(p.shape[1], at_most)
     if p.size == 0 or classes < 2 or not np.isfinite(p).all():
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     mean = p.mean(axis=0)
     ratio = np.divide(p, mean, out=np.ones_like(p), where=p > 0)
     values = np.minimum((p * np.log(ratio)).sum(axis=1) / np.log(classes), 1.0)
     if treatments is None:
-        return Score(float(values.mean()), len(p))
-    return Score.over_treatments(by_treatment(values, Design.of(treatments, treatments)))
+        return MetricResult(float(values.mean()), len(p))
+    return MetricResult.over_treatments(by_treatment(values, Grouping.of(treatments, treatments)))

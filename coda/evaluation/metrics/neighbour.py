@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from coda.evaluation.metrics.score import Design, Matrix, Score, by_treatment, unit_rows
+from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult, by_treatment, unit_rows
 
 
-def neighbour_accuracy(features: Matrix, design: Design) -> Score:
+def neighbour_accuracy(features: Matrix, design: Grouping) -> MetricResult:
     """Return the not-same-batch 1-nearest-neighbour accuracy of treatments, by cosine similarity.
 
     Args:
@@ -25,4 +25,4 @@ def neighbour_accuracy(features: Matrix, design: Design) -> Score:
         findable = np.isin(design.treatment[inside], design.treatment[outside])
         found = design.treatment[nearest] == design.treatment[inside]
         hits[inside[findable]] = found[findable]
-    return Score.over_treatments(by_treatment(hits, design))
+    return MetricResult.over_treatments(by_treatment(hits, design))

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
-def nuclear_norm(probabilities: Matrix) -> Score:
+def nuclear_norm(probabilities: Matrix) -> MetricResult:
     """Return the nuclear norm over its largest possible value, ``|P|_* / sqrt(n min(n, classes))``, 0 to 1.
 
     High when rows are confident and spread over all classes. Compare it on the same wells only.
@@ -15,6 +15,6 @@ def nuclear_norm(probabilities: Matrix) -> Score:
     """
     p = np.asarray(probabilities, dtype=np.float64)
     if not p.size:
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     largest = np.sqrt(len(p) * min(p.shape))
-    return Score(float(np.linalg.svd(p, compute_uv=False).sum() / largest), len(p))
+    return MetricResult(float(np.linalg.svd(p, compute_uv=False).sum() / largest), len(p))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Design, Matrix, Score
+from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult
 
 FOLDS = 5
 
@@ -13,7 +13,7 @@ PENALTY = 1.0
 """Ridge penalty on standardised features."""
 
 
-def batch_predictability(features: Matrix, treatments: Sequence[str], groups: Sequence[str]) -> Score:
+def batch_predictability(features: Matrix, treatments: Sequence[str], groups: Sequence[str]) -> MetricResult:
     """Return how well a linear classifier names the batch (or plate) of wells whose treatments it never saw.
 
     Folds are whole treatments: sites or wells of one treatment in both halves would let the classifier recognise the
@@ -28,9 +28,9 @@ def batch_predictability(features: Matrix, treatments: Sequence[str], groups: Se
     Returns:
         `n` counts the wells; 0 with fewer than two groups or two treatments.
     """
-    design = Design.of(treatments, groups)
+    design = Grouping.of(treatments, groups)
     if design.groups < 2 or len(design.names) < 2:
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     x = np.asarray(features, dtype=np.float64)
     fold = design.treatment % min(FOLDS, len(design.names))
     predicted = np.zeros(len(x), dtype=np.intp)
@@ -39,7 +39,7 @@ def batch_predictability(features: Matrix, treatments: Sequence[str], groups: Se
         predicted[held_out] = _ridge_classifier(x[~held_out], design.group[~held_out], design.groups, x[held_out])
     recall = [float((predicted[design.group == k] == k).mean()) for k in range(design.groups)]
     chance = 1 / design.groups
-    return Score((float(np.mean(recall)) - chance) / (1 - chance), len(x))
+    return MetricResult((float(np.mean(recall)) - chance) / (1 - chance), len(x))
 
 
 def _ridge_classifier(x: Matrix, y: NDArray[np.intp], classes: int, new: Matrix) -> NDArray[np.intp]:

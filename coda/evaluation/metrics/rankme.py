@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
-def rankme(features: Matrix) -> Score:
+def rankme(features: Matrix) -> MetricResult:
     """Return the exponential of the entropy of the normalised singular values, 1 to min(fields, width).
 
     A floor against dimensional collapse when models of one method are compared, not a score: more is not better.
@@ -16,10 +16,10 @@ def rankme(features: Matrix) -> Score:
     """
     x = np.asarray(features, dtype=np.float64)
     if len(x) < 2:
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     values = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)
     total = values.sum()
     if total <= 0:
-        return Score(1.0, len(x))
+        return MetricResult(1.0, len(x))
     share = values[values > 0] / total
-    return Score(float(np.exp(-(share * np.log(share)).sum())), len(x))
+    return MetricResult(float(np.exp(-(share * np.log(share)).sum())), len(x))

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from coda.evaluation.metrics.score import Design, Matrix, Score, by_treatment, unit_rows
+from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult, by_treatment, unit_rows
 
 
-def replicate_map(features: Matrix, design: Design) -> Score:
+def replicate_map(features: Matrix, design: Grouping) -> MetricResult:
     """Return how well wells of one treatment are retrieved from other groups before wells of their own group.
 
     Positives of a well: same treatment, different group. Negatives: other treatments of the same group, so features
@@ -24,11 +24,11 @@ def replicate_map(features: Matrix, design: Design) -> Score:
     precision, positives, total = average_precisions(features, design)
     chance = expected_precision(positives, total)
     normal = np.where(np.isfinite(precision), (precision - chance) / np.maximum(1 - chance, 1e-12), np.nan)
-    return Score.over_treatments(by_treatment(normal, design))
+    return MetricResult.over_treatments(by_treatment(normal, design))
 
 
 def average_precisions(
-    features: Matrix, design: Design
+    features: Matrix, design: Grouping
 ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
     """Return each well's average precision (NaN without pairs), its number of positives, and of all ranked wells."""
     rows = unit_rows(features)

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from coda.evaluation.metrics.score import Matrix, Score
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
-def top_class_share(probabilities: Matrix) -> Score:
+def top_class_share(probabilities: Matrix) -> MetricResult:
     """Return the share of rows whose most probable class is the most popular one, 1/classes to 1.
 
     Args:
@@ -13,6 +13,6 @@ def top_class_share(probabilities: Matrix) -> Score:
     """
     p = np.asarray(probabilities, dtype=np.float64)
     if not p.size:
-        return Score(float("nan"), 0)
+        return MetricResult(float("nan"), 0)
     votes = np.bincount(p.argmax(axis=1), minlength=p.shape[1])
-    return Score(float(votes.max() / len(p)), len(p))
+    return MetricResult(float(votes.max() / len(p)), len(p))

@@ -1,4 +1,4 @@
-"""Score: what every metric of a batch returns, a number and the treatments behind it."""
+"""MetricResult: what every metric of a batch returns, a number and the treatments behind it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Matrix = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Score:
+class MetricResult:
     """A metric's value.
 
     Attributes:
@@ -26,13 +26,13 @@ class Score:
     by_treatment: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def over_treatments(cls, values: Mapping[str, float]) -> "Score":
+    def over_treatments(cls, values: Mapping[str, float]) -> "MetricResult":
         """Return the score whose value is the mean over treatments, NaN when there is none."""
         return cls(float(np.mean(list(values.values()))) if values else float("nan"), len(values), dict(values))
 
 
 @dataclass(frozen=True)
-class Design:
+class Grouping:
     """What is known about the rows that a metric compares: treatment names and the group that must differ.
 
     Attributes:
@@ -48,14 +48,14 @@ class Design:
     groups: int
 
     @classmethod
-    def of(cls, treatments: Sequence[str], groups: Sequence[str]) -> "Design":
+    def of(cls, treatments: Sequence[str], groups: Sequence[str]) -> "Grouping":
         """Number treatments and groups; row order does not matter to the numbering."""
         names, treatment = np.unique(np.asarray(treatments, dtype=str), return_inverse=True)
         levels, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         return cls(tuple(str(name) for name in names), treatment.reshape(-1), group.reshape(-1), len(levels))
 
 
-def by_treatment(values: Matrix, design: Design) -> dict[str, float]:
+def by_treatment(values: Matrix, design: Grouping) -> dict[str, float]:
     """Return the mean of finite row values for each treatment that has one."""
     known = np.isfinite(values)
     sums = np.bincount(design.treatment[known], weights=values[known], minlength=len(design.names))
