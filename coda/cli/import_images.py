@@ -14,8 +14,8 @@ from coda.plates.manifests.places import LocalPlace, Place
 from coda.plates.manifests.publish import publish
 from coda.plates.readers.assemble import Identity
 from coda.plates.readers.deliver import links_work
-from coda.plates.readers.finding import Finding
-from coda.plates.readers.found import FoundPlate
+from coda.plates.readers.listing import PlateListing
+from coda.plates.readers.read_options import ReadOptions
 from coda.settings import Settings
 from coda.storage.image_places import VARIABLE
 from coda.storage.named_places import images_tree
@@ -38,7 +38,7 @@ class Way:
     said: str
 
 
-def way_of(images: Images, tree: Place, found: Sequence[FoundPlate], target: Path, settings: Settings) -> Way:
+def way_of(images: Images, tree: Place, found: Sequence[PlateListing], target: Path, settings: Settings) -> Way:
     """Choose what happens to the images of found plates.
 
     Args:
@@ -92,7 +92,7 @@ def _read_there(tree: Place, settings: Settings) -> bool:
 
 
 def leave(
-    tree: Place, found: Sequence[FoundPlate], layout: str, finding: Finding, identity: Identity, target: Path,
+    tree: Place, found: Sequence[PlateListing], layout: str, options: ReadOptions, identity: Identity, target: Path,
     work: Path,
 ) -> tuple[Path, list[str]]:  # fmt: skip
     """Write tables and manifest of plates whose images stay; each image is read once, for its digest.
@@ -101,7 +101,7 @@ def leave(
         tree: Where the images lie.
         found: The plates.
         layout: How the tree is laid out.
-        finding: How it was read.
+        options: How it was read.
         identity: What the tree does not say.
         target: Folder of the delivery.
         work: Folder that keeps digests.
@@ -115,7 +115,7 @@ def leave(
     """
     out = LocalPlace(target)
     images_at = None if out.where == tree.where else tree.where
-    made = draft_of(found, tree, layout, finding, identity, images_at=images_at)
+    made = draft_of(found, tree, layout, options, identity, images_at=images_at)
     with KeptDigests(work, tree.where) as kept, progress_bar(len(made.files), made.size_bytes) as advance:
         publish(made, tree, out, kept, workers=WORKERS, progress=advance, replacing=True)
     absent = [f"{len(made.absent)} image(s) are absent; ingest sets their fields aside."] if made.absent else []

@@ -9,8 +9,8 @@ from coda.plates.jump.plate_maps import maps_of_tables, maps_of_workspace
 from coda.plates.jump.workspace import BARCODES
 from coda.plates.manifests.draft import Maps
 from coda.plates.readers.assemble import Identity
-from coda.plates.readers.finding import Finding
-from coda.plates.readers.found import FoundPlate
+from coda.plates.readers.listing import PlateListing
+from coda.plates.readers.read_options import ReadOptions
 from coda.plates.tree import Tree
 
 
@@ -23,21 +23,21 @@ def described(
     tree: Tree,
     tables: JumpTables | None,
     identity: Identity,
-    finding: Finding,
+    options: ReadOptions,
     remarks: list[str],
     *,
     compounds: bytes | None,
     column: str,
     compounds_name: str = "compound metadata",
     by_type: bool = False,
-) -> tuple[Identity, Finding, Maps]:
+) -> tuple[Identity, ReadOptions, Maps]:
     """Complete what the user said by JUMP's tables.
 
     Args:
         tree: The consortium's tables, or the platemaps of one batch (with `barcode_platemap.csv`).
         tables: The former, read; None for the latter (`jump_tables_of`).
         identity: What the user said; what was said stays.
-        finding: The same; plates of the batch are taken where none was named.
+        options: The same; plates of the batch are taken where none was named.
         remarks: Takes what is worth telling, once plate maps were made.
         compounds: Table of samples, for the platemaps of one batch.
         column: Its column that names a compound.
@@ -45,7 +45,7 @@ def described(
         by_type: Give plates that the table of wells lacks what all others of their type agree on.
 
     Returns:
-        Identity, finding, and what makes the plate maps.
+        Identity, options, and what makes the plate maps.
 
     Raises:
         ContractError: A table is not there or cannot be read.
@@ -56,19 +56,19 @@ def described(
             problem = Problem("--wells-by-type", tree.where, "the consortium's tables", "Leave the option out.")
             raise ConfigError("The platemaps of one batch know no types of plates.", [problem])
 
-        def by_workspace(plates: Sequence[FoundPlate]) -> Mapping[str, str]:
+        def by_workspace(plates: Sequence[PlateListing]) -> Mapping[str, str]:
             maps, told = maps_of_workspace(
-                tree, _imaged(plates), compounds=compounds, compound_column=column, dialects=finding.tables,
+                tree, _imaged(plates), compounds=compounds, compound_column=column, dialects=options.tables,
                 solvents=identity.solvents, compounds_name=compounds_name,
             )  # fmt: skip
             remarks.extend(told)
             return maps
 
-        return identity, finding, by_workspace
+        return identity, options, by_workspace
     known = tables.plates(identity.source)
     batches = sorted({plate.batch for plate in known.values()})
-    if finding.batch is not None and finding.batch not in batches:
-        problem = Problem("--jump-batch", finding.batch, f"one of {', '.join(batches)}", "Correct the name.")
+    if options.batch is not None and options.batch not in batches:
+        problem = Problem("--jump-batch", options.batch, f"one of {', '.join(batches)}", "Correct the name.")
         raise ConfigError(f"{identity.source} has no such batch.", [problem])
     microscope = tables.microscope(identity.source)
     completed = replace(
@@ -78,19 +78,19 @@ def described(
         pixel_size_um=identity.pixel_size_um or microscope.pixel_size_um,
     )
 
-    def by_tables(plates: Sequence[FoundPlate]) -> Mapping[str, str]:
+    def by_tables(plates: Sequence[PlateListing]) -> Mapping[str, str]:
         maps, told = maps_of_tables(tables, identity.source, _imaged(plates), by_type=by_type)
         remarks.extend([*told, *_sites(plates, microscope.sites_per_well)])
         return maps
 
-    return completed, finding, by_tables
+    return completed, options, by_tables
 
 
-def _imaged(plates: Sequence[FoundPlate]) -> dict[str, set[tuple[int, int]]]:
+def _imaged(plates: Sequence[PlateListing]) -> dict[str, set[tuple[int, int]]]:
     return {plate.plate: {item.place for item in plate.fields} for plate in plates}
 
 
-def _sites(plates: Sequence[FoundPlate], planned: int) -> list[str]:
+def _sites(plates: Sequence[PlateListing], planned: int) -> list[str]:
     remarks = []
     for plate in plates:
         sites = {item.site for item in plate.fields}

@@ -34,7 +34,7 @@ from coda.cli.reading import (
     RoleOption,
     TimeOption,
     colours_given,
-    finding_of,
+    read_options_of,
     roles_given,
 )
 from coda.cli.rows import AsJson, Wide, print_json
@@ -140,7 +140,7 @@ def build(
             plate_map=plate_map, solvents=read_solvents(solvents) if solvents is not None else None,
             roles=roles_given(role), colours=colours_given(colour),
         ),
-        finding=finding_of(
+        options=read_options_of(
             channels=channel, pattern=pattern, batch=batches[0] if batches else None, plates=chosen, planes=plane,
             time=time, acquisition=acquisition, join=join, image=image, sparse=False, renames=rename, moved=moved,
             tables=table_dialects(
@@ -192,7 +192,7 @@ def _of_its_types(wish: Wish, places: dict[str, Place], chosen: PlateFilter, bat
     if not batches or not (chosen.types or chosen.patterns):
         return wish
     (found,) = wanted_plates(wish, places, chosen, batches).values()
-    return replace(wish, finding=replace(wish.finding, plates=found[batches[0]], patterns=()))
+    return replace(wish, options=replace(wish.options, plates=found[batches[0]], patterns=()))
 
 
 def _build_alone(

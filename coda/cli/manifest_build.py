@@ -19,7 +19,7 @@ from coda.plates.manifests.draft import AbsentImage, Draft, Maps, draft
 from coda.plates.manifests.places import Place
 from coda.plates.manifests.publish import publish
 from coda.plates.readers.assemble import Identity
-from coda.plates.readers.finding import Finding
+from coda.plates.readers.read_options import ReadOptions
 from coda.plates.tree import Tree
 from coda.settings import Settings
 from coda.storage.image_places import VARIABLE
@@ -38,7 +38,7 @@ class Wish:
     Attributes:
         layout: How the images are laid out, or 'auto'.
         identity: What the files do not say.
-        finding: How the tree is to be read.
+        options: How the tree is to be read.
         jump: Folder of JUMP's tables; None without any.
         tables: The consortium's tables, where the folder holds them.
         compounds: Table of samples, for a batch's own platemaps.
@@ -51,7 +51,7 @@ class Wish:
 
     layout: str
     identity: Identity
-    finding: Finding
+    options: ReadOptions
     jump: Tree | None
     tables: JumpTables | None
     compounds: Path | None
@@ -78,18 +78,18 @@ def build_one(
     Raises:
         CodaError: The batch cannot be described; see `draft` and `publish`.
     """
-    identity, finding, remarks = wish.identity, wish.finding, list[str]()
+    identity, options, remarks = wish.identity, wish.options, list[str]()
     maps: Maps | None = None
     if wish.jump is not None:
-        identity, finding, maps = described(
-            wish.jump, wish.tables, identity, finding, remarks,
+        identity, options, maps = described(
+            wish.jump, wish.tables, identity, options, remarks,
             compounds=wish.compounds.read_bytes() if wish.compounds else None, column=wish.compound_column,
             compounds_name=str(wish.compounds), by_type=wish.by_type,
         )  # fmt: skip
     _require(identity)
     images_at = None if target.where == place.where else place.where
     with console.status(f"Looking for plates at {place.where}"):
-        made = draft(place, wish.layout, finding, identity, maps=maps, images_at=images_at)
+        made = draft(place, wish.layout, options, identity, maps=maps, images_at=images_at)
     absent += made.absent
     _tell(made, remarks)
     if wish.dry_run:
@@ -190,5 +190,5 @@ def for_batch(wish: Wish, source: str, batch: str, plates: frozenset[str]) -> Wi
         wish,
         layout="jump",
         identity=replace(wish.identity, source=source, batch=batch),
-        finding=replace(wish.finding, batch=batch, plates=plates, patterns=()),
+        options=replace(wish.options, batch=batch, plates=plates, patterns=()),
     )

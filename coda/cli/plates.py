@@ -35,7 +35,7 @@ from coda.cli.reading import (
     SparseOption,
     TimeOption,
     colours_given,
-    finding_of,
+    read_options_of,
     roles_given,
 )
 from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, plate_filter
@@ -131,7 +131,7 @@ def import_plates(
         roles=roles_given(role),
         colours=colours_given(colour),
     )
-    finding = finding_of(
+    options = read_options_of(
         channels=channel, pattern=pattern, batch=jump_batch,
         plates=plate_filter(None, plate, plates, plate_pattern), planes=plane, time=time,
         acquisition=acquisition, join=join, image=image, sparse=sparse, renames=rename, moved=moved,
@@ -140,18 +140,18 @@ def import_plates(
     if layout == "auto":
         layout = detect(tree)
         typer.echo(f"Layout: {layout}.")
-    found = find_plates(layout, tree, finding)
+    found = find_plates(layout, tree, options)
     way = way_of(images, tree, found, out / source / batch, settings)
     typer.echo(way.said)
     console = Console(stderr=True, highlight=False)
     if way.in_place:
-        manifest, remarks = leave(tree, found, layout, finding, identity, out / source / batch, work)
+        manifest, remarks = leave(tree, found, layout, options, identity, out / source / batch, work)
         images_are_read(tree.where, settings, console)
     else:
         with Progress(console=console, transient=True) as shown:
             task = shown.add_task("Files brought", total=None)
             manifest, remarks = deliver(
-                layout, tree, out, identity, finding,
+                layout, tree, out, identity, options,
                 lambda done, total: shown.update(task, completed=done, total=total), found=found, linking=way.linking,
             )  # fmt: skip
     for remark in remarks:

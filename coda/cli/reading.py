@@ -14,9 +14,9 @@ from coda.plates.addresses import spellings
 from coda.plates.file_references import Moved
 from coda.plates.jump.selection import PlateFilter
 from coda.plates.readers.choosing import MADE
-from coda.plates.readers.finding import Finding
-from coda.plates.readers.found import PROJECTIONS
 from coda.plates.readers.layouts import LAYOUTS
+from coda.plates.readers.listing import PROJECTIONS
+from coda.plates.readers.read_options import ReadOptions
 from coda.plates.tabular.dialect import Dialects
 
 DIGESTS = Path("runs/manifests")
@@ -83,7 +83,7 @@ MovedOption = Annotated[
 ]
 
 
-def finding_of(
+def read_options_of(
     *,
     channels: list[str] | None,
     pattern: str | None,
@@ -98,7 +98,7 @@ def finding_of(
     renames: list[str] | None,
     moved: list[str] | None,
     tables: Dialects,
-) -> Finding:
+) -> ReadOptions:
     """Return what the user says about a tree.
 
     Raises:
@@ -106,7 +106,7 @@ def finding_of(
     """
     problems: list[Problem] = []
     default, single = _planes(planes or [], problems)
-    finding = Finding(
+    options = ReadOptions(
         channels=channel_mapping(channels or []),
         pattern=pattern,
         batch=batch,
@@ -126,7 +126,7 @@ def finding_of(
     if join and acquisition is not None:
         problems.append(Problem("--join-acquisitions", "--acquisition beside it", "one of them", "Leave one out."))
     raise_if_any(ConfigError, "Options cannot be understood.", problems)
-    return finding
+    return options
 
 
 def roles_given(values: list[str] | None) -> dict[str, Role]:

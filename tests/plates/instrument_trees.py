@@ -4,16 +4,16 @@ import numpy as np
 from batches import field, tiff
 
 from coda.contracts import STAINS
-from coda.plates.readers.finding import Finding
 from coda.plates.readers.layouts import find_plates
+from coda.plates.readers.read_options import ReadOptions
 from coda.plates.tree import LocalTree
 
 
-def found(layout, folder, **finding):
+def found(layout, folder, **options):
     """Return the plates that a layout finds in a folder."""
-    if "plates" in finding:
-        finding["plates"] = frozenset(finding["plates"])
-    return find_plates(layout, LocalTree(folder), Finding(**finding))
+    if "plates" in options:
+        options["plates"] = frozenset(options["plates"])
+    return find_plates(layout, LocalTree(folder), ReadOptions(**options))
 
 
 def put(folder, files):

@@ -10,7 +10,7 @@ from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.draft import draft
 from coda.plates.manifests.publish import publish
 from coda.plates.readers.assemble import Identity
-from coda.plates.readers.finding import Finding
+from coda.plates.readers.read_options import ReadOptions
 
 IDENTITY = Identity(
     source="lab_a", batch="b1", instrument="scope", modality="widefield", pixel_size_um=0.6, plate_wells=96
@@ -31,9 +31,9 @@ def lay(folder, plates=2, **options):
     return delivery
 
 
-def drafted(place, folder, *, images_at=None, identity=IDENTITY, **finding):
+def drafted(place, folder, *, images_at=None, identity=IDENTITY, **options):
     identity = Identity(**{**identity.__dict__, "plate_map": folder.parent / "wells.csv"})
-    return draft(place, "load_data", Finding(**finding), identity, images_at=images_at)
+    return draft(place, "load_data", ReadOptions(**options), identity, images_at=images_at)
 
 
 def published(made, place, out, work, *, replacing=False, workers=2):

@@ -16,8 +16,8 @@ from coda.plates.image_decoding import UnreadableImageError
 from coda.plates.load_data import FieldRow
 from coda.plates.plate_map import WellRow, expected_sites
 from coda.plates.readers.deliver import Identity, import_plates
-from coda.plates.readers.finding import Finding
 from coda.plates.readers.planes import PlaneReader
+from coda.plates.readers.read_options import ReadOptions
 from coda.plates.tree import LocalTree
 from coda.storage.trees import ObjectTree
 
@@ -149,7 +149,7 @@ def test_a_chunk_that_did_not_arrive_is_no_zeros(version, shards, lost, where, t
     images = {path.stem.rpartition("_")[2] for path in manifest.parent.glob("images/*/*.tif")}
     assert images == set(STAINS) - {"ER"}
     assert any("lacks the chunk" in remark and "--sparse" in remark for remark in remarks)
-    manifest, remarks = import_plates("ome-zarr", tree, tmp_path / "sparse", who, Finding(sparse=True))
+    manifest, remarks = import_plates("ome-zarr", tree, tmp_path / "sparse", who, ReadOptions(sparse=True))
     filled = tifffile.imread(manifest.parent / "images/P/B02_s0_ER.tif")
     wanted = pixels["0"]["ER"].copy()
     wanted[slice(None) if shards else slice(16, 32), 16:] = 0

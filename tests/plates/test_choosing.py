@@ -18,12 +18,12 @@ from instrument_trees import (
     put,
 )
 
-from coda.cli.reading import finding_of
+from coda.cli.reading import read_options_of
 from coda.contracts import STAINS
 from coda.errors import ConfigError, ContractError
 from coda.plates.jump.selection import PlateFilter
 from coda.plates.readers.deliver import Identity, import_plates
-from coda.plates.readers.finding import Finding
+from coda.plates.readers.read_options import ReadOptions
 from coda.plates.tabular.dialect import Dialects
 from coda.plates.tree import LocalTree
 from coda.quality.stats import image_focus
@@ -83,13 +83,13 @@ def ome_tiff(folder):
 MADE = {"harmony": harmony, "cellvoyager": cellvoyager, "imagexpress": imagexpress, "ome-tiff": ome_tiff}
 
 
-def delivered(folder, layout, out, channels, **finding):
+def delivered(folder, layout, out, channels, **options):
     pattern = r"(?P<well>[A-P]\d\d)\.ome\.tif" if layout == "ome-tiff" else None
     if layout == "ome-tiff":
         pattern = r"P_" + pattern
     who = Identity("s", "b", "x", modality="confocal", pixel_size_um=0.6)
     manifest, remarks = import_plates(
-        layout, LocalTree(folder), out, who, Finding(channels, pattern=pattern, **finding)
+        layout, LocalTree(folder), out, who, ReadOptions(channels, pattern=pattern, **options)
     )
     images = {path.stem.rpartition("_")[2]: tifffile.imread(path) for path in manifest.parent.glob("images/*/*.tif*")}
     return images, remarks
@@ -127,9 +127,9 @@ def test_a_number_for_all_takes_it_of_stacks_and_single_planes_as_they_are(tmp_p
     assert np.array_equal(images["DNA"], picture("DNA", 3))
     assert np.array_equal(images["ER"], picture("ER", 1))
     assert any("ER has one plane alone, which is taken" in remark for remark in remarks)
-    for finding in ({"plane": 9}, {"planes": {"DNA": 7}}, {"planes": {"Golgi": 1}}, {"planes": {"ER": 2}}):
+    for options in ({"plane": 9}, {"planes": {"DNA": 7}}, {"planes": {"Golgi": 1}}, {"planes": {"ER": 2}}):
         with pytest.raises(ContractError, match="--plane"):
-            found(layout, folder, **finding)
+            found(layout, folder, **options)
 
 
 def test_a_plane_that_did_not_arrive_is_missing_and_never_projected_without(tmp_path):
@@ -187,7 +187,7 @@ def test_measurements_of_one_plate_are_chosen_by_their_folder(tmp_path):
 
 def options(**changes):
     names = ("channels", "pattern", "batch", "plates", "planes", "time", "acquisition", "image", "renames", "moved")
-    return finding_of(
+    return read_options_of(
         **(
             dict.fromkeys(names)
             | {"plates": PlateFilter(), "join": False, "sparse": False, "tables": Dialects()}
@@ -197,9 +197,9 @@ def options(**changes):
 
 
 def test_options_are_read_and_slips_are_told_together():
-    finding = options(planes=["2", "DNA=maximum"], renames=["HeLa+=a"], moved=["D:\\hcs=images", "/lab/x="])
-    assert (finding.plane, dict(finding.planes), dict(finding.renames)) == (2, {"DNA": "maximum"}, {"HeLa+": "a"})
-    assert [(move.old, move.new) for move in finding.moved] == [(("D:", "hcs"), ("images",)), (("lab", "x"), ())]
+    given = options(planes=["2", "DNA=maximum"], renames=["HeLa+=a"], moved=["D:\\hcs=images", "/lab/x="])
+    assert (given.plane, dict(given.planes), dict(given.renames)) == (2, {"DNA": "maximum"}, {"HeLa+": "a"})
+    assert [(move.old, move.new) for move in given.moved] == [(("D:", "hcs"), ("images",)), (("lab", "x"), ())]
     with pytest.raises(ConfigError) as caught:
         options(planes=["max", "1", "2"], renames=["x"], moved=["=y"], join=True, acquisition="a")
     assert [problem.where for problem in caught.value.problems] == [

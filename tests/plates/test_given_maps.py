@@ -3,8 +3,8 @@
 import pytest
 
 from coda.errors import ContractError
-from coda.plates.readers.found import FoundField, FoundPlate
 from coda.plates.readers.given_maps import plate_maps
+from coda.plates.readers.listing import FieldListing, PlateListing
 from coda.plates.solvents import Solvents
 from coda.plates.tabular.dialect import Dialect, Dialects
 from coda.plates.tabular.table import read_table
@@ -21,7 +21,7 @@ WELLS = [
 def given(tmp_path):
     def give(text, *, encoding="utf-8", dialects=None, solvents=None, name="wells.csv"):
         (tmp_path / name).write_bytes(text.encode(encoding))
-        plates = [FoundPlate("P1", (FoundField((1, 1), 1, {}),))]
+        plates = [PlateListing("P1", (FieldListing((1, 1), 1, {}),))]
         maps, remarks = plate_maps(plates, tmp_path / name, dialects or Dialects(), solvents)
         return read_table(maps["P1"].encode()).to_numpy().tolist(), " ".join(remarks)
 

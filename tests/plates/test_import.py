@@ -18,17 +18,17 @@ from coda.plates.file_references import FileResolver
 from coda.plates.load_data import read_fields
 from coda.plates.readers.deliver import Identity
 from coda.plates.readers.deliver import import_plates as import_tree
-from coda.plates.readers.finding import Finding
-from coda.plates.readers.found import safe_name
 from coda.plates.readers.layouts import find_plates
+from coda.plates.readers.listing import safe_name
+from coda.plates.readers.read_options import ReadOptions
 from coda.plates.readers.xml import UnsafeXmlError, parse_xml
 from coda.plates.tabular.table import read_table
 from coda.plates.tree import LocalTree
 from coda.steps.ingest import ingest
 
 
-def import_plates(layout, folder, out, identity, finding=None):
-    return import_tree(layout, LocalTree(folder), out, identity, finding)
+def import_plates(layout, folder, out, identity, options=None):
+    return import_tree(layout, LocalTree(folder), out, identity, options)
 
 
 def who(**changes):
@@ -56,7 +56,7 @@ def test_plain_xml_loses_its_namespaces():
 def test_the_phenix_index_gives_what_the_fields_own_tool_makes_of_it(shared_data):
     """The load_data table beside the images was made from the same index by pe2loaddata: an independent parse."""
     folder = shared_data / "images/phenix_v5"
-    (plate,) = find_plates("phenix", LocalTree(folder / "images"), Finding())
+    (plate,) = find_plates("phenix", LocalTree(folder / "images"), ReadOptions())
     (golden,) = csv.DictReader((folder / "load_data_version5.csv").read_text().splitlines())
     (field,) = plate.fields
     assert plate.plate == golden["Metadata_Plate"]
@@ -157,7 +157,7 @@ def test_a_phenix_index_that_leads_outside_or_repeats_a_stain_is_refused_with_al
         tmp_path, ("Ok", "../../etc/passwd", 1, "DAPI"), ("Ok", "a.tiff", 2, "DAPI"), ("Ok", "b.tiff", 2, "DAPI")
     )
     with pytest.raises(ContractError) as caught:
-        find_plates("phenix", LocalTree(tmp_path), Finding())
+        find_plates("phenix", LocalTree(tmp_path), ReadOptions())
     told = str(caught.value)
     assert "leads out of the folder" in told
     assert "a second time" in told
@@ -165,7 +165,7 @@ def test_a_phenix_index_that_leads_outside_or_repeats_a_stain_is_refused_with_al
 
 def test_a_phenix_image_marked_faulty_is_noted_and_mapped_names_win(tmp_path):
     phenix_index(tmp_path, ("Ok", "a.tiff", 1, "Cy5"), ("Error", "b.tiff", 2, "Cy5"), ("Ok", "c.tiff", 1, "DAPI"))
-    (plate,) = find_plates("phenix", LocalTree(tmp_path), Finding({"Cy5": "Mito", "DAPI": "ER"}))
+    (plate,) = find_plates("phenix", LocalTree(tmp_path), ReadOptions({"Cy5": "Mito", "DAPI": "ER"}))
     assert plate.plate == "P-1-x"
     assert [sorted(field.files) for field in plate.fields] == [["ER", "Mito"], []]
     assert plate.notes == (
@@ -187,7 +187,7 @@ def test_what_the_folder_does_not_say_must_be_given(tmp_path):
     (tmp_path / "in/a.tif").write_bytes(tiff(np.eye(32, dtype=np.uint16)))
     (tmp_path / "in/load_data.csv").write_text("FileName_OrigDNA,Metadata_Well,Metadata_Site\na.tif,A01,0\n")
     with pytest.raises(ContractError) as caught:
-        import_plates("load_data", tmp_path / "in", tmp_path / "out", who(), Finding({"x": "Golgi 2"}))
+        import_plates("load_data", tmp_path / "in", tmp_path / "out", who(), ReadOptions({"x": "Golgi 2"}))
     found = [problem.found for problem in caught.value.problems]
     assert found == ["x, which no image is called by", "no pixel size", "no modality", "x=Golgi 2"]
     plate_map = tmp_path / "map.csv"

@@ -12,7 +12,7 @@ from instrument_trees import grey
 
 from coda.plates.image_decoding import UnreadableImageError
 from coda.plates.readers.chunk_guard import compression_of, unpacks_within
-from coda.plates.readers.found import ImageRef
+from coda.plates.readers.listing import ImageRef
 from coda.plates.readers.planes import PlaneReader
 from coda.plates.tree import LocalTree
 

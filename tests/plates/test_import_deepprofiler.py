@@ -11,7 +11,7 @@ from coda.contracts import STAINS, BatchManifest
 from coda.errors import ConfigError, ContractError
 from coda.plates.dataset import load_fields, open_batches
 from coda.plates.readers.deliver import Identity, import_plates
-from coda.plates.readers.finding import Finding
+from coda.plates.readers.read_options import ReadOptions
 from coda.plates.tree import LocalTree
 from coda.steps.ingest import ingest
 
@@ -45,7 +45,7 @@ def test_channels_side_by_side_are_cut_where_they_were_joined(tmp_path):
     (plate,) = found("deepprofiler", tmp_path / "in", channels=ORDER)
     assert (plate.plate, plate.bit_depth, len(plate.fields)) == ("P1", 8, 8)
     manifest, remarks = import_plates(
-        "deepprofiler", LocalTree(tmp_path / "in"), tmp_path / "out", who(), Finding(ORDER)
+        "deepprofiler", LocalTree(tmp_path / "in"), tmp_path / "out", who(), ReadOptions(ORDER)
     )
     parsed = BatchManifest.read(manifest)
     assert parsed.preparation == "deepprofiler"
@@ -76,7 +76,7 @@ def test_images_that_are_no_such_images_are_told_and_absent(tmp_path):
     side_by_side(tmp_path / "in", wells=("B02",))
     put(tmp_path / "in", {"P1/B03_1.png": png(np.zeros((64, 401), np.uint8)), "P1/B04_1.png": b"\x89PNG\r\n\x1a\nxx"})
     manifest, remarks = import_plates(
-        "deepprofiler", LocalTree(tmp_path / "in"), tmp_path / "out", who(), Finding(ORDER)
+        "deepprofiler", LocalTree(tmp_path / "in"), tmp_path / "out", who(), ReadOptions(ORDER)
     )
     assert any("10 image(s) could not be read" in remark and "401 pixels wide" in remark for remark in remarks)
     assert len(BatchManifest.read(manifest).plates[0].files) == 2 * 5 + 2
@@ -101,7 +101,7 @@ def indexed(folder, columns=None):
 
 def test_an_indexed_folder_is_ingested_with_its_pixels_as_they_are(tmp_path, small_params):
     shots = indexed(tmp_path / "in")
-    manifest, _ = import_plates("deepprofiler", LocalTree(tmp_path / "in"), tmp_path / "out", who(), Finding())
+    manifest, _ = import_plates("deepprofiler", LocalTree(tmp_path / "in"), tmp_path / "out", who(), ReadOptions())
     (report,) = ingest([str(manifest)], tmp_path / "data", params=small_params(), settings=SETTINGS)
     assert (report.fields_expected, report.fields_accepted) == (8, 8)
     fields = load_fields(open_batches(tmp_path / "data"), ("DNA", "Mito"), 64)

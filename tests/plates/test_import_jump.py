@@ -9,7 +9,7 @@ from jump_trees import NUMBERS, PHENIX, npy, packed, rows, source
 
 from coda.contracts import STAINS
 from coda.errors import ContractError
-from coda.plates.readers.layouts import Finding, detect, find_plates
+from coda.plates.readers.layouts import ReadOptions, detect, find_plates
 from coda.plates.tree import LocalTree
 
 
@@ -57,7 +57,7 @@ def test_only_the_folders_of_the_wanted_plates_are_listed(tmp_path):
     assert detect(tree) == "jump"
     assert asked == ["workspace/load_data_csv"], "a source is told without a list of its images"
     asked.clear()
-    (plate,) = find_plates("jump", tree, Finding(batch="B1", plates=frozenset({"BR3"})))
+    (plate,) = find_plates("jump", tree, ReadOptions(batch="B1", plates=frozenset({"BR3"})))
     assert plate.plate == "BR3"
     assert len(plate.fields[0].files) == 5
     assert sorted(asked) == [

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from coda.plates.layout import well_name
 from coda.plates.readers.channel_names import Channels, named
-from coda.plates.readers.finding import child
 from coda.plates.readers.image_names import parse_image, parse_key
+from coda.plates.readers.read_options import child
 
 
 def test_every_real_key_of_the_gallery_is_parsed_as_it_should(shared_data):

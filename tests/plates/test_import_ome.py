@@ -19,11 +19,11 @@ from coda.contracts import BatchManifest
 from coda.errors import ContractError
 from coda.plates.image_decoding import UnreadableImageError
 from coda.plates.readers.deliver import Identity, import_plates
-from coda.plates.readers.finding import Finding
-from coda.plates.readers.found import ImageRef
 from coda.plates.readers.layouts import detect
+from coda.plates.readers.listing import ImageRef
 from coda.plates.readers.ome_xml import NotOmeError, parse_ome
 from coda.plates.readers.planes import PlaneReader
+from coda.plates.readers.read_options import ReadOptions
 from coda.plates.tree import LocalTree
 
 with warnings.catch_warnings():
@@ -149,8 +149,8 @@ def test_files_without_a_plate_are_placed_by_their_names(tmp_path):
     with pytest.raises(ContractError, match="--pattern"):
         found("ome-tiff", tmp_path / "in")
     pattern = r"(?P<plate>[^_/]+)_(?P<well>[A-P]\d\d)_f(?P<site>\d)\.ome\.tif"
-    finding = Finding(pattern=pattern, channels={"2": "ER"})
-    manifest, _ = import_plates("ome-tiff", LocalTree(tmp_path / "in"), tmp_path / "out", who(), finding)
+    options = ReadOptions(pattern=pattern, channels={"2": "ER"})
+    manifest, _ = import_plates("ome-tiff", LocalTree(tmp_path / "in"), tmp_path / "out", who(), options)
     parsed = BatchManifest.read(manifest)
     assert (parsed.plates[0].plate, parsed.channels) == ("P7", ("DNA", "ER", "Mito"))
     assert parsed.instrument.pixel_size_um == pytest.approx(0.65)

@@ -19,7 +19,7 @@ from coda.plates.batch_files import LocalFiles
 from coda.plates.dataset import BatchFolder
 from coda.plates.file_lists import files_of_plate
 from coda.plates.readers import assemble, deliver
-from coda.plates.readers.layouts import LAYOUTS, SIGNS, Finding, detect, find_plates
+from coda.plates.readers.layouts import LAYOUTS, SIGNS, ReadOptions, detect, find_plates
 from coda.plates.tree import LocalTree
 from coda.steps.ingest import ingest
 
@@ -122,9 +122,9 @@ def test_a_storage_that_goes_away_leaves_no_manifest(reads, tmp_path):
     channels = {f"C{number:02d}": stain for stain, number in CV.items()}
     who = deliver.Identity("s", "b", "CV8000", modality="confocal")
     with pytest.raises(TransientError):
-        deliver.import_plates("yokogawa", Failing(folder, reads), tmp_path / "out", who, Finding(channels))
+        deliver.import_plates("yokogawa", Failing(folder, reads), tmp_path / "out", who, ReadOptions(channels))
     assert not (tmp_path / "out/s/b/manifest.json").exists()
-    manifest, _ = deliver.import_plates("yokogawa", Failing(folder, 99), tmp_path / "out", who, Finding(channels))
+    manifest, _ = deliver.import_plates("yokogawa", Failing(folder, 99), tmp_path / "out", who, ReadOptions(channels))
     assert len(BatchManifest.read(manifest).plates[0].files) == 10 + 2
 
 
@@ -196,7 +196,7 @@ def test_every_layout_is_told_apart_or_must_be_named(tmp_path):
     assert set(LAYOUTS) - set(SIGNS) == {"pattern", "deepprofiler"}
     for layout in LAYOUTS:
         with pytest.raises((ContractError, ConfigError)) as refused:
-            find_plates(layout, LocalTree(tmp_path), Finding(pattern=PLAIN, channels={"1": "DNA"}))
+            find_plates(layout, LocalTree(tmp_path), ReadOptions(pattern=PLAIN, channels={"1": "DNA"}))
         assert refused.value.problems[0].remedy
 
 

@@ -6,7 +6,7 @@ from instrument_trees import found, grey, put
 
 from coda.errors import ConfigError, ContractError
 from coda.plates.junk import is_junk
-from coda.plates.readers.finding import links_told
+from coda.plates.readers.read_options import links_told
 from coda.plates.tree import LocalTree
 from coda.storage.trees import ObjectTree
 

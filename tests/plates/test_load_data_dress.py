@@ -5,8 +5,8 @@ import pytest
 from coda.errors import ContractError
 from coda.plates.jump.consortium_tables import JumpTables
 from coda.plates.readers.assemble import Identity, check_plates
-from coda.plates.readers.finding import Finding
 from coda.plates.readers.layouts import find_plates
+from coda.plates.readers.read_options import ReadOptions
 from coda.plates.tabular.dialect import Dialect, Dialects
 from coda.plates.tree import LocalTree
 
@@ -47,33 +47,33 @@ GOOD = {("P1", (1, 1), 1): "images/P1/B02_1.tif", ("P1", (1, 1), 2): "images/P1/
 @pytest.mark.parametrize("sites", [("1", "2"), ("1.0", "2.0"), ("1.", "2"), ('"1,0"', '"2,0"')])
 def test_a_site_is_a_whole_number_however_it_is_written(tree, sites):
     text = table(sites=("1", "2")).replace("B02,1,", f"B02,{sites[0]},").replace("B02,2,", f"B02,{sites[1]},")
-    assert fields(find_plates("load_data", tree({"P1": text}), Finding())) == GOOD
+    assert fields(find_plates("load_data", tree({"P1": text}), ReadOptions())) == GOOD
 
 
 @pytest.mark.parametrize("site", ["1.5", "s1", "1,000", "IXMtest", ""])
 def test_a_site_that_is_none_is_refused_with_its_line(tree, site):
     text = table().replace("B02,2,", f'B02,"{site}",')
     with pytest.raises(ContractError, match="line 3: found well 'B02', site"):
-        find_plates("load_data", tree({"P1": text}), Finding())
+        find_plates("load_data", tree({"P1": text}), ReadOptions())
 
 
 @pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16"), ("|", "utf-8")])
 def test_any_separator_and_encoding(tree, separator, encoding):
-    found = find_plates("load_data", tree({"P1": table().replace(",", separator)}, encoding=encoding), Finding())
+    found = find_plates("load_data", tree({"P1": table().replace(",", separator)}, encoding=encoding), ReadOptions())
     assert fields(found) == GOOD
     assert "parted by" in " ".join(found[0].notes)
 
 
 @pytest.mark.parametrize("nothing", ["", "nan", "NA", "None"])
 def test_a_file_that_is_none_is_no_name_of_a_file(tree, nothing):
-    (plate,) = find_plates("load_data", tree({"P1": table().replace("B02_2.tif", nothing)}), Finding())
+    (plate,) = find_plates("load_data", tree({"P1": table().replace("B02_2.tif", nothing)}), ReadOptions())
     assert [item.files for item in plate.fields if item.site == 2] == [{}]
     assert not any("not found" in note for note in plate.notes)
 
 
 def test_the_first_cause_is_told_where_no_image_was_found(tree):
     place = tree({"P1": table().replace("B02_", "elsewhere_")})
-    plates = find_plates("load_data", place, Finding())
+    plates = find_plates("load_data", place, ReadOptions())
     with pytest.raises(
         ContractError, match=r"no image: 2 image\(s\) of the table were not found, the first: "
     ) as caught:
@@ -84,30 +84,30 @@ def test_the_first_cause_is_told_where_no_image_was_found(tree):
 def test_an_option_is_about_the_table_of_that_name(tree):
     place = tree({"P1": table().replace("P1,B02,2", "P1,B02,2,é")}, encoding="mac_roman")
     with pytest.raises(ContractError, match="--table-encoding"):
-        find_plates("load_data", place, Finding())
+        find_plates("load_data", place, ReadOptions())
     named = Dialects(named={"load_data.csv": Dialect(encoding="mac_roman")})
     with pytest.raises(ContractError, match=r"line 3 has 6 values \('P1,B02,2,é"):
-        find_plates("load_data", place, Finding(tables=named))
+        find_plates("load_data", place, ReadOptions(tables=named))
 
 
 @pytest.mark.parametrize("bad", ["", HEAD + "\n", "\x00\x01", HEAD + "\nP2,B02,1\n"])
 def test_a_table_that_cannot_be_read_blocks_its_own_plate_alone(tree, bad):
     place = tree({"P1": table(), "RC4": bad})
     with pytest.raises(ContractError, match=r"RC4/load_data\.csv.*--only-plate"):
-        find_plates("load_data", place, Finding())
-    (plate,) = find_plates("load_data", place, Finding(plates=frozenset({"P1"})))
+        find_plates("load_data", place, ReadOptions())
+    (plate,) = find_plates("load_data", place, ReadOptions(plates=frozenset({"P1"})))
     assert fields([plate]) == GOOD
     assert "RC4/load_data.csv" in " ".join(plate.notes)
     with pytest.raises(ContractError, match=r"RC4/load_data\.csv"):
-        find_plates("load_data", place, Finding(plates=frozenset({"P1", "RC4"})))
+        find_plates("load_data", place, ReadOptions(plates=frozenset({"P1", "RC4"})))
 
 
 def test_rows_of_other_plates_do_not_block_a_plate_either(tree):
     place = tree({"P1": table(), "P2": table("P2", ("1", "sX"))})
     with pytest.raises(ContractError, match="site 'sX'"):
-        find_plates("load_data", place, Finding())
-    assert fields(find_plates("load_data", place, Finding(plates=frozenset({"P1"})))) == GOOD
-    renamed = Finding(plates=frozenset({"new"}), renames={"P2": "new"})
+        find_plates("load_data", place, ReadOptions())
+    assert fields(find_plates("load_data", place, ReadOptions(plates=frozenset({"P1"})))) == GOOD
+    renamed = ReadOptions(plates=frozenset({"new"}), renames={"P2": "new"})
     with pytest.raises(ContractError, match="site 'sX'"):
         find_plates("load_data", place, renamed)
 

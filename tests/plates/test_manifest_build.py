@@ -18,7 +18,7 @@ from coda.plates.manifests import draft as draft_module
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.places import LocalPlace
 from coda.plates.readers import assemble
-from coda.plates.readers.found import FoundField, FoundPlate, ImageRef
+from coda.plates.readers.listing import FieldListing, ImageRef, PlateListing
 from coda.plates.tree import TreeFile
 from coda.steps.ingest import ingest
 
@@ -222,7 +222,7 @@ def test_files_that_change_or_vanish_while_they_are_read_are_told_together(lying
 
 def test_planes_of_larger_files_are_no_files(lying, monkeypatch):
     _, folder, place = lying
-    plate = FoundPlate("p1", (FoundField((0, 0), 1, {"DNA": ImageRef("all.ome.tiff", 3)}),))
+    plate = PlateListing("p1", (FieldListing((0, 0), 1, {"DNA": ImageRef("all.ome.tiff", 3)}),))
     monkeypatch.setattr(draft_module, "find_plates", lambda *_: [plate])
     with pytest.raises(ContractError, match=r"planes of larger files .*coda plates import"):
         drafted(place, folder)
@@ -322,7 +322,7 @@ def test_only_the_plates_that_are_named(lying):
 def test_names_that_no_manifest_may_hold_are_refused_before_anything_is_read(lying, monkeypatch):
     _, folder, _ = lying
     (folder / "images" / "back\\slash.tiff").write_bytes(b"x")
-    plate = FoundPlate("p1", (FoundField((0, 0), 1, {"DNA": ImageRef("images/back\\slash.tiff")}),))
+    plate = PlateListing("p1", (FieldListing((0, 0), 1, {"DNA": ImageRef("images/back\\slash.tiff")}),))
     monkeypatch.setattr(draft_module, "find_plates", lambda *_: [plate])
     monkeypatch.setattr(draft_module, "plate_maps", lambda *_: ({"p1": "x"}, []))
     counting = Counting(folder)

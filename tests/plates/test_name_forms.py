@@ -155,6 +155,6 @@ def test_a_check_names_the_two_spellings_of_what_it_does_not_take(tmp_path):
     (delivery.folder / second).unlink()
     delivery.write()
     manifest = BatchManifest.parse(json.dumps(delivery.manifest), "test")
-    (finding,) = check(manifest, LocalPlace(delivery.folder), None).findings
-    assert (finding.kind, finding.path) == ("missing", names[1])
-    assert finding.found == f"no '{names[1]}' (NFD), where there is '{names[0]}' (NFC)"
+    (options,) = check(manifest, LocalPlace(delivery.folder), None).findings
+    assert (options.kind, options.path) == ("missing", names[1])
+    assert options.found == f"no '{names[1]}' (NFD), where there is '{names[0]}' (NFC)"

@@ -32,8 +32,8 @@ CELLS = {"HEPG2": (400, 1100), "HUVEC": (80, 160), "RPE": (70, 130), "U2OS": (11
 """Nuclei in a field of 0.33 mm, counted by eye in the pictures, with room: HEPG2 grows in clumps."""
 
 
-def import_plates(layout, folder, out, identity, finding=None):
-    return import_tree(layout, LocalTree(folder), out, identity, finding)
+def import_plates(layout, folder, out, identity, options=None):
+    return import_tree(layout, LocalTree(folder), out, identity, options)
 
 
 def who(**changes):

@@ -11,7 +11,7 @@ from coda.contracts import STAINS
 from coda.errors import ContractError
 from coda.plates.addresses import spellings
 from coda.plates.file_references import FileResolver, Moved
-from coda.plates.readers.layouts import Finding, find_plates
+from coda.plates.readers.layouts import ReadOptions, find_plates
 from coda.plates.tree import TreeFile
 
 
@@ -130,7 +130,7 @@ def test_a_well_of_the_plate_s_name_does_not_make_a_folder_its_own():
         refs = [(f"{stain}_2.tif", f"/lab/share/{plate}/P1/") for stain in STAINS]
         files[f"tables/{plate}/load_data.csv"] = table(plate, [("P1", 2, refs)])
     try:
-        plates = find_plates("load_data", MemoryTree(files), Finding())
+        plates = find_plates("load_data", MemoryTree(files), ReadOptions())
     except ContractError:
         plates = []
     assert not [item for plate in plates if plate.plate == "P1" for item in plate.fields if item.files]
@@ -189,7 +189,7 @@ TALLY = dict.fromkeys(("trees", "lost", "duplicates", "renamed", "right", "missi
 def test_random_trees_give_the_true_image_or_none(drawn):
     files, counts = drawn
     try:
-        plates = find_plates("load_data", MemoryTree(files), Finding())
+        plates = find_plates("load_data", MemoryTree(files), ReadOptions())
     except ContractError:
         plates = []
     wrong = []

@@ -29,7 +29,7 @@ _LIST = "the file list as the manifest names it; nothing else of this plate is k
 
 
 @dataclass(frozen=True)
-class Finding:
+class Discrepancy:
     """One thing that was found.
 
     Attributes:
@@ -60,7 +60,7 @@ class Checked:
         read: Files whose content was compared.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Discrepancy, ...]
     files: int
     size_bytes: int
     read: int
@@ -111,7 +111,7 @@ def check(
     near = Presence(beside, known, [""], [MANIFEST_NAME], marks=digests > 0)
     far = near if elsewhere is None else Presence(elsewhere, known, folders_at(folders), [], marks=digests > 0)
     judge = _Judge(known, near, far, tables if elsewhere is not None else frozenset(), faults, digests)
-    findings: list[Finding] = []
+    findings: list[Discrepancy] = []
     with (telling or _silent)(len(known.keys), known.size_bytes) as progress:
         for plate in manifest.plates:
             findings += judge.plate(plate, PlateFiles.of(files, plate, listed=plate.plate not in faults), progress)
@@ -139,7 +139,7 @@ class _Judge:
         self._times = dict.fromkeys(known.repeated.tolist(), 0)
         self._first: dict[str, str] = {}
 
-    def plate(self, plate: PlateEntry, files: PlateFiles, progress: Progress) -> Iterator[Finding]:
+    def plate(self, plate: PlateEntry, files: PlateFiles, progress: Progress) -> Iterator[Discrepancy]:
         """Yield what is wrong with the files of a plate."""
         yield from self._duplicated(plate.plate, files)
         here = np.array([path in self._tables for path in files.paths], np.bool_)
@@ -155,13 +155,13 @@ class _Judge:
                 of_list = [number for number in same if files.paths[number] == plate.file_list.path]
                 found = "; ".join(problem.found for problem in fault.problems)
                 yield from (
-                    Finding("wrong content", plate.plate, files.paths[number], found, _LIST) for number in of_list
+                    Discrepancy("wrong content", plate.plate, files.paths[number], found, _LIST) for number in of_list
                 )
                 same = same[~np.isin(same, of_list)]
             if self._workers:
                 yield from self._other_content(plate.plate, files, same, place, progress)
 
-    def _duplicated(self, plate: str, files: PlateFiles) -> Iterator[Finding]:
+    def _duplicated(self, plate: str, files: PlateFiles) -> Iterator[Discrepancy]:
         """Yield files that several plates list, and images with exactly the content of another one."""
         keys = keys_of(files.paths)
         repeated = np.isin(keys, self._known.repeated)
@@ -170,16 +170,16 @@ class _Judge:
             self._times[key] += 1
             if self._times[key] == 1:
                 times = self._known.times(keys[number : number + 1])
-                yield Finding("duplicated", plate, files.paths[number], f"listed by {times} plates", "one plate")
+                yield Discrepancy("duplicated", plate, files.paths[number], f"listed by {times} plates", "one plate")
         for number in np.flatnonzero(self._known.sharing(files) & ~repeated):
             path = files.paths[number]
             other = self._first.setdefault(files.digests[number], path)
             if other != path:
-                yield Finding("duplicated", plate, path, f"the content of {other}", "an image of its own")
+                yield Discrepancy("duplicated", plate, path, f"the content of {other}", "an image of its own")
 
     def _other_content(
         self, plate: str, files: PlateFiles, numbers: NDArray[np.int64], place: Presence, progress: Progress
-    ) -> Iterator[Finding]:
+    ) -> Iterator[Discrepancy]:
         stored = {place.stored.get(files.paths[number], files.paths[number]): number for number in numbers.tolist()}
         asked = [TreeFile(path, int(files.sizes[number])) for path, number in stored.items()]
         self.read += len(asked)
@@ -187,21 +187,21 @@ class _Judge:
             path, digest = files.paths[stored[file.path]], files.digests[stored[file.path]]
             if not isinstance(outcome, str):
                 found = outcome.problems[0].found if outcome.problems else outcome.message
-                yield Finding("wrong content", plate, path, found, "a file that can be read")
+                yield Discrepancy("wrong content", plate, path, found, "a file that can be read")
             elif outcome != digest:
-                yield Finding("wrong content", plate, path, f"SHA-256 {outcome}", f"SHA-256 {digest}")
+                yield Discrepancy("wrong content", plate, path, f"SHA-256 {outcome}", f"SHA-256 {digest}")
 
 
-def _missing_or_other(plate: str, path: str, listed: int, there: int, place: Presence) -> Finding:
+def _missing_or_other(plate: str, path: str, listed: int, there: int, place: Presence) -> Discrepancy:
     if there >= 0:
-        return Finding("wrong size", plate, path, f"{there} bytes", f"{listed} bytes")
+        return Discrepancy("wrong size", plate, path, f"{there} bytes", f"{listed} bytes")
     name = absent(path, place.forms)
-    return Finding("missing", plate, path, "nothing" if name == path else f"no {name}", f"{listed} bytes")
+    return Discrepancy("missing", plate, path, "nothing" if name == path else f"no {name}", f"{listed} bytes")
 
 
-def _extra(presence: Presence) -> Iterator[Finding]:
-    """Yield the files that nothing lists, one finding for each folder and ending."""
+def _extra(presence: Presence) -> Iterator[Discrepancy]:
+    """Yield the files that nothing lists, one discrepancy for each folder and ending."""
     for (folder, ending), (count, first) in presence.extra.items():
         shown = first if count == 1 else f"{folder}/*{ending}".removeprefix("./")
         found = "a file" if count == 1 else f"{count} files (the first: {first})"
-        yield Finding("extra", "", shown, f"{found} in {presence.place.where}", "only files of the manifest", count)
+        yield Discrepancy("extra", "", shown, f"{found} in {presence.place.where}", "only files of the manifest", count)

@@ -22,10 +22,10 @@ from coda.plates.readers.assemble import (
     tables_of,
 )
 from coda.plates.readers.deliver import remarks_on
-from coda.plates.readers.finding import Finding, links_told
-from coda.plates.readers.found import FoundField, FoundPlate
 from coda.plates.readers.given_maps import plate_maps
 from coda.plates.readers.layouts import PREPARED, detect, find_plates
+from coda.plates.readers.listing import FieldListing, PlateListing
+from coda.plates.readers.read_options import ReadOptions, links_told
 from coda.plates.tabular.table import read_table
 from coda.plates.tree import Tree, TreeFile
 
@@ -34,7 +34,7 @@ AUTO = "auto"
 
 _NO_DIGEST = "0" * 64
 
-Maps = Callable[[Sequence[FoundPlate]], Mapping[str, str]]
+Maps = Callable[[Sequence[PlateListing]], Mapping[str, str]]
 """Returns the CSV text of the plate map of each plate, by its name."""
 
 
@@ -73,7 +73,7 @@ class Draft:
     """
 
     layout: str
-    plates: tuple[FoundPlate, ...]
+    plates: tuple[PlateListing, ...]
     identity: Identity
     tables: Mapping[str, bytes]
     files: tuple[TreeFile, ...]
@@ -120,7 +120,7 @@ class Draft:
 
 
 def draft(
-    place: Place, layout: str, finding: Finding, identity: Identity, *, maps: Maps | None = None,
+    place: Place, layout: str, options: ReadOptions, identity: Identity, *, maps: Maps | None = None,
     images_at: str | None = None,
 ) -> Draft:  # fmt: skip
     """Find plates and describe them, reading only listings and tables.
@@ -128,7 +128,7 @@ def draft(
     Args:
         place: Where the images lie.
         layout: A layout of `coda.plates.readers.layouts`, or 'auto'.
-        finding: How the tree is to be read.
+        options: How the tree is to be read.
         identity: Names, and what the tree does not say.
         maps: Gives the plate maps; the identity's table, or unknown wells, when None.
         images_at: Address of `place` for the manifest, when the manifest goes elsewhere.
@@ -140,19 +140,19 @@ def draft(
     """
     if layout == AUTO:
         # to tell a layout everything is listed; a source of the gallery has millions of files
-        layout = "jump" if finding.batch is not None else detect(place)
-    found = find_plates(layout, place, finding)
-    return draft_of(found, place, layout, finding, identity, maps=maps, images_at=images_at)
+        layout = "jump" if options.batch is not None else detect(place)
+    found = find_plates(layout, place, options)
+    return draft_of(found, place, layout, options, identity, maps=maps, images_at=images_at)
 
 
 def draft_of(
-    found: Sequence[FoundPlate], place: Place, layout: str, finding: Finding, identity: Identity, *,
+    found: Sequence[PlateListing], place: Place, layout: str, options: ReadOptions, identity: Identity, *,
     maps: Maps | None = None, images_at: str | None = None,
 ) -> Draft:  # fmt: skip
     """Describe plates that were found; see `draft`."""
-    check_plates(found, identity, place.where, finding.channels)
+    check_plates(found, identity, place.where, options.channels)
     _refuse_planes(found, place.where)
-    plates: list[FoundPlate] = []
+    plates: list[PlateListing] = []
     absent: list[AbsentImage] = []
     sizes: dict[str, int] = {}
     for plate in found:
@@ -169,7 +169,7 @@ def draft_of(
     texts, told = (
         (maps(plates), list[str]())
         if maps is not None
-        else plate_maps(plates, identity.plate_map, finding.tables, identity.solvents)
+        else plate_maps(plates, identity.plate_map, options.tables, identity.solvents)
     )
     identity, remarks = _with_format(plates, identity, texts)
     stains = stains_of_plates(plates)
@@ -190,7 +190,7 @@ def draft_of(
 
 
 def _with_format(
-    plates: Sequence[FoundPlate], identity: Identity, maps: Mapping[str, str]
+    plates: Sequence[PlateListing], identity: Identity, maps: Mapping[str, str]
 ) -> tuple[Identity, list[str]]:
     """Take the plate format from the maps where nothing else says it: a map has wells that were not imaged."""
     if identity.plate_wells is not None or any(plate.wells for plate in plates):
@@ -208,7 +208,7 @@ def _with_format(
     return replace(identity, plate_wells=wells), [said]
 
 
-def _refuse_planes(plates: Sequence[FoundPlate], where: str) -> None:
+def _refuse_planes(plates: Sequence[PlateListing], where: str) -> None:
     remedy = "Write them out as files of their own: coda plates import, with --images auto or copy."
     problems = []
     for plate in plates:
@@ -219,14 +219,14 @@ def _refuse_planes(plates: Sequence[FoundPlate], where: str) -> None:
     raise_if_any(ContractError, "A manifest names files, and these images are none.", problems)
 
 
-def sizes_of(place: Tree, plate: FoundPlate) -> dict[str, int]:
+def sizes_of(place: Tree, plate: PlateListing) -> dict[str, int]:
     """Return path -> bytes of a plate's images and illumination functions that are there."""
     wanted = {image.path for item in plate.fields for image in item.files.values()} | set(plate.illumination.values())
     listed = (file for folder in folders_of(wanted) for file in place.files(folder))
     return {file.path: file.size_bytes for file in listed if file.path in wanted}
 
 
-def _present(plate: FoundPlate, there: Mapping[str, int]) -> tuple[FoundPlate, list[AbsentImage]]:
+def _present(plate: PlateListing, there: Mapping[str, int]) -> tuple[PlateListing, list[AbsentImage]]:
     """Return a plate with the images that are there, and the others."""
     stains = stains_of_plates([plate])
     absent, fields = [], []
@@ -237,7 +237,7 @@ def _present(plate: FoundPlate, there: Mapping[str, int]) -> tuple[FoundPlate, l
             AbsentImage(plate.plate, well, item.site, stain, path) for stain, path in paths.items() if path not in there
         ]
         files = {stain: image for stain, image in item.files.items() if image.path in there}
-        fields.append(FoundField(item.place, item.site, files))
+        fields.append(FieldListing(item.place, item.site, files))
     given = {stain: path for stain, path in plate.illumination.items() if path in there}
     absent += [
         AbsentImage(plate.plate, "", None, stain, path)

@@ -15,9 +15,9 @@ from coda.contracts.channels import LEFT_OUT, MAX_CHANNELS, STAINS, Role, clashe
 from coda.contracts.manifest import MAX_FILES_OF_A_PLATE, BatchManifest, FileEntry, PlateEntry, version_of
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.layout import FORMATS, fits, format_of, well_name
-from coda.plates.readers.finding import plain
-from coda.plates.readers.found import FoundPlate
 from coda.plates.readers.given_maps import csv_text
+from coda.plates.readers.listing import PlateListing
+from coda.plates.readers.read_options import plain
 from coda.plates.solvents import Solvents
 
 MAX_SITES = 100
@@ -63,12 +63,12 @@ class Identity:
     colours: Mapping[str, str] = field(default_factory=dict)
 
 
-def stains_of_plates(plates: Sequence[FoundPlate]) -> tuple[str, ...]:
+def stains_of_plates(plates: Sequence[PlateListing]) -> tuple[str, ...]:
     """Return the channels that any field of any plate has, in the usual order."""
     return in_order(stain for plate in plates for item in plate.fields for stain in item.files)
 
 
-def check_plates(plates: Sequence[FoundPlate], identity: Identity, where: str, mapped: Mapping[str, str]) -> None:
+def check_plates(plates: Sequence[PlateListing], identity: Identity, where: str, mapped: Mapping[str, str]) -> None:
     """Hold found plates against what a manifest needs.
 
     Args:
@@ -101,7 +101,7 @@ def check_plates(plates: Sequence[FoundPlate], identity: Identity, where: str, m
     raise_if_any(ContractError, f"{where} cannot be imported.", problems)
 
 
-def _unmatched_channels(plates: Sequence[FoundPlate], mapped: Mapping[str, str]) -> list[Problem]:
+def _unmatched_channels(plates: Sequence[PlateListing], mapped: Mapping[str, str]) -> list[Problem]:
     """Return a problem for channels that the user names and no plate has: a slip would drop the right channel."""
     seen = list(dict.fromkeys(name for plate in plates for name in plate.channels))
     folded = {name.casefold() for name in seen}
@@ -112,7 +112,7 @@ def _unmatched_channels(plates: Sequence[FoundPlate], mapped: Mapping[str, str])
     return [Problem("--channel", found, f"channels among {', '.join(map(plain, seen[:40]))}", "Correct the name.")]
 
 
-def _name_problems(plates: Sequence[FoundPlate], identity: Identity, mapped: Mapping[str, str]) -> list[Problem]:
+def _name_problems(plates: Sequence[PlateListing], identity: Identity, mapped: Mapping[str, str]) -> list[Problem]:
     """Return what is wrong with the names of channels, and with roles and colours of some that are not there."""
     problems = [
         Problem("--channel", f"{old}={new}", name_fault(new), f"For example --channel '{old}={valid_name(new)}'.")
@@ -149,7 +149,7 @@ def valid_name(name: str) -> str:
     return "Actin" if name_fault(usual) else usual
 
 
-def _no_image(plate: FoundPlate, where: str) -> Problem:
+def _no_image(plate: PlateListing, where: str) -> Problem:
     """Return why a plate has no image of a stain: the first cause, which is not always the channels."""
     place = f"{where}, plate {plate.plate}"
     absent = [note for note in plate.notes if " not " in note and "image(s)" in note]
@@ -172,7 +172,7 @@ def _one_of(what: str, values: set[float | None] | set[Literal["widefield", "con
     return [] if known else [Problem(where, f"no {what}", f"a {what}", remedy)]
 
 
-def _format_problems(plates: Sequence[FoundPlate], wells: int | None, where: str) -> list[Problem]:
+def _format_problems(plates: Sequence[PlateListing], wells: int | None, where: str) -> list[Problem]:
     if wells is None:
         said = {plate.wells for plate in plates if plate.wells is not None}
         if len(said) > 1:
@@ -190,13 +190,13 @@ def _format_problems(plates: Sequence[FoundPlate], wells: int | None, where: str
     return [Problem("--plate-wells", found, "a format that has all imaged wells", "Give the format of the plates.")]
 
 
-def wells_of(plates: Sequence[FoundPlate], identity: Identity) -> tuple[int, bool]:
+def wells_of(plates: Sequence[PlateListing], identity: Identity) -> tuple[int, bool]:
     """Return the wells of the plate format, and whether they were only guessed from the imaged wells."""
     said = identity.plate_wells or next((plate.wells for plate in plates if plate.wells), None)
     return said or format_of([item.place for plate in plates for item in plate.fields]), said is None
 
 
-def tables_of(plate: FoundPlate, plate_map: str, stains: Sequence[str]) -> dict[str, str]:
+def tables_of(plate: PlateListing, plate_map: str, stains: Sequence[str]) -> dict[str, str]:
     """Return the tables of a plate as CSV text, by the names that a manifest has for them.
 
     Args:
@@ -225,7 +225,7 @@ def table_path(plate: str, table: str) -> str:
     return f"{table}/{plate}.csv"
 
 
-def plate_entry(plate: FoundPlate, tables: Sequence[FileEntry], entry: Callable[[str], FileEntry]) -> PlateEntry:
+def plate_entry(plate: PlateListing, tables: Sequence[FileEntry], entry: Callable[[str], FileEntry]) -> PlateEntry:
     """Return the manifest's entry of a plate.
 
     Args:
@@ -252,7 +252,7 @@ def plate_entry(plate: FoundPlate, tables: Sequence[FileEntry], entry: Callable[
 
 
 def manifest_of(
-    plates: Sequence[FoundPlate],
+    plates: Sequence[PlateListing],
     entries: Sequence[PlateEntry],
     identity: Identity,
     *,

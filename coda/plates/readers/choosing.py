@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from coda.errors import Problem
-from coda.plates.readers.finding import Finding, plain
-from coda.plates.readers.found import PROJECTIONS, ImageRef
+from coda.plates.readers.listing import PROJECTIONS, ImageRef
+from coda.plates.readers.read_options import ReadOptions, plain
 
 PROJECTION = -1
 """Plane of an image that the instrument made of several."""
@@ -39,15 +39,15 @@ Shots = dict[tuple[Field, str], dict[Shot, ImageRef]]
 class Chooser:
     """Chooses the images of one plate."""
 
-    def __init__(self, finding: Finding, names: Mapping[str, str], where: str) -> None:
+    def __init__(self, options: ReadOptions, names: Mapping[str, str], where: str) -> None:
         """Keep what the user chose.
 
         Args:
-            finding: Plane, time point and acquisition.
+            options: Plane, time point and acquisition.
             names: Id of an acquisition -> its name.
             where: The plate, for messages.
         """
-        self._finding = finding
+        self._options = options
         self._names = names
         self._where = where or "the plate"
         self._acquisition: str | None = None
@@ -57,7 +57,7 @@ class Chooser:
     def keeps(self, acquisition: str, time: int | None) -> bool:
         """Return whether a field belongs to what was chosen."""
         right = self._acquisition is None or acquisition == self._acquisition
-        return right and (self._finding.time is None or time in {self._finding.time, None})
+        return right and (self._options.time is None or time in {self._options.time, None})
 
     def choose(self, shots: Shots) -> dict[tuple[Field, str], ImageRef]:
         """Return the one image of each stain of each field; what forbids a choice is in `problems`."""
@@ -86,10 +86,10 @@ class Chooser:
 
     def _of_one_acquisition(self, shots: Shots) -> Shots:
         ids = sorted({shot.acquisition for images in shots.values() for shot in images})
-        wanted = self._finding.acquisition
+        wanted = self._options.acquisition
         if (wanted is None and len(ids) < 2) or ids in ([], [""]):
             return shots  # where a plate has none, a measurement may be meant (`coda.plates.readers.plate_naming`)
-        if self._finding.join and len(ids) > 1:
+        if self._options.join and len(ids) > 1:
             return self._joined(shots, ids)
         fitting = [name for name in ids if wanted in {name, self._names.get(name, name)}]
         if len(fitting) == 1:
@@ -122,7 +122,7 @@ class Chooser:
 
     def _of_one_time(self, shots: Shots) -> Shots:
         times = sorted({shot.time for images in shots.values() for shot in images if shot.time is not None})
-        wanted = self._finding.time
+        wanted = self._options.time
         if wanted is None:
             if len(times) > 1:
                 listed = ", ".join(map(str, times[:20]))
@@ -134,21 +134,21 @@ class Chooser:
         return _only(shots, lambda shot: shot.time in {wanted, None})
 
     def _unknown_stains(self, planes: Mapping[str, object]) -> None:
-        unknown = sorted(set(self._finding.planes) - set(planes))
+        unknown = sorted(set(self._options.planes) - set(planes))
         if unknown and planes:
             remedy = "Correct the name of the stain (--plane STAIN=PLANE)."
             self._fault(f"--plane for {', '.join(map(plain, unknown))}", f"stains among {', '.join(planes)}", remedy)
 
     def _way(self, stain: str, counts: Planes, everywhere: Mapping[str, Planes]) -> "_Way | None":
         """Return how the image of a stain is found among its planes; None where it must be chosen first."""
-        wish = self._finding.planes.get(stain, self._finding.plane)
+        wish = self._options.planes.get(stain, self._options.plane)
         made = self._made(counts)
         numbered = sorted(plane for plane in counts if plane is not None and plane not in made)
         only = _Way(next(iter(counts))) if len(counts) == 1 else None
         way: _Way | None = None
         if isinstance(wish, int):
             way = _Way(wish) if wish in counts else None
-            elsewhere = stain not in self._finding.planes and any(wish in other for other in everywhere.values())
+            elsewhere = stain not in self._options.planes and any(wish in other for other in everywhere.values())
             if way is None and only and elsewhere:
                 self.notes.append(f"{stain} has one plane alone, which is taken")
                 way = only
@@ -166,7 +166,7 @@ class Chooser:
 
     def _made(self, counts: Planes) -> list[int | None]:
         """Return the planes that the instrument made of others: 0 where planes count from 1 is ImageXpress's."""
-        made: list[int | None] = [plane for plane in (PROJECTION, *self._finding.made_planes) if plane in counts]
+        made: list[int | None] = [plane for plane in (PROJECTION, *self._options.made_planes) if plane in counts]
         return [*made, None] if None in counts and len(counts) > 1 else made
 
     def _refuse_planes(self, stain: str, wish: int | str | None, counts: Planes, numbered: list[int]) -> None:

@@ -16,10 +16,10 @@ from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.file_references import FileResolver, Resolved
 from coda.plates.layout import parse_well
 from coda.plates.readers.channel_names import Channels
-from coda.plates.readers.finding import Finding, at, few, refusal
-from coda.plates.readers.found import FoundPlate, ImageRef
-from coda.plates.readers.gather import Gathering, check
+from coda.plates.readers.listing import ImageRef, PlateListing
 from coda.plates.readers.load_data_tree import read_rows
+from coda.plates.readers.plate_builder import PlateBuilder, check
+from coda.plates.readers.read_options import ReadOptions, at, few, refusal
 from coda.plates.tabular.dialect import Dialects
 from coda.plates.tabular.typed_numbers import whole_number
 from coda.plates.tree import Tree
@@ -38,12 +38,12 @@ _NUMBER = re.compile(r"[1-9][0-9]?")
 _ONCE = "one image for each field and channel"
 
 
-def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
     """Return the plates of a folder of compressed images.
 
     Args:
         tree: Folder with the images, and with the index where each channel has a file of its own.
-        finding: Columns of the index -> stain, where they are not the stain's own; or, for images with channels side
+        options: Columns of the index -> stain, where they are not the stain's own; or, for images with channels side
             by side, position (from 1) -> stain for all positions ('none' for one to leave out).
 
     Raises:
@@ -52,10 +52,10 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     """
     paths = [file.path for file in tree.files()]
     images = [path for path in paths if path.lower().endswith(".png")]
-    index = _index_of(tree, paths, finding.tables)
+    index = _index_of(tree, paths, options.tables)
     if index is not None:
-        return _indexed(tree, index, images, finding)
-    return _side_by_side(tree, images, finding)
+        return _indexed(tree, index, images, options)
+    return _side_by_side(tree, images, options)
 
 
 def _index_of(tree: Tree, paths: Sequence[str], dialects: Dialects) -> tuple[str, pd.DataFrame] | None:
@@ -79,14 +79,16 @@ def _index_of(tree: Tree, paths: Sequence[str], dialects: Dialects) -> tuple[str
     return found[0] if found else None
 
 
-def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str], finding: Finding) -> list[FoundPlate]:
+def _indexed(
+    tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str], options: ReadOptions
+) -> list[PlateListing]:
     path, table = index
     where = at(tree, path)
     columns = [name for name in table.columns if name not in COLUMNS and table[name].map(_is_image).any()]
-    channels = Channels(finding.channels, named_by_people=True)
+    channels = Channels(options.channels, named_by_people=True)
     stains = {name: channels.stain(name) for name in columns}
     names = sorted(set(table["Metadata_Plate"]))
-    resolver, present = FileResolver(images, own=False, others=names, moved=finding.moved), set(images)
+    resolver, present = FileResolver(images, own=False, others=names, moved=options.moved), set(images)
     there = {path.rpartition("/")[2] for path in images}
 
     def spelled(reference: str) -> str:
@@ -99,7 +101,7 @@ def _indexed(tree: Tree, index: tuple[str, pd.DataFrame], images: Sequence[str],
         )
         for name, rows in table.groupby("Metadata_Plate")
     }
-    plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, finding=finding, once=_ONCE))
+    plates: dict[str, PlateBuilder] = defaultdict(lambda: PlateBuilder(present, options=options, once=_ONCE))
     problems = []
     for number, values in zip(table.index, table.to_dict("records"), strict=True):
         row = {str(name): str(value) for name, value in values.items()}
@@ -145,14 +147,14 @@ def _resolved(resolved: Resolved, reference: str) -> str | None:
         return None
 
 
-def _side_by_side(tree: Tree, images: Sequence[str], finding: Finding) -> list[FoundPlate]:
+def _side_by_side(tree: Tree, images: Sequence[str], options: ReadOptions) -> list[PlateListing]:
     matched = {path: found for path in images if (found := _SIDE_BY_SIDE.fullmatch(path))}
     if not matched:
         expected = f"an index with {', '.join(COLUMNS)}, or files named <plate>/<well>_<site>.png"
         raise refusal(tree.where, "neither of them", expected, "Name the folder of DeepProfiler's output.")
-    order = _positions(finding)
+    order = _positions(options)
     present = set(images)
-    plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, finding=finding, once=_ONCE))
+    plates: dict[str, PlateBuilder] = defaultdict(lambda: PlateBuilder(present, options=options, once=_ONCE))
     for path, found in matched.items():
         place = parse_well(found["well"])
         plate = plates[found["plate"]]
@@ -167,28 +169,28 @@ def _side_by_side(tree: Tree, images: Sequence[str], finding: Finding) -> list[F
                 plate.add(place, int(found["site"]), stain, image, where=at(tree, path))
     check(tree.where, plates.values())
     note = f"{len(order)} channels side by side: {', '.join(order)}"
-    return [_plate(name, plate, [note], finding.channels) for name, plate in sorted(plates.items())]
+    return [_plate(name, plate, [note], options.channels) for name, plate in sorted(plates.items())]
 
 
-def _positions(finding: Finding) -> list[str]:
+def _positions(options: ReadOptions) -> list[str]:
     """Return the stains side by side, from the left."""
-    given = {int(name): stain for name, stain in finding.channels.items() if _NUMBER.fullmatch(name)}
+    given = {int(name): stain for name, stain in options.channels.items() if _NUMBER.fullmatch(name)}
     count = max(given, default=0)
     absent = [str(number) for number in range(1, count + 1) if number not in given]
-    if not given or absent or count > MAX_CHANNELS or len(given) != len(finding.channels):
-        found = f"nothing for {', '.join(absent)}" if absent else str(dict(finding.channels))
+    if not given or absent or count > MAX_CHANNELS or len(given) != len(options.channels):
+        found = f"nothing for {', '.join(absent)}" if absent else str(dict(options.channels))
         remedy = "Give all positions from the left: --channel 1=DNA --channel 2=ER ... ('none' leaves one out)."
         problem = Problem("--channel", found, f"positions 1 to {count or 5}, each a channel or {LEFT_OUT}", remedy)
         raise ConfigError("Nothing in these images says what their channels are.", [problem])
     return [given[number] for number in range(1, count + 1)]
 
 
-def _plate(name: str, gathering: Gathering, notes: Sequence[str], channels: Iterable[str]) -> FoundPlate:
-    return FoundPlate(
+def _plate(name: str, builder: PlateBuilder, notes: Sequence[str], channels: Iterable[str]) -> PlateListing:
+    return PlateListing(
         plate=name,
         channels=tuple(channels),
-        fields=gathering.fields(),
+        fields=builder.fields(),
         bit_depth=8,
-        left_out=dict(gathering.left_out),
-        notes=(*notes, *gathering.notes()),
+        left_out=dict(builder.left_out),
+        notes=(*notes, *builder.notes()),
     )

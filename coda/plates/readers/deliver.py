@@ -28,11 +28,11 @@ from coda.plates.readers.assemble import (
     valid_name,
     wells_of,
 )
-from coda.plates.readers.finding import Finding, links_told, plain
-from coda.plates.readers.found import FoundField, FoundPlate, ImageRef
 from coda.plates.readers.given_maps import plate_maps
 from coda.plates.readers.layouts import PREPARED, find_plates
+from coda.plates.readers.listing import FieldListing, ImageRef, PlateListing
 from coda.plates.readers.planes import PLANE_ENDING, PlaneReader, encode_plane
+from coda.plates.readers.read_options import ReadOptions, links_told, plain
 from coda.plates.tree import LocalTree, Tree
 
 __all__ = ["Identity", "import_plates"]
@@ -51,10 +51,10 @@ def import_plates(
     tree: Tree,
     out: Path,
     identity: Identity,
-    finding: Finding | None = None,
+    options: ReadOptions | None = None,
     progress: Progress | None = None,
     *,
-    found: Sequence[FoundPlate] | None = None,
+    found: Sequence[PlateListing] | None = None,
     linking: bool = True,
 ) -> tuple[Path, list[str]]:
     """Write ``<out>/<source>/<batch>/`` from what a real instrument left; images are linked or copied, not changed.
@@ -64,7 +64,7 @@ def import_plates(
         tree: One plate or several, as the layout has it.
         out: Where deliveries go.
         identity: Names, and what the tree does not say.
-        finding: How the tree is to be read.
+        options: How the tree is to be read.
         progress: Told how far it is.
         found: The plates, where the tree was read already.
         linking: Link files of the same disk instead of copying them.
@@ -78,13 +78,13 @@ def import_plates(
             all of them together.
         TransientError: The storage is away.
     """
-    finding = finding or Finding()
-    plates = find_plates(layout, tree, finding) if found is None else list(found)
-    check_plates(plates, identity, tree.where, finding.channels)
-    maps, told = plate_maps(plates, identity.plate_map, finding.tables, identity.solvents)
+    options = options or ReadOptions()
+    plates = find_plates(layout, tree, options) if found is None else list(found)
+    check_plates(plates, identity, tree.where, options.channels)
+    maps, told = plate_maps(plates, identity.plate_map, options.tables, identity.solvents)
     stains = stains_of_plates(plates)
     target = out / identity.source / identity.batch
-    bringer = _Bringer(tree, target, sum(map(_files, plates)), progress, sparse=finding.sparse, linking=linking)
+    bringer = _Bringer(tree, target, sum(map(_files, plates)), progress, sparse=options.sparse, linking=linking)
     with closing(bringer):
         delivered = [bringer.plate(plate) for plate in plates]
     entries = []
@@ -103,7 +103,7 @@ def import_plates(
     return manifest.write(target / MANIFEST_NAME), remarks
 
 
-def _files(plate: FoundPlate) -> int:
+def _files(plate: PlateListing) -> int:
     return sum(len(item.files) for item in plate.fields) + len(plate.illumination)
 
 
@@ -123,7 +123,7 @@ class _Bringer:
         self._planes = PlaneReader(tree, sparse=sparse)
         self._unreadable: list[str] = []
 
-    def plate(self, plate: FoundPlate) -> FoundPlate:
+    def plate(self, plate: PlateListing) -> PlateListing:
         """Bring all files of a plate; returns it with their paths in the delivery."""
         wanted = [
             (
@@ -146,7 +146,7 @@ class _Bringer:
             finally:
                 pool.shutdown(cancel_futures=True)
         fields = tuple(
-            FoundField(item.place, item.site, files.get((item.place, item.site), {})) for item in plate.fields
+            FieldListing(item.place, item.site, files.get((item.place, item.site), {})) for item in plate.fields
         )
         illumination = {}
         for stain, path in plate.illumination.items():
@@ -250,7 +250,7 @@ def _entry(target: Path, path: str) -> FileEntry:
     return FileEntry(path=path, size_bytes=(target / path).stat().st_size, sha256=digest)
 
 
-def remarks_on(plates: Sequence[FoundPlate], identity: Identity) -> list[str]:
+def remarks_on(plates: Sequence[PlateListing], identity: Identity) -> list[str]:
     """Return what a person should know of found plates: stains, what was left out, what is incomplete or guessed."""
     stains = stains_of_plates(plates)
     remarks = [f"Channels found: {', '.join(stains)}.", *_remarks_on_channels(stains, identity)]
@@ -299,7 +299,7 @@ def _remarks_on_channels(stains: Sequence[str], identity: Identity) -> list[str]
     return remarks
 
 
-def _kept_by(plates: Sequence[FoundPlate]) -> list[str]:
+def _kept_by(plates: Sequence[PlateListing]) -> list[str]:
     """Return the option that keeps a channel, where some were left out."""
     names = [name for plate in plates for name in plate.channels if any(_calls(name, it) for it in plate.left_out)]
     if not names:
@@ -318,7 +318,7 @@ def _calls(name: str, label: str) -> bool:
     return name in {label, number, others, *others.split("; "), *re.findall("(?:channel|position) ([0-9]+)$", label)}
 
 
-def _contradicted(plates: Sequence[FoundPlate], identity: Identity) -> list[str]:
+def _contradicted(plates: Sequence[PlateListing], identity: Identity) -> list[str]:
     """Return a remark for each option that says something else than the plates' own files: it is taken, not unseen."""
     options = (
         ("--pixel-size", identity.pixel_size_um, "pixel_size_um"),
@@ -344,7 +344,7 @@ def _agree(given: object, own: object) -> bool:
     return abs(given - own) <= 0.01 * own if isinstance(given, float) and isinstance(own, float) else given == own
 
 
-def _odd_wells(plate: FoundPlate) -> list[str]:
+def _odd_wells(plate: PlateListing) -> list[str]:
     """Return a remark on wells with another number of fields than most: nobody can say whether fields were lost."""
     counts = Counter(item.place for item in plate.fields)
     usual = usual_sites(counts.values())
@@ -355,7 +355,7 @@ def _odd_wells(plate: FoundPlate) -> list[str]:
     return [f"{len(odd)} of {len(counts)} wells have another number of fields than the usual {usual} ({shown})"]
 
 
-def _remarks_on_plate(plate: FoundPlate, stains: Sequence[str]) -> list[str]:
+def _remarks_on_plate(plate: PlateListing, stains: Sequence[str]) -> list[str]:
     remarks = [
         f"Plate {plate.plate}: {count} image{'s' if count != 1 else ''} of channel {name!r} left out."
         for name, count in sorted(plate.left_out.items())

@@ -4,42 +4,42 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from coda.plates.readers.channel_names import Channels
-from coda.plates.readers.finding import Finding, at
-from coda.plates.readers.found import FoundPlate, ImageRef
-from coda.plates.readers.gather import Gathering, check
 from coda.plates.readers.image_names import Family, parse_image
+from coda.plates.readers.listing import ImageRef, PlateListing
+from coda.plates.readers.plate_builder import PlateBuilder, check
+from coda.plates.readers.read_options import ReadOptions, at
 from coda.plates.tree import Tree
 
 
-def gather_names(paths: Sequence[str], channels: Channels, finding: Finding) -> Gathering:
+def gather_names(paths: Sequence[str], channels: Channels, options: ReadOptions) -> PlateBuilder:
     """Gather the images of one plate by what their names say.
 
     Args:
         paths: Files of the plate; those whose names are of no family, and thumbnails, do not count.
         channels: Channel numbers ('ch6', 'C06', 'w6' or '6') -> stain; a number means nothing by itself.
-        finding: Plane and time point of stacks.
+        options: Plane and time point of stacks.
     """
-    gathering = Gathering(set(paths), finding=finding)
+    builder = PlateBuilder(set(paths), options=options)
     for path in paths:
         name = parse_image(path.rpartition("/")[2])
         if name is None or name.thumbnail:
             continue
         stain = channels.stain(*name.labels)
         if stain is None:
-            gathering.leave_out(name.labels[0])
+            builder.leave_out(name.labels[0])
         else:
             image = ImageRef(path)
-            gathering.add(name.place, name.site, stain, image, where=path, plane=name.plane, time=name.time)
-    return gathering
+            builder.add(name.place, name.site, stain, image, where=path, plane=name.plane, time=name.time)
+    return builder
 
 
-def plates_by_names(tree: Tree, family: Family, finding: Finding) -> list[FoundPlate]:
+def plates_by_names(tree: Tree, family: Family, options: ReadOptions) -> list[PlateListing]:
     """Return the plates of a tree whose images have names of a family, one for each folder (and prefix of names).
 
     Args:
         tree: One plate, or a folder with several.
         family: Family of the names.
-        finding: Channel numbers -> stain; plane and time point of stacks.
+        options: Channel numbers -> stain; plane and time point of stacks.
 
     Returns:
         The plates; none when no name is of the family.
@@ -53,16 +53,16 @@ def plates_by_names(tree: Tree, family: Family, finding: Finding) -> list[FoundP
         name = parse_image(file_name)
         if name is not None and name.family == family:
             plates[folder.removesuffix("Images").rstrip("/"), name.fields.get("plate", "")].append(file.path)
-    channels = Channels(finding.channels)
-    gathered = {key: gather_names(paths, channels, finding) for key, paths in sorted(plates.items())}
+    channels = Channels(options.channels)
+    gathered = {key: gather_names(paths, channels, options) for key, paths in sorted(plates.items())}
     check(tree.where, gathered.values())
     return [
-        FoundPlate(
+        PlateListing(
             plate=prefix or at(tree, folder).rstrip("/").rpartition("/")[2].partition("__")[0],
             channels=tuple(channels.seen),
-            fields=gathering.fields(),
-            left_out=dict(gathering.left_out),
-            notes=("no index; the images were read by their names", *gathering.notes()),
+            fields=builder.fields(),
+            left_out=dict(builder.left_out),
+            notes=("no index; the images were read by their names", *builder.notes()),
         )
-        for (folder, prefix), gathering in gathered.items()
+        for (folder, prefix), builder in gathered.items()
     ]

@@ -12,7 +12,7 @@ from coda.plates.layout import well_name
 from coda.plates.load_data import shortened
 from coda.plates.plate_map import COLUMNS, UNKNOWN_TREATMENT, WellRow
 from coda.plates.plate_map_reading import column_problems, read_map
-from coda.plates.readers.found import FoundPlate
+from coda.plates.readers.listing import PlateListing
 from coda.plates.solvents import Solvents
 from coda.plates.tabular.dialect import Dialects, UnreadableTableError
 from coda.plates.tabular.table import Table, read
@@ -22,7 +22,7 @@ LARGEST_PLATE = 1536
 
 
 def plate_maps(
-    plates: Sequence[FoundPlate], table: Path | None, dialects: Dialects, solvents: Solvents | None = None
+    plates: Sequence[PlateListing], table: Path | None, dialects: Dialects, solvents: Solvents | None = None
 ) -> tuple[dict[str, str], list[str]]:
     """Return the CSV text of each plate's map: its rows of the table, or wells of unknown treatments without one.
 
@@ -62,7 +62,7 @@ def plate_maps(
     ]
 
 
-def _by_our_names(table: Table, plates: Sequence[FoundPlate]) -> Table:
+def _by_our_names(table: Table, plates: Sequence[PlateListing]) -> Table:
     """Return a plate map that calls plates as the delivery does; a laboratory writes its own names into it."""
     known = set(table.rows["Metadata_Plate"])
     ours = {plate.raw: plate.plate for plate in plates if plate.raw and plate.plate not in known}
@@ -100,7 +100,7 @@ def _read(path: Path, where: str, dialects: Dialects) -> Table:
         raise ContractError(f"{where} cannot be used.", [problem]) from error
 
 
-def _unknown_map(plate: FoundPlate) -> str:
+def _unknown_map(plate: PlateListing) -> str:
     """Return a map in which each well is its own unknown treatment, so that no two wells are taken for replicates."""
     rows = []
     for place in sorted({item.place for item in plate.fields}):

@@ -11,10 +11,10 @@ from itertools import chain
 
 from coda.plates.layout import well_name
 from coda.plates.readers.channel_names import Channels
-from coda.plates.readers.finding import Finding, at, refusal
-from coda.plates.readers.found import FoundPlate, ImageRef
-from coda.plates.readers.gather import Gathering, check, format_of_size
 from coda.plates.readers.image_names import ImageName, parse_image
+from coda.plates.readers.listing import ImageRef, PlateListing
+from coda.plates.readers.plate_builder import PlateBuilder, check, format_of_size
+from coda.plates.readers.read_options import ReadOptions, at, refusal
 from coda.plates.tree import Tree
 
 MAX_HTD_BYTES = 4 << 20
@@ -40,7 +40,7 @@ class _Image:
     time: int | None
 
 
-def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
     """Return the plates of a tree: a plate for each folder with images named as MetaXpress names them.
 
     Folders `TimePoint_<n>`, `ZStep_<n>` and `Images` belong to the plate above them. A folder that holds images of
@@ -48,7 +48,7 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
 
     Args:
         tree: One plate, or a folder with several.
-        finding: Names of wavelengths as the HTD has them, or their numbers ('w1' or '1') -> stain; step (`plane`) and
+        options: Names of wavelengths as the HTD has them, or their numbers ('w1' or '1') -> stain; step (`plane`) and
             time point of stacks.
 
     Raises:
@@ -73,8 +73,8 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
             own = [image for image in images if image.name.fields["plate"] == prefix]
             name = prefix if len(prefixes) > 1 else (at(tree, folder).rstrip("/").rpartition("/")[2])
             htd = descriptions.get((folder, prefix)) or (descriptions.get((folder, "")) if len(prefixes) == 1 else None)
-            found.append(_Plate(tree, folder, name, htd, present, finding).read(own))
-    check(tree.where, [gathering for gathering, _ in found])
+            found.append(_Plate(tree, folder, name, htd, present, options).read(own))
+    check(tree.where, [builder for builder, _ in found])
     return [plate for _, plate in found]
 
 
@@ -148,18 +148,18 @@ class _Plate:
     """One plate while its images are looked at."""
 
     def __init__(
-        self, tree: Tree, folder: str, name: str, htd: _Htd | None, present: set[str], finding: Finding
+        self, tree: Tree, folder: str, name: str, htd: _Htd | None, present: set[str], options: ReadOptions
     ) -> None:
         self._where = at(tree, folder)
         self._name = name
         self._htd = htd
-        self._channels = Channels(finding.channels)
+        self._channels = Channels(options.channels)
         # what stands in step 0 is a projection, where steps count from 1
-        finding = replace(finding, made_planes=(0,))
+        options = replace(options, made_planes=(0,))
         wells = htd.wells if htd else None
-        self._gathering = Gathering(present, finding=finding, where=self._where, wells=wells, once=_ONCE)
+        self._builder = PlateBuilder(present, options=options, where=self._where, wells=wells, once=_ONCE)
 
-    def read(self, images: list[_Image]) -> tuple[Gathering, FoundPlate]:
+    def read(self, images: list[_Image]) -> tuple[PlateBuilder, PlateListing]:
         """Return what was gathered, with its problems, and the plate."""
         thumbnails = sum(image.name.thumbnail for image in images)
         full = [image for image in images if not image.name.thumbnail]
@@ -168,9 +168,9 @@ class _Plate:
             wave = self._htd.wave(image.name.channel) if self._htd else ""
             stain = self._channels.stain(wave, *labels)
             if stain is None:
-                self._gathering.leave_out(labels[0] + (f" ({wave})" if wave else ""))
+                self._builder.leave_out(labels[0] + (f" ({wave})" if wave else ""))
             else:
-                self._gathering.add(
+                self._builder.add(
                     image.name.place,
                     image.name.site,
                     stain,
@@ -179,16 +179,16 @@ class _Plate:
                     plane=image.plane,
                     time=image.time,
                 )
-        fields = self._gathering.fields()
+        fields = self._builder.fields()
         notes = [f"{thumbnails} thumbnails left out"] * bool(thumbnails)
         notes += self._absent({item.place for item in fields})
-        return self._gathering, FoundPlate(
+        return self._builder, PlateListing(
             plate=self._name,
             channels=tuple(self._channels.seen),
             fields=fields,
             wells=self._htd.wells if self._htd else None,
-            left_out=dict(self._gathering.left_out),
-            notes=(*notes, *self._channels.remarks.values(), *self._gathering.notes()),
+            left_out=dict(self._builder.left_out),
+            notes=(*notes, *self._channels.remarks.values(), *self._builder.notes()),
         )
 
     def _absent(self, imaged: set[tuple[int, int]]) -> list[str]:

@@ -16,10 +16,8 @@ from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.addresses import spellings
 from coda.plates.readers.channel_names import Channels
 from coda.plates.readers.family import gather_names
-from coda.plates.readers.finding import Finding, refusal
-from coda.plates.readers.found import FoundPlate
-from coda.plates.readers.gather import check
 from coda.plates.readers.image_names import GalleryKey, parse_image, parse_key
+from coda.plates.readers.listing import PlateListing
 from coda.plates.readers.load_data_tree import (
     ENDINGS,
     TreeFiles,
@@ -29,6 +27,8 @@ from coda.plates.readers.load_data_tree import (
     read_all,
     repeated,
 )
+from coda.plates.readers.plate_builder import check
+from coda.plates.readers.read_options import ReadOptions, refusal
 from coda.plates.tree import Tree
 
 TABLES = "workspace/load_data_csv"
@@ -41,12 +41,12 @@ def recognised(tree: Tree) -> bool:
     return any(is_table(file.path) for file in tree.files(TABLES))
 
 
-def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
     """Return the plates of one batch of a source.
 
     Args:
         tree: The source's prefix.
-        finding: The batch (may be left out when there is one only), the plates, and channels: names after `Orig` in
+        options: The batch (may be left out when there is one only), the plates, and channels: names after `Orig` in
             the tables, or numbers in file names for plates without a table.
 
     Raises:
@@ -54,9 +54,9 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
             nor known channels; all of them together.
         TransientError: The storage is away.
     """
-    tables = [file.path for file in tree.files(TABLES if finding.batch is None else f"{TABLES}/{finding.batch}")]
-    batch = finding.batch or _only_batch(tree, tables)
-    return _Batch(tree, batch, tables, finding).plates()
+    tables = [file.path for file in tree.files(TABLES if options.batch is None else f"{TABLES}/{options.batch}")]
+    batch = options.batch or _only_batch(tree, tables)
+    return _Batch(tree, batch, tables, options).plates()
 
 
 def _only_batch(tree: Tree, tables: Sequence[str]) -> str:
@@ -80,27 +80,27 @@ def _key(path: str) -> GalleryKey | None:
 class _Batch:
     """One batch while it is read."""
 
-    def __init__(self, tree: Tree, batch: str, tables: Sequence[str], finding: Finding) -> None:
+    def __init__(self, tree: Tree, batch: str, tables: Sequence[str], options: ReadOptions) -> None:
         self._tree = tree
         self._batch = batch
-        self._finding = finding
+        self._options = options
         self._images = f"images/{batch}/images"
-        self._tables = _chosen_tables(tables, batch, finding)
+        self._tables = _chosen_tables(tables, batch, options)
         self._listed: dict[str, list[str]] = {}
 
-    def plates(self) -> list[FoundPlate]:
+    def plates(self) -> list[PlateListing]:
         """Return all plates that are wanted; raises `ContractError` with all problems."""
-        found: list[FoundPlate] = []
+        found: list[PlateListing] = []
         problems: list[Problem] = []
-        rows, unread = read_all(self._tree, self._tables, self._finding)
+        rows, unread = read_all(self._tree, self._tables, self._options)
         folders = {path: _folders(table) for path, table in rows.items()}
         names = {path: plates_named(self._tree, path, table) for path, table in rows.items()}
-        wants_all = not self._finding.plates
+        wants_all = not self._options.plates
         if wants_all or any(not names for names in folders.values()):
             self._list_all()
         for path in rows:
-            files = TreeFiles.among(self._paths(rows[path], folders[path]), self._finding, names, path)
-            plates, faults = plates_of_table(self._tree, path, rows[path], files, self._finding)
+            files = TreeFiles.among(self._paths(rows[path], folders[path]), self._options, names, path)
+            plates, faults = plates_of_table(self._tree, path, rows[path], files, self._options)
             found += plates
             problems += faults
         problems += repeated(self._tree, [plate.plate for plate in found])
@@ -140,17 +140,17 @@ class _Batch:
 
     def _without_table(self, known: set[str], used: set[str]) -> dict[str, str]:
         """Return plate -> folder of images, for wanted plates that no table is about."""
-        missing = self._finding.plates - known
-        if self._finding.plates and not missing:
+        missing = self._options.plates - known
+        if self._options.plates and not missing:
             return {}
-        if self._finding.plates:
+        if self._options.plates:
             self._list_all()
         found: dict[str, str] = {}
         twice = []
         for folder in sorted(set(self._listed) - used):
             name = folder.partition("__")[0]
             wanted = next((plate for plate in sorted(missing) if _is_plate(name, plate)), None)
-            if self._finding.plates and wanted is None:
+            if self._options.plates and wanted is None:
                 continue
             plate = wanted or name
             if any(_is_plate(name, other) for other in known):
@@ -163,7 +163,7 @@ class _Batch:
         raise_if_any(ContractError, f"{self._tree.where} cannot be imported.", twice)
         return found
 
-    def _read_names(self, folders: dict[str, str], others: Sequence[FoundPlate]) -> list[FoundPlate]:
+    def _read_names(self, folders: dict[str, str], others: Sequence[PlateListing]) -> list[PlateListing]:
         """Read plates without a table by the names of their files.
 
         What a channel number means is what the user says, else what it means in every table of the same batch.
@@ -173,17 +173,17 @@ class _Batch:
         learned = _numbers(others)
         plates, gatherings = [], []
         for plate, folder in folders.items():
-            channels = Channels(self._finding.channels, learned)
-            gathering = gather_names(self._folder(folder), channels, self._finding)
-            gatherings.append(gathering)
+            channels = Channels(self._options.channels, learned)
+            builder = gather_names(self._folder(folder), channels, self._options)
+            gatherings.append(builder)
             note = "no load_data; its images were read by their names"
             note += f", with channels as in the batch's other tables ({_told(learned)})" if learned else ""
-            found = FoundPlate(
+            found = PlateListing(
                 plate,
-                gathering.fields(),
+                builder.fields(),
                 channels=tuple(channels.seen),
-                left_out=dict(gathering.left_out),
-                notes=(note, *gathering.notes()),
+                left_out=dict(builder.left_out),
+                notes=(note, *builder.notes()),
             )
             given = {key.stain: path for path in self._illum(plate) if (key := _key(path)) is not None}
             imaged = in_order(name for item in found.fields for name in item.files)
@@ -197,12 +197,12 @@ def _is_plate(name: str, plate: str) -> bool:
     return name == plate or name.endswith(f"_{plate}")
 
 
-def _chosen_tables(paths: Sequence[str], batch: str, finding: Finding) -> list[str]:
+def _chosen_tables(paths: Sequence[str], batch: str, options: ReadOptions) -> list[str]:
     """Return one table of each wanted plate: with illumination functions if there is such, in the first kind it has."""
     plates: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         parts = path.split("/")
-        if len(parts) == 5 and parts[2] == batch and finding.takes(parts[3]):
+        if len(parts) == 5 and parts[2] == batch and options.takes(parts[3]):
             plates[parts[3]].append(path)
     order = [stem + ending for stem in TABLE_STEMS for ending in ENDINGS]
     chosen = []
@@ -227,7 +227,7 @@ def _folders(table: pd.DataFrame) -> set[str]:
     return found
 
 
-def _numbers(plates: Sequence[FoundPlate]) -> dict[str, str]:
+def _numbers(plates: Sequence[PlateListing]) -> dict[str, str]:
     """Return channel number -> stain, where all file names of all these plates agree on it."""
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for plate in plates:

@@ -16,16 +16,16 @@ from coda.plates.readers import (
     rxrx1,
     yokogawa,
 )
-from coda.plates.readers.claims import each_image_once
-from coda.plates.readers.finding import Finding, links_told
-from coda.plates.readers.found import FoundPlate
+from coda.plates.readers.deduplicate import each_image_once
+from coda.plates.readers.listing import PlateListing
 from coda.plates.readers.own_index import completed
 from coda.plates.readers.plate_naming import named
+from coda.plates.readers.read_options import ReadOptions, links_told
 from coda.plates.tree import Tree, TreeFile
 
-__all__ = ["LAYOUTS", "PREPARED", "Finding", "Layout", "detect", "find_plates"]
+__all__ = ["LAYOUTS", "PREPARED", "Layout", "ReadOptions", "detect", "find_plates"]
 
-Layout = Callable[[Tree, Finding], list[FoundPlate]]
+Layout = Callable[[Tree, ReadOptions], list[PlateListing]]
 
 LAYOUTS: Mapping[str, Layout] = {
     "phenix": phenix.find_plates,
@@ -64,16 +64,16 @@ PREPARED: Mapping[str, Literal["raw", "deepprofiler"]] = {"deepprofiler": "deepp
 """Layout -> what was done to its images already; the others' are raw."""
 
 
-def find_plates(layout: str, tree: Tree, finding: Finding) -> list[FoundPlate]:
+def find_plates(layout: str, tree: Tree, options: ReadOptions) -> list[PlateListing]:
     """Return the plates of a tree.
 
     Args:
         layout: A name of `LAYOUTS`.
         tree: Local folder or object storage.
-        finding: What the user says about the tree.
+        options: What the user says about the tree.
 
     Raises:
-        ConfigError: There is no such layout, or no such plate as `finding` asks for.
+        ConfigError: There is no such layout, or no such plate as `options` asks for.
         ContractError: The tree has problems; all of them together.
         TransientError: The storage is away.
     """
@@ -81,12 +81,12 @@ def find_plates(layout: str, tree: Tree, finding: Finding) -> list[FoundPlate]:
         problem = Problem("layout", repr(layout), f"one of {', '.join(LAYOUTS)}", "Correct the name.")
         raise ConfigError("There is no such layout.", [problem])
     try:
-        plates = LAYOUTS[layout](tree, finding)
+        plates = LAYOUTS[layout](tree, options)
         if layout == "load_data":
             seen = _Listed(tree)
             signs = {name: LAYOUTS[name] for name in INSTRUMENTS if SIGNS[name][1](seen)}
-            plates = completed(tree, plates, finding, signs)
-        return named(tree.where, each_image_once(plates), finding)
+            plates = completed(tree, plates, options, signs)
+        return named(tree.where, each_image_once(plates), options)
     except ContractError as error:
         told = [Problem(tree.where, said, "files, or links that stay inside", "Copy it.") for said in links_told(tree)]
         if not told:

@@ -12,9 +12,9 @@ from coda.plates.file_references import FileResolver
 from coda.plates.layout import parse_well
 from coda.plates.load_data import FieldRow, read_fields, stains_of
 from coda.plates.readers.channel_names import Channels
-from coda.plates.readers.finding import Finding, at, plain, refusal
-from coda.plates.readers.found import FoundField, FoundPlate, ImageRef, safe_name
 from coda.plates.readers.illum import illumination_of
+from coda.plates.readers.listing import FieldListing, ImageRef, PlateListing, safe_name
+from coda.plates.readers.read_options import ReadOptions, at, plain, refusal
 from coda.plates.tabular.dialect import Dialects, UnreadableTableError
 from coda.plates.tabular.encoding import MAX_TABLE_BYTES
 from coda.plates.tabular.table import Table, read
@@ -38,25 +38,25 @@ def recognised(tree: Tree) -> bool:
     return any(is_table(file.path) for file in tree.files())
 
 
-def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
     """Return the plates that the tree's load_data tables (`*load_data*.csv`, `.csv.gz`, `.parquet`) name.
 
     Args:
         tree: Folder with the tables, and the images at any depth below it.
-        finding: Names after `Orig` in the table's columns -> names in the delivery, for those that are to change.
+        options: Names after `Orig` in the table's columns -> names in the delivery, for those that are to change.
 
     Raises:
         ContractError: There is no table, a folder has several, or they have problems; all of them together.
     """
     paths = [file.path for file in tree.files()]
     tables = pick_tables(tree, [path for path in paths if is_table(path)])
-    rows, unread = read_all(tree, tables, finding)
+    rows, unread = read_all(tree, tables, options)
     names = {path: plates_named(tree, path, table) for path, table in rows.items()}
-    found: list[FoundPlate] = []
+    found: list[PlateListing] = []
     problems: list[Problem] = []
     for path, table in rows.items():
-        files = TreeFiles.among(paths, finding, names, path)
-        plates, faults = plates_of_table(tree, path, table, files, finding)
+        files = TreeFiles.among(paths, options, names, path)
+        plates, faults = plates_of_table(tree, path, table, files, options)
         found += plates
         problems += faults
     problems += repeated(tree, [plate.plate for plate in found])
@@ -111,13 +111,13 @@ class TreeFiles:
 
     @classmethod
     def among(
-        cls, paths: Collection[str], finding: Finding, tables: Mapping[str, Collection[str]], table: str
+        cls, paths: Collection[str], options: ReadOptions, tables: Mapping[str, Collection[str]], table: str
     ) -> "TreeFiles":
         """Sort the paths of a tree by what their ending says.
 
         Args:
             paths: Paths of the tree.
-            finding: Moves that the user named.
+            options: Moves that the user named.
             tables: Every table of the tree -> the plates it is about.
             table: The table whose rows are to be resolved.
         """
@@ -128,7 +128,7 @@ class TreeFiles:
         def files(*endings: str) -> FileResolver:
             some = (path for path in paths if path.lower().endswith(endings))
             return FileResolver(
-                some, own=False, others=others, home=home if len(below) == 1 else "", moved=finding.moved
+                some, own=False, others=others, home=home if len(below) == 1 else "", moved=options.moved
             )
 
         return cls(files(*IMAGES), files(".npy"))
@@ -141,7 +141,7 @@ def plates_named(tree: Tree, path: str, table: pd.DataFrame) -> frozenset[str]:
     return frozenset(table["Metadata_Plate"])
 
 
-def read_all(tree: Tree, paths: Sequence[str], finding: Finding) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
+def read_all(tree: Tree, paths: Sequence[str], options: ReadOptions) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
     """Return the rows of tables; and remarks on how they are written, or on unreadable ones that are not needed.
 
     Raises:
@@ -153,28 +153,28 @@ def read_all(tree: Tree, paths: Sequence[str], finding: Finding) -> tuple[dict[s
     told: list[str] = []
     for path in paths:
         try:
-            table = read_rows(tree, path, finding.tables)
+            table = read_rows(tree, path, options.tables)
             rows[path] = table.rows
             told += [table.told(plain(path))] if table.notes else []
         except ContractError as error:
             problems += error.problems
     known = {str(name) for table in rows.values() if "Metadata_Plate" in table for name in table["Metadata_Plate"]}
     known |= {at(tree, path).split("/")[-2] for path, table in rows.items() if "Metadata_Plate" not in table}
-    known = {called for name in known for called in _names_of(name, finding)}
-    if problems and finding.plates and finding.plates <= known:
+    known = {called for name in known for called in _names_of(name, options)}
+    if problems and options.plates and options.plates <= known:
         return rows, tuple(
             f"another plate's table was not read: {problem.where} {problem.found}" for problem in problems
         )
-    if problems and rows and not finding.plates:
+    if problems and rows and not options.plates:
         remedy = "Or take the plates of the other tables alone (--only-plate)."
         problems = [replace(problem, remedy=f"{problem.remedy} {remedy}") for problem in problems]
     raise_if_any(ContractError, f"{tree.where} cannot be imported.", problems)
     return rows, tuple(told)
 
 
-def _names_of(plate: str, finding: Finding) -> set[str]:
+def _names_of(plate: str, options: ReadOptions) -> set[str]:
     """Return the names by which a user may mean a plate of a table: its own, the safe one, the new one."""
-    return {plate, safe_name(plate), finding.renames.get(plate, plate)}
+    return {plate, safe_name(plate), options.renames.get(plate, plate)}
 
 
 def read_rows(tree: Tree, path: str, dialects: Dialects) -> Table:
@@ -191,8 +191,8 @@ def read_rows(tree: Tree, path: str, dialects: Dialects) -> Table:
 
 
 def plates_of_table(
-    tree: Tree, path: str, table: pd.DataFrame, files: TreeFiles, finding: Finding
-) -> tuple[list[FoundPlate], list[Problem]]:
+    tree: Tree, path: str, table: pd.DataFrame, files: TreeFiles, options: ReadOptions
+) -> tuple[list[PlateListing], list[Problem]]:
     """Find the images of one load_data table.
 
     Args:
@@ -200,7 +200,7 @@ def plates_of_table(
         path: The table's path.
         table: Its rows.
         files: Files that its rows may mean.
-        finding: Channels of the table -> stains.
+        options: Channels of the table -> stains.
 
     Returns:
         The plates it is about; and all problems of the table.
@@ -209,7 +209,7 @@ def plates_of_table(
     if "Metadata_Plate" not in table.columns:
         (plate_name,) = plates_named(tree, path, table)
         table = table.assign(Metadata_Plate=plate_name)
-    channels = Channels(finding.channels, named_by_people=True)
+    channels = Channels(options.channels, named_by_people=True)
     table, left_out, problems = _with_stains(table, channels, where)
     if problems:
         return [], problems
@@ -219,7 +219,7 @@ def plates_of_table(
         fields, faults = read_fields(
             rows, where=where, plate=str(name), declared=declared, wells=1536, resolver=files.images
         )
-        if not finding.plates or _names_of(str(name), finding) & finding.plates:
+        if not options.plates or _names_of(str(name), options) & options.plates:
             problems += faults  # what is wrong with another plate does not matter
         plate = _plate(str(name), fields, left_out=left_out, settings=_settings(rows))
         given, notes = illumination_of(rows, str(name), declared, files.arrays)
@@ -304,16 +304,16 @@ def _number(rows: pd.DataFrame, column: str) -> float | None:
     return float(numbers[0]) if numbers and not faults else None
 
 
-def _plate(name: str, rows: Sequence[FieldRow], *, left_out: dict[str, int], settings: _Settings) -> FoundPlate:
+def _plate(name: str, rows: Sequence[FieldRow], *, left_out: dict[str, int], settings: _Settings) -> PlateListing:
     fields = []
     missing: list[str] = []
     for row in rows:
         missing += [reason for reason in row.missing.values() if reason.startswith("the file")]
         place = parse_well(row.well)
         if place is not None:
-            fields.append(FoundField(place, row.site, {stain: ImageRef(path) for stain, path in row.files.items()}))
+            fields.append(FieldListing(place, row.site, {stain: ImageRef(path) for stain, path in row.files.items()}))
     notes = (f"{len(missing)} image(s) of the table were not found, the first: {missing[0]}",) if missing else ()
-    return FoundPlate(
+    return PlateListing(
         plate=name,
         fields=tuple(fields),
         pixel_size_um=settings.pixel_size_um,

@@ -9,12 +9,12 @@ import tifffile
 
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.readers.channel_names import Channels
-from coda.plates.readers.finding import Finding, at, child, few, refusal
-from coda.plates.readers.found import FoundPlate, ImageRef
-from coda.plates.readers.gather import Gathering, check, format_of_size
+from coda.plates.readers.listing import ImageRef, PlateListing
 from coda.plates.readers.ome_xml import NotOmeError, OmeDocument, OmeImage, OmePlate, parse_ome
 from coda.plates.readers.pattern import checked_pattern, matches, number_of, place_of
 from coda.plates.readers.planes import opened
+from coda.plates.readers.plate_builder import PlateBuilder, check, format_of_size
+from coda.plates.readers.read_options import ReadOptions, at, child, few, refusal
 from coda.plates.tree import Tree
 
 ENDINGS = (".ome.tif", ".ome.tiff")
@@ -33,12 +33,12 @@ def recognised(tree: Tree) -> bool:
     return any(file.path.lower().endswith(ENDINGS) for file in tree.files())
 
 
-def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
     """Return the plates of a tree of OME-TIFF files.
 
     Args:
         tree: Folder of the files.
-        finding: Channel names of the OME-XML, or their positions from 1 -> stain; plane and time point of stacks
+        options: Channel names of the OME-XML, or their positions from 1 -> stain; plane and time point of stacks
             (from 0); and a pattern of names (groups `well` or `row` and `col`, `site`, `plate`) for files whose
             OME-XML has no plate.
 
@@ -50,7 +50,7 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     files = [path for path in paths if path.lower().endswith(ENDINGS)]
     if not files:
         raise refusal(tree.where, "no such file", f"files that end in {' or '.join(ENDINGS)}")
-    reader = _Reader(tree, set(paths), finding)
+    reader = _Reader(tree, set(paths), options)
     reader.read(files)
     return reader.plates()
 
@@ -59,7 +59,7 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
 class _Plate:
     """What is gathered of one plate."""
 
-    gathering: Gathering
+    builder: PlateBuilder
     size: tuple[int, int] | None = None
     used: list[OmeImage] = field(default_factory=list)
     objective: str = ""
@@ -77,13 +77,13 @@ class _Alone:
 class _Reader:
     """Plates while files are looked at; files that an earlier file's OME-XML covers are not opened."""
 
-    def __init__(self, tree: Tree, present: set[str], finding: Finding) -> None:
+    def __init__(self, tree: Tree, present: set[str], options: ReadOptions) -> None:
         self._tree = tree
         self._present = present
-        self._finding = finding
-        self._channels = Channels(finding.channels)
+        self._options = options
+        self._channels = Channels(options.channels)
         self._plates: dict[str, _Plate] = defaultdict(
-            lambda: _Plate(Gathering(present, finding=finding, where=tree.where, once=_ONCE))
+            lambda: _Plate(PlateBuilder(present, options=options, where=tree.where, once=_ONCE))
         )
         self._problems: list[Problem] = []
         self._documents: dict[str, OmeDocument] = {}
@@ -137,7 +137,7 @@ class _Reader:
     def _take_plate(self, holder: str, document: OmeDocument, plate: OmePlate) -> set[str]:
         """Gather a plate of a document; returns the files that it names."""
         found = self._plates[plate.name]
-        found.gathering.acquisitions |= plate.acquisitions
+        found.builder.acquisitions |= plate.acquisitions
         found.size, found.objective = plate.size, document.objective
         for fault in plate.faults:
             self._fault(holder, fault, "each well once")
@@ -156,7 +156,7 @@ class _Reader:
 
     def _site(self, plate: OmePlate, sample: tuple[int, int, int]) -> int:
         """Return the site of a sample; acquisitions of the same fields have the same sites."""
-        if not self._finding.join:
+        if not self._options.join:
             return sample[2]
         own = plate.acquired.get(sample)
         before = [key for key in plate.samples if key[:2] == sample[:2] and key[2] < sample[2]]
@@ -184,7 +184,7 @@ class _Reader:
             label = image.channels[channel] if channel < len(image.channels) else ""
             stain = self._channels.stain(label, str(channel + 1))
             if stain is None:
-                plate.gathering.leave_out(label or f"channel {channel + 1}")
+                plate.builder.leave_out(label or f"channel {channel + 1}")
                 continue
             path = self._file(holder, name)
             if path is None:
@@ -192,13 +192,13 @@ class _Reader:
                 continue
             # a file of one image is one that everybody can read as it is
             ref = ImageRef(path) if counts[path] == 1 else ImageRef(path, ifd)
-            plate.gathering.add(
+            plate.builder.add(
                 place, site, stain, ref, where=at(self._tree, path), plane=z, time=t, acquisition=acquisition
             )
 
     def _take_by_name(self, alone: Sequence[_Alone]) -> None:
         """Place files without a plate by their names, or by what Micro-Manager calls their positions."""
-        pattern = None if self._finding.pattern is None else checked_pattern(self._finding.pattern, channel=False)
+        pattern = None if self._options.pattern is None else checked_pattern(self._options.pattern, channel=False)
         matched = matches(pattern, [item.path for item in alone], self._tree.where) if pattern else {}
         unplaced: list[str] = []
         for item in alone:
@@ -249,7 +249,7 @@ class _Reader:
         remedy = "Export the files again, or name them in a load_data table."
         self._problems.append(Problem(at(self._tree, path), found, expected, remedy))
 
-    def plates(self) -> list[FoundPlate]:
+    def plates(self) -> list[PlateListing]:
         """Return the plates; raises `ContractError` with all problems."""
         where = self._tree.where
         raise_if_any(ContractError, f"{where} cannot be imported.", few(self._problems, where))
@@ -257,24 +257,24 @@ class _Reader:
             sizes = {image.pixel_size_um for image in plate.used} - {None}
             if len(sizes) > 1:
                 found = f"pixels of {', '.join(map(str, sorted(map(str, sizes))[:5]))} um"
-                plate.gathering.fault(f"{where}, plate {name}", found, "fields imaged with one pixel size")
-        check(where, [plate.gathering for plate in self._plates.values()])
+                plate.builder.fault(f"{where}, plate {name}", found, "fields imaged with one pixel size")
+        check(where, [plate.builder for plate in self._plates.values()])
         return [self._found(name, plate) for name, plate in sorted(self._plates.items())]
 
-    def _found(self, name: str, plate: _Plate) -> FoundPlate:
+    def _found(self, name: str, plate: _Plate) -> PlateListing:
         sizes = {image.pixel_size_um for image in plate.used} - {None}
         modalities = {image.modality for image in plate.used}
         bits = [image.bits or (8 if image.kind == "uint8" else 0) for image in plate.used]
-        return FoundPlate(
+        return PlateListing(
             plate=name,
-            acquisitions=tuple(text for pair in plate.gathering.acquisitions.items() for text in pair if text),
+            acquisitions=tuple(text for pair in plate.builder.acquisitions.items() for text in pair if text),
             channels=tuple(self._channels.seen),
-            fields=plate.gathering.fields(),
+            fields=plate.builder.fields(),
             wells=format_of_size(*plate.size) if plate.size else None,
             pixel_size_um=next(iter(sizes), None),
             modality=modalities.pop() if len(modalities) == 1 else None,
             objective=plate.objective if plate.objective.isprintable() else "",
             bit_depth=max(bits, default=0) or None,
-            left_out=dict(plate.gathering.left_out),
-            notes=(*self._channels.remarks.values(), *plate.gathering.notes()),
+            left_out=dict(plate.builder.left_out),
+            notes=(*self._channels.remarks.values(), *plate.builder.notes()),
         )

@@ -12,10 +12,10 @@ from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.image_decoding import UnreadableImageError
 from coda.plates.layout import parse_well
 from coda.plates.readers.channel_names import Channels
-from coda.plates.readers.finding import Finding, at, child, few, plain, refusal
-from coda.plates.readers.found import FoundPlate, ImageRef
-from coda.plates.readers.gather import Gathering, check, format_of_size
+from coda.plates.readers.listing import ImageRef, PlateListing
 from coda.plates.readers.planes import PlaneReader
+from coda.plates.readers.plate_builder import PlateBuilder, check, format_of_size
+from coda.plates.readers.read_options import ReadOptions, at, child, few, plain, refusal
 from coda.plates.readers.tree_store import array_document, array_shape, read_json
 from coda.plates.readers.well_images import ALL, WellImage, sites, variant, variants
 from coda.plates.tree import Tree
@@ -36,12 +36,12 @@ def recognised(tree: Tree) -> bool:
     )
 
 
-def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
     """Return the OME-Zarr plates of a tree.
 
     Args:
         tree: One plate, or a folder with several, each a folder or an archive (`*.zarr.zip`).
-        finding: Labels of channels (`omero` metadata), or their positions from 1 -> stain; plane and time point of
+        options: Labels of channels (`omero` metadata), or their positions from 1 -> stain; plane and time point of
             stacks, from 0.
 
     Raises:
@@ -49,10 +49,10 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
         TransientError: The storage is away.
     """
     with closing(PlaneReader(tree)) as reader:
-        return _plates(tree, reader, finding)
+        return _plates(tree, reader, options)
 
 
-def _plates(tree: Tree, reader: PlaneReader, finding: Finding) -> list[FoundPlate]:
+def _plates(tree: Tree, reader: PlaneReader, options: ReadOptions) -> list[PlateListing]:
     paths = [file.path for file in tree.files()]
     plates: list[_Plate] = []
     problems: list[Problem] = []
@@ -73,7 +73,7 @@ def _plates(tree: Tree, reader: PlaneReader, finding: Finding) -> list[FoundPlat
                 problems.append(_problem(at(tree, prefix + root), _reason(error), "an OME-Zarr plate"))
                 continue
             if isinstance(metadata, dict):
-                plates.append(_Plate(at(tree, prefix + root), prefix, groups, root, metadata, finding))
+                plates.append(_Plate(at(tree, prefix + root), prefix, groups, root, metadata, options))
     if not plates and not problems:
         expected = "a group with `plate` metadata (NGFF 0.4 or 0.5), or an archive *.zarr.zip"
         raise refusal(tree.where, "no OME-Zarr plate", expected)
@@ -81,7 +81,7 @@ def _plates(tree: Tree, reader: PlaneReader, finding: Finding) -> list[FoundPlat
         plate.read()
         problems += plate.problems
     raise_if_any(ContractError, f"{tree.where} cannot be imported.", few(problems, tree.where))
-    check(tree.where, [plate.gathering for plate in plates])
+    check(tree.where, [plate.builder for plate in plates])
     return [plate.found() for plate in plates]
 
 
@@ -151,20 +151,20 @@ class _Plate:
     """One plate while it is read."""
 
     def __init__(
-        self, where: str, prefix: str, groups: _Groups, root: str, metadata: dict[str, Any], finding: Finding
+        self, where: str, prefix: str, groups: _Groups, root: str, metadata: dict[str, Any], options: ReadOptions
     ) -> None:
         self._where = where
         self._prefix = prefix
         self._groups = groups
         self._root = root
         self._metadata = metadata
-        self._finding = finding
-        self._channels = Channels(finding.channels)
+        self._options = options
+        self._channels = Channels(options.channels)
         self._arrays: set[str] = set()
         self._sizes: set[float] = set()
         self._other_versions = 0
         self._lost: list[str] = []
-        self.gathering = Gathering(self._arrays, finding=finding, where=where, once=_ONCE)
+        self.builder = PlateBuilder(self._arrays, options=options, where=where, once=_ONCE)
         self._kinds: dict[str, str] = {}
         self._refused: Counter[str] = Counter()
         self.problems: list[Problem] = []
@@ -174,7 +174,7 @@ class _Plate:
         listed = self._metadata.get("acquisitions")
         for item in listed if isinstance(listed, list) else []:
             if isinstance(item, dict) and item.get("id") is not None:
-                self.gathering.acquisitions[str(item["id"])[:40]] = str(item.get("name") or "")[:100]
+                self.builder.acquisitions[str(item["id"])[:40]] = str(item.get("name") or "")[:100]
         wells = self._metadata.get("wells")
         if not isinstance(wells, list) or not 0 < len(wells) <= MAX_WELLS:
             found = f"{len(wells)} wells" if isinstance(wells, list) else "no list of wells"
@@ -207,7 +207,7 @@ class _Plate:
         ]
         if not named:
             self._lost.append(f"{group}: no images")
-        for item, site in sites(self._of_one_kind(named), by_position=self._finding.join).items():
+        for item, site in sites(self._of_one_kind(named), by_position=self._options.join).items():
             image = child(group, item.path)
             if image is None:
                 found = f"the path {item.path[:60]!r}"
@@ -217,11 +217,11 @@ class _Plate:
                 self._take(self._multiscale(image), place, site, item.acquisition)
             except (ContractError, UnreadableImageError) as error:
                 self._lost.append(f"{image}: {_reason(error)}")
-                self.gathering.add(place, site, None, ImageRef(image), where=image, acquisition=item.acquisition)
+                self.builder.add(place, site, None, ImageRef(image), where=image, acquisition=item.acquisition)
 
     def _of_one_kind(self, images: list[WellImage]) -> list[WellImage]:
         """Return the images of a well that count; several kinds of names are versions of the same fields."""
-        wish, kinds = self._finding.image, variants(images)
+        wish, kinds = self._options.image, variants(images)
         self._kinds |= {kind: example for kind, example in kinds.items() if kind not in self._kinds}
         if wish == ALL or (wish is None and len(kinds) < 2):
             return images
@@ -234,7 +234,7 @@ class _Plate:
 
     def _check_kinds(self) -> None:
         """Refuse a plate whose images were not chosen among, or of which the user named one that is not there."""
-        wish = self._finding.image
+        wish = self._options.image
         examples = ", ".join(plain(example) for example in list(self._kinds.values())[:20])
         remedy = (
             f"Choose one (--image {next(iter(self._kinds.values()), '0')!r}), or --image all for fields of their own."
@@ -273,17 +273,17 @@ class _Plate:
             label = image.labels[channel] if channel < len(image.labels) else ""
             stain = self._channels.stain(label, str(channel + 1))
             if stain is None:
-                self.gathering.leave_out(label or f"channel {channel + 1}")
+                self.builder.leave_out(label or f"channel {channel + 1}")
                 continue
             for time in range(image.count("t")):
                 for plane in range(image.count("z")):
                     ref = ImageRef(path, image.plane(t=time, c=channel, z=plane))
                     where = f"{self._where}: {image.array}"
-                    self.gathering.add(
+                    self.builder.add(
                         place, site, stain, ref, where=where, plane=plane, time=time, acquisition=acquisition
                     )
 
-    def found(self) -> FoundPlate:
+    def found(self) -> PlateListing:
         """Return the plate."""
         notes = [f"{self._other_versions} other images of the same fields left out"] * bool(self._other_versions)
         if self._lost:
@@ -292,15 +292,15 @@ class _Plate:
         size = (len(rows), len(columns)) if isinstance(rows, list) and isinstance(columns, list) else (0, 0)
         name = str(self._metadata.get("name") or "")
         folder = self._where.removesuffix(".zip").rpartition("/")[2]
-        return FoundPlate(
+        return PlateListing(
             plate=name or folder.removesuffix(".zarr").removesuffix(".ome"),
-            acquisitions=tuple(text for pair in self.gathering.acquisitions.items() for text in pair if text),
+            acquisitions=tuple(text for pair in self.builder.acquisitions.items() for text in pair if text),
             channels=tuple(self._channels.seen),
-            fields=self.gathering.fields(),
+            fields=self.builder.fields(),
             wells=format_of_size(*size),
             pixel_size_um=next(iter(self._sizes), None),
-            left_out=dict(self.gathering.left_out),
-            notes=(*notes, *self._channels.remarks.values(), *self.gathering.notes()),
+            left_out=dict(self.builder.left_out),
+            notes=(*notes, *self._channels.remarks.values(), *self.builder.notes()),
         )
 
 

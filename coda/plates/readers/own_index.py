@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from coda.errors import ContractError
-from coda.plates.readers.finding import Finding
-from coda.plates.readers.found import FoundPlate
+from coda.plates.readers.listing import PlateListing
+from coda.plates.readers.read_options import ReadOptions
 from coda.plates.tree import Tree
 
-Reader = Callable[[Tree, Finding], list[FoundPlate]]
+Reader = Callable[[Tree, ReadOptions], list[PlateListing]]
 
 FACTS = {
     "wells": "plate format", "pixel_size_um": "pixel size", "modality": "modality", "objective": "objective",
@@ -18,21 +18,21 @@ FACTS = {
 
 
 def completed(
-    tree: Tree, plates: Sequence[FoundPlate], finding: Finding, readers: Mapping[str, Reader]
-) -> list[FoundPlate]:
+    tree: Tree, plates: Sequence[PlateListing], options: ReadOptions, readers: Mapping[str, Reader]
+) -> list[PlateListing]:
     """Return plates with what the table left open, as far as an index beside the same images says it.
 
     Args:
         tree: The tree of both.
         plates: Plates as the table has them; what it says stays.
-        finding: How the tree is to be read.
+        options: How the tree is to be read.
         readers: Layouts of instruments that the tree shows signs of.
     """
     if all(getattr(plate, name) for plate in plates for name in FACTS):
         return list(plates)
     # which plane or time point the table names is the table's business
-    asked = replace(finding, plates=frozenset(), plane=None, planes={}, time=None, acquisition=None, renames={})
-    known: list[tuple[str, FoundPlate]] = []
+    asked = replace(options, plates=frozenset(), plane=None, planes={}, time=None, acquisition=None, renames={})
+    known: list[tuple[str, PlateListing]] = []
     notes: list[str] = []
     for layout, read in readers.items():
         try:
@@ -43,7 +43,7 @@ def completed(
     return [_completed(plate, known, notes) for plate in plates]
 
 
-def _completed(plate: FoundPlate, known: Sequence[tuple[str, FoundPlate]], notes: Sequence[str]) -> FoundPlate:
+def _completed(plate: PlateListing, known: Sequence[tuple[str, PlateListing]], notes: Sequence[str]) -> PlateListing:
     own = _paths(plate)
     beside = [(layout, other) for layout, other in known if own & _paths(other)]
     if len(beside) != 1:
@@ -58,6 +58,6 @@ def _completed(plate: FoundPlate, known: Sequence[tuple[str, FoundPlate]], notes
     )
 
 
-def _paths(plate: FoundPlate) -> set[str]:
+def _paths(plate: PlateListing) -> set[str]:
     images = (image for item in plate.fields for image in item.files.values())
     return {part.path for image in images for part in image.parts}

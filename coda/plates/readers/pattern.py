@@ -11,9 +11,9 @@ from coda.errors import ConfigError, ContractError, Problem, raise_if_any
 from coda.plates.layout import parse_well
 from coda.plates.readers import match_names
 from coda.plates.readers.channel_names import Channels
-from coda.plates.readers.finding import Finding, at, few, plain, refusal
-from coda.plates.readers.found import FoundPlate, ImageRef
-from coda.plates.readers.gather import Gathering, check
+from coda.plates.readers.listing import ImageRef, PlateListing
+from coda.plates.readers.plate_builder import PlateBuilder, check
+from coda.plates.readers.read_options import ReadOptions, at, few, plain, refusal
 from coda.plates.readers.tiff_pages import NoPagesError, pages_of
 from coda.plates.tree import Tree
 
@@ -30,12 +30,12 @@ EXAMPLE = r"(?P<plate>[^/]+)/(?P<well>[A-P][0-9]{2})_s(?P<site>[0-9]+)_(?P<chann
 _ONCE = "one file for each field, channel, plane and time point (the pattern's groups)"
 
 
-def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
     r"""Return the plates of a tree whose paths match a pattern.
 
     Args:
         tree: Folder of the images.
-        finding: A pattern with the named groups `well` (or `row` and `col`, a letter or number and a number),
+        options: A pattern with the named groups `well` (or `row` and `col`, a letter or number and a number),
             and where there are any `channel`, `plate` (else the tree's own name), `site` (else 1), `plane` and `time`;
             and what the groups `channel` stand for. Without `channel`, or where it holds several names parted by
             commas, the pages of a TIFF are its channels.
@@ -44,13 +44,13 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
         ConfigError: There is no pattern, or it is none.
         ContractError: No path matches, a match is no well or number, or a stain of a field has several images.
     """
-    pattern = checked_pattern(finding.pattern, channel=False)
+    pattern = checked_pattern(options.pattern, channel=False)
     images = [file.path for file in tree.files() if file.path.lower().endswith(IMAGES)]
     paths = [path for path in images if len(path) <= MAX_PATH]
     if not paths:
         raise refusal(tree.where, "no image", f"files that end in {', '.join(IMAGES)}")
     matched = matches(pattern, paths, tree.where)
-    reader = _Reader(tree, finding, set(paths))
+    reader = _Reader(tree, options, set(paths))
     for path, groups in matched.items():
         reader.take(path, groups)
     if not matched:
@@ -120,10 +120,10 @@ def matches(pattern: str, paths: list[str], where: str) -> dict[str, dict[str, s
 class _Reader:
     """Plates while the matches are looked at."""
 
-    def __init__(self, tree: Tree, finding: Finding, present: set[str]) -> None:
+    def __init__(self, tree: Tree, options: ReadOptions, present: set[str]) -> None:
         self._tree = tree
-        self._channels = Channels(finding.channels)
-        self._plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, finding=finding, once=_ONCE))
+        self._channels = Channels(options.channels)
+        self._plates: dict[str, PlateBuilder] = defaultdict(lambda: PlateBuilder(present, options=options, once=_ONCE))
         self._problems: list[Problem] = []
 
     def take(self, path: str, groups: dict[str, str | None]) -> None:
@@ -136,7 +136,7 @@ class _Reader:
             remedy = "Correct the pattern, or the file's name."
             self._problems.append(Problem(at(self._tree, path), str(shown), "a well and a number", remedy))
             return
-        gathering, channel = (
+        builder, channel = (
             self._plates[plate].named(f"{self._tree.where}, plate {plain(plate)}"),
             groups.get("channel") or "",
         )
@@ -148,16 +148,16 @@ class _Reader:
                 self._problems.append(Problem(where, f"{name} {plain(groups[name] or '')!r}", "a number", remedy))
         if not channel or "," in channel:
             names = [name.strip() for name in channel.split(",") if name.strip()]
-            self._pages(gathering, path, (place, site), names, plane, time)
+            self._pages(builder, path, (place, site), names, plane, time)
             return
         stain = self._channels.stain(channel)
         if stain is None:
-            gathering.leave_out(channel)
+            builder.leave_out(channel)
         else:
-            gathering.add(place, site, stain, ImageRef(path), where=where, plane=plane, time=time)
+            builder.add(place, site, stain, ImageRef(path), where=where, plane=plane, time=time)
 
     def _pages(
-        self, gathering: Gathering, path: str, field: tuple[tuple[int, int], int], names: list[str],
+        self, builder: PlateBuilder, path: str, field: tuple[tuple[int, int], int], names: list[str],
         plane: int | None, time: int | None,
     ) -> None:  # fmt: skip
         """Take the pages of a file that holds all channels of a field; its name may say of which plane and time."""
@@ -165,38 +165,38 @@ class _Reader:
         try:
             pages = pages_of(self._tree, path, names)
         except NoPagesError as error:
-            gathering.fault(where, f"a file that {error}", "a page for each channel, or the group channel in --pattern")
+            builder.fault(where, f"a file that {error}", "a page for each channel, or the group channel in --pattern")
             return
         for name, said, own in (("plane", plane, {page.plane for page in pages}),
                                 ("time", time, {page.time for page in pages})):  # fmt: skip
             if said is not None and len(own) > 1:
                 found = f"{len(own)} of the pages' own, and {said} by its name"
-                gathering.fault(where, f"{name}s: {found}", f"a pattern without the group {name}")
+                builder.fault(where, f"{name}s: {found}", f"a pattern without the group {name}")
                 return
         for page in pages:
             stain = self._channels.stain(page.label, str(page.channel))
             if stain is None:
-                gathering.leave_out(page.label or f"channel {page.channel}")
+                builder.leave_out(page.label or f"channel {page.channel}")
             else:
                 image = ImageRef(path, page.number) if len(pages) > 1 else ImageRef(path)
                 of_plane = page.plane if plane is None else plane
                 of_time = page.time if time is None else time
-                gathering.add(*field, stain, image, where=where, plane=of_plane, time=of_time)
+                builder.add(*field, stain, image, where=where, plane=of_plane, time=of_time)
 
-    def plates(self, unmatched: int) -> list[FoundPlate]:
+    def plates(self, unmatched: int) -> list[PlateListing]:
         """Return the plates; raises `ContractError` with all problems."""
         raise_if_any(ContractError, f"{self._tree.where} cannot be imported.", few(self._problems, self._tree.where))
         check(self._tree.where, self._plates.values())
         notes = [f"{unmatched} images of the folder do not fit the pattern"] * bool(unmatched)
         return [
-            FoundPlate(
+            PlateListing(
                 plate=name,
                 channels=tuple(self._channels.seen),
-                fields=gathering.fields(),
-                left_out=dict(gathering.left_out),
-                notes=(*notes, *self._channels.remarks.values(), *gathering.notes()),
+                fields=builder.fields(),
+                left_out=dict(builder.left_out),
+                notes=(*notes, *self._channels.remarks.values(), *builder.notes()),
             )
-            for name, gathering in sorted(self._plates.items())
+            for name, builder in sorted(self._plates.items())
         ]
 
 

@@ -13,9 +13,9 @@ from xml.etree.ElementTree import Element
 
 from coda.plates.readers.channel_names import Channels
 from coda.plates.readers.family import plates_by_names
-from coda.plates.readers.finding import Finding, Present, at, child, refusal
-from coda.plates.readers.found import FoundPlate, ImageRef
-from coda.plates.readers.gather import Gathering, check, format_of_size
+from coda.plates.readers.listing import ImageRef, PlateListing
+from coda.plates.readers.plate_builder import PlateBuilder, check, format_of_size
+from coda.plates.readers.read_options import Present, ReadOptions, at, child, refusal
 from coda.plates.readers.xml import UnsafeXmlError, parse_xml
 from coda.plates.tree import Tree
 
@@ -57,12 +57,12 @@ def recognised(tree: Tree) -> bool:
     return bool(indexes_of(file.path for file in tree.files()))
 
 
-def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
     """Return the plates of all measurements in a tree, each known by its index.
 
     Args:
         tree: One measurement, or a folder with several.
-        finding: Channel names or numbers -> stain, beside `CHANNELS`; plane and time point of stacks.
+        options: Channel names or numbers -> stain, beside `CHANNELS`; plane and time point of stacks.
             Images without an index are read by their names; channels are numbers then.
 
     Raises:
@@ -71,24 +71,24 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     paths = [file.path for file in tree.files()]
     indexes = indexes_of(paths)
     if not indexes:
-        named = plates_by_names(tree, "phenix_operetta", finding)
+        named = plates_by_names(tree, "phenix_operetta", options)
         if named:
             return named
         expected = "Index.idx.xml, Index.xml or Index.ref.xml in the folder or its 'Images'"
         raise refusal(tree.where, "neither of them", expected)
     present = Present(paths)
-    return [_Measurement(tree, path, present, finding).plate() for path in indexes]
+    return [_Measurement(tree, path, present, options).plate() for path in indexes]
 
 
 class _Measurement:
     """One index while it is read."""
 
-    def __init__(self, tree: Tree, path: str, present: Present, finding: Finding) -> None:
+    def __init__(self, tree: Tree, path: str, present: Present, options: ReadOptions) -> None:
         self._where = at(tree, path)
         self._folder = path.rpartition("/")[0]
         self._present = present
-        self._finding = finding
-        self._stains = Channels(finding.channels, CHANNELS)
+        self._options = options
+        self._stains = Channels(options.channels, CHANNELS)
         self._images: list[dict[str, str]] = []
         data = tree.read(path, at_most=MAX_INDEX_BYTES)
         try:
@@ -123,42 +123,42 @@ class _Measurement:
             return None
         return format_of_size(int(rows), int(columns))
 
-    def plate(self) -> FoundPlate:
+    def plate(self) -> PlateListing:
         """Return the plate; raises `ContractError` with all problems of the index."""
         if not self._images:
             raise refusal(self._where, "no image", "an index that lists the images of a plate")
-        gathering = Gathering(self._present, finding=self._finding, where=self._where, wells=self._wells, once=_ONCE)
+        builder = PlateBuilder(self._present, options=self._options, where=self._where, wells=self._wells, once=_ONCE)
         states: Counter[str] = Counter()
         used: set[tuple[str, ...]] = set()
         for image in self._images:
             values = {**self._channels.get(image.get("ChannelID", ""), {}), **image}
             stain = self._stain(values)
             if stain is None:
-                gathering.leave_out(values.get("ChannelName") or f"channel {values.get('ChannelID', '?')}")
+                builder.leave_out(values.get("ChannelName") or f"channel {values.get('ChannelID', '?')}")
             elif values.get("State", "Ok") != "Ok":
                 states[values["State"]] += 1
-                self._add(gathering, values, None)
+                self._add(builder, values, None)
             else:
-                self._add(gathering, values, stain)
+                self._add(builder, values, stain)
                 used.add(tuple(values.get(name, "") for name in _OPTICS))
-        optics = _Optics(used, gathering, self._where)
-        check(self._where, [gathering])
+        optics = _Optics(used, builder, self._where)
+        check(self._where, [builder])
         notes = [f"{sum(states.values())} images the instrument itself marks as not Ok ({_listed(states)})"] * bool(
             states
         )
         notes += self._flatfield_note()
-        return FoundPlate(
+        return PlateListing(
             plate=self._text("Name") or self._text("PlateID") or "plate",
             measurement=self._measurement(),
             channels=tuple(self._stains.seen),
-            fields=gathering.fields(),
+            fields=builder.fields(),
             wells=self._wells,
             pixel_size_um=optics.pixel_size_um,
             modality=optics.modality,
             objective=optics.objective,
             bit_depth=optics.bit_depth,
-            left_out=dict(gathering.left_out),
-            notes=(*notes, *self._stains.remarks.values(), *gathering.notes()),
+            left_out=dict(builder.left_out),
+            notes=(*notes, *self._stains.remarks.values(), *builder.notes()),
         )
 
     def _measurement(self) -> str:
@@ -173,20 +173,18 @@ class _Measurement:
         number = values.get("ChannelID", "")
         return self._stains.stain(values.get("ChannelName", ""), number, f"ch{number}")
 
-    def _add(self, gathering: Gathering, values: dict[str, str], stain: str | None) -> None:
+    def _add(self, builder: PlateBuilder, values: dict[str, str], stain: str | None) -> None:
         entry = f"{self._where}, image {values.get('id', '?')[:40]}"
         numbers = [values.get(name, "") for name in ("Row", "Col", "FieldID")]
         path = self._file(values["URL"])
         if path is None:
-            gathering.fault(
-                entry, f"the file name {values['URL'][:200]!r}, which leads out of the folder", "a file name"
-            )
+            builder.fault(entry, f"the file name {values['URL'][:200]!r}, which leads out of the folder", "a file name")
         elif not all(re.fullmatch("[0-9]{1,6}", number) for number in numbers):
-            gathering.fault(entry, f"Row, Col, FieldID of {numbers}", "three whole numbers")
+            builder.fault(entry, f"Row, Col, FieldID of {numbers}", "three whole numbers")
         else:
             row, column, site = map(int, numbers)
             plane, time = (whole(values.get(name, "")) for name in ("PlaneID", "TimepointID"))
-            gathering.add((row - 1, column - 1), site, stain, ImageRef(path), where=entry, plane=plane, time=time)
+            builder.add((row - 1, column - 1), site, stain, ImageRef(path), where=entry, plane=plane, time=time)
 
     def _file(self, url: str) -> str | None:
         """Return the path of an image: as the index names it, else beside the index or in its folder `Images`."""
@@ -222,10 +220,10 @@ _OPTICS = ("AcquisitionType", "ImageResolutionX", "MaxIntensity", "ObjectiveMagn
 class _Optics:
     """What the used images say of the microscope; where they differ, nothing (and a problem for the pixel size)."""
 
-    def __init__(self, used: set[tuple[str, ...]], gathering: Gathering, where: str) -> None:
+    def __init__(self, used: set[tuple[str, ...]], builder: PlateBuilder, where: str) -> None:
         columns = [set(column) for column in zip(*used, strict=True)] or [set()] * len(_OPTICS)
         acquisitions, sizes, largest = columns[:3]
-        self.pixel_size_um = _pixel_size(sizes - {""}, gathering, where)
+        self.pixel_size_um = _pixel_size(sizes - {""}, builder, where)
         kinds = {_modality(text) for text in acquisitions}
         self.modality = kinds.pop() if len(kinds) == 1 else None
         lens = {values[3:] for values in used}
@@ -234,10 +232,10 @@ class _Optics:
         self.bit_depth = (int(greatest) - 1).bit_length() if 256 <= greatest <= 65536 else None
 
 
-def _pixel_size(sizes: set[str], gathering: Gathering, where: str) -> float | None:
+def _pixel_size(sizes: set[str], builder: PlateBuilder, where: str) -> float | None:
     metres = {_number(size) for size in sizes}
     if len(metres) > 1:
-        gathering.fault(where, f"pixels of {', '.join(sorted(sizes)[:5])} m", "stains imaged with one pixel size")
+        builder.fault(where, f"pixels of {', '.join(sorted(sizes)[:5])} m", "stains imaged with one pixel size")
         return None
     size = metres.pop() if metres else None
     return size * 1e6 if size is not None and 1e-8 < size < 2e-5 else None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from coda.errors import ContractError
 from coda.plates.image_decoding import Image, TiffPages, UnreadableImageError, decode_image
-from coda.plates.readers.found import ImageRef
+from coda.plates.readers.listing import ImageRef
 from coda.plates.readers.tree_store import ZipTree, read_array_plane
 from coda.plates.tree import LocalTree, Tree, absent
 from coda.quality.stats import image_focus

@@ -6,36 +6,36 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
-from coda.plates.readers.finding import Finding, plain
-from coda.plates.readers.found import FoundPlate, safe_name
+from coda.plates.readers.listing import PlateListing, safe_name
+from coda.plates.readers.read_options import ReadOptions, plain
 
 UNNAMED = "unnamed"
 
 
-def named(where: str, plates: Sequence[FoundPlate], finding: Finding) -> list[FoundPlate]:
+def named(where: str, plates: Sequence[PlateListing], options: ReadOptions) -> list[PlateListing]:
     """Return the wanted plates under names that are safe in paths.
 
     Args:
         where: The tree, for messages.
         plates: All plates of the tree, as readers call them.
-        finding: Names that the user gives or asks for, and the acquisition.
+        options: Names that the user gives or asks for, and the acquisition.
 
     Raises:
         ConfigError: The user names a plate or an acquisition that is not there, or a name that is not safe.
         ContractError: Two plates would have one name, or one plate was measured several times.
     """
-    _check_renames(where, plates, finding)
-    called = [_called(plate, finding) for plate in plates]
-    wanted = [plate for plate in called if finding.takes(plate.plate) or finding.takes(plate.raw)]
+    _check_renames(where, plates, options)
+    called = [_called(plate, options) for plate in plates]
+    wanted = [plate for plate in called if options.takes(plate.plate) or options.takes(plate.raw)]
     known = {name for plate in called for name in (plate.plate, plate.raw)}
-    unknown = sorted(finding.plates - known)
-    unknown += [pattern for pattern in finding.patterns if not any(fnmatchcase(name, pattern) for name in known)]
+    unknown = sorted(options.plates - known)
+    unknown += [pattern for pattern in options.patterns if not any(fnmatchcase(name, pattern) for name in known)]
     if unknown:
         names = ", ".join(plain(name) for name in sorted({plate.raw for plate in called})[:20])
         problem = Problem("plates", ", ".join(map(plain, unknown)), f"plates among {names}", "Correct the name.")
         raise ConfigError(f"{where} has no such plate.", [problem])
-    wanted = _of_one_measurement(where, wanted, finding)
-    groups: dict[str, list[FoundPlate]] = defaultdict(list)
+    wanted = _of_one_measurement(where, wanted, options)
+    groups: dict[str, list[PlateListing]] = defaultdict(list)
     for plate in wanted:
         groups[plate.plate].append(plate)
     problems = [_collision(where, name, some) for name, some in sorted(groups.items()) if len(some) > 1]
@@ -43,32 +43,32 @@ def named(where: str, plates: Sequence[FoundPlate], finding: Finding) -> list[Fo
     return wanted
 
 
-def _called(plate: FoundPlate, finding: Finding) -> FoundPlate:
+def _called(plate: PlateListing, options: ReadOptions) -> PlateListing:
     raw = plate.plate
-    name = finding.renames.get(raw) or safe_name(raw)
+    name = options.renames.get(raw) or safe_name(raw)
     notes = plate.notes if name == raw else (*plate.notes, f"the laboratory calls it {plain(raw)!r}")
     return replace(plate, plate=name, raw=raw, notes=notes)
 
 
-def _check_renames(where: str, plates: Sequence[FoundPlate], finding: Finding) -> None:
+def _check_renames(where: str, plates: Sequence[PlateListing], options: ReadOptions) -> None:
     known = {plate.plate for plate in plates}
     listed = ", ".join(map(plain, sorted(known)[:20]))
     problems = [
         Problem("--rename", plain(old), f"plates among {listed}", "Correct the name.")
-        for old in finding.renames
+        for old in options.renames
         if old not in known
     ]
     problems += [
         Problem("--rename", plain(new), "letters, digits and ._- alone", f"For example {safe_name(new)}.")
-        for new in finding.renames.values()
+        for new in options.renames.values()
         if safe_name(new) != new
     ]
     raise_if_any(ConfigError, f"Plates of {where} cannot be renamed.", problems)
 
 
-def _of_one_measurement(where: str, plates: list[FoundPlate], finding: Finding) -> list[FoundPlate]:
+def _of_one_measurement(where: str, plates: list[PlateListing], options: ReadOptions) -> list[PlateListing]:
     """Return the plates of the chosen acquisition, where that is a measurement."""
-    wish = finding.acquisition
+    wish = options.acquisition
     if wish is None or any(wish in plate.acquisitions for plate in plates):
         return plates
     fitting = [plate for plate in plates if plate.measurement == wish]
@@ -80,7 +80,7 @@ def _of_one_measurement(where: str, plates: list[FoundPlate], finding: Finding) 
     return fitting
 
 
-def _collision(where: str, name: str, plates: Sequence[FoundPlate]) -> Problem:
+def _collision(where: str, name: str, plates: Sequence[PlateListing]) -> Problem:
     raws = list(dict.fromkeys(plate.raw for plate in plates))
     if len(raws) > 1:
         stem = "" if name == UNNAMED else f"{name}-"

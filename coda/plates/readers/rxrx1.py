@@ -5,9 +5,9 @@ from collections import defaultdict
 
 from coda.plates.layout import parse_well
 from coda.plates.readers.channel_names import Channels
-from coda.plates.readers.finding import Finding, refusal
-from coda.plates.readers.found import FoundPlate, ImageRef
-from coda.plates.readers.gather import Gathering, check
+from coda.plates.readers.listing import ImageRef, PlateListing
+from coda.plates.readers.plate_builder import PlateBuilder, check
+from coda.plates.readers.read_options import ReadOptions, refusal
 from coda.plates.tree import Tree
 
 CHANNELS = {"w1": "DNA", "w2": "ER", "w3": "AGP", "w4": "RNA", "w5": "Mito", "w6": "Golgi"}
@@ -24,21 +24,21 @@ def recognised(tree: Tree) -> bool:
     return any(_FILE.match(file.path) for file in tree.files())
 
 
-def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
     """Return the plates of an experiment folder, such as `HUVEC-01`.
 
     Args:
         tree: Experiment folder; its name becomes a part of the plates' names.
-        finding: Channels ('w1' to 'w6') -> names, in place of `CHANNELS` for those it names.
+        options: Channels ('w1' to 'w6') -> names, in place of `CHANNELS` for those it names.
 
     Raises:
         ContractError: There is no plate folder with such files.
     """
-    stains = Channels(finding.channels, CHANNELS)
+    stains = Channels(options.channels, CHANNELS)
     paths = [file.path for file in tree.files()]
     present = set(paths)
     once = "one file for each field and stain"
-    plates: dict[str, Gathering] = defaultdict(lambda: Gathering(present, finding=finding, wells=384, once=once))
+    plates: dict[str, PlateBuilder] = defaultdict(lambda: PlateBuilder(present, options=options, wells=384, once=once))
     for path in paths:
         match = _FILE.match(path)
         place = parse_well(match.group(2)) if match else None
@@ -60,9 +60,9 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     return [_plate(tree, name, plate, told=as_usual and name == first) for name, plate in found.items()]
 
 
-def _plate(tree: Tree, name: str, plate: Gathering, *, told: bool) -> FoundPlate:
+def _plate(tree: Tree, name: str, plate: PlateBuilder, *, told: bool) -> PlateListing:
     experiment = tree.where.rstrip("/").rpartition("/")[2]
-    return FoundPlate(
+    return PlateListing(
         plate=f"{experiment}_{name}",
         channels=tuple(CHANNELS),
         fields=plate.fields(),

@@ -13,10 +13,10 @@ from coda.plates.layout import well_name
 from coda.plates.readers.channel_names import Channels
 from coda.plates.readers.choosing import PROJECTION
 from coda.plates.readers.family import plates_by_names
-from coda.plates.readers.finding import Finding, Present, at, child, refusal
-from coda.plates.readers.found import FoundPlate, ImageRef
-from coda.plates.readers.gather import Gathering, check, format_of_size
 from coda.plates.readers.image_names import parse_image
+from coda.plates.readers.listing import ImageRef, PlateListing
+from coda.plates.readers.plate_builder import PlateBuilder, check, format_of_size
+from coda.plates.readers.read_options import Present, ReadOptions, at, child, refusal
 from coda.plates.readers.xml import Takers, UnsafeXmlError, parse_xml
 from coda.plates.tree import Tree
 
@@ -39,12 +39,12 @@ def recognised(tree: Tree) -> bool:
     return bool(indexes_of([file.path for file in tree.files()]))
 
 
-def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
+def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
     """Return the plates of all measurements in a tree, each known by its `MeasurementData.mlf`.
 
     Args:
         tree: One measurement, or a folder with several.
-        finding: Channel numbers ('C01' or '1'), or targets and light sources named by the `.mes` -> stain; plane and
+        options: Channel numbers ('C01' or '1'), or targets and light sources named by the `.mes` -> stain; plane and
             time point of stacks. Images without an index are read by their names.
 
     Raises:
@@ -53,12 +53,12 @@ def find_plates(tree: Tree, finding: Finding) -> list[FoundPlate]:
     paths = [file.path for file in tree.files()]
     indexes = indexes_of(paths)
     if not indexes:
-        named = plates_by_names(tree, "cellvoyager", finding)
+        named = plates_by_names(tree, "cellvoyager", options)
         if named:
             return named
         raise refusal(tree.where, f"no {INDEX_NAME}", f"{INDEX_NAME} beside the images")
     present = Present(paths)
-    return [_Measurement(tree, path, present, finding).plate() for path in indexes]
+    return [_Measurement(tree, path, present, options).plate() for path in indexes]
 
 
 def _read(tree: Tree, path: str, at_most: int, root: str, each: Takers | None = None) -> Element:
@@ -75,35 +75,35 @@ def _read(tree: Tree, path: str, at_most: int, root: str, each: Takers | None = 
 class _Measurement:
     """One measurement while it is read."""
 
-    def __init__(self, tree: Tree, path: str, present: Present, finding: Finding) -> None:
+    def __init__(self, tree: Tree, path: str, present: Present, options: ReadOptions) -> None:
         self._where = at(tree, path)
         self._folder = path.rpartition("/")[0]
         self._present = present
-        self._finding = finding
-        self._channels = Channels(finding.channels)
+        self._options = options
+        self._channels = Channels(options.channels)
         self._details = _Details(tree, self._folder, present)
-        self._gathering = Gathering(present, finding=finding, where=self._where, wells=self._details.wells, once=_ONCE)
+        self._builder = PlateBuilder(present, options=options, where=self._where, wells=self._details.wells, once=_ONCE)
         self._records: list[Element] = []
         self._errors: list[str] = []
         self._used: set[str] = set()
         self._prefixes: Counter[str] = Counter()
         _read(tree, path, MAX_INDEX_BYTES, "MeasurementData", {"MeasurementRecord": self._records.append})
 
-    def plate(self) -> FoundPlate:
+    def plate(self) -> PlateListing:
         """Return the plate; raises `ContractError` with all problems of the index."""
         raw = any(item.get("Type") == "IMG" and not item.get("ZImageProcessing") for item in self._records)
         for record in self._records:
             if record.get("Type") == "ERR":
-                if self._finding.time is None or _time(record) in {self._finding.time, None}:
+                if self._options.time is None or _time(record) in {self._options.time, None}:
                     self._error(record)
             elif record.get("Type") == "IMG":
                 self._image(record)
-        fields = self._gathering.fields()
-        if not fields and not self._gathering.problems() and not self._gathering.left_out:
+        fields = self._builder.fields()
+        if not fields and not self._builder.problems() and not self._builder.left_out:
             raise refusal(self._where, "no image", "records of type IMG")
-        pixel = self._details.pixel_size(self._used, self._gathering, self._where)
-        check(self._where, [self._gathering])
-        return FoundPlate(
+        pixel = self._details.pixel_size(self._used, self._builder, self._where)
+        check(self._where, [self._builder])
+        return PlateListing(
             plate=self._name(),
             measurement=self._where.split("/")[-2],
             channels=tuple(self._channels.seen),
@@ -113,8 +113,8 @@ class _Measurement:
             modality=self._details.modality(self._used),
             objective=self._details.objective(self._used),
             bit_depth=self._details.bit_depth(self._used),
-            left_out=dict(self._gathering.left_out),
-            notes=(*self._notes(raw=raw), *self._channels.remarks.values(), *self._gathering.notes()),
+            left_out=dict(self._builder.left_out),
+            notes=(*self._notes(raw=raw), *self._channels.remarks.values(), *self._builder.notes()),
         )
 
     def _name(self) -> str:
@@ -130,7 +130,7 @@ class _Measurement:
         if place and numbers:
             where += f" field {numbers[0]}"
             time = _time(record)
-            self._gathering.add(place, numbers[0], None, ImageRef(""), where=self._where, time=time)
+            self._builder.add(place, numbers[0], None, ImageRef(""), where=self._where, time=time)
         self._errors.append(f"{where}: {text or 'no reason given'}")
 
     def _image(self, record: Element) -> None:
@@ -138,16 +138,16 @@ class _Measurement:
         entry = f"{self._where}, image {name[:100]}"
         place, numbers = _place(record), _numbers(record, "FieldIndex", "Ch")
         if place is None or numbers is None:
-            self._gathering.fault(entry, "no Row, Column, FieldIndex or Ch", "whole numbers in all of them")
+            self._builder.fault(entry, "no Row, Column, FieldIndex or Ch", "whole numbers in all of them")
             return
         site, channel = numbers
         stain = self._channels.stain(*self._details.names(channel))
         if stain is None:
-            self._gathering.leave_out(self._details.label(channel))
+            self._builder.leave_out(self._details.label(channel))
             return
         path = self._file(name)
         if path is None:
-            self._gathering.fault(entry, "a file name that leads out of the folder", "a file name")
+            self._builder.fault(entry, "a file name that leads out of the folder", "a file name")
             return
         parsed = parse_image(path.rpartition("/")[2])
         if parsed is not None and "plate" in parsed.fields:
@@ -155,7 +155,7 @@ class _Measurement:
         self._used.add(str(channel))
         depth = _numbers(record, "ZIndex")
         plane = PROJECTION if record.get("ZImageProcessing") else depth[0] if depth else None
-        self._gathering.add(place, site, stain, ImageRef(path), where=entry, plane=plane, time=_time(record))
+        self._builder.add(place, site, stain, ImageRef(path), where=entry, plane=plane, time=_time(record))
 
     def _file(self, name: str) -> str | None:
         """Return the path of an image; a measurement may have been converted to another kind of file."""
@@ -231,11 +231,11 @@ class _Details:
         target = "; ".join(name for name in self.names(channel)[3:] if name.strip())
         return f"C{channel:02d}" + (f" ({target[:80]})" if target else "")
 
-    def pixel_size(self, used: set[str], gathering: Gathering, where: str) -> float | None:
+    def pixel_size(self, used: set[str], builder: PlateBuilder, where: str) -> float | None:
         """Return micrometres a pixel; channels that differ are a problem of the plate."""
         sizes = {self._optics[name].get("HorizontalPixelDimension", "") for name in used if name in self._optics} - {""}
         if len(sizes) > 1:
-            gathering.fault(where, f"pixels of {', '.join(sorted(sizes)[:5])} um", "stains imaged with one pixel size")
+            builder.fault(where, f"pixels of {', '.join(sorted(sizes)[:5])} um", "stains imaged with one pixel size")
         try:
             size = float(sizes.pop()) if len(sizes) == 1 else 0.0
         except ValueError:

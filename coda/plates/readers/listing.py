@@ -40,7 +40,7 @@ class ImageRef:
 
 
 @dataclass(frozen=True)
-class FoundField:
+class FieldListing:
     """One field of view in a tree: where it is on the plate (row, column from 0), and the image of each stain."""
 
     place: tuple[int, int]
@@ -49,7 +49,7 @@ class FoundField:
 
 
 @dataclass(frozen=True)
-class FoundPlate:
+class PlateListing:
     """One plate in a folder, with what the instrument's own files say about it.
 
     Attributes:
@@ -70,7 +70,7 @@ class FoundPlate:
     """
 
     plate: str
-    fields: tuple[FoundField, ...]
+    fields: tuple[FieldListing, ...]
     wells: int | None = None
     pixel_size_um: float | None = None
     modality: Literal["widefield", "confocal"] | None = None

@@ -17,7 +17,7 @@ EXPORT_AGAIN = "Export the measurement again, or name the files in a load_data t
 
 
 @dataclass(frozen=True)
-class Finding:
+class ReadOptions:
     """How a tree is to be read.
 
     Attributes:

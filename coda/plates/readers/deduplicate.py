@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from coda.plates.readers.found import FoundPlate, ImageRef
+from coda.plates.readers.listing import ImageRef, PlateListing
 
 
-def each_image_once(plates: Sequence[FoundPlate]) -> list[FoundPlate]:
+def each_image_once(plates: Sequence[PlateListing]) -> list[PlateListing]:
     """Return plates without the images that are given for several fields or stains: nobody knows whose they are."""
     claims = Counter(
         part for plate in plates for item in plate.fields for image in item.files.values() for part in image.parts
@@ -20,7 +20,7 @@ def each_image_once(plates: Sequence[FoundPlate]) -> list[FoundPlate]:
     return [_without(plate, twice) for plate in plates] if twice else list(plates)
 
 
-def _without(plate: FoundPlate, images: set[ImageRef]) -> FoundPlate:
+def _without(plate: PlateListing, images: set[ImageRef]) -> PlateListing:
     taken = sorted({image.path for item in plate.fields for image in item.files.values() if images & set(image.parts)})
     if not taken:
         return plate

@@ -1,4 +1,4 @@
-"""Gathering the images of one plate, one after the other, whatever named them."""
+"""PlateBuilder the images of one plate, one after the other, whatever named them."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterable
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.layout import FORMATS, fits, well_name
 from coda.plates.readers.choosing import Chooser, Shot, Shots
-from coda.plates.readers.finding import MAX_SHOWN, Finding, few, plain
-from coda.plates.readers.found import FoundField, ImageRef
+from coda.plates.readers.listing import FieldListing, ImageRef
+from coda.plates.readers.read_options import MAX_SHOWN, ReadOptions, few, plain
 
 MAX_SITE = 9999
 LARGEST = max(FORMATS)
 
 
-class Gathering:
+class PlateBuilder:
     """Images of one plate as they are found; what is wrong with them is kept for the end.
 
     All readers give every image of a stain with the plane, time point and acquisition it is of; which of them stands
@@ -21,19 +21,25 @@ class Gathering:
     """
 
     def __init__(
-        self, present: Collection[str], *, finding: Finding, where: str = "", wells: int | None = None, once: str = ""
+        self,
+        present: Collection[str],
+        *,
+        options: ReadOptions,
+        where: str = "",
+        wells: int | None = None,
+        once: str = "",
     ) -> None:
         """Start with nothing.
 
         Args:
             present: Paths of the files that the tree holds (a set, or the like).
-            finding: What the user chose among planes, time points and acquisitions.
+            options: What the user chose among planes, time points and acquisitions.
             where: The plate, for messages.
             wells: Wells of the plate format, where it is known.
             once: What a field should have of each stain, for messages.
         """
         self._present = present
-        self._finding = finding
+        self._options = options
         self._where = where
         self._wells = wells or LARGEST
         self._once = once or "one image of each stain, plane and time point"
@@ -91,7 +97,7 @@ class Gathering:
         else:
             shots[shot] = image
 
-    def named(self, plate: str) -> "Gathering":
+    def named(self, plate: str) -> "PlateBuilder":
         """Say which plate it is, for messages; returns itself."""
         self._where = plate
         return self
@@ -110,10 +116,10 @@ class Gathering:
         remedy = "Correct it where it was exported, or name the files in a load_data table (docs/instruments.md)."
         self._faults.append(Problem(plain(where, MAX_SHOWN), plain(found, MAX_SHOWN), expected, remedy))
 
-    def fields(self) -> tuple[FoundField, ...]:
+    def fields(self) -> tuple[FieldListing, ...]:
         """Return the fields in the order of rows, columns and sites."""
         files = self._settled()
-        return tuple(FoundField(key[:2], key[2], files[key]) for key in sorted(files))
+        return tuple(FieldListing(key[:2], key[2], files[key]) for key in sorted(files))
 
     def problems(self) -> list[Problem]:
         """Return what forbids the import, the first cause first."""
@@ -137,7 +143,7 @@ class Gathering:
             where, found = self._twice[0]
             more = f"; and {len(self._twice) - 1} more images likewise" if len(self._twice) > 1 else ""
             self.fault(where, found + more, self._once)
-        chooser = Chooser(self._finding, self.acquisitions, self._where)
+        chooser = Chooser(self._options, self.acquisitions, self._where)
         chosen = chooser.choose(self._shots)
         self._faults += chooser.problems
         self._told += chooser.notes
@@ -157,7 +163,7 @@ def format_of_size(rows: int, columns: int) -> int | None:
     return {size: wells for wells, size in FORMATS.items()}.get((rows, columns))
 
 
-def check(where: str, gatherings: Iterable[Gathering]) -> None:
+def check(where: str, gatherings: Iterable[PlateBuilder]) -> None:
     """Raise `ContractError` with the problems of all plates of a tree, if there are any."""
-    problems = [problem for gathering in gatherings for problem in gathering.problems()]
+    problems = [problem for builder in gatherings for problem in builder.problems()]
     raise_if_any(ContractError, f"{where} cannot be imported.", few(problems, where))
