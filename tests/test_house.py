@@ -9,8 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("coda", "benchmarks", "studies")
 LONGEST_FILE = 500
-NAMED_AFTER = ("coda/cli", "coda/contracts", "coda/steps")
-"""Folders whose files are named after a command, a contract or a step, and so after what it is about elsewhere."""
+NAMED_AFTER = ("coda/cli", "coda/contracts", "coda/steps", "coda/training/methods")
+"""Folders whose files are named after a command, a contract, a step or a part that every method has, and so after what
+it is about elsewhere."""
 
 UNDER_WAY = {"head", "hooks", "mae"}
 """Names in `coda.networks`, `coda.training` and `coda.adaptation` that their own change takes apart."""
