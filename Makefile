@@ -12,7 +12,7 @@ READY_DEV := $(VENV)/.ready-dev
 # a bare machine has no environment of ours; a PYTHON that is named is taken
 GPU_PYTHON = $(if $(filter file,$(origin PYTHON)),$(firstword $(wildcard $(BIN)/python) $(PYTHON)),$(PYTHON))
 
-.PHONY: help setup demo up clean test quick test-services soak faults lint types fmt all-checks repro compile-pipelines schemas images k8s audit secrets lock sbom gpu-check
+.PHONY: help setup demo up clean test quick test-services soak faults lint types fmt all-checks repro compile-pipelines schemas images k8s audit secrets lock sbom gpu-check docs
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -80,6 +80,10 @@ schemas: $(READY) ## Write the JSON schemas of the contracts to docs/schemas
 
 gpu-check: ## Rates, feed, memory and cores of a GPU, in at most 8 minutes; a second call goes on (ARGS="--out FOLDER")
 	@$(GPU_PYTHON) -m coda.benchmark.gpu_check $(ARGS)
+
+docs: $(READY_DEV) ## The documentation as a site in build/site (no network; a broken link fails)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html; with search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site"
 
 images: ## Build the image that runs every component
 	bash docker/build.sh
