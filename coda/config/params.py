@@ -8,7 +8,7 @@ import json
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from coda.config.moved import completed
 from coda.config.policy import GatePolicy
@@ -154,7 +154,7 @@ class TokenGroups(Section):
 class Ssl(Section):
     """Which self-supervision a line of models is pretrained and adapted by (decision 0045)."""
 
-    method: Literal["dino", "mae"] = Field(description="Its own parameters stand in the section of its name.")
+    method: Literal["dino", "dinov2", "mae"] = Field(description="Its own parameters stand in the section of its name.")
 
 
 class MethodSection(Section):
@@ -179,6 +179,22 @@ class Dino(MethodSection):
     batch_norm: bool = Field(description="BatchNorm in the head; needed when training from random weights.")
     student_temperature: Positive
     centre_momentum: Share
+
+
+class Dinov2(MethodSection):
+    """What DINOv2 adds to DINO (Oquab et al., 2023); head and budgets are those of `dino`, `pretrain`, `adaptation`."""
+
+    masked_share: Annotated[float, Field(gt=0, le=1)] = Field(description="Share of global views with hidden patches.")
+    mask_ratio: tuple[Share, Share] = Field(description="Smallest and largest share of hidden patches in such a view.")
+    patch_weight: Positive = Field(description="Weight of iBOT's loss of hidden patches.")
+    koleo_weight: Annotated[float, Field(ge=0)] = Field(description="Weight of KoLeo, for each of both global views.")
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.mask_ratio[0] > self.mask_ratio[1]:
+            message = f"mask_ratio: {self.mask_ratio[0]} is above {self.mask_ratio[1]}; the smaller share comes first"
+            raise ValueError(message)
+        return self
 
 
 class Budget(Section):
@@ -379,6 +395,9 @@ class Params(Section):
     alignment: TokenGroups
     ssl: Ssl = Field(default=Ssl(method="dino"))  # parameters of before there was a choice are read
     dino: Dino
+    dinov2: Dinov2 = Field(  # parameters of before it was there are read
+        default=Dinov2(masked_share=0.5, mask_ratio=(0.1, 0.5), patch_weight=1.0, koleo_weight=0.1)
+    )
     pretrain: Pretrain
     head: Head
     adaptation: Adaptation

@@ -19,14 +19,15 @@ class SharedBatchNorm(nn.BatchNorm1d):
         if size == 1:
             return super().forward(features)
         rows = features.float()
-        mean = _sum(rows.mean(dim=0)) / size
-        variance = _sum((rows - mean).square().mean(dim=0)) / size
+        mean = sum_over_processes(rows.mean(dim=0)) / size
+        variance = sum_over_processes((rows - mean).square().mean(dim=0)) / size
         normal = (rows - mean) * torch.rsqrt(variance + self.eps)
         scaled: Tensor = normal * self.weight + self.bias
         return scaled.to(features.dtype)
 
 
-def _sum(value: Tensor) -> Tensor:
+def sum_over_processes(value: Tensor) -> Tensor:
+    """Return the sum over all processes; the gradient of each one's result reaches the input of all."""
     total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]
     return total
 

@@ -71,7 +71,13 @@ class Extractor(nn.Module):
         """Rate of each drop path layer, in order; those at rate 0 are left out."""
         return [layer.rate for layer in self._drop_paths]
 
-    def forward(self, images: Tensor, keep: Tensor | None = None, paths: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        keep: Tensor | None = None,
+        paths: Tensor | None = None,
+        hidden: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """Return all tokens after the final norm, or those of some patches that the network sees nothing beside.
 
         Args:
@@ -79,6 +85,8 @@ class Extractor(nn.Module):
             keep: Patches of each image to look at, shape (batch, visible), for a masked autoencoder; all without it.
             paths: Factors of each drop path layer, shape (layers, batch) (`coda.networks.drop_path.path_factors`);
                 needed to train a network that has any.
+            hidden: Which patches are replaced, shape (batch, patches), bool, and what by, shape (width,), before
+                positions are added; none without it.
 
         Returns:
             Shape (batch, 1 + patches, width), class token first, registers left out; with `keep`, (batch, 1 + visible,
@@ -88,6 +96,8 @@ class Extractor(nn.Module):
         for number, layer in enumerate(self._drop_paths):
             layer.factor = paths[number] if paths is not None else None
         patches, grid = self._patches(images)
+        if hidden is not None:
+            patches = torch.where(hidden[0][..., None], hidden[1].to(patches.dtype), patches)
         tokens, rotation = with_prefix(vit, patches, grid), self._family.rotation(vit, grid)
         if keep is not None:
             prefix = torch.arange(self.prefix, device=keep.device).expand(len(keep), -1)

@@ -41,12 +41,16 @@ class DinoLearner(nn.Module):
             Logits of all views in order, shape (views, prototypes), and the tokens of the first size, shape (views, 1 +
             patches, width).
         """
+        return self._logits_and_tokens(sizes, paths)
+
+    def _logits_and_tokens(
+        self, sizes: Sequence[Tensor], paths: Sequence[Tensor | None], hidden: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `forward`; `hidden` says what the student does not see of the global views (`Extractor.forward`)."""
         weights = self._part.weights() if self._part is not None else {}
-        tokens = [
-            functional_call(self.student, dict(weights), (crops, None, factors))
-            if weights
-            else self.student(crops, None, factors)
-            for crops, factors in zip(sizes, paths, strict=True)
-        ]
+        tokens: list[Tensor] = []
+        for crops, factors in zip(sizes, paths, strict=True):
+            seen = (crops, None, factors, None if tokens else hidden)
+            tokens.append(functional_call(self.student, dict(weights), seen) if weights else self.student(*seen))
         features = torch.cat([pool_tokens(part, self._pool) for part in tokens])
         return self.head(features), tokens[0]

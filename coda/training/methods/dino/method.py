@@ -6,6 +6,7 @@ from coda.config.params import DinoBudget, Params
 from coda.errors import ConfigError, Problem
 from coda.networks.dino_head import SHAPE
 from coda.training.methods.base import SslResult, SslTask, Stage
+from coda.training.methods.dino.objective import DinoObjective
 from coda.training.methods.dino.state import KIND, DinoState, load_state, new_state, save_state
 from coda.training.methods.dino.training import train_dino
 from coda.training.methods.fixed import refuse_other_than
@@ -15,6 +16,7 @@ class DinoMethod:
     """See `coda.training.methods.base.SslMethod`."""
 
     name, kind = "dino", KIND
+    objective: type[DinoObjective] = DinoObjective
 
     def new_state(self, params: Params, *, seed: int) -> DinoState:
         """Return student and teacher with the same first weights, and their heads."""
@@ -51,7 +53,7 @@ class DinoMethod:
             task.fields, params, self.optimization(params, task.stage),
             state=state, seed=task.seed, pairs=task.pairs, anchors=task.anchors,
             dino_head=own.dino_head if adapts else "trained", carry_centre=own.carry_centre if adapts else True,
-            hooks=task.hooks, described=task.described,
+            hooks=task.hooks, described=task.described, objective=self.objective,
             keep_moments=own.carry_optimizer if adapts else params.pretrain.keep_optimizer,
             checkpoints=task.checkpoints, report=task.report, should_stop=task.should_stop,
         )  # fmt: skip

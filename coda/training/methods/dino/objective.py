@@ -1,8 +1,8 @@
 """One DINO iteration: views, both networks, loss, optimizer, teacher, centre (paper section 4)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from coda.training import schedules
 from coda.training.crops import Cropper, Views
 from coda.training.distributed import agreed, averaged, together, world
 from coda.training.engine import Entry
+from coda.training.flops import dino_step
 from coda.training.health import measure_health
 from coda.training.hooks import Hooks
 from coda.training.images import ImageSource
@@ -41,8 +42,31 @@ AHEAD = 2
 """Batches whose images are read ahead, where they come from plate stores."""
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What both networks make of the views of one iteration.
+
+    Attributes:
+        teacher_features: Pooled, of the global views, shape (views, width).
+        teacher_logits: Of the global views, shape (views, prototypes).
+        student_logits: Of all views, global ones first, shape (views, prototypes).
+        tokens: The student's, of the global views, shape (views, 1 + patches, width).
+    """
+
+    teacher_features: Tensor
+    teacher_logits: Tensor
+    student_logits: Tensor
+    tokens: Tensor
+
+
 class DinoObjective:
-    """One iteration after another over a state; owns optimizer and images."""
+    """One iteration after another over a state; owns optimizer and images.
+
+    Attributes:
+        sections: Sections of the parameters that the result depends on, beside the budget's.
+    """
+
+    sections: ClassVar[frozenset[str]] = frozenset({"crops", "dino"})
 
     def __init__(
         self,
@@ -69,12 +93,12 @@ class DinoObjective:
         self._train_only_what_learns()
         for network in (state.student, state.teacher):
             set_attention(network, self.runtime.attention)
-        learner = DinoLearner(state.student, state.student_head, state.student.pool, self.hooks.part)
+        learner = self._new_learner()
         self.optimizer = new_optimizer([learner], device)
         if state.moments:
             restore_optimizer(self.optimizer, state.moments)
         self.learner = self._compiled(together(learner))
-        self.teacher = self._compiled(_Pooled(state.teacher, state.teacher_head, state.teacher.pool))
+        self.teacher = self._compiled(self._new_teacher())
 
     def step(self, iteration: int, *, measure: bool) -> Entry | None:
         """Run one iteration; return its numbers when asked, which costs a wait for the device."""
@@ -86,18 +110,15 @@ class DinoObjective:
         momentum = schedules.teacher_momentum(iteration, self.length, self.budget)
         set_rates(self.optimizer, learning_rate=rate, weight_decay=decay)
         with self.runtime.autocast():
-            with torch.no_grad():
-                teacher_features, teacher_logits = self.teacher(views.globals_)
-            # crops of one size in one forward; the head sees all crops at once, so BatchNorm does too
-            sizes = [views.globals_, views.locals_] if len(views.locals_) else [views.globals_]
-            student_logits, tokens = self.learner(sizes, self._paths(iteration, sizes))
+            seen = self._seen(iteration, views)
         shape = (-1, len(views.globals_) // 2, dino.prototypes)
-        teacher_logits = teacher_logits.view(shape)
+        teacher_logits = seen.teacher_logits.view(shape)
         loss = dino_loss(
-            student_logits.view(shape), teacher_logits, self.state.centre,
+            seen.student_logits.view(shape), teacher_logits, self.state.centre,
             student_temperature=dino.student_temperature, teacher_temperature=temperature,
         )  # fmt: skip
-        terms = {term.name: term(tokens.float()) for term in self.hooks.terms}
+        terms = self._further_losses(seen, temperature)
+        terms |= {term.name: term(seen.tokens.float()) for term in self.hooks.terms}
         norm = self._learn(loss + sum(terms.values()), iteration)
         self.losses.note(iteration, loss, norm, *terms.values())
         self._follow(momentum)
@@ -105,14 +126,14 @@ class DinoObjective:
         # what a watch looks at is measured too, so that alarms are never those of an earlier iteration
         measured = measure or looks
         q = teacher_probabilities(teacher_logits, self.state.centre, temperature) if measured else None
-        self.state.centre = updated_centre(self.state.centre, teacher_logits, dino.centre_momentum)
+        self._move_centres(seen)
         if q is None:
             return None
         # before anybody looks: a teacher of NaN has nothing to show
         mean, watch = self.losses.mean(), self.hooks.watch
         looked = watch.look(iteration + 1, self.state.teacher) if watch is not None and looks else {}
         numbers = {"iteration": float(iteration), **looked}
-        health = measure_health(float(averaged(loss.detach())), q, teacher_features)
+        health = measure_health(float(averaged(loss.detach())), q, seen.teacher_features)
         numbers |= {"loss": mean, "learning_rate": rate, "momentum": momentum, "gradient_norm": float(norm)}
         numbers |= {name: float(term.detach()) for name, term in terms.items()}
         return Entry({**numbers, **asdict(health)}, health.alarms())
@@ -175,18 +196,50 @@ class DinoObjective:
             self.state.teacher.load_state_dict(dict(best))
         self.state.moments = optimizer_tensors(self.optimizer) if self.keep_moments else {}
         self.state.student.eval().requires_grad_(requires_grad=True)
-        self.state.student_head.requires_grad_(requires_grad=True)
+        for head, _ in self.state.heads:
+            head.requires_grad_(requires_grad=True)
+
+    def work(self) -> float:
+        """Return the floating-point work of one sample (a pair of images)."""
+        return dino_step(self.state.student, self.state.student_head, self.params.crops)
+
+    def _new_learner(self) -> nn.Module:
+        """Return all that the optimizer changes as one module."""
+        state = self.state
+        return DinoLearner(state.student, state.student_head, state.student.pool, self.hooks.part)
+
+    def _new_teacher(self) -> nn.Module:
+        state = self.state
+        return _Pooled(state.teacher, state.teacher_head, state.teacher.pool)
+
+    def _seen(self, iteration: int, views: Views) -> Seen:
+        """Run both networks on the views of an iteration."""
+        with torch.no_grad():
+            teacher_features, teacher_logits = self.teacher(views.globals_)
+        # crops of one size in one forward; the head sees all crops at once, so BatchNorm does too
+        sizes = [views.globals_, views.locals_] if len(views.locals_) else [views.globals_]
+        student_logits, tokens = self.learner(sizes, self._paths(iteration, sizes))
+        return Seen(teacher_features, teacher_logits, student_logits, tokens)
+
+    def _further_losses(self, seen: Seen, temperature: float) -> dict[str, Tensor]:
+        """Return what a method built on DINO adds to its loss, weighted, by name."""
+        return {}
+
+    def _move_centres(self, seen: Seen) -> None:
+        momentum = self.params.dino.centre_momentum
+        self.state.centre = updated_centre(self.state.centre, seen.teacher_logits, momentum)
 
     def _train_only_what_learns(self) -> None:
         state = self.state
         state.teacher.eval().requires_grad_(requires_grad=False)
-        state.teacher_head.requires_grad_(requires_grad=False)
         state.student.train()
         if self.hooks.part is None:
             state.student.requires_grad_(requires_grad=True)
-        state.student_head.requires_grad_(requires_grad=self.dino_head != "frozen")
-        if self.dino_head == "prototypes_frozen":
-            state.student_head.last_layer.requires_grad_(requires_grad=False)
+        for head, followed_by in state.heads:
+            followed_by.requires_grad_(requires_grad=False)
+            head.requires_grad_(requires_grad=self.dino_head != "frozen")
+            if self.dino_head == "prototypes_frozen":
+                head.last_layer.requires_grad_(requires_grad=False)
 
     def _compiled(self, module: nn.Module) -> Callable[..., Any]:
         compiled: Callable[..., Any] = torch.compile(module) if self.params.compute.compile else module
@@ -197,7 +250,8 @@ class DinoObjective:
         loss.backward()  # type: ignore[no-untyped-call]
         if schedules.last_layer_is_frozen(iteration, self.length, self.budget):
             # before clipping, so that a gradient that is not used does not shrink the others (docs/deviations.md)
-            self.state.student_head.last_layer.weight.grad = None
+            for head, _ in self.state.heads:
+                head.last_layer.weight.grad = None
         norm = clip_global_norm(self.optimizer, self.budget.clip_norm)
         self.optimizer.step()
         if self.hooks.part is not None:
@@ -208,9 +262,10 @@ class DinoObjective:
         state = self.state
         teacher: list[nn.Module] = [state.teacher]
         student: list[nn.Module] = [state.student]
-        if self.dino_head != "frozen":
-            teacher.append(state.teacher_head if self.dino_head == "trained" else state.teacher_head.mlp)
-            student.append(state.student_head if self.dino_head == "trained" else state.student_head.mlp)
+        for head, followed_by in state.heads if self.dino_head != "frozen" else []:
+            whole = self.dino_head == "trained"
+            teacher.append(followed_by if whole else followed_by.mlp)
+            student.append(head if whole else head.mlp)
         follow(teacher, student, momentum)
 
     def _looks_at(self, iteration: int) -> bool:

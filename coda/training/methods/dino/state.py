@@ -1,6 +1,6 @@
 """The whole state of DINO: what adaptation continues from (paper section 3, step 3)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,11 @@ class DinoState(nn.Module):
         """The student, which the optimizer changes."""
         return self.student
 
+    @property
+    def heads(self) -> list[tuple[DinoHead, DinoHead]]:
+        """Each head of the student, with the teacher's head that follows it."""
+        return [(self.student_head, self.teacher_head)]
+
     def config(self) -> dict[str, Any]:
         """Return everything needed to rebuild the networks."""
         return {
@@ -99,19 +104,53 @@ def load_state(folder: Path, expected_digest: str | None = None) -> DinoState:
         IntegrityError: The folder's bytes are not the recorded ones.
         ConfigError: It holds another kind of network.
     """
+    heads = {"student_head": "dino_head", "teacher_head": "dino_head"}
+    networks, tensors, moments = read_state(folder, expected_digest, KIND, heads, {"centre": prototypes_of})
+    return DinoState(**networks, centre=tensors["centre"], moments=moments)
+
+
+def prototypes_of(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the shape of a moving average of logits of the head in a state's config."""
+    return (int(config["dino_head"]["prototypes"]),)
+
+
+def read_state(
+    folder: Path,
+    expected_digest: str | None,
+    kind: str,
+    heads: Mapping[str, str],
+    loose: Mapping[str, Callable[[Mapping[str, Any]], tuple[int, ...]]],
+) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """Verify a model folder of a student and a teacher, and rebuild what is in it on the CPU.
+
+    Args:
+        folder: Model folder that `save_state` wrote.
+        expected_digest: What the registry recorded for it.
+        kind: ``kind`` that its config must have.
+        heads: Name of each head -> key of its config.
+        loose: Tensors that belong to no network -> their shapes, by the state's config.
+
+    Returns:
+        Networks by name ('student', 'teacher' and the heads), the loose tensors, and the optimizer's state.
+
+    Raises:
+        IntegrityError: The folder's bytes are not the recorded ones, or describe no network of ours.
+        ConfigError: It holds another kind of network.
+    """
     loaded, config = artifact.load(folder, expected_digest)
-    require_kind(config, KIND, folder)
+    require_kind(config, kind, folder)
     moments = {name.removeprefix(MOMENTS): tensor for name, tensor in loaded.items() if name.startswith(MOMENTS)}
     tensors = {name: tensor for name, tensor in loaded.items() if not name.startswith(MOMENTS)}
     networks: dict[str, Any] = {}
-    parts = [("student", Extractor), ("teacher", Extractor), ("student_head", DinoHead), ("teacher_head", DinoHead)]
-    for name, kind in parts:
+    for name in ("student", "teacher", *heads):
         own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
-        networks[name] = rebuild(kind, config.get("dino_head" if kind is DinoHead else name), own, folder)
+        build: Any = DinoHead if name in heads else Extractor
+        networks[name] = rebuild(build, config.get(heads.get(name, name)), own, folder)
     known = {f"{name}.{key}" for name, network in networks.items() for key in network.state_dict()}
-    shape = (int(config["dino_head"]["prototypes"]),)
-    if set(tensors) - known != {"centre"} or tuple(tensors["centre"].shape) != shape:
-        found = f"further tensors {sorted(set(tensors) - known)[:5]}"
-        problem = Problem(f"{folder}/weights.safetensors", found, f"the centre alone, of shape {shape}", REMEDY)
+    others = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name not in known}
+    wanted = {name: shape(config) for name, shape in loose.items()}
+    if others != wanted:
+        found = f"further tensors {dict(sorted(others.items())[:5])}"
+        problem = Problem(f"{folder}/weights.safetensors", found, f"these alone: {wanted}", REMEDY)
         raise IntegrityError(f"The weights in {folder} are not those of its config.", [problem])
-    return DinoState(**networks, centre=tensors["centre"], moments=moments)
+    return networks, {name: tensors[name] for name in wanted}, moments

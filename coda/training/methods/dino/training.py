@@ -14,7 +14,6 @@ from coda.plates.stored import StoredFields
 from coda.training.blindness import require_blind
 from coda.training.checkpoint import Checkpoints
 from coda.training.engine import fields_digest, fingerprint, run, tensors_digest
-from coda.training.flops import dino_step
 from coda.training.hooks import Hooks
 from coda.training.images import image_source
 from coda.training.methods.base import SslResult
@@ -39,6 +38,7 @@ def train_dino(
     hooks: Hooks | None = None,
     described: object = None,
     keep_moments: bool = False,
+    objective: type[DinoObjective] = DinoObjective,
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -60,6 +60,7 @@ def train_dino(
         carry_centre: Start from the state's centre (else from 0, as the released code does).
         hooks: Which weights learn, what is added to the loss, and who watches.
         described: What the hooks are, as JSON, for the name of the experiment that checkpoints belong to.
+        objective: The step: DINO's, or that of a method built on it.
         keep_moments: Leave the optimizer's moments in the state, for a training that goes on from it.
         checkpoints: Where to keep checkpoints, every ``budget.checkpoint_every`` iterations.
         report: Called after every logged iteration.
@@ -82,23 +83,23 @@ def train_dino(
         "pool": state.student.pool,
         "anchors": anchors.tolist() if anchors is not None else None, "moments": tensors_digest(state.moments),
     }  # fmt: skip
-    sections = params.model_dump(mode="json", include={"crops", "dino"})
+    sections = params.model_dump(mode="json", include=set(objective.sections))
     identity = fingerprint(
         sections, budget.model_dump(), options, fields_digest(fields), tensors_digest(state.state_dict())
     )
     runtime = resolve_runtime(params.compute)
     images = image_source(fields, runtime.device, params.compute.images)
-    objective = DinoObjective(
+    steps = objective(
         images, params, budget,
         state=state, sampler=sampler, length=length, seed=seed, dino_head=dino_head, hooks=hooks,
         keep_moments=keep_moments,
     )  # fmt: skip
     result = run(
-        objective, length=length, budget=budget, identity=identity, checkpoints=checkpoints, report=report,
-        should_stop=should_stop, flops_per_sample=dino_step(state.student, state.student_head, params.crops),
+        steps, length=length, budget=budget, identity=identity, checkpoints=checkpoints, report=report,
+        should_stop=should_stop, flops_per_sample=steps.work(),
         rate=f"{'pretrain' if isinstance(budget, Pretrain) else 'adaptation.budget'}.learning_rate",
     )  # fmt: skip
-    objective.finish()
+    steps.finish()
     return SslResult(
         state,
         result.log,
