@@ -14,6 +14,7 @@ def adapt(
     earlier: dsl.Input[dsl.Dataset],
     candidates: dsl.Output[dsl.Artifact],
     models: dsl.Output[dsl.Model],
+    features: dsl.Output[dsl.Artifact],
 ) -> None:
     """Adapt the released extractor without labels; the head stays frozen."""
     from pathlib import Path
@@ -35,6 +36,7 @@ def adapt(
             settings=settings,
             run_id=run_id,
             models=out,
+            features=Path(features.path),
         )
         for candidate in tried:
             predictions = Path(candidates.path) / candidate.name / "predictions.parquet"

@@ -12,6 +12,7 @@ def gate(
     params: str,
     dataset: dsl.Input[dsl.Dataset],
     candidates: dsl.Input[dsl.Artifact],
+    features: dsl.Input[dsl.Artifact],
     decision: dsl.Output[dsl.Artifact],
 ) -> None:
     """Judge the candidates; keeping the incumbent is a result, not an error."""
@@ -31,5 +32,6 @@ def gate(
             out,
             params=Params.model_validate_json(params),
             settings=settings,
+            features=Path(features.path),
         )
         run.keep(out if out.is_file() else out / "gate.json", "gate.json")

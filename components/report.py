@@ -14,6 +14,7 @@ def report(
     dataset: dsl.Input[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
     candidates: dsl.Input[dsl.Artifact] = None,
+    features: dsl.Input[dsl.Artifact] = None,
     decision: dsl.Input[dsl.Artifact] = None,
     revisions: dsl.Input[dsl.Artifact] = None,
     record: dsl.Input[dsl.Artifact] = None,
@@ -37,8 +38,8 @@ def report(
     with running("report", run_id, settings):
         step(
             Path(dataset.path), Path(page.path), params=values, settings=settings, run_id=run_id,
-            candidates=where(candidates), gate=where(decision), release=where(record), predictions=where(predictions),
-            evaluation=where(evaluation),
+            candidates=where(candidates), features=where(features), gate=where(decision), release=where(record),
+            predictions=where(predictions), evaluation=where(evaluation),
         )  # fmt: skip
     with running("finish", run_id, settings):
         ended = finish(

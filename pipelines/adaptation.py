@@ -78,7 +78,12 @@ def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str
                 memory.output,
             )
             candidates = adapted.outputs["candidates"]
-            judged = needs(gate(run_id=run_id, params=params, dataset=dataset, candidates=candidates), PLATES, "gate")
+            features = adapted.outputs["features"]
+            judged = needs(
+                gate(run_id=run_id, params=params, dataset=dataset, candidates=candidates, features=features),
+                PLATES,
+                "gate",
+            )
             decision = judged.outputs["decision"]
             registered = needs(
                 register_adaptation(
@@ -113,6 +118,7 @@ def adaptation(run_id: str, manifest_uri: str, params: str, manifest_digest: str
                     pipeline="adaptation",
                     dataset=dataset,
                     candidates=candidates,
+                    features=features,
                     decision=decision,
                     revisions=revisions,
                     record=record,

@@ -42,6 +42,15 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 """The smallest training that gives a model to adapt; crops are what fits into a small image."""
 
+LIMITS = {
+    "max_top_class_share": 1.0,
+    "max_top_class_excess": 1.0,
+    "min_marginal_entropy": 0.0,
+    "min_feature_spread": 0.0,
+}
+"""Limits of health that no model misses: what is measured is a batch on its way, and a model of sixty iterations may
+give most fields one class on one machine and not on another."""
+
 SMALLEST: dict[str, Any] = {"adaptation.budget.iterations": 2, "gate.bootstrap": 20}
 """For batches of the archive: they have to be accepted, and to be there."""
 
@@ -77,7 +86,9 @@ class Scale:
             workers: Processes that simulate plates.
             told: Told what is done.
         """
-        self.params = changed(params, SMALL)
+        given = params.gate.policy.health.model_dump(mode="json")
+        limits = {f"gate.policy.health.{name}": value for name, value in LIMITS.items() if name in given}
+        self.params = changed(params, {**SMALL, **limits})
         self._experiment = experiment_of(field_px)
         self._design = self._experiment.design
         made_of = {

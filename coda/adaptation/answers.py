@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 from safetensors import SafetensorError
 
 from coda.adaptation.candidates import Candidate, read_candidates
-from coda.adaptation.folder import read_served_as
+from coda.adaptation.folder import read_served_as, statistics_folder
 from coda.adaptation.serving import Way, serve
 from coda.config.served_params import ServedAs
 from coda.contracts.base import Digest, digest_of_json
@@ -103,7 +103,9 @@ def answers_for(
         if names != [PREFIX + name for name in classes] or list(table["image_id"]) != list(stored.table["image_id"]):
             return None
         probabilities = table[names].to_numpy(dtype=np.float32)
-        return Answers(found.name, probabilities, _statistics(folder / "alignment"))
+        aligned = found.alignment != "none"
+        statistics = _statistics(statistics_folder(candidates, found.extractor)) if aligned else {}
+        return Answers(found.name, probabilities, statistics)
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         problem = Problem(str(folder), str(error).partition("\n")[0][:200], "answers for every field", _REMEDY)
         raise IntegrityError(f"The answers of candidate {found.name} are not whole.", [problem]) from error

@@ -36,22 +36,25 @@ def write_changed(
     earlier: Sequence[BatchFolder],
     fields: Fields,
     chosen: NDArray[np.bool_],
+    *,
+    features: Path,
 ) -> WhatChanged:
-    """Compare a batch with its archive, and write ``changed.json`` and ``changed.npz`` into the candidates folder.
+    """Compare a batch with its archive; write ``changed.json`` beside the candidates, ``changed.npz`` beside features.
 
     The latter holds the pairs of typical fields: ``images``, uint16, shape (pairs, 2, stains, height, width).
 
     Args:
-        out: Candidates folder, with ``features_base.npy``.
+        out: Candidates folder.
         batches: What was adapted to; of several batches the last one is compared, which the gate reports on, too.
         earlier: The archive.
         fields: Fields of both.
         chosen: Which accepted fields of these folders, one after the other, they are.
+        features: Folder of features, with ``features_base.npy``.
     """
     numbers = statistics_of([*batches, *earlier], fields.channels).loc[chosen].reset_index(drop=True)
-    told = what_changed(batches[-1], earlier, fields.table, numbers, stored_matrix(out / "features_base.npy"))
+    told = what_changed(batches[-1], earlier, fields.table, numbers, stored_matrix(features / "features_base.npy"))
     told = told.model_copy(update={"channels": tuple(fields.channels)})
-    pictures = out / WhatChanged.PICTURES
+    pictures = features / WhatChanged.PICTURES
     pictures.unlink(missing_ok=True)  # an earlier attempt's
     if told.pairs:
         np.savez_compressed(pictures, images=_pictures(told, fields, numbers))

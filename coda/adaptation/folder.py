@@ -53,8 +53,11 @@ def write_answers(
     fields: Fields,
     is_batch: NDArray[np.bool_],
     classes: Mapping[str, Sequence[str]],
+    *,
+    features: Path,
+    groups: NDArray[np.str_],
 ) -> None:
-    """Write fields, features and every candidate's predictions.
+    """Write fields, features, every candidate's predictions, and what the batch was aligned with.
 
     Args:
         out: Candidates folder.
@@ -64,11 +67,17 @@ def write_answers(
         fields: All fields.
         is_batch: Which of them belong to the batch; the archived ones are written beside.
         classes: Candidate -> the classes of its head.
+        features: Folder for features, which gate and report alone read.
+        groups: Groups that the tokens of the batch's fields were aligned in.
     """
     out.mkdir(parents=True, exist_ok=True)
+    features.mkdir(parents=True, exist_ok=True)
     write_parquet(fields.table, out / "fields.parquet")
     for name, service in services.items():
-        np.save(out / f"features_{name}.npy", service.features, allow_pickle=False)
+        np.save(features / f"features_{name}.npy", service.features, allow_pickle=False)
+        if any(item.extractor == name and item.alignment != "none" for item in candidates):
+            own = {group: found for group, found in service.statistics.items() if group in set(groups.tolist())}
+            _write_statistics(statistics_folder(out, name), own)
     for candidate in candidates:
         service = services[candidate.extractor]
         served = service.ways[candidate.name]
@@ -78,13 +87,31 @@ def write_answers(
         write_parquet(table[is_batch].reset_index(drop=True), folder / "predictions.parquet")
         if not is_batch.all():
             write_parquet(table[~is_batch].reset_index(drop=True), folder / "archive_predictions.parquet")
-        np.save(folder / "features.npy", served.features, allow_pickle=False)
-        if candidate.alignment != "none":
-            _write_statistics(folder / "alignment", service.statistics)
+        if candidate.alignment != "none":  # else they are its extractor's
+            (features / candidate.name).mkdir(exist_ok=True)
+            np.save(features / candidate.name / "features.npy", served.features, allow_pickle=False)
+
+
+def statistics_folder(out: Path, extractor: str) -> Path:
+    """Return the folder of the token statistics that an extractor's tokens are aligned with, by group."""
+    return out / "alignment" / extractor
+
+
+def read_features(features: Path, candidate: Candidate) -> NDArray[np.float32]:
+    """Return what a candidate's head reads of each field, shape (fields, width).
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no such array.
+    """
+    own = features / candidate.name / "features.npy"
+    path = own if own.is_file() else features / f"features_{candidate.extractor}.npy"
+    found: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    return found
 
 
 def _write_statistics(folder: Path, statistics: Mapping[str, TokenStatistics]) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     names = {group: f"{number:03d}.safetensors" for number, group in enumerate(sorted(statistics))}
     for group, name in names.items():
         (folder / name).write_bytes(statistics[group].to_bytes())

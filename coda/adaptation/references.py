@@ -16,7 +16,7 @@ from coda.training.profiles import measured
 from coda.training.tokens import field_features, token_batches
 
 FOLDER = "references"
-"""Folder of the candidates folder with one array of features for each reference."""
+"""Folder beside the candidates' features with one array for each reference."""
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
@@ -66,25 +66,25 @@ def pixel_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def write_references(out: Path, features: Mapping[Reference, NDArray[np.float32]]) -> None:
-    """Write the references into a candidates folder."""
+    """Write the references into the folder of features."""
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name, values in features.items():
         np.save(folder / f"{name}.npy", values, allow_pickle=False)
 
 
-def read_reference(candidates: Path, name: Reference, rows: int) -> NDArray[np.float32]:
-    """Return the features of one reference from a candidates folder.
+def read_reference(features: Path, name: Reference, rows: int) -> NDArray[np.float32]:
+    """Return the features of one reference.
 
     Args:
-        candidates: Candidates folder.
+        features: Folder of features.
         name: The reference.
         rows: Fields that there must be.
 
     Raises:
         IntegrityError: They are missing, or do not belong to the fields.
     """
-    path = candidates / FOLDER / f"{name}.npy"
+    path = features / FOLDER / f"{name}.npy"
     try:
         values: NDArray[np.float32] = np.load(path, allow_pickle=False)
     except (FileNotFoundError, ValueError) as error:

@@ -37,6 +37,7 @@ from coda.training.checkpoint import Checkpoints
 from coda.training.methods.registry import method_of
 from coda.training.profiles import measured, profiles
 from coda.training.progress import Report
+from coda.training.split import group_names
 
 PREFIX: Mapping[AdaptedExtractor, str] = {"adapted": "", "adapted_oda": "oda-"}
 """Prefix of the checkpoints of each extractor that is adapted: one run may adapt two, one after the other."""
@@ -55,6 +56,7 @@ def adapt_and_serve(
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
     models: Path | None = None,
+    features: Path | None = None,
 ) -> list[Candidate]:
     """Adapt the extractor to a batch and write the candidates folder.
 
@@ -70,6 +72,7 @@ def adapt_and_serve(
         report: Called as training goes.
         should_stop: Asked before every iteration.
         models: Folder for the extractors that are adapted, which only registering reads; `out` when not given.
+        features: Folder for features, which gate and report read and nobody else; `out` when not given.
 
     Returns:
         The candidates, from simple to involved.
@@ -111,8 +114,12 @@ def adapt_and_serve(
     _require_unchanged(before, watched)
     alarms = {str(name): result.alarms for name, result in trained.items()}
     final = _described(candidates, heads, digests, alarms, base.extractor.pool)
-    write_answers(out, final, services, fields, is_batch, {name: frozen.head.classes for name, frozen in heads.items()})
-    write_references(out, reference_features(fields, base.extractor.config, params, seed=seed, pixels=pixels))
+    write_answers(
+        out, final, services, fields, is_batch, {name: frozen.head.classes for name, frozen in heads.items()},
+        features=features or out, groups=group_names(fields.table[is_batch], params.alignment.by),
+    )  # fmt: skip
+    references = reference_features(fields, base.extractor.config, params, seed=seed, pixels=pixels)
+    write_references(features or out, references)
     write_log(out, rungs, trained)
     _write_drift(out, fields, services, base, incumbent)
     write_candidates(out, final)

@@ -29,6 +29,9 @@ _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 FIELD_COLUMNS = frozenset({*WELL, "Metadata_pert_type", "Metadata_Compound"})
 """What the report asks of a field whose features it has: its well, and what was on it."""
 
+EXTRACTORS = {"base": "before", "adapted": "after", "adapted_oda": "oda"}
+"""Extractor -> what its features are called: those of a second adapted one are what candidate 'oda' reads."""
+
 DRIFTS = {"frechet_to_source": "to_source_mean", "mmd_controls": "controls_between_groups"}
 """Distance -> its name in the candidates' drift.json (`coda.adaptation.drift`)."""
 
@@ -77,8 +80,9 @@ class CandidateInputs:
 
     Attributes:
         fields: One row a field, in the order of the feature rows; the columns that say where it is and what was on it.
-        features: 'before' and 'after' adaptation, and each candidate's own -> features, shape (fields, width); they
-            stay in their files, which hold a thousand numbers and more for each field of the batch and of its archive.
+        features: 'before' and 'after' adaptation, and those of candidates that read others -> features, shape (fields,
+            width); they stay in their files, which hold a thousand numbers and more for each field of the batch and of
+            its archive.
         predictions: Field-level answers of the candidate that others are compared with, 'unadapted'.
         training: Numbers of the adaptation, by name.
         drift: 'before' and 'after' -> distances by name, see `DRIFTS`.
@@ -118,6 +122,7 @@ def gather(
     dataset: Path,
     *,
     candidates: Path | None = None,
+    features: Path | None = None,
     gate: Path | None = None,
     release: Path | None = None,
     predictions: Path | None = None,
@@ -128,6 +133,7 @@ def gather(
     Args:
         dataset: Dataset folder with at least one batch.
         candidates: Candidates folder, if the run adapted.
+        features: Folder of its features; `candidates` when not given.
         gate: Gate report, if the run judged.
         release: Release record, if there is one.
         predictions: Folder with field, well and compound tables, if the run predicted.
@@ -143,7 +149,13 @@ def gather(
             str(dataset), "no batch", f"<source>/<batch>/{MANIFEST_NAME}", "Give the dataset folder that ingest wrote."
         )
         raise ContractError("There is no batch to report on.", [problem])
-    given = {"candidates": candidates, "gate": gate, "release": release, "predictions": predictions}
+    given = {
+        "candidates": candidates,
+        "features": features,
+        "gate": gate,
+        "release": release,
+        "predictions": predictions,
+    }
     given["evaluation"] = evaluation
     absent = [
         Problem(name, f"nothing at {path}", "the output of that step", "Run the step again, or leave it out.")
@@ -155,7 +167,7 @@ def gather(
         batches=tuple(_batch(path.parent) for path in manifests),
         gate=GateReport.read(gate) if gate else None,
         release=ReleaseRecord.read(release) if release else None,
-        candidates=_candidates(candidates) if candidates else None,
+        candidates=_candidates(candidates, features or candidates) if candidates else None,
         predictions=_tables(predictions) if predictions else {},
         evaluation=_document(evaluation) if evaluation else {},
     )
@@ -176,24 +188,18 @@ def _batch(folder: Path) -> BatchInputs:
     )
 
 
-def _candidates(folder: Path) -> CandidateInputs | None:
+def _candidates(folder: Path, kept: Path) -> CandidateInputs | None:
     fields = _table(folder / "fields.parquet", FIELD_COLUMNS.__contains__)
-    features = {
-        label: stored_matrix(path)
-        for label, path in [
-            ("before", folder / "features_base.npy"),
-            ("after", folder / "features_adapted.npy"),
-            *((path.parent.name, path) for path in sorted(folder.glob("*/features.npy"))),
-        ]
-        if path.is_file()
-    }
+    extractors = [(label, kept / f"features_{name}.npy") for name, label in EXTRACTORS.items()]
+    aligned = [(path.parent.name, path) for path in sorted(kept.glob("*/features.npy"))]
+    features = {label: stored_matrix(path) for label, path in [*extractors, *aligned] if path.is_file()}
     for label, matrix in features.items():
         if len(matrix) != len(fields):
             problem = Problem(f"features {label}", f"{len(matrix)} rows", f"{len(fields)} rows", "Run adapt again.")
             raise ContractError(f"The candidates in {folder} do not fit together.", [problem])
     answers = folder / "unadapted" / "predictions.parquet"
     tables = {"unadapted": _table(answers, _tells_an_answer)} if answers.is_file() else {}
-    changed, pictures = folder / WhatChanged.NAME, folder / WhatChanged.PICTURES
+    changed, pictures = folder / WhatChanged.NAME, kept / WhatChanged.PICTURES
     return CandidateInputs(
         fields, features, tables, _training(folder), _drift(folder),
         WhatChanged.read(changed) if changed.is_file() else None,

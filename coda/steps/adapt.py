@@ -55,6 +55,7 @@ def adapt(
     settings: Settings,
     run_id: str,
     models: Path | None = None,
+    features: Path | None = None,
 ) -> list[Candidate]:
     """Adapt the default release's extractor to a batch without labels, and lay out every way of serving it.
 
@@ -70,6 +71,7 @@ def adapt(
         settings: Where the registry, the release log and checkpoints are.
         run_id: The run; started again under the same name it goes on from its newest checkpoint.
         models: Folder for the adapted extractors, which weigh far more than the rest; `out` when not given.
+        features: Folder for features, which gate and report alone read; `out` when not given.
 
     Returns:
         The candidates, from simple to involved.
@@ -82,7 +84,8 @@ def adapt(
     """
     count = _processes(params)
     if count > 1:
-        paths = {"dataset": dataset, "archive": archive, "out": out} | ({"models": models} if models else {})
+        paths = {"dataset": dataset, "archive": archive, "out": out}
+        paths |= {name: path for name, path in (("models", models), ("features", features)) if path}
         run_in_processes("adapt", paths, count, params=params, settings=settings, run_id=run_id)
         return read_candidates(out)
     set_threads(params.compute)
@@ -114,9 +117,9 @@ def adapt(
         incumbent = _incumbent([*batches, *earlier], chosen, base, Path(work), out, params, settings, run_id)
         candidates = adapt_and_serve(
             base, fields, is_batch, out, params, seed=params.seed, incumbent=incumbent,
-            checkpoints=checkpoints, report=report, should_stop=should_stop, models=models,
+            checkpoints=checkpoints, report=report, should_stop=should_stop, models=models, features=features,
         )  # fmt: skip
-        write_changed(out, batches, earlier, fields, chosen)
+        write_changed(out, batches, earlier, fields, chosen, features=features or out)
         return candidates
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.adaptation.candidates import Candidate, read_candidates
-from coda.adaptation.folder import pairing_remarks, read_served_as
+from coda.adaptation.folder import pairing_remarks, read_features, read_served_as
 from coda.adaptation.references import read_reference
 from coda.config.params import Params
 from coda.config.recorded import Today, refuse_contradictions
@@ -22,7 +22,9 @@ from coda.settings import Settings
 from coda.training.split import group_names
 
 
-def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, settings: Settings) -> GateReport:
+def judge(
+    dataset: Path, candidates: Path, out: Path, *, params: Params, settings: Settings, features: Path | None = None
+) -> GateReport:
     """Decide what serves a batch and write the GateReport.
 
     Args:
@@ -32,6 +34,7 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
         out: File to write, ``gate.json``.
         params: The `gate` section holds the policy; `alignment` says what alignments were fitted on.
         settings: Not used: the gate needs no service.
+        features: Folder of their features; `candidates` when not given.
 
     Raises:
         ContractError: The dataset holds no batch.
@@ -39,6 +42,7 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
         ConfigError: The policy cannot be used, or the parameters contradict what the candidates were served with.
     """
     del settings
+    features = features or candidates
     batches = open_batches(dataset)
     if not batches:
         problem = Problem(str(dataset), "no ingested batch", "at least one", "Run ingest first.")
@@ -47,8 +51,8 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
     offered = read_candidates(candidates)
     refuse_contradictions(read_served_as(candidates), Today.of(params))
     policy, samples = params.gate.policy, params.gate.bootstrap
-    before = next((_features(item, candidates) for item in offered if item.name == policy.baseline), None)
-    measured = [_measured(candidate, candidates, rows, before, params) for candidate in offered]
+    before = next((_features(item, features) for item in offered if item.name == policy.baseline), None)
+    measured = [_measured(item, candidates, rows, _features(item, features), before, params) for item in offered]
     newest = batches[-1].manifest
     batch = BatchName(newest.source, newest.batch, newest.digest())
     decided = decide(
@@ -57,7 +61,7 @@ def judge(dataset: Path, candidates: Path, out: Path, *, params: Params, setting
         batch,
         seed=params.seed,
         samples=samples,
-        references=_references(candidates, rows, params),
+        references=_references(features, rows, params),
         pool=offered[0].pool if offered else "mean",
         evidence=evidence_of(rows, align_by=params.alignment.by, align_wells=params.alignment.wells),
     )
@@ -82,12 +86,10 @@ def _references(folder: Path, rows: pd.DataFrame, params: Params) -> list[Refere
 
 
 def _features(candidate: Candidate, folder: Path) -> NDArray[np.float32]:
-    own = folder / candidate.name
     try:
-        features: NDArray[np.float32] = np.load(own / "features.npy", allow_pickle=False)
+        return read_features(folder, candidate)
     except (FileNotFoundError, ValueError) as error:
-        raise _not_whole(candidate, own, error) from error
-    return features
+        raise _not_whole(candidate, folder, error) from error
 
 
 def _not_whole(candidate: Candidate, folder: Path, error: Exception) -> IntegrityError:
@@ -97,7 +99,12 @@ def _not_whole(candidate: Candidate, folder: Path, error: Exception) -> Integrit
 
 
 def _measured(
-    candidate: Candidate, folder: Path, rows: pd.DataFrame, before: NDArray[np.float32] | None, params: Params
+    candidate: Candidate,
+    folder: Path,
+    rows: pd.DataFrame,
+    features: NDArray[np.float32],
+    before: NDArray[np.float32] | None,
+    params: Params,
 ) -> CandidateMeasures:
     own = folder / candidate.name
     try:
@@ -112,7 +119,7 @@ def _measured(
     return measure_candidate(
         candidate.name,
         table,
-        _features(candidate, folder),
+        features,
         complexity=candidate.complexity,
         samples=params.gate.bootstrap,
         seed=params.seed,

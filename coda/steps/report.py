@@ -32,6 +32,7 @@ def report(
     settings: Settings,
     run_id: str,
     candidates: Path | None = None,
+    features: Path | None = None,
     gate: Path | None = None,
     release: Path | None = None,
     predictions: Path | None = None,
@@ -49,6 +50,7 @@ def report(
         settings: Platform bucket, Pushgateway and metrics folder.
         run_id: The run.
         candidates: Candidates folder of the adaptation.
+        features: Folder of its features; `candidates` when not given.
         gate: ``gate.json``.
         release: Release record that serves after the run.
         predictions: Folder with the prediction tables.
@@ -62,8 +64,9 @@ def report(
         TransientError: The platform bucket is away.
     """
     inputs = gather(
-        dataset, candidates=candidates, gate=gate, release=release, predictions=predictions, evaluation=evaluation
-    )
+        dataset, candidates=candidates, features=features, gate=gate, release=release, predictions=predictions,
+        evaluation=evaluation,
+    )  # fmt: skip
     store = ObjectStore(settings.platform, settings.s3_endpoint)
     steps = [StepRecord(name=times.name, seconds=times.seconds) for times in finished_steps(store, run_id)]
     history = {source: _history(store, inputs, source) for source in _sources(inputs)}

@@ -163,7 +163,7 @@ def _take_part(folder: Path) -> None:
     params: Params | Today = values if stated is None else Today(values, **stated)
     with joined() as world:
         if not world.first:
-            paths |= {made: folder / f"{made}.{world.rank}" for made in (OUT, "models") if made in paths}
+            paths |= {made: folder / f"{made}.{world.rank}" for made in (OUT, "models", "features") if made in paths}
         try:
             numbers = _step(request["step"])(
                 **paths,

@@ -14,6 +14,7 @@ import coda.adaptation
 from coda.adaptation import run as run_module
 from coda.adaptation.base import FrozenHead
 from coda.adaptation.candidates import read_candidates
+from coda.adaptation.folder import read_features, statistics_folder
 from coda.adaptation.references import read_reference, reference_features, write_references
 from coda.adaptation.run import adapt_and_serve, weights_digest
 from coda.adaptation.serving import Way, serve
@@ -47,8 +48,12 @@ def test_the_candidates_folder(tiny, make_base, make_plates, tmp_path):
         assert table[["p_actin", "p_proteasome", "p_tubulin"]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
         archive = pd.read_parquet(tmp_path / candidate.name / "archive_predictions.parquet")
         assert set(archive["Metadata_Batch"]) == {"b0"}
-        assert (tmp_path / candidate.name / "alignment" / "groups.json").is_file() == (candidate.alignment != "none")
-        assert np.load(tmp_path / candidate.name / "features.npy").shape == (len(fields), 16)
+        assert read_features(tmp_path, candidate).shape == (len(fields), 16)
+        aligned = candidate.alignment != "none"
+        assert (tmp_path / candidate.name / "features.npy").is_file() == aligned  # else they are its extractor's
+        if aligned:  # the archive's groups are of no use to whoever serves the batch
+            groups = json.loads((statistics_folder(tmp_path, candidate.extractor) / "groups.json").read_text())
+            assert set(groups) == {"lab/b1"}
     assert len(pd.read_parquet(tmp_path / "fields.parquet")) == len(fields)
     assert np.load(tmp_path / "features_adapted.npy").shape == (len(fields), 16)
     pixels, untrained = (read_reference(tmp_path, name, len(fields)) for name in ("pixels", "untrained"))

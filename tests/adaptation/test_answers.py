@@ -113,7 +113,7 @@ def test_answers_that_the_registered_models_do_not_give_are_not_published(
 def test_moments_that_the_batch_does_not_have_are_found_out(candidates, released, predicted, tmp_path):
     expected, _ = predicted(of(released, "aligned"), "alone")
     shutil.copytree(candidates, tmp_path / "changed")
-    folder = tmp_path / "changed" / "aligned" / "alignment"
+    folder = tmp_path / "changed" / "alignment" / "base"
     groups = json.loads((folder / "groups.json").read_text())
     assert set(groups) == {"lab_b/b1", "lab_b/b2"}
     swapped = {"lab_b/b1": groups["lab_b/b2"], "lab_b/b2": groups["lab_b/b1"]}

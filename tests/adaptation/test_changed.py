@@ -92,7 +92,7 @@ def test_real_batches_leave_a_comparison_and_pictures_as_bright_as_recorded(data
     stored = load_fields([batch, earlier], STAINS[:3], params.crops.centre)
     rng = np.random.default_rng(0)
     np.save(tmp_path / "features_base.npy", rng.normal(size=(len(stored), 8)).astype(np.float32))
-    told = write_changed(tmp_path, [batch], [earlier], stored, np.ones(len(stored), dtype=bool))
+    told = write_changed(tmp_path, [batch], [earlier], stored, np.ones(len(stored), dtype=bool), features=tmp_path)
     assert WhatChanged.read(tmp_path / "changed.json") == told
     assert (told.against, told.channels) == (("b1",), STAINS[:3])
     assert told.pairs
@@ -103,5 +103,5 @@ def test_real_batches_leave_a_comparison_and_pictures_as_bright_as_recorded(data
     at = stored.table[["Metadata_Plate", "Metadata_Well"]].eq([pair.now.plate, pair.now.well]).all(axis=1).to_numpy()
     recorded = numbers.loc[at, ["QC_p5_DNA", "QC_p95_DNA"]].to_numpy()[0]
     np.testing.assert_allclose(np.percentile(pictures[0, 0, 0], [5, 95]), recorded, atol=2)
-    write_changed(tmp_path, [batch], [], stored.take(np.arange(16)), np.ones(16, dtype=bool))
+    write_changed(tmp_path, [batch], [], stored.take(np.arange(16)), np.ones(16, dtype=bool), features=tmp_path)
     assert not (tmp_path / "changed.npz").exists(), "pictures of an earlier attempt"

@@ -10,6 +10,7 @@ import torch
 
 from coda.adaptation.base import Base, FrozenHead
 from coda.adaptation.candidates import read_candidates
+from coda.adaptation.folder import read_features
 from coda.adaptation.references import read_reference
 from coda.adaptation.run import adapt_and_serve
 from coda.contracts.gate import GateReport
@@ -87,7 +88,8 @@ def test_every_feature_the_gate_sees_is_of_class_tokens(loop):
             flat = own.reshape(-1, own.shape[-1])
             aligned[groups == group] = (own - flat.mean(0)) / (flat.std(0) + 1e-6)
         for name, expected in zip(names, (class_tokens, aligned), strict=True):
-            assert np.load(folder / name / "features.npy") == pytest.approx(expected.mean(1), abs=2e-3)
+            candidate = next(item for item in candidates if item.name == name)
+            assert read_features(folder, candidate) == pytest.approx(expected.mean(1), abs=2e-3)
     untrained = read_reference(folder, "untrained", len(loop.target))
     assert not np.allclose(untrained, np.load(folder / "features_base.npy"))
 

@@ -62,6 +62,7 @@ def write_report(
     params: Params | None,
     run_id: str,
     candidates: Path | None = None,
+    features: Path | None = None,
     gate: Path | None = None,
     release: Path | None = None,
     predictions: Path | None = None,
@@ -75,6 +76,7 @@ def write_report(
         params: Parameters of the run; None where they are not at hand, and the release is asked for their digest.
         run_id: Run to name.
         candidates: Candidates folder, if the run adapted.
+        features: Folder of its features; `candidates` when not given.
         gate: Gate report, if the run judged.
         release: Release record, if there is one.
         predictions: Folder of the prediction tables, if the run predicted.
@@ -84,8 +86,9 @@ def write_report(
         ContractError: There is no batch, or a document breaks its contract.
     """
     inputs = gather(
-        dataset, candidates=candidates, gate=gate, release=release, predictions=predictions, evaluation=evaluation
-    )
+        dataset, candidates=candidates, features=features, gate=gate, release=release, predictions=predictions,
+        evaluation=evaluation,
+    )  # fmt: skip
     return write_page(inputs, out, params=params, run_id=run_id)
 
 
@@ -242,8 +245,7 @@ def _embedding(inputs: ReportInputs) -> Any:
     chosen = inputs.gate.chosen if inputs.gate else None
     rows = {when: adapted.features[when] for when in ("before", "after") if when in adapted.features}
     # "after" is what the first adapted extractor sees: that of CODA where ODA was adapted beside it
-    shown = ("unadapted", "coda" if "coda" in adapted.features else "oda")
-    if chosen is not None and chosen in adapted.features and chosen not in shown:
+    if chosen is not None and chosen in adapted.features:
         rows["served"] = adapted.features[chosen]
     return draw_embeddings(rows, adapted.fields, chosen or "")
 
