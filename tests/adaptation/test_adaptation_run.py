@@ -188,15 +188,16 @@ def test_an_incumbent_of_its_own_is_served_like_the_others_and_nothing_comes_fro
     for name in ("extractor", "state"):
         assert folder_digest(tmp_path / "with" / name) == folder_digest(tmp_path / "without" / name)
     for candidate in without:
-        for name in ("predictions.parquet", "features.npy"):
-            parts = [tmp_path / run / candidate.name / name for run in ("with", "without")]
-            assert parts[0].read_bytes() == parts[1].read_bytes()
+        parts = [tmp_path / run / candidate.name / "predictions.parquet" for run in ("with", "without")]
+        assert parts[0].read_bytes() == parts[1].read_bytes()
+        features = [read_features(tmp_path / run, candidate) for run in ("with", "without")]
+        assert np.array_equal(*features)
     folder = tmp_path / "with" / "incumbent"
     table = pd.concat([pd.read_parquet(folder / f"{part}predictions.parquet") for part in ("archive_", "")])
     found = table.set_index("image_id").loc[fields.table["image_id"], ["p_actin", "p_proteasome", "p_tubulin"]]
     assert found.to_numpy() == pytest.approx(expected.ways["x"].probabilities, abs=1e-6)
     assert np.load(tmp_path / "with" / "features_incumbent.npy") == pytest.approx(expected.features, abs=1e-6)
-    assert (folder / "alignment" / "groups.json").is_file()
+    assert (statistics_folder(tmp_path / "with", "incumbent") / "groups.json").is_file()
     assert set(json.loads((tmp_path / "with" / "drift.json").read_text())) == {"base", "adapted", "incumbent"}
 
 
