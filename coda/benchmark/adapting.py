@@ -11,7 +11,7 @@ from coda.adaptation.ladder import Rung, choose_rung
 from coda.adaptation.ttt import predict_with_ttt
 from coda.benchmark.arms import ARM_NAMES, Answers, Arm, Training, answers, frozen_heads
 from coda.benchmark.job import Job
-from coda.benchmark.scoring import keep_and_score
+from coda.benchmark.scoring import keep_and_score, unseen_compounds
 from coda.benchmark.specs import loaded
 from coda.config.params import Params
 from coda.contracts.release import Alignment
@@ -98,10 +98,11 @@ class Adapting:
                 told, extractor_folder = self._adapt(folder, source, fields), folder
             extractor = load_extractor(extractor_folder / "extractor")
             found = answers(extractor, source, self.trained.arm, self.params, fields, self.raw)
+        new = unseen_compounds(data.labels, self.trained.unseen)
         rows = [
             {**row, "alignment": way, "target": self.target}
             for way, (classes, probabilities) in found.items()
-            for row in keep_and_score(fields.table, probabilities, classes, data.labels, folder / f"{way}.parquet")
+            for row in keep_and_score(fields.table, probabilities, classes, data.labels, folder / f"{way}.parquet", new)
         ]
         Checkpoints(folder / "checkpoints").forget()
         return {**told, "scores": rows}

@@ -10,7 +10,7 @@ from coda.adaptation.base import FrozenHead, HeadAlignment
 from coda.adaptation.serving import Way, serve
 from coda.benchmark.data import Labelled
 from coda.benchmark.job import Job
-from coda.benchmark.scoring import keep_and_score
+from coda.benchmark.scoring import keep_and_score, unseen_compounds
 from coda.benchmark.specs import DataSpec, loaded
 from coda.config.params import Params
 from coda.config.recorded import Today, model_facts, settled
@@ -70,6 +70,7 @@ class Training:
         params: Parameters; `params.seed` is not read.
         seed: Seed of weights, order and views.
         root: Folder of the benchmark.
+        unseen: Share of each mechanism's compounds that no label is given of (`scoring.unseen_compounds`).
     """
 
     data: DataSpec
@@ -78,6 +79,7 @@ class Training:
     params: Params
     seed: int
     root: Path
+    unseen: float = 0.0
 
     @property
     def system(self) -> str:
@@ -98,6 +100,8 @@ class Training:
             "arm": self.arm, "seed": self.seed, "params": values,
             "precision": self.params.compute.precision,
         }  # fmt: skip
+        if self.unseen:
+            key["unseen"] = self.unseen
         return Job(f"seed {self.seed}: {ARM_NAMES[self.arm]} on {self.source}", key, self)
 
     def do(self, folder: Path) -> dict[str, Any]:
@@ -106,7 +110,9 @@ class Training:
         fields = data.of(self.source)
         out = held_out_fields(fields.table, self.params.split)
         training, validation = fields.take(~out), fields.take(out)
-        labels, _ = join(data.labels, training.table, data.name)
+        new = unseen_compounds(data.labels, self.unseen)
+        given = LabelList({name: moa for name, moa in data.labels.compounds.items() if name not in new})
+        labels, _ = join(given, training.table, data.name)
         kept = Checkpoints(folder / "checkpoints")
         if self.arm == "supervised":
             trained = self._supervised(folder, training, validation, labels)
@@ -181,7 +187,12 @@ class Training:
             {**row, "alignment": way, "target": self.source}
             for way, (classes, probabilities) in found.items()
             for row in keep_and_score(
-                validation.table, probabilities, classes, data.labels, folder / f"in_domain_{way}.parquet"
+                validation.table,
+                probabilities,
+                classes,
+                data.labels,
+                folder / f"in_domain_{way}.parquet",
+                unseen_compounds(data.labels, self.unseen),
             )
         ]
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from coda.benchmark.benchmark_report import ReportTable
 from coda.benchmark.paper import SHORT, Printed, printed
+from coda.benchmark.scoring import RECALL
 from coda.benchmark.systems import GROUP
 
 MISSING = (float("nan"), float("nan"))
@@ -69,6 +70,34 @@ def score_matrix(
         best=_best(numbers, breaks), breaks=frozenset(breaks),
         quiet=frozenset(column for column in frame.columns if column.startswith("paper")),
     )  # fmt: skip
+
+
+def recall_table(summary: pd.DataFrame, source: str, rows: Sequence[tuple[str, str]]) -> ReportTable:
+    """Return one table of systems by mechanisms: the share of a mechanism's images that are told, mean over targets.
+
+    Args:
+        summary: Means and deviations of the models that were trained on the source.
+        source: That source; its own held-out batch is left out.
+        rows: (system, alignment) of each row.
+    """
+    chosen = summary[
+        (summary["level"] == "image") & summary["metric"].str.startswith(RECALL) & (summary["target"] != source)
+    ]
+    names = list(dict.fromkeys(chosen["metric"]))
+    means = chosen.groupby(["system", "alignment", "metric"], sort=False)["mean"].mean()
+    values = [
+        {"system": system, "alignment": way}
+        | {name.removeprefix(RECALL): means.get((system, way, name), math.nan) for name in names}
+        for system, way in rows
+    ]
+    shown = [
+        {"system": f"{row['system']}{WAY_WORDS[row['alignment']]}"}
+        | {name.removeprefix(RECALL): spoken(row[name.removeprefix(RECALL)], math.nan) for name in names}
+        for row in values
+    ]
+    caption = "Share of each mechanism's images that the system tells, mean over seeds and the targets, in percent."
+    title = f"Which mechanisms are told, trained on {source}"
+    return ReportTable(f"table2_{source}_recall", title, pd.DataFrame(values), pd.DataFrame(shown), caption)
 
 
 def present(summary: pd.DataFrame, systems: Sequence[str], alignments: Sequence[str]) -> list[tuple[str, str]]:

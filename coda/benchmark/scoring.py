@@ -1,5 +1,6 @@
 """Scores against the truth: the one place of the benchmarks where labels of a target source are read."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,30 @@ from coda.training.labels import LabelList
 
 LEVELS = ("image", "well", "compound")
 METRICS = ("accuracy", "macro_f1")
+UNSEEN = ", unseen compounds"
+"""Ends the name of a level whose compounds no head has learned from (not-same-compound)."""
+
+RECALL = "recall of "
+"""Begins the name of a metric of one mechanism: the share of its rows that are told."""
+
+
+def unseen_compounds(labels: LabelList, share: float) -> frozenset[str]:
+    """Return the compounds that are kept from every head, so that answers about them say what a head has understood.
+
+    Args:
+        labels: Compound -> mechanism.
+        share: Of each mechanism's compounds, 0 for none. At least one is kept back and at least one stays, so a
+            mechanism of a single compound gives none.
+
+    Returns:
+        Names, chosen by their SHA-256: the same for every system and seed.
+    """
+    found: set[str] = set()
+    for mechanism in labels.classes if share > 0 else ():
+        own = [name for name, moa in labels.compounds.items() if moa == mechanism]
+        drawn = sorted(own, key=lambda name: hashlib.sha256(name.encode()).digest())
+        found.update(drawn[: min(len(own) - 1, max(1, round(share * len(own))))])
+    return frozenset(found)
 
 
 def truth(table: pd.DataFrame, labels: LabelList, classes: Sequence[str]) -> NDArray[np.intp]:
@@ -31,13 +56,18 @@ def truth(table: pd.DataFrame, labels: LabelList, classes: Sequence[str]) -> NDA
     return place[known.codes(table)]
 
 
-def score_predictions(fields: pd.DataFrame, labels: LabelList, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return accuracy and macro F1 of fields, wells (mean over fields) and compounds (mean over a batch's wells).
+def score_predictions(
+    fields: pd.DataFrame, labels: LabelList, classes: Sequence[str], unseen: frozenset[str] = frozenset()
+) -> list[dict[str, Any]]:
+    """Return accuracy, macro F1 and recall by mechanism of fields, wells (mean over fields) and compounds.
+
+    A compound's probability is the mean over a batch's wells.
 
     Args:
         fields: Field-level prediction table (`coda.evaluation.predictions.prediction_levels.field_table`).
         labels: Compound -> mechanism.
         classes: Classes of the head.
+        unseen: Compounds that the head has not learned from; they have levels of their own (`UNSEEN`).
 
     Returns:
         Rows with ``level``, ``metric``, ``value`` (0 to 1, not rounded) and ``n`` (rows that were scored).
@@ -46,13 +76,30 @@ def score_predictions(fields: pd.DataFrame, labels: LabelList, classes: Sequence
     rows: list[dict[str, Any]] = []
     for level, table in zip(LEVELS, (fields, wells, compound_table(wells)), strict=True):
         found, true = probabilities_of(table), truth(table, labels, classes)
-        for metric, score in (("accuracy", accuracy(found, true)), ("macro_f1", macro_f1(found, true))):
-            rows.append({"level": level, "metric": metric, "value": score.value, "n": score.n})
+        new = table["Metadata_Compound"].isin(unseen).to_numpy()
+        rows += _scores(level, found, np.where(new, -1, true), classes)
+        if unseen:
+            rows += _scores(level + UNSEEN, found, np.where(new, true, -1), classes)
     return rows
 
 
+def _scores(level: str, found: Matrix, true: NDArray[np.intp], classes: Sequence[str]) -> list[dict[str, Any]]:
+    scores = {"accuracy": accuracy(found, true), "macro_f1": macro_f1(found, true)}
+    scores |= {
+        RECALL + name: accuracy(found, np.where(true == number, true, -1))
+        for number, name in enumerate(classes)
+        if (true == number).any()
+    }
+    return [{"level": level, "metric": name, "value": score.value, "n": score.n} for name, score in scores.items()]
+
+
 def keep_and_score(
-    rows: pd.DataFrame, probabilities: Matrix, classes: Sequence[str], labels: LabelList, path: Path
+    rows: pd.DataFrame,
+    probabilities: Matrix,
+    classes: Sequence[str],
+    labels: LabelList,
+    path: Path,
+    unseen: frozenset[str] = frozenset(),
 ) -> list[dict[str, Any]]:
     """Write per-image predictions, so that any metric can be computed later, and return their scores.
 
@@ -62,13 +109,14 @@ def keep_and_score(
         classes: Classes of the head.
         labels: Compound -> mechanism; never written.
         path: Parquet file to write.
+        unseen: See `score_predictions`.
     """
     table = field_table(rows, probabilities, classes)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".part")
     table.to_parquet(draft, index=False)
     draft.replace(path)
-    return score_predictions(table, labels, classes)
+    return score_predictions(table, labels, classes, unseen)
 
 
 def mechanisms(table: pd.DataFrame, labels: LabelList) -> list[str]:

@@ -36,6 +36,7 @@ def lay_out(
     targets: Sequence[str],
     params: Params,
     root: Path,
+    unseen: float = 0.0,
 ) -> list[Job]:
     """Return the jobs of these systems: each source model once, then each system on each target.
 
@@ -46,6 +47,7 @@ def lay_out(
         targets: Sources that they are applied to; a source is never its own target.
         params: Parameters of training and adaptation.
         root: Folder of the benchmark.
+        unseen: Share of each mechanism's compounds that no head learns from.
     """
     trainings: dict[str, Job] = {}
     applied: list[Job] = []
@@ -53,7 +55,7 @@ def lay_out(
         for source in sources:
             for name in systems:
                 arm, method = SYSTEMS[name]
-                training = Training(spec, source, arm, params, seed, root)
+                training = Training(spec, source, arm, params, seed, root, unseen)
                 job = training.job()
                 trainings.setdefault(job.digest, job)
                 applied += [Adapting(training, target, method, params).job() for target in targets if target != source]

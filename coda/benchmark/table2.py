@@ -13,7 +13,15 @@ from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_re
 from coda.benchmark.jobs import Job, Outcome, Tell, attempt_jobs
 from coda.benchmark.orderings import TABLE_2, ordering_table, ratio_table
 from coda.benchmark.paper import SHORT, table_2
-from coda.benchmark.score_tables import long_table, present, reference_table, score_matrix, summary_table
+from coda.benchmark.score_tables import (
+    long_table,
+    present,
+    recall_table,
+    reference_table,
+    score_matrix,
+    summary_table,
+)
+from coda.benchmark.scoring import UNSEEN
 from coda.benchmark.setting import Setting
 from coda.benchmark.systems import SYSTEMS, lay_out, score_table, summarise
 
@@ -22,6 +30,13 @@ LEVELS = (
     ("image", "macro_f1", "Macro F1 over images (%)", "Mean F1 over classes."),
     ("well", "accuracy", "Accuracy over wells (%)", "A well's probability is the mean over its fields."),
     ("compound", "accuracy", "Accuracy over compounds (%)", "The mean over a compound's wells in one batch."),
+)  # fmt: skip
+
+NEW = (
+    ("image", "accuracy", "Accuracy over images of compounds that no head has seen (%)",
+     "Not-same-compound: their mechanism is known to the head, they themselves are not."),
+    ("well", "accuracy", "Accuracy over wells of compounds that no head has seen (%)", "The same, over wells."),
+    ("compound", "accuracy", "Accuracy over compounds that no head has seen (%)", "The same, over compounds."),
 )  # fmt: skip
 
 BEYOND = (
@@ -48,16 +63,26 @@ class Result:
 
 
 def run_table(
-    setting: Setting, systems: Sequence[str], out: Path, *, processes: int, report: Tell | None = None
+    setting: Setting,
+    systems: Sequence[str],
+    out: Path,
+    *,
+    processes: int,
+    report: Tell | None = None,
+    unseen: float = 0.0,
 ) -> tuple[list[Outcome], pd.DataFrame]:
     """Do the jobs of some systems; return their outcomes and scores."""
-    jobs: list[Job] = lay_out(systems, setting.data, setting.sources, setting.targets, setting.params, setting.root)
+    jobs: list[Job] = lay_out(
+        systems, setting.data, setting.sources, setting.targets, setting.params, setting.root, unseen
+    )
     outcomes = attempt_jobs(jobs, work, setting.root, processes=processes, report=report)
     out.mkdir(parents=True, exist_ok=True)
     return outcomes, score_table(outcomes)
 
 
-def table2(setting: Setting, out: Path, *, processes: int = 1, report: Tell | None = None) -> Result:
+def table2(
+    setting: Setting, out: Path, *, processes: int = 1, report: Tell | None = None, unseen: float = 0.0
+) -> Result:
     """Train and evaluate the eight systems and the classical profile, and write the table.
 
     Args:
@@ -65,14 +90,18 @@ def table2(setting: Setting, out: Path, *, processes: int = 1, report: Tell | No
         out: Folder of the report.
         processes: Jobs at the same time.
         report: Told about every job.
+        unseen: Share of each mechanism's compounds that are kept from every head; they have tables of their own.
     """
-    outcomes, scores = run_table(setting, list(SYSTEMS), out, processes=processes, report=report)
+    outcomes, scores = run_table(setting, list(SYSTEMS), out, processes=processes, report=report, unseen=unseen)
     summary = summarise(scores)
     tables, pictures = by_source(
         scores, setting, list(SYSTEMS), "table2", ways=("none", "coral", "standardise"),
         alt="Accuracy of the systems trained on {}, in-domain and on each target.",
         caption="Bars are means, dots are seeds, the dashed line is chance.",
     )  # fmt: skip
+    for source in setting.sources:
+        own = summary[summary["source"] == source]
+        tables += [recall_table(own, source, present(own, list(SYSTEMS), ("none", "coral", "standardise")))]
     tables += [ordering_table(scores, TABLE_2), ratio_table(scores)]
     tables += references(setting.sources)
     tables += [summary_table(summary, "table2_summary", "All means"), long_table(scores, "table2_scores", "All scores")]
@@ -126,15 +155,21 @@ def matrices(
     *,
     in_domain: bool = True,
 ) -> list[ReportTable]:
-    """Return the tables of one source: accuracy and F1 over images, accuracy over wells and compounds."""
+    """Return the tables of one source: accuracy and F1 over images, accuracy over wells and compounds.
+
+    Where compounds were kept from the heads, accuracy on them follows.
+    """
+    new = [(level + UNSEEN, metric, title, what) for level, metric, title, what in NEW]
+    new = new if (summary["level"] == new[0][0]).any() else []
     return [
         score_matrix(
             summary, source, setting.targets, rows,
-            name=f"{name}_{source}_{level}_{metric}", title=f"{title}, trained on {source}", level=level,
+            name=f"{name}_{source}_{level.replace(UNSEEN, '_unseen')}_{metric}",
+            title=f"{title}, trained on {source}", level=level,
             metric=metric, caption=f"{what} {setting.caption}" + (f" {BEYOND}" if level == "image" else ""),
             in_domain=in_domain,
         )
-        for level, metric, title, what in LEVELS
+        for level, metric, title, what in (*LEVELS, *new)
     ]  # fmt: skip
 
 

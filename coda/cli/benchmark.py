@@ -1,5 +1,8 @@
 """`coda benchmark`: the paper's tables on simulated plates or on your own, and in a checkout what else is measured."""
 
+from functools import partial
+from typing import Annotated
+
 import typer
 
 from coda.cli.benchmark_options import (
@@ -42,12 +45,15 @@ def table2(
     params: ParamsFile = DEFAULT_PARAMS,
     overlay: Overlays = NONE,
     changes: Settings_ = NONE,
+    unseen: Annotated[
+        float, typer.Option(help="Share of each mechanism's compounds that no head learns from.", min=0, max=0.9)
+    ] = 0.0,
 ) -> None:
     """All eight systems and the classical profile, from one source to the others (the paper's table 2)."""
     from coda.benchmark import table2 as module
 
     setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
-    finish(setting, module.table2, module.as_json, "table2", out, json, processes)
+    finish(setting, partial(module.table2, unseen=unseen), module.as_json, "table2", out, json, processes)
 
 
 @app.command()
