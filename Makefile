@@ -82,7 +82,7 @@ gpu-check: ## Rates, feed, memory and cores of a GPU, in at most 8 minutes; a se
 	@$(GPU_PYTHON) -m coda.benchmark.gpu_check $(ARGS)
 
 docs: $(READY_DEV) ## The documentation as a site in build/site (no network; a broken link fails)
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open build/site/index.html; with search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site"
 
 images: ## Build the image that runs every component

@@ -1,1 +1,1 @@
-"""How fast plates come in, beside the codecs alone and scikit-image (docs/plates.md)."""
+"""How fast plates come in, beside the codecs alone and scikit-image (decision 0048)."""

@@ -1,4 +1,4 @@
-"""How fast a plate comes in: stage by stage, against the codecs alone and against the obvious way (docs/plates.md)."""
+"""How fast a plate comes in: stage by stage, against the codecs alone and against the obvious way (decision 0048)."""
 
 import os
 import shutil

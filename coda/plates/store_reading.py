@@ -1,6 +1,6 @@
 """The fast way into a plate store: the zip's directory once, then each chunk by one read at its place.
 
-Measured against the codec alone (docs/plates.md): opening arrays through zarr takes several times as long, the zip
+Measured against the codec alone (decision 0048): opening arrays through zarr takes several times as long, the zip
 module's own reading with its second checksum a third more.
 """
 

@@ -5,7 +5,7 @@ The correlation of two pictures alone does not tell: it depends on how full the 
 shift when both pictures show one field, and nowhere in particular when one of them is empty or was taken elsewhere.
 So the correlation at no shift is stated in standard deviations of the correlations at distant shifts: a number without
 unit, the same for any intensity, density and stain. Which rates of false alarms and of detections that gives is in
-docs/quality.md; the idea is that of image registration by cross-correlation (Guizar-Sicairos et al. 2008, Optics
+decision 0049; the idea is that of image registration by cross-correlation (Guizar-Sicairos et al. 2008, Optics
 Letters 33, 156).
 """
 

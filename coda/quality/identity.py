@@ -6,7 +6,7 @@ cut into bright and dark explains most of a picture of nuclei), the share of the
 cells), and the slope of the power spectrum (smooth bodies have little fine detail). Their sum, weighted so that each
 counts about the same, is the nuclear score. It was highest in DNA in all 33 real fields (four cell types, two
 microscopes) and, as the median over a plate, on all simulated plates that it was tried on but for one whose DNA stain
-was weak (docs/quality.md); a single number was not.
+was weak (decision 0049); a single number was not.
 
 Of the stains of other assays nobody has tried it: those without a role are compared, too, but refuse nothing.
 """
@@ -24,7 +24,7 @@ FOREGROUND_WEIGHT = 0.25
 FOCUS_WEIGHT = 0.1
 
 MIN_FIELDS = 4
-"""Fields with cells that a refusal must rest on: a single sparse or crowded field errs too often (docs/quality.md)."""
+"""Fields with cells that a refusal must rest on: a single sparse or crowded field errs too often (decision 0049)."""
 
 
 def nuclear_score(fields: pd.DataFrame, stain: str) -> pd.Series:

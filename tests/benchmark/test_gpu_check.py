@@ -137,7 +137,7 @@ def test_memory_and_store_hold_the_same_fields_and_a_store_cut_short_is_written_
 
 def test_a_made_field_shrinks_as_a_real_one(tmp_path):
     field = MadePlate(FULL, 448, tmp_path).field(1234)
-    assert 0.76 < len(encode(field)) / field.nbytes < 0.86  # docs/plates.md: 0.78 to 0.79, simulated to 0.86
+    assert 0.76 < len(encode(field)) / field.nbytes < 0.86  # decision 0048: 0.78 to 0.79, simulated to 0.86
 
 
 def test_each_measurement_has_images_of_its_own_so_that_host_means_host(tmp_path):

@@ -91,7 +91,7 @@ def test_real_fields_of_four_cell_types(shared_data: Path) -> None:
 
 
 def test_stain_of_another_plate_is_found_and_no_unmodified_field_is_accused(shared_data: Path) -> None:
-    """Quarters of a real field stand for the fields of a plate; docs/quality.md states the counts."""
+    """Quarters of a real field stand for the fields of a plate; decision 0049 states the counts."""
     whole = [(name, bits, raw) for name, bits, raw in real_fields(shared_data / "images") if len(raw) == 5]
     right, wrong = [], []
     for (name, bits, raw), (_, _, other) in zip(whole, whole[2:] + whole[:2], strict=True):
@@ -105,7 +105,7 @@ def test_stain_of_another_plate_is_found_and_no_unmodified_field_is_accused(shar
             wrong.append((name, stain, stain_match(table, stain, tuple(raw), PRESET_ROLES)[1]))
     assert len(right) == len(wrong) == 80
     assert [item for item in right if item[2] < 3] == []
-    assert sum(item[2] < 3 for item in wrong) == 77  # as docs/quality.md says
+    assert sum(item[2] < 3 for item in wrong) == 77  # as decision 0049 says
 
 
 def test_without_a_dna_stain_nothing_is_claimed() -> None:

@@ -1,6 +1,6 @@
 """How often the limits on single stains accuse sound pictures, and how often they see a planted fault.
 
-The fields are real and unmodified; docs/quality.md states the counts.
+The fields are real and unmodified; decision 0049 states the counts.
 """
 
 from collections.abc import Callable

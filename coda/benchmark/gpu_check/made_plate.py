@@ -1,7 +1,7 @@
 """A plate to measure with: made in seconds from numbers, as hard to shrink as a real one, stored as ingest stores it.
 
 Scenes of smooth light and camera noise are made once; a field is one of the scenes and one of the noises, each shifted
-by its own amount. A stored field takes 0.81 of its pixels' bytes, one of a real plate 0.79 (docs/plates.md), and is
+by its own amount. A stored field takes 0.81 of its pixels' bytes, one of a real plate 0.79 (decision 0048), and is
 decoded about as fast; what it took on a machine is a part of the result.
 """
 
