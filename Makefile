@@ -78,7 +78,7 @@ compile-pipelines: $(READY) ## Write the compiled pipelines beside their sources
 schemas: $(READY) ## Write the JSON schemas of the contracts to docs/schemas
 	$(BIN)/coda schemas docs/schemas
 
-gpu-check: ## Rates, feed, memory and cores of a GPU, in at most 8 minutes; a second call goes on (ARGS="--out FOLDER")
+gpu-check: ## Rates, feed, memory and cores of a GPU, in at most 8 minutes; a second call resumes (ARGS="--out FOLDER")
 	@$(GPU_PYTHON) -m coda.benchmark.gpu_check $(ARGS)
 
 docs: $(READY_DEV) ## The documentation as a site in build/site (no network; a broken link fails)

@@ -102,7 +102,7 @@ def needs(task: Any, need: Need, rights: Rights, memory: Any = None) -> Any:
         backoff_factor=2,
         backoff_max_duration=f"{need.deadline_s}s",
     )
-    # a run that is submitted again goes on where it stopped: Kubeflow's key of a task holds all of its inputs, and each
+    # a run that is submitted again resumes where it stopped: Kubeflow's key of a task holds all of its inputs, and each
     # has the run's name, so that no run is answered with what another one did (decision 0037)
     task.set_caching_options(enable_caching=True)
     if need.gpu:

@@ -10,8 +10,8 @@ import pandas as pd
 from coda.benchmark.adapting import Adapting, Method, work
 from coda.benchmark.arms import Arm, Training
 from coda.benchmark.benchmark_report import ReportTable, write_report
-from coda.benchmark.jobs import Job, Tell, attempt_jobs
-from coda.benchmark.score_tables import long_table, spoken
+from coda.benchmark.jobs import EventCallback, Job, attempt_jobs
+from coda.benchmark.score_tables import format_mean_sd, long_table
 from coda.benchmark.setting import Setting
 from coda.benchmark.systems import paired, score_table, summarise
 from coda.benchmark.table2 import Result, notes
@@ -104,14 +104,14 @@ def options(iterations: int, learning_rate: float, blocks: int) -> list[Option]:
     ]  # fmt: skip
 
 
-def run_options(setting: Setting, out: Path, *, processes: int = 1, report: Tell | None = None) -> Result:
+def run_options(setting: Setting, out: Path, *, processes: int = 1, report: EventCallback | None = None) -> Result:
     """Measure every option on every seed, source and target, and write the table.
 
     Args:
         setting: Data, seeds, sources, targets and parameters.
         out: Folder of the report.
         processes: Jobs at the same time.
-        report: Told about every job.
+        report: Called with every event of a job.
     """
     chosen = options_of(setting)
     outcomes = attempt_jobs(lay_out(setting, chosen), work, setting.root, processes=processes, report=report)
@@ -184,7 +184,7 @@ def effects(scores: pd.DataFrame, chosen: Sequence[Option], way: str, setting: S
         base = BASELINE if option.arm == "cb" else "ODA's model, no adaptation"
         gain = 100 * paired(scores, (name, way), (f"Starting points: {base}", way))
         row: dict[str, Any] = {"option": name}
-        row |= {target: spoken(*_of(own, target)) for target in setting.targets}
+        row |= {target: format_mean_sd(*_of(own, target)) for target in setting.targets}
         compared = option.label != base and len(gain)
         row |= {
             "gain": f"{gain.mean():+.1f}" if compared else "–",

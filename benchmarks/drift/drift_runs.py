@@ -37,7 +37,7 @@ SERIES = 50
 """Numbers that a page watches together."""
 
 NOISES: tuple[Noise, ...] = ("normal", "heavy tails", "skewed", "correlated")
-Told = Callable[[str], None]
+MessageCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class _Drawn:
 
 
 def run_study(
-    choose: Sequence[int], report: Sequence[int], *, steady: int, changed: int, tell: Told = lambda _: None
+    choose: Sequence[int], report: Sequence[int], *, steady: int, changed: int, tell: MessageCallback = lambda _: None
 ) -> Study:
     """Measure all detectors.
 

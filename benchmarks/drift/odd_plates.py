@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.drift.drift_runs import Rate, Told, q_of, rate
+from benchmarks.drift.drift_runs import MessageCallback, Rate, q_of, rate
 from benchmarks.drift.simulated_histories import Array, draw_plates
 from coda.monitoring.rules import ARL0, range_rule, single_limit, stands_apart
 
@@ -38,7 +38,7 @@ class PlateRates:
     rates: dict[str, Rate]
 
 
-def run_plates(seeds: Sequence[int], count: int, tell: Told = lambda _: None) -> list[PlateRates]:
+def run_plates(seeds: Sequence[int], count: int, tell: MessageCallback = lambda _: None) -> list[PlateRates]:
     """Measure every rule with every number of plates on so many histories of each seed."""
     found: dict[tuple[str, int], dict[str, Rate]] = {}
     for plates in COUNTS:

@@ -32,7 +32,7 @@ TARGET2_CORES = 16
 USD_PER_GB_MONTH = 0.023
 """What a large cloud asks for object storage in its standard class; a list price, for orders of magnitude."""
 
-Told = Callable[[str], None]
+MessageCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def measure_ingest(
     different: int = 12,
     fields: int = 144,
     turns: int = 3,
-    told: Told = lambda words: None,
+    told: MessageCallback = lambda words: None,
 ) -> IngestReport:
     """Measure ingest in this process and the whole of it in several.
 

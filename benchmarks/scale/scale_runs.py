@@ -84,7 +84,7 @@ class Scale:
             params: Parameters of the pipelines.
             field_px: Side of the images, in pixels.
             workers: Processes that simulate plates.
-            told: Told what is done.
+            told: Called with what is done.
         """
         given = params.gate.policy.health.model_dump(mode="json")
         limits = {f"gate.policy.health.{name}": value for name, value in LIMITS.items() if name in given}

@@ -21,7 +21,7 @@ from coda.training.flops import dino_step
 from coda.training.matrix_rate import MatrixRate, measure_matrix_rate
 from coda.training.methods.dino.state import new_state
 
-Told = Callable[[str], None]
+MessageCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def measure_speed(
     seconds: float = 1.5,
     compiled: bool = False,
     cache: Path,
-    told: Told = lambda words: None,
+    told: MessageCallback = lambda words: None,
 ) -> SpeedReport:
     """Measure the machine, and at each scale the engine against the customary way.
 
@@ -124,7 +124,7 @@ def _scale(
     rates: tuple[MatrixRate, ...],
     turns: int,
     seconds: float,
-    told: Told,
+    told: MessageCallback,
     *,
     compiled: bool,
 ) -> ScaleReport:

@@ -53,7 +53,7 @@ def in_processes(
         folder: Folder of the benchmark.
         processes: Worker processes; each has its share of the cores as threads.
         finished: Outcomes there are already, by digest.
-        started: Told about every job that a worker begins with.
+        started: Called with every job that a worker begins with.
     """
     outcomes, waiting = dict(finished), _in_order(jobs)
     threads = max(1, (os.cpu_count() or 1) // processes)

@@ -1,7 +1,7 @@
-"""Jobs: the parts of a benchmark that are computed, kept and gone on from one by one.
+"""Jobs: the parts of a benchmark that are computed, kept and resumed one by one.
 
 A job's file is named by the digest of everything its result depends on, and is written whole. So a benchmark that
-was killed at any moment goes on with the jobs that are missing, and changed parameters never meet old results.
+was killed at any moment resumes with the jobs that are missing, and changed parameters never meet old results.
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from coda.benchmark.job import Job, Outcome, Work, read_job
 from coda.benchmark.job_processes import in_processes, in_this_process
 from coda.errors import CodaError, ConfigError, Problem, raise_if_any
 
-__all__ = ["Event", "Job", "Outcome", "Tell", "Work", "attempt_jobs", "raise_for_failures", "run_jobs"]
+__all__ = ["Event", "EventCallback", "Job", "Outcome", "Work", "attempt_jobs", "raise_for_failures", "run_jobs"]
 
 State = Literal["kept", "started", "finished", "failed"]
 
@@ -41,11 +41,11 @@ class Event:
     seconds: float = 0.0
 
 
-Tell = Callable[[Event], None]
+EventCallback = Callable[[Event], None]
 
 
 def run_jobs(
-    jobs: Sequence[Job], work: Work, folder: Path, *, processes: int = 1, report: Tell | None = None
+    jobs: Sequence[Job], work: Work, folder: Path, *, processes: int = 1, report: EventCallback | None = None
 ) -> list[dict[str, Any]]:
     """Do the work of all jobs and return their results, in the order of the jobs.
 
@@ -54,7 +54,7 @@ def run_jobs(
         work: Called with a job; returns JSON values. With several processes it must be a function of a module.
         folder: Folder of the benchmark; results lie in ``folder/jobs``.
         processes: Jobs worked on at the same time; each has its share of the cores as threads.
-        report: Told about every job.
+        report: Called with every event of a job.
 
     Raises:
         CodaError: Jobs failed; each is named with its cause. The others are done and kept.
@@ -65,7 +65,7 @@ def run_jobs(
 
 
 def attempt_jobs(
-    jobs: Sequence[Job], work: Work, folder: Path, *, processes: int = 1, report: Tell | None = None
+    jobs: Sequence[Job], work: Work, folder: Path, *, processes: int = 1, report: EventCallback | None = None
 ) -> list[Outcome]:
     """Do the work of all jobs, whatever fails; see `run_jobs`.
 
@@ -121,7 +121,7 @@ def _alone(folder: Path) -> Iterator[None]:
 class _Telling:
     """Counts jobs that need no more work, and tells."""
 
-    def __init__(self, report: Tell | None, total: int) -> None:
+    def __init__(self, report: EventCallback | None, total: int) -> None:
         self.report, self.total, self.done = report, total, 0
 
     def tell(self, job: Job, state: State, outcome: Outcome | None = None) -> None:

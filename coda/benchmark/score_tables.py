@@ -17,7 +17,7 @@ WAY_WORDS = {"none": "", "coral": " + CORAL", "standardise": " + standardised to
 """What is done to the tokens -> what is added to the system's name; the last has its own head."""
 
 
-def spoken(mean: float, sd: float) -> str:
+def format_mean_sd(mean: float, sd: float) -> str:
     """Return percent as the paper prints it: '33.3 ± 0.3', or the mean alone where there is one seed."""
     if not math.isfinite(mean):
         return "–"
@@ -121,7 +121,7 @@ def summary_table(summary: pd.DataFrame, name: str, title: str) -> ReportTable:
 
 def _texts(entries: dict[str, tuple[float, float]], source: str) -> dict[str, str]:
     return {
-        f"{column} (in-domain)" if column == source else column: spoken(mean, sd)
+        f"{column} (in-domain)" if column == source else column: format_mean_sd(mean, sd)
         for column, (mean, sd) in entries.items()
     }
 

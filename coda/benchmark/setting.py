@@ -132,7 +132,7 @@ def simulated_setting(
         targets: Laboratories that are applied to; the other built-in ones when not given.
         design: Fields of the `Design` that differ from the demo's.
         processes: Plates rendered at the same time.
-        progress: Told about every plate.
+        progress: Called after every plate.
 
     Raises:
         ConfigError: A laboratory is unknown, or the names leave nothing to do.

@@ -10,7 +10,7 @@ import pandas as pd
 from coda.benchmark.adapting import work
 from coda.benchmark.benchmark_figures import bars
 from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
-from coda.benchmark.jobs import Job, Outcome, Tell, attempt_jobs
+from coda.benchmark.jobs import EventCallback, Job, Outcome, attempt_jobs
 from coda.benchmark.orderings import TABLE_2, ordering_table, ratio_table
 from coda.benchmark.paper import SHORT, table_2
 from coda.benchmark.score_tables import (
@@ -68,7 +68,7 @@ def run_table(
     out: Path,
     *,
     processes: int,
-    report: Tell | None = None,
+    report: EventCallback | None = None,
     unseen: float = 0.0,
 ) -> tuple[list[Outcome], pd.DataFrame]:
     """Do the jobs of some systems; return their outcomes and scores."""
@@ -81,7 +81,7 @@ def run_table(
 
 
 def table2(
-    setting: Setting, out: Path, *, processes: int = 1, report: Tell | None = None, unseen: float = 0.0
+    setting: Setting, out: Path, *, processes: int = 1, report: EventCallback | None = None, unseen: float = 0.0
 ) -> Result:
     """Train and evaluate the eight systems and the classical profile, and write the table.
 

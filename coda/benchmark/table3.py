@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from coda.benchmark.benchmark_report import write_report
-from coda.benchmark.jobs import Tell
+from coda.benchmark.jobs import EventCallback
 from coda.benchmark.orderings import TABLE_3, ordering_table
 from coda.benchmark.paper import SHORT, table_3
 from coda.benchmark.score_tables import long_table, reference_table, summary_table
@@ -14,7 +14,7 @@ from coda.benchmark.table2 import Result, by_source, notes, run_table
 SYSTEMS = ("Dual-model-MAE", "Dual-model-DINO", "ODA-MAE", "ODA")
 
 
-def table3(setting: Setting, out: Path, *, processes: int = 1, report: Tell | None = None) -> Result:
+def table3(setting: Setting, out: Path, *, processes: int = 1, report: EventCallback | None = None) -> Result:
     """Train and evaluate the four systems of the table and write it; arguments as for `table2`."""
     outcomes, scores = run_table(setting, SYSTEMS, out, processes=processes, report=report)
     summary = summarise(scores)

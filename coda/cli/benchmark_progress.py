@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from coda.benchmark.jobs import Event, Tell
+from coda.benchmark.jobs import Event, EventCallback
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def showing_plates() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def showing_jobs(name: str) -> Iterator[Tell]:
+def showing_jobs(name: str) -> Iterator[EventCallback]:
     """Give the function that is told about every job.
 
     Args:
@@ -75,7 +75,7 @@ def going_on(work: Path, what: str = "jobs") -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         Console(stderr=True, highlight=False).print(
-            f"\nStopped. Finished {what} are kept in {work}; the same command goes on with the others.", soft_wrap=True
+            f"\nStopped. Finished {what} are kept in {work}; the same command resumes with the others.", soft_wrap=True
         )
         raise typer.Exit(130) from None
 

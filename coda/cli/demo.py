@@ -37,7 +37,7 @@ def run(
     seeds: Annotated[int, typer.Option(help="Number of seeds to run and average, from --seed on.", min=1)] = 1,
     runs: Runs = RUNS,
 ) -> None:
-    """Simulate, train, adapt, judge, release, predict and report; goes on where it was interrupted."""
+    """Simulate, train, adapt, judge, release, predict and report; resumes where it was interrupted."""
     from coda.local.demo import demo_params, require_checkout, run_seed
     from coda.local.summary import average
 

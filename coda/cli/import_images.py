@@ -111,7 +111,7 @@ def leave(
 
     Raises:
         ContractError: The plates cannot be described, or images changed while they were read.
-        TransientError: The storage is away; the same call goes on.
+        TransientError: The storage is away; the same call resumes.
     """
     out = LocalPlace(target)
     images_at = None if out.where == tree.where else tree.where

@@ -160,7 +160,7 @@ def build(
             alone = _of_its_types(wish, places, chosen, batches)
             _build_alone(alone, places[sources[0]], target, work, absent, settings, console)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The digests so far are in {work}; the same command goes on from there.")
+        console.print(f"Stopped. The digests so far are in {work}; the same command resumes from there.")
         raise typer.Exit(130) from None
 
 

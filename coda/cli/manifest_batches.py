@@ -77,7 +77,7 @@ def build_batches(
     Raises:
         ConfigError: Batches failed, all of them for what the command line says.
         ContractError: Batches failed; with all problems of all of them.
-        TransientError: The storage is away; what was written stays, and the same call goes on.
+        TransientError: The storage is away; what was written stays, and the same call resumes.
     """
     outcomes: Counter[str] = Counter()
     failed: dict[str, CodaError] = {}

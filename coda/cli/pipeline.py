@@ -50,7 +50,7 @@ def run(
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
     labels: Annotated[str, typer.Option(help="Label table for training: s3:// address or path of a CSV.")] = "",
-    run_id: Annotated[str, typer.Option(help="Name of the run; the same name again goes on with it.")] = "",
+    run_id: Annotated[str, typer.Option(help="Name of the run; the same name again resumes it.")] = "",
     manifest_digest: Annotated[str, typer.Option(help="Refuse any other version of the manifest.")] = "",
     work: Annotated[Path, typer.Option(help="Folder for the runs of this machine.")] = WORK,
     wait: Annotated[bool, typer.Option(help="Wait for the end of a run on Kubeflow.")] = True,  # noqa: FBT002

@@ -33,7 +33,7 @@ def run_batches(
     Raises:
         CodaError: Batches failed. The error is of their kind where they agree on one, of the integrity of bytes where
             any is, and has the problems of all.
-        TransientError: A service is away: the batches after it were not tried, and the same command goes on with them.
+        TransientError: A service is away: the batches after it were not tried, and the same command resumes with them.
     """
     plan = plan_of(uris, settings, prefix=run_id)
     _tell(plan, console)
@@ -53,7 +53,7 @@ def run_batches(
             )  # fmt: skip
         except TransientError as error:
             left = ", ".join(one.batch_id for one in waiting[number - 1 :])
-            console.print(f"  Stopped: {error.message} Not run: {left}. The same command goes on.", markup=False)
+            console.print(f"  Stopped: {error.message} Not run: {left}. The same command resumes.", markup=False)
             raise
         except CodaError as error:
             failed[item.batch_id] = error

@@ -60,8 +60,8 @@ def show(
 
 FIGURES = {
     "cells": "nuclei a field in a typical well",
-    "edge": "edge less inner wells, in deviations of the inner ones",
-    "rows": "deviation between rows over that within a row",
+    "edge": "edge less inner wells, in standard deviations of the inner ones",
+    "rows": "standard deviation between rows over that within a row",
     "columns": "the same for columns",
     "controls": "SSMD of positive against negative controls in the statistic that separates best, and robust Z'",
     "replicates": "difference of wells of one treatment over that of wells of different ones (pairs)",

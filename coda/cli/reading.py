@@ -21,7 +21,7 @@ from coda.plates.tabular.dialect import Dialects
 
 DIGESTS = Path("runs/manifests")
 DigestsFolder = Annotated[
-    Path, typer.Option("--work", help="Folder that keeps digests of images that stay, so that a call can go on.")
+    Path, typer.Option("--work", help="Folder that keeps digests of images that stay, so that a call can resume.")
 ]
 LayoutOption = Annotated[str, typer.Option(help=f"How the images are laid out: auto, {', '.join(LAYOUTS)}.")]
 ModalityOption = Annotated[Literal["widefield", "confocal"] | None, typer.Option(help="If the files do not say.")]

@@ -181,7 +181,7 @@ def adapt(
     """Adapt the released extractor to a validated batch without labels; services as for `coda pipeline run`.
 
     The candidates folder holds every way of serving the batch, for the gate to judge. Called again under the same
-    --run-id, a call that was broken off goes on from its newest checkpoint.
+    --run-id, a call that was broken off resumes from its newest checkpoint.
     """
     from coda.settings import read_settings
     from coda.steps.adapt import adapt as step

@@ -225,7 +225,7 @@ class DinoBudget(Budget):
 class Pretrain(DinoBudget):
     """Step 1: self-supervision on the source (paper section 3)."""
 
-    keep_optimizer: bool = Field(description="Keep the optimizer's moments with the state, for adaptation to go on.")
+    keep_optimizer: bool = Field(description="Keep the optimizer's moments with the state, for adaptation to resume.")
     fields: Literal["all", "labelled"] = Field(
         description="Fields that are learned from: all, or those of compounds in the label table (as in the paper)."
     )

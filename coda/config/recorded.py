@@ -196,7 +196,7 @@ def set_aside(facts: Facts, today: Today) -> list[str]:
 
 
 def settled(facts: Facts, today: Today) -> Params:
-    """Return today's parameters with every recorded value in its place, for a training that goes on from a model.
+    """Return today's parameters with every recorded value in its place, for a training that resumes from a model.
 
     Raises:
         ConfigError: A stated value contradicts a record; all of them together.

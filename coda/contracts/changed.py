@@ -14,7 +14,7 @@ class ToldApart(Part):
     accuracy: float = Field(
         ge=0, le=1, description="Mean of the shares of both sides told rightly; a half is guessing."
     )
-    separation: float = Field(description="Distance of the sides' scores in their deviations (d').")
+    separation: float = Field(description="Distance of the sides' scores in their standard deviations (d').")
     earlier: tuple[float, ...] = Field(
         default=(), description="The same of each earlier batch, told from the other earlier ones."
     )

@@ -25,7 +25,7 @@ class Check(Part):
 
 
 class QuarantinedField(Part):
-    """A field (or a file) set aside, with the reason; the rest of the batch goes on."""
+    """A field (or a file) set aside, with the reason; the rest of the batch continues."""
 
     plate: str
     well: str = ""
@@ -43,7 +43,7 @@ class PlateFigures(Part):
     red_flag_reason: str = ""
     cells_median: float | None = Field(default=None, description="Nuclei a field in a typical well.")
     wells_sparse_share: float | None = Field(default=None, description="Share of wells below a fifth of that.")
-    edge_effect: float | None = Field(default=None, description="Edge less inner wells, in robust deviations.")
+    edge_effect: float | None = Field(default=None, description="Edge less inner wells, in robust standard deviations.")
     edge_statistic: str = ""
     row_effect: float | None = Field(default=None, description="Deviation between rows over that within rows.")
     row_statistic: str = ""

@@ -168,7 +168,7 @@ def _again(records: Records, run_id: str) -> str:
         return (
             f"Start the run again under its name (`coda pipeline run ... --run-id {run_id}`): it ends where it stopped."
         )
-    return f"coda ledger retry {entry.last.source}/{entry.last.batch}: the run goes on where it stopped."
+    return f"coda ledger retry {entry.last.source}/{entry.last.batch}: the run resumes where it stopped."
 
 
 def _hours(records: Records, last: LedgerState) -> str:

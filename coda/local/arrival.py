@@ -73,7 +73,7 @@ def settle(
         parallel: Runs at a time, those of other triggers counted.
         lease_s: Seconds of silence after which a run of another trigger is taken over.
         say: Takes a batch and a line that its run prints.
-        ended: Told of each batch as it ends.
+        ended: Called with each batch as it ends.
         stopping: Ends the work when it is set.
 
     Returns:
@@ -123,7 +123,7 @@ def _result_of(name: str, settings: Settings) -> dict[str, Any]:
     state = _state_of(name, settings)
     if state is None or not state.final:
         found = "nothing" if state is None else f"the state {state.state!r} ({'; '.join(state.reasons)})"
-        problem = Problem(f"ledger of {name}", found, "an end", "Start again; the trigger goes on with it.")
+        problem = Problem(f"ledger of {name}", found, "an end", "Start again; the trigger resumes it.")
         raise CodaError(f"The trigger did not finish {name}.", [problem])
     if state.state == "failed":
         raise CodaError("\n".join([f"The run of {name} failed.", *state.reasons]))

@@ -95,7 +95,7 @@ def demo_params(seed: int, root: Path) -> Params:
 
 
 def run_seed(folder: Path, seed: int, params: Params, console: Console) -> dict[str, Any]:
-    """Run the demo of one seed, going on from what an interrupted run left.
+    """Run the demo of one seed, resuming from what an interrupted run left.
 
     Args:
         folder: Where its state is kept.
@@ -107,7 +107,7 @@ def run_seed(folder: Path, seed: int, params: Params, console: Console) -> dict[
         The summary of this seed; see docs/demo.md for its keys.
 
     Raises:
-        CodaError: A stage failed; starting again goes on with that stage.
+        CodaError: A stage failed; starting again resumes with that stage.
     """
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Stages of a long job that are remembered: an interrupted job goes on where it stopped."""
+"""Stages of a long job that are remembered: an interrupted job resumes where it stopped."""
 
 import json
 import threading
@@ -44,7 +44,7 @@ class Stages:
                     "results of these parameters and this design",
                     "Run `make clean` to forget them, then start again.",
                 )
-                raise ConfigError("The demo cannot go on from what is there.", [problem])
+                raise ConfigError("The demo cannot resume from what is there.", [problem])
             self.memory = known
 
     def run(self, name: str, sentence: str, work: Callable[[], Any]) -> Any:

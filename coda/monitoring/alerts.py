@@ -138,7 +138,7 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "CodaAcquisitionDrift", "weekly", _of_late("abs(coda_acquisition_robust_z) > 5", 8), "0m",
         "{{ $labels.channel }} {{ $labels.metric }} of {{ $labels.source }} ({{ $labels.instrument }}) is "
-        "{{ $value | humanize }} deviations from its history.",
+        "{{ $value | humanize }} standard deviations from its history.",
     ),
     Alert(
         "CodaSlowDrift", "weekly",

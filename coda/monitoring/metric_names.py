@@ -215,11 +215,11 @@ _DRIFT = (
            ("source", "outcome")),
     Metric("coda_drift_value", "gauge", "drift", "A number of the newest judged batch, as the pages name it.", _SERIES),
     Metric("coda_drift_low", "gauge", "drift",
-           "Three deviations below the mean of accepted history, wider while that is short.", _SERIES),
-    Metric("coda_drift_high", "gauge", "drift", "Three deviations above the mean of accepted history.", _SERIES),
+           "Three standard deviations below the mean of accepted history, wider while that is short.", _SERIES),
+    Metric("coda_drift_high", "gauge", "drift", "Three standard deviations above that mean.", _SERIES),
     Metric("coda_drift_deviations", "gauge", "drift",
-           "Distance of coda_drift_value from accepted history in deviations (Q statistic: standard normal while the "
-           "process is steady).", _SERIES),
+           "Distance of coda_drift_value from accepted history in standard deviations (Q statistic: standard normal "
+           "while the process is steady).", _SERIES),
     Metric("coda_drift_cusum_share", "gauge", "drift",
            "Sum of deviations to one side (CUSUM) as a share of its limit: beyond -1 or 1 is a slow drift.", _SERIES),
     Metric("coda_drift_rule_broken", "gauge", "drift",

@@ -136,7 +136,7 @@ def push(samples: Iterable[Sample], *, job: str, source: str, settings: Settings
             )  # fmt: skip
         except (OSError, HTTPException, ValueError) as error:  # ValueError: an address urllib cannot read
             log.warning(
-                "The metrics of %s did not reach the Pushgateway at %s (%s); the run goes on.",
+                "The metrics of %s did not reach the Pushgateway at %s (%s); the run continues.",
                 source, settings.pushgateway, error,
             )  # fmt: skip
             done = False
@@ -146,6 +146,6 @@ def push(samples: Iterable[Sample], *, job: str, source: str, settings: Settings
             folder.mkdir(parents=True, exist_ok=True)
             write_to_textfile(str(textfile(folder, job, source)), registry)
         except OSError as error:
-            log.warning("The metrics of %s were not written to %s (%s); the run goes on.", source, folder, error)
+            log.warning("The metrics of %s were not written to %s (%s); the run continues.", source, folder, error)
             done = False
     return done

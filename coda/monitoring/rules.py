@@ -47,11 +47,11 @@ WARNING = "1-2s"
 REJECTING = ("1-3s", "2-2s", "R-4s", "4-1s", "10-x")
 
 MEANINGS = {
-    "1-2s": "more than 2 deviations away: look closer",
-    "1-3s": "more than 3 deviations away",
-    "2-2s": "two in a row more than 2 deviations away on one side",
+    "1-2s": "more than 2 SD away: look closer",
+    "1-3s": "more than 3 SD away",
+    "2-2s": "two in a row more than 2 SD away on one side",
     "R-4s": "plates of one batch far away on both sides",
-    "4-1s": "four in a row more than 1 deviation away on one side",
+    "4-1s": "four in a row more than 1 SD away on one side",
     "10-x": "ten in a row on one side of the centre",
     "CUSUM": "the sum of deviations to one side passed its limit: a slow drift",
 }
@@ -65,8 +65,8 @@ class Chart:
     Attributes:
         q: Q statistics; NaN where there is no value or too short a history.
         centre: Mean of the accepted history before each value.
-        low: Three deviations below, in the unit of the values and with the uncertainty of a short history.
-        high: Three deviations above.
+        low: Three standard deviations below, in the unit of the values and with the uncertainty of a short history.
+        high: Three standard deviations above.
         cusum: The larger of the two sums of a CUSUM of the Q statistics, negative for the lower one.
         limit: Its limit on both sides.
         broken: Names of the rules that each value breaks.
@@ -171,8 +171,8 @@ def _run(newest: Sequence[float], count: int, away: float) -> bool:
 def range_rule(z: ArrayLike) -> bool:
     """Return whether the plates of one batch break R-4s: one far above and another far below.
 
-    Westgard's rule is about two controls, 2 deviations on both sides. With more plates the limit is where it is as
-    rare.
+    Westgard's rule is about two controls, 2 standard deviations on both sides. With more plates the limit is where it
+    is as rare.
 
     Args:
         z: Deviations of the plates from what plates of earlier batches show.
@@ -187,7 +187,7 @@ def range_rule(z: ArrayLike) -> bool:
 
 @lru_cache
 def range_limit(count: int) -> float:
-    """Return how far above and below so many plates must lie to be as unlikely as two at 2 deviations."""
+    """Return how far above and below so many plates must lie to be as unlikely as two at 2 standard deviations."""
 
     def chance(limit: float) -> float:
         inside, below = 2 * norm.cdf(limit) - 1, norm.cdf(limit)
@@ -256,7 +256,7 @@ def run_length(limit: float, *, shift: float = 0.0, states: int = 100) -> float:
 
     Args:
         limit: Of both sums.
-        shift: Mean of the values, in deviations.
+        shift: Mean of the values, in standard deviations.
         states: Intervals between 0 and the limit.
     """
     # the two sums never rise together, so their rates add up (van Dobben de Bruyn 1968)

@@ -63,7 +63,7 @@ def ingest_batch(
         where: Name of the manifest, for messages.
         params: Ingest and quorum parameters.
         workers: Processes that do the work.
-        progress: Told how far it is.
+        progress: Called with the progress so far.
         shelf: Where finished plates stay; the folder then names their stores in ``stores.json``. Without it they lie
             in the folder.
         earlier: Function of an earlier plate, where parameters name one for the batch's instrument.
@@ -111,7 +111,7 @@ def ingest_plates(
         folders: Where the results go.
         params: Ingest and quorum parameters.
         workers: Processes that do the work.
-        progress: Told how far it is.
+        progress: Called with the progress so far.
         shelf: Where finished plates stay.
         earlier: As for `ingest_batch`.
 

@@ -97,7 +97,7 @@ class Passes:
         folders: Where results go.
         params: Ingest parameters.
         workers: Processes that do the work.
-        report: Told how many fields are done since the last call; a field counts in each pass.
+        report: Called with how many fields are done since the last call; a field counts in each pass.
         room: Scratch folder, if there is one.
     """
 

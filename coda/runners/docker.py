@@ -72,7 +72,7 @@ def require_records(outputs: Path, before: set[str]) -> None:
         for step in sorted(_steps(launch)):
             if not (step / RECORD).is_file():
                 expected = f"{RECORD} of a step that ended well"
-                problems.append(Problem(step.name, "nothing", expected, "Start the run again; it goes on from here."))
+                problems.append(Problem(step.name, "nothing", expected, "Start the run again; it resumes from here."))
     raise_if_any(CodaError, "Docker reported a step as done that did not end.", problems)
 
 

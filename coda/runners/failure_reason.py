@@ -83,7 +83,7 @@ def _away(steps: list[str], error: TransientError | None, lines: list[str], log:
     """Return the failure of a step that could not record its reason, since the object store was away."""
     told = [line.partition(": ")[2] for line in lines if line.startswith("Step '")]
     found = told[-1] if told else error.message if error else "no answer from the object store"
-    remedy = f"Nothing is lost; the run goes on from this step when it is started again. The whole log: {log}."
+    remedy = f"Nothing is lost; the run resumes from this step when it is started again. The whole log: {log}."
     problem = Problem(_first(steps), found, "an object store that answers", remedy)
     return TransientError(f"Step '{_first(steps)}' failed while the object store was away.", [problem])
 

@@ -114,7 +114,7 @@ def run_pipeline(
     """Run a pipeline, and return how it ended.
 
     A run that already ended is not run again: its record is returned. A run of the same name that was broken off
-    goes on where it stopped.
+    resumes where it stopped.
 
     Args:
         name: 'training' or 'adaptation'.

@@ -102,7 +102,7 @@ def executor_input(command: Sequence[str]) -> dict[str, Any]:
 def keep_metadata(command: Sequence[str]) -> None:
     """Give each output that is metadata only an empty file, once its step has ended well.
 
-    KFP's local cache takes an output without a file for lost, and would repeat its step in a run that goes on.
+    KFP's local cache takes an output without a file for lost, and would repeat its step in a run that resumes.
 
     Args:
         command: The step's command line, with ``--executor_input`` and its JSON.

@@ -31,7 +31,7 @@ class RunFolder:
 
     @property
     def remembered(self) -> Path:
-        """What finished steps put out: how a run that was broken off goes on."""
+        """What finished steps put out: how a run that was broken off resumes."""
         return self.path / "finished-steps"
 
     @property

@@ -69,7 +69,7 @@ def adapt(
             from, and ``incumbent_release.json``, the source's own one.
         params: Parameters. What contradicts the record of the release that is adapted is refused.
         settings: Where the registry, the release log and checkpoints are.
-        run_id: The run; started again under the same name it goes on from its newest checkpoint.
+        run_id: The run; started again under the same name it resumes from its newest checkpoint.
         models: Folder for the adapted extractors, which weigh far more than the rest; `out` when not given.
         features: Folder for features, which gate and report alone read; `out` when not given.
 

@@ -30,7 +30,7 @@ START_S = 6 * 3600.0
 """Seconds until all machines must have run once: a queue may be long, but not without end."""
 
 AWAY_S = 600.0
-"""Seconds for which Kubernetes may be away; the job goes on without it."""
+"""Seconds for which Kubernetes may be away; the job continues without it."""
 
 
 def run_on_nodes(
@@ -110,7 +110,7 @@ class _Wait:
         """Look once: whether the job is complete, and what ends the wait for it."""
         job = self.cluster.find(self.name)
         if job is None or job.leaving:
-            remedy = "Start the step again; it makes a new job, which goes on from the checkpoint."
+            remedy = "Start the step again; it makes a new job, which resumes from the checkpoint."
             problem = Problem(self.name, "no job", "its job", remedy)
             return False, StoppedError("The training's job was deleted.", [problem])
         if job.state == "Failed":
@@ -141,7 +141,7 @@ class _Wait:
         return None
 
     def _stopped(self) -> StoppedError:
-        remedy = "Start the step again; it goes on from its checkpoint."
+        remedy = "Start the step again; it resumes from its checkpoint."
         problem = Problem(self.name, "a request to stop", "no interruption", remedy)
         return StoppedError("The training on several machines was interrupted.", [problem])
 

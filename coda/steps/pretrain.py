@@ -44,7 +44,7 @@ def pretrain(
         out: Folder for the results.
         params: All sections but ingest, quality and gate.
         settings: Where checkpoints are kept.
-        run_id: Run this belongs to; an interrupted run goes on from its checkpoint.
+        run_id: Run this belongs to; an interrupted run resumes from its checkpoint.
         labels: Label table, read with ``pretrain.fields: labelled`` only: which compounds are in it, not what they do.
 
     Returns:

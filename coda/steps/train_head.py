@@ -55,7 +55,7 @@ def train_head(
         params: All sections but ingest, quality and gate. A stated value that contradicts what the extractor was made
             with is refused; a default gives way to it.
         settings: Where object storage is, and where checkpoints are kept.
-        run_id: Run this belongs to, noted with the results; an interrupted run goes on from its checkpoint.
+        run_id: Run this belongs to, noted with the results; an interrupted run resumes from its checkpoint.
 
     Returns:
         Numbers for the run's metrics: for each alignment the held-out field accuracy and seconds, and the join.

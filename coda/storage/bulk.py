@@ -33,7 +33,7 @@ def upload_folder(
         prefix: Key prefix, with or without a slash at the end; '' for the store itself.
         last: File names that are sent one by one after all others, in this order: what starts readers.
         workers: Files under way at once, at least 1.
-        progress: Told after each file.
+        progress: Called after each file.
         leave: Endings of file names that are not sent.
 
     Returns:
@@ -70,7 +70,7 @@ def download_folder(
         prefix: Key prefix, with or without a slash at the end; '' for the whole store.
         folder: Where to; files keep their path below `prefix`.
         workers: Files under way at once, at least 1.
-        progress: Told after each file.
+        progress: Called after each file.
 
     Returns:
         The files written, in the order of their keys.

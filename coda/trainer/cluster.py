@@ -165,7 +165,7 @@ class Cluster:
             raise TransientError(f"Kubernetes could not {action} {name}.", [self._away(str(error)[:200])]) from error
 
     def _away(self, found: str) -> Problem:
-        remedy = "Start the step again: it finds its job and goes on."
+        remedy = "Start the step again: it finds its job and resumes."
         return Problem(self.host, found, "an answer", remedy)
 
 

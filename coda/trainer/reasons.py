@@ -102,7 +102,7 @@ def failure(job: str, words: str, pods: Sequence[dict[str, Any]], log: Callable[
     if first.code in _BY_SIGNAL or first.code == _ASKED_TO_STOP:
         return _lost(job, (), f"{where}: {said}")
     tail = " | ".join(line.strip() for line in lines[-SHOWN:] if line.strip()) or "nothing in its log"
-    remedy = "Read the log; the step can be started again and goes on from its checkpoint."
+    remedy = "Read the log; the step can be started again and resumes from its checkpoint."
     found = f"{' '.join(f'{said} {first.message}'.split())}; its log ends: {tail}"
     problem = Problem(where, found, "a training that ends well", remedy)
     return CodaError(f"The training on several machines failed: {words or 'no reason given'}.", [problem])
@@ -118,7 +118,7 @@ def _lost(job: str, lost: Sequence[dict[str, Any]], words: str) -> StoppedError:
         f"pod {pod['metadata']['name']}: {pod['status'].get('reason')} {pod['status'].get('message', '')}".strip()
         for pod in lost
     )
-    remedy = "Start the step again; it goes on from its checkpoint."
+    remedy = "Start the step again; it resumes from its checkpoint."
     problem = Problem(job, told or words or "pods that are gone", "machines that stay", remedy)
     return StoppedError("A machine of the training was lost.", [problem])
 

@@ -120,7 +120,7 @@ class TriggerService:
         return int(self._pages.server_port)
 
     def serve(self, *, grace_s: float = 20.0) -> None:
-        """Work until `stop`; then end the runs that depend on this process, and note that they go on later.
+        """Work until `stop`; then end the runs that depend on this process, and note that they resume later.
 
         Raises:
             ConfigError: A setting must be put right first.

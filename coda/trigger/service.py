@@ -182,13 +182,13 @@ class Trigger:
         return soon or bool(self._flights)
 
     def stop(self, grace_s: float = 20.0) -> None:
-        """Stop at the next chance: runs that die with this process go back to landed, and go on where they stopped."""
+        """Stop at the next chance: runs that die with this process go back to landed, and resume where they stopped."""
         self.stopping.set()
         for run_id in self._submitter.stop(grace_s):
             state = self._flights.pop(run_id, None)
             if state is not None:
                 self.ledger.append(
-                    state.version, "landed", after=state, reasons=("the trigger was stopped; the run goes on later",),
+                    state.version, "landed", after=state, reasons=("the trigger was stopped; the run resumes later",),
                     attempt=max(state.attempt - 1, 0),
                 )  # fmt: skip
 

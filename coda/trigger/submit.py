@@ -124,7 +124,7 @@ class LocalSubmitter:
         return " / ".join([line for line in lines if line][-LAST_LINES:])[-LAST_CHARACTERS:]
 
     def stop(self, grace_s: float) -> frozenset[str]:
-        """Ask the runs' processes to end, and end those that do not; a run goes on later where it stopped."""
+        """Ask the runs' processes to end, and end those that do not; a run resumes later where it stopped."""
         ended = frozenset(run_id for run_id, process in self._processes.items() if process.poll() is None)
         for process in self._processes.values():
             end_group(process, grace_s)

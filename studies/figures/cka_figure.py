@@ -13,7 +13,7 @@ from coda.benchmark.adapting import Adapting, work
 from coda.benchmark.arms import Training
 from coda.benchmark.benchmark_figures import heat_maps
 from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
-from coda.benchmark.jobs import Job, Outcome, Tell, attempt_jobs
+from coda.benchmark.jobs import EventCallback, Job, Outcome, attempt_jobs
 from coda.benchmark.setting import Setting
 from coda.benchmark.specs import loaded
 from coda.benchmark.table2 import notes
@@ -98,14 +98,14 @@ class CkaResult(NamedTuple):
     outcomes: list[Outcome]
 
 
-def cka(setting: Setting, out: Path, *, processes: int = 1, report: Tell | None = None) -> CkaResult:
+def cka(setting: Setting, out: Path, *, processes: int = 1, report: EventCallback | None = None) -> CkaResult:
     """Compare layers for every source and target and write the figure.
 
     Args:
         setting: Data, seeds, sources, targets and parameters; the targets need batches to train on.
         out: Folder of the report.
         processes: Jobs at the same time.
-        report: Told about every job.
+        report: Called with every event of a job.
     """
     compared = [
         Comparing(

@@ -13,7 +13,7 @@ from coda.adaptation.granularity import Granularity, Subset, subsets, with_equal
 from coda.benchmark.adapting import Adapting, rung_for, work
 from coda.benchmark.arms import Training, answers, frozen_heads
 from coda.benchmark.benchmark_report import write_report
-from coda.benchmark.jobs import Job, Tell, attempt_jobs
+from coda.benchmark.jobs import EventCallback, Job, attempt_jobs
 from coda.benchmark.score_tables import long_table, summary_table
 from coda.benchmark.scoring import keep_and_score, score_predictions
 from coda.benchmark.setting import Setting
@@ -143,14 +143,14 @@ class Pooling:
         }
 
 
-def granularity(setting: Setting, out: Path, *, processes: int = 1, report: Tell | None = None) -> Result:
+def granularity(setting: Setting, out: Path, *, processes: int = 1, report: EventCallback | None = None) -> Result:
     """Adapt at every granularity and write the figure.
 
     Args:
         setting: Data, seeds, sources, targets and parameters.
         out: Folder of the report.
         processes: Jobs at the same time.
-        report: Told about every job.
+        report: Called with every event of a job.
     """
     jobs = lay_out_parts(setting)
     outcomes = attempt_jobs(jobs, work, setting.root, processes=processes, report=report)

@@ -15,7 +15,7 @@ from coda.benchmark.adapting import Adapting, work
 from coda.benchmark.arms import ARM_NAMES, Arm, Training, frozen_heads
 from coda.benchmark.benchmark_figures import clouds
 from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
-from coda.benchmark.jobs import Job, Outcome, Tell, attempt_jobs
+from coda.benchmark.jobs import EventCallback, Job, Outcome, attempt_jobs
 from coda.benchmark.scoring import mechanisms
 from coda.benchmark.setting import Setting
 from coda.benchmark.specs import loaded
@@ -166,7 +166,7 @@ class UmapResult(NamedTuple):
 
 
 def umap(
-    setting: Setting, out: Path, *, whose: Whose = "extractor", processes: int = 1, report: Tell | None = None
+    setting: Setting, out: Path, *, whose: Whose = "extractor", processes: int = 1, report: EventCallback | None = None
 ) -> UmapResult:
     """Project class tokens for every seed, source and target and write the figures.
 
@@ -175,7 +175,7 @@ def umap(
         out: Folder of the report.
         whose: Whose class token.
         processes: Jobs at the same time.
-        report: Told about every job.
+        report: Called with every event of a job.
 
     Raises:
         ConfigError: umap-learn is not installed.

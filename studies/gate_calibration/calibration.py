@@ -7,7 +7,7 @@ from typing import Any
 
 from coda.benchmark.adapting import work
 from coda.benchmark.arms import Training
-from coda.benchmark.jobs import Job, Outcome, Tell, attempt_jobs
+from coda.benchmark.jobs import EventCallback, Job, Outcome, attempt_jobs
 from coda.benchmark.simulation_plan import DEMO_BATCHES, simulation_plan
 from coda.benchmark.specs import Simulated
 from coda.config.params import Params
@@ -114,7 +114,7 @@ def calibrate(
     runs: Sequence[str] = RUNS,
     design: Mapping[str, Any] | None = None,
     processes: int = 1,
-    report: Tell | None = None,
+    report: EventCallback | None = None,
 ) -> Calibration:
     """Calibrate the label-free metrics and the gate, and write the report.
 
@@ -127,7 +127,7 @@ def calibrate(
         runs: What is run for each seed, each 'source:target:shift:layout'.
         design: Fields of the plates' `Design` that differ from the demo's.
         processes: Jobs at the same time.
-        report: Told about every job.
+        report: Called with every event of a job.
 
     Raises:
         ConfigError: A seed is both, or a run cannot be understood.

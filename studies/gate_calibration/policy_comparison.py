@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from coda.benchmark.adapting import work
-from coda.benchmark.jobs import Outcome, Tell, attempt_jobs
+from coda.benchmark.jobs import EventCallback, Outcome, attempt_jobs
 from coda.config.params import Params
 from coda.config.policy import GatePolicy
 from studies.gate_calibration.calibration import RUNS, jobs_of, targets
@@ -44,7 +44,7 @@ def compare_policies(
     runs: Sequence[str] = RUNS,
     design: Mapping[str, Any] | None = None,
     processes: int = 1,
-    report: Tell | None = None,
+    report: EventCallback | None = None,
 ) -> Comparison:
     """Make good and broken models on the targets of some seeds, and let every policy decide on the same sets.
 
@@ -56,7 +56,7 @@ def compare_policies(
         runs: What is run for each seed, each 'source:target:shift:layout'.
         design: Fields of the plates' `Design` that differ from the demo's.
         processes: Jobs at the same time.
-        report: Told about every job.
+        report: Called with every event of a job.
 
     Raises:
         ConfigError: A run cannot be understood.

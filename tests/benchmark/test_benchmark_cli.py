@@ -72,7 +72,7 @@ def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_finished(root, dataset, tmp_
     work = ("--work", str(tmp_path / "work"), "--source", "lab_a")
     stopped = invoke(root, dataset, tmp_path / "out", *work)
     assert stopped.exit_code == 130
-    assert "the same command goes on" in " ".join(stopped.output.split())
+    assert "the same command resumes" in " ".join(stopped.output.split())
     monkeypatch.setattr(job, "write_job", real)
     finished = invoke(root, dataset, tmp_path / "out", *work)
     assert finished.exit_code == 0

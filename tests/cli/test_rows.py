@@ -26,7 +26,7 @@ from coda.trigger.ledger import LedgerState
 AT = datetime(2026, 3, 3, 14, 5, 6, tzinfo=UTC)
 DIGEST = "ab12" * 16
 RELEASE = "adapt-source_11-2026_03_week_10-3f2a9c1d"
-LONG = "Step 'adapt' failed: the store gave no answer for 30 s; nothing is lost, and the run goes on from this step."
+LONG = "Step 'adapt' failed: the store gave no answer for 30 s; nothing is lost, and the run resumes from this step."
 
 
 def ledger_states():

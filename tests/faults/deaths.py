@@ -36,7 +36,7 @@ class Deaths:
         steps: Steps in which to die; all when empty.
         most: Deaths in one step at most.
         growing: One write later each time, for what begins anew each time; else before the second to the seventh write
-            in turn, for what goes on where it stopped. A state comes after its mark, and a run that is claimed and not
+            in turn, for what resumes where it stopped. A state comes after its mark, and a run that is claimed and not
             yet running is lost with its trigger: a life of one write would get nowhere.
     """
 

@@ -80,7 +80,7 @@ def test_a_gateway_that_is_away_is_a_warning_and_the_file_is_written_all_the_sam
     config = settings(pushgateway=f"127.0.0.1:{free_port()}", metrics_dir=str(tmp_path))
     with caplog.at_level(logging.WARNING):
         assert not push([PLATES], job="coda_report", source="lab_b", settings=config)
-    assert "the run goes on" in caplog.text
+    assert "the run continues" in caplog.text
     assert config.pushgateway in caplog.text
     assert textfile(tmp_path, "coda_report", "lab_b").is_file()
 
@@ -92,14 +92,14 @@ def test_a_page_in_place_of_the_gateway_takes_no_numbers_in_silence(case, caplog
     with stranger(*ANSWERS[case][:3]) as server, caplog.at_level(logging.WARNING):
         config = settings(pushgateway=f"127.0.0.1:{server.server_port}")
         assert not push([PLATES], job="coda_report", source="lab_b", settings=config)
-    assert "the run goes on" in caplog.text
+    assert "the run continues" in caplog.text
 
 
 @pytest.mark.parametrize("address", ["http://[broken", "no such host:1", "127.0.0.1:notaport"])
 def test_an_address_that_cannot_be_used_is_a_warning_too(address, caplog):
     with caplog.at_level(logging.WARNING):
         assert not push([PLATES], job="coda_report", source="lab_b", settings=settings(pushgateway=address))
-    assert "the run goes on" in caplog.text
+    assert "the run continues" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, caplog):

@@ -111,7 +111,7 @@ def test_ctrl_c_says_how_to_go_on(call, folder, monkeypatch):
 
     monkeypatch.setattr("coda.cli.manifest_build.publish", stop)
     said = built(call, folder, code=130)
-    assert "the same command goes on from there" in said.output
+    assert "the same command resumes from there" in said.output
     assert not (folder / "manifest.json").exists()
 
 

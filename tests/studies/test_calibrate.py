@@ -1,4 +1,4 @@
-"""A calibration on two tiny seeds: every model is there, broken ones are broken, and it goes on where it stopped."""
+"""A calibration on two tiny seeds: every model is there, broken ones are broken, and it resumes where it stopped."""
 
 import json
 

@@ -117,7 +117,7 @@ def test_a_service_that_is_away_stops_and_the_same_command_goes_on(call, runs, l
         put(landing, "lab_b", name)
     runs.errors["b2"] = TransientError("The registry is away.")
     said = call("--manifest-uri", f"{place.landing}/lab_b", code=75).output
-    assert "Not run: lab_b/b2, lab_b/b3. The same command goes on." in said
+    assert "Not run: lab_b/b2, lab_b/b3. The same command resumes." in said
     runs.errors.clear()
     assert "2 released, 1 skipped" in call("--manifest-uri", f"{place.landing}/lab_b").output
 

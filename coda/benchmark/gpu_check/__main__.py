@@ -32,7 +32,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m coda.benchmark.gpu_check", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/gpu_check"), help="folder of gpu_check.json and .md")
     parser.add_argument("--work", type=Path, help="folder of the plate store, 4 GB; OUT/work if not given")
-    parser.add_argument("--minutes", type=float, default=8.0, help="limit of this call; a second call goes on")
+    parser.add_argument("--minutes", type=float, default=8.0, help="limit of this call; a second call resumes")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="as small as can be, to see that everything runs")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="such as 'step-*'; may repeat")

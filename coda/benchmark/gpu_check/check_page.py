@@ -133,7 +133,7 @@ def _warnings(record: Record) -> Iterator[str]:
         yield from ("**A tiny network on a tiny plate, to see that everything runs: these figures mean nothing.**", "")
     waiting = [name for name in record.planned if not record.measured(name)]
     if waiting:
-        yield from (f"Not measured: {', '.join(waiting)}. The same command goes on with them.", "")
+        yield from (f"Not measured: {', '.join(waiting)}. The same command resumes with them.", "")
 
 
 def _facts(record: Record) -> Iterator[str]:

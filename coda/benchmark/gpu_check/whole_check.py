@@ -16,7 +16,7 @@ from coda.errors import ConfigError, Problem, TransientError
 START_S, LEAST_S, RESERVE_S = 120.0, 25.0, 5.0
 """Seconds a process may take to start; under which nothing is begun; that are kept for the last writing."""
 
-Told = Callable[[str], None]
+MessageCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Asked:
     only: Sequence[str] = ()
 
 
-def run_check(asked: Asked, told: Told) -> tuple[Record, list[str]]:
+def run_check(asked: Asked, told: MessageCallback) -> tuple[Record, list[str]]:
     """Measure what is not recorded yet, and write record and page.
 
     Args:
@@ -62,7 +62,7 @@ def run_check(asked: Asked, told: Told) -> tuple[Record, list[str]]:
         record = _opened(asked, ways.machine, told)
         for item in _in_turn(chosen, record):
             if deadline - time.monotonic() < LEAST_S + RESERVE_S:
-                told("The time is up; the same command goes on with the rest.")
+                told("The time is up; the same command resumes with the rest.")
                 break
             worker = ways.worker(deadline - time.monotonic() - RESERVE_S)
             left = max(0.0, deadline - time.monotonic() - RESERVE_S)
@@ -71,7 +71,7 @@ def run_check(asked: Asked, told: Told) -> tuple[Record, list[str]]:
             if answer.result is None:
                 ways.renew()
             if answer.late and cut:
-                told(f"{item.name}: cut off, the time is up; the same command goes on with it.")
+                told(f"{item.name}: cut off, the time is up; the same command resumes with it.")
                 break
             record.items[item.name] = {
                 "state": "failed" if answer.result is None else "measured", "seconds": answer.seconds,
@@ -129,7 +129,7 @@ def _chosen(asked: Asked) -> list[Item]:
     return [item for item in items if not asked.only or any(fnmatch(item.name, only) for only in asked.only)]
 
 
-def _opened(asked: Asked, machine: dict[str, Any], told: Told) -> Record:
+def _opened(asked: Asked, machine: dict[str, Any], told: MessageCallback) -> Record:
     if asked.device == "cuda" and not machine["has_gpu"]:
         remedy = (
             "Run `make gpu-check` on a machine with a CUDA device. How to see without one that it runs, with figures "

@@ -15,7 +15,7 @@ from coda.evaluation.metrics.metric_result import Matrix
 from coda.evaluation.predictions.prediction_levels import TREATED
 
 SAYS: Mapping[Reference, str] = {
-    "pixels": "mean, deviation and percentiles of the brightness of each stain in the centre of the stored fields",
+    "pixels": "mean, SD and percentiles of the brightness of each stain in the centre of the stored fields",
     "untrained": "features of an extractor of the same architecture with random weights",
 }
 """Reference -> what its features are."""
@@ -59,7 +59,7 @@ def measure_reference(
 
 
 def standardised_by(features: Matrix, groups: NDArray[np.str_], fitted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return features with mean 0 and deviation 1 over the fitted rows of each group; constant columns become 0.
+    """Return features of mean 0 and SD 1 over the fitted rows of each group; constant columns become 0.
 
     Args:
         features: Shape (rows, width).

@@ -36,14 +36,14 @@ MOST_LEARNED = 1500
 
 
 @dataclass(frozen=True)
-class Told:
+class TwoSampleResult:
     """What a classifier says of fields that it has not learned from.
 
     Attributes:
         score: Probability of the batch, 0 to 1, of each field; NaN of fields that were not compared. Both sides
             count alike: at 0.5 a field is as typical of the batch as of before.
         accuracy: Mean of the shares of both sides that are told rightly, 0 to 1; a half is guessing.
-        separation: Distance between the sides' mean scores (log odds), in their deviations; 0 is none.
+        separation: Distance between the sides' mean scores (log odds), in their standard deviations; 0 is none.
     """
 
     score: Array
@@ -62,7 +62,7 @@ class Compared:
             `FEWEST_EARLIER` earlier ones.
     """
 
-    told: Told
+    told: TwoSampleResult
     earlier: tuple[float, ...]
     p_value: float
 
@@ -115,7 +115,7 @@ def tell_apart(
     wells: Names,
     fold: NDArray[np.intp],
     learned: NDArray[np.bool_],
-) -> Told | None:
+) -> TwoSampleResult | None:
     """Return what classifiers say of fields whose wells they have not learned from, or None with too few wells.
 
     Args:
@@ -144,7 +144,7 @@ def tell_apart(
     deviation = float(np.sqrt((ours.var() + theirs.var()) / 2))
     score = np.full(len(features), np.nan)
     score[rows] = expit(odds)
-    return Told(
+    return TwoSampleResult(
         score=score,
         accuracy=float(((ours > 0).mean() + (theirs <= 0).mean()) / 2),
         separation=float(ours.mean() - theirs.mean()) / deviation if deviation > 0 else 0.0,

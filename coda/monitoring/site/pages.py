@@ -56,9 +56,9 @@ def source_page(source: Source, moves: Sequence[PointerEntry]) -> str:
 def controls_page(source: Source, moves: Sequence[PointerEntry]) -> str:
     """Return the page of a source's controls: Levey-Jennings charts with Westgard rules and a CUSUM."""
     about = (
-        "Levey-Jennings charts: deviations from accepted history, with lines at 2 and 3. Westgard rules 1-3s, 2-2s, "
-        "R-4s, 4-1s and 10-x reject, 1-2s warns; the second line is the CUSUM, drawn so that its limits are the lines "
-        f"at 3, with a false alarm of any of them every {ARL0:.0f} batches."
+        "Levey-Jennings charts: standard deviations from accepted history, with lines at 2 and 3. Westgard rules 1-3s, "
+        "2-2s, R-4s, 4-1s and 10-x reject, 1-2s warns; the second line is the CUSUM, drawn so that its limits are the "
+        f"lines at 3, with a false alarm of any of them every {ARL0:.0f} batches."
     )
     return _source_page(
         source, moves, source.controls, "controls", f"{source.name}: its controls", about, deviations=True
@@ -248,7 +248,7 @@ def _said(line: Line, batches: pd.DataFrame, *, deviations: bool) -> str:
     if np.isfinite(line.chart.low[place]):
         told += f", usual {short(line.chart.low[place])} to {short(line.chart.high[place])}"
     if deviations and np.isfinite(line.chart.q[place]):
-        told += f", {short(line.chart.q[place])} deviations"
+        told += f", {short(line.chart.q[place])} SD"
     broken = [rule for rule in line.chart.broken[place] if rule != WARNING]
     return f"{told}; breaks {', '.join(broken)}" if broken else told
 

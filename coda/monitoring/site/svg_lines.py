@@ -164,7 +164,7 @@ def _signs(line: Line, values: Array, batches: pd.DataFrame, moves: Sequence[Mov
 
 
 LEGEND = (
-    ("band", "usual: three deviations of the accepted batches before"),
+    ("band", "usual: three standard deviations of the accepted batches before"),
     ("dot", "a batch"),
     ("out", "breaks a drift rule"),
     ("plate", "a plate that stands apart"),

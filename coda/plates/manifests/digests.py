@@ -1,4 +1,4 @@
-"""Digests of many files, several at a time, kept on this machine so that an interrupted build goes on."""
+"""Digests of many files, several at a time, kept on this machine so that an interrupted build resumes."""
 
 import hashlib
 import json
@@ -91,14 +91,14 @@ def digests_of(
         files: The files with the size they were listed with.
         kept: Digests of earlier calls; new ones are added as they come.
         workers: Files under way at once, at least 1.
-        progress: Told of every file.
+        progress: Called after every file.
 
     Returns:
         Path -> SHA-256 in hexadecimal.
 
     Raises:
         ContractError: Files vanished or changed while they were read, or cannot be read; all of them together.
-        TransientError: The storage is away. The same call goes on where it stopped.
+        TransientError: The storage is away. The same call resumes where it stopped.
     """
     result: dict[str, str] = {}
     waiting: list[TreeFile] = []
@@ -182,7 +182,7 @@ def verify(
         place: Where they lie; it was listed.
         files: The files with the size they were listed with.
         workers: Files under way at once, at least 1.
-        progress: Told of every file.
+        progress: Called after every file.
 
     Raises:
         TransientError: The storage is away.

@@ -25,7 +25,7 @@ def publish(
         out: Where tables and manifest go.
         kept: Digests that earlier, interrupted calls computed.
         workers: Files under way at once.
-        progress: Told of every image.
+        progress: Called after every image.
         replacing: Replace a different manifest (and tables) that are there.
 
     Returns:
@@ -34,7 +34,7 @@ def publish(
     Raises:
         ConfigError: Another manifest or table is there, or the place cannot be written.
         ContractError: Files vanished or changed while they were read.
-        TransientError: A storage is away. The same call goes on where it stopped.
+        TransientError: A storage is away. The same call resumes where it stopped.
     """
     old = _existing(out)
     if not replacing:

@@ -65,7 +65,7 @@ def import_plates(
         out: Where deliveries go.
         identity: Names, and what the tree does not say.
         options: How the tree is to be read.
-        progress: Told how far it is.
+        progress: Called with the progress so far.
         found: The plates, where the tree was read already.
         linking: Link files of the same disk instead of copying them.
 
