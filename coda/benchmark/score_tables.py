@@ -92,7 +92,7 @@ def recall_table(summary: pd.DataFrame, source: str, rows: Sequence[tuple[str, s
     ]
     shown = [
         {"system": f"{row['system']}{WAY_WORDS[row['alignment']]}"}
-        | {name.removeprefix(RECALL): spoken(row[name.removeprefix(RECALL)], math.nan) for name in names}
+        | {name.removeprefix(RECALL): format_mean_sd(row[name.removeprefix(RECALL)], math.nan) for name in names}
         for row in values
     ]
     caption = "Share of each mechanism's images that the system tells, mean over seeds and the targets, in percent."
