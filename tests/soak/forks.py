@@ -1,7 +1,7 @@
 """A fork server: `coda pipeline run`, the steps that KFP starts, and DVC, without the seconds of imports each time.
 
 An adaptation of a few tiny plates spends most of its time on starting Python and importing torch, timm, MLflow, Great
-Expectations and DVC some fifteen times (docs/reliability.md). Here one process imports them, does nothing else, and
+Expectations and DVC some fifteen times (decision 0010). Here one process imports them, does nothing else, and
 forks a child for every program that would have been started. The programs are the real ones, with their own arguments,
 environment, exit codes and process groups: KFP's local runner walks the compiled pipeline as always, and only how it
 starts a task is replaced.
