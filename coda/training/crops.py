@@ -239,7 +239,7 @@ def standardised_crops(pixels: Tensor) -> Tensor:
 
 def _by_own_moments(crops: Tensor) -> Tensor:
     """Give every channel of every crop mean 0 and (unbiased) deviation 1; changed in place and returned."""
-    # in two steps: torch.std_mean is an order of magnitude slower on a CPU (docs/speed.md)
+    # in two steps: torch.std_mean is an order of magnitude slower on a CPU (decision 0012)
     crops.sub_(crops.mean(dim=(-2, -1), keepdim=True))
     norm = torch.linalg.vector_norm(crops, dim=(-2, -1), keepdim=True)
     return crops.div_(norm / (crops.shape[-2] * crops.shape[-1] - 1) ** 0.5 + 1e-6)
