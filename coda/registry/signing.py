@@ -100,5 +100,5 @@ def _library() -> Any:
 
 def _unusable(variable: str, key: str, error: Exception, expected: str) -> ConfigError:
     found = " ".join(str(error).split())[:200]
-    problem = Problem(f"{variable}={key}", found, expected, "See docs/registry.md, Sign models, for how to make a pair.")
+    problem = Problem(f"{variable}={key}", found, expected, "docs/registry.md, Sign models, says how to make a pair.")
     return ConfigError("The key cannot be used.", [problem])
