@@ -13,10 +13,10 @@ from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head, new_head
 from coda.training.checkpoint import Checkpoints
+from coda.training.classifier_trainer import ClassifierTrainer, Plateau, require_fields
 from coda.training.distributed import together, world
 from coda.training.engine import fingerprint, run, tensors_digest
 from coda.training.groups import standardise_groups
-from coda.training.lesson import Lesson, Plateau, require_fields
 from coda.training.passes import passes
 from coda.training.progress import Report
 from coda.training.randomness import derived_seed
@@ -123,16 +123,16 @@ def train_head(
     identity = fingerprint(
         "head", first.identity, validation.identity, tensors_digest(head.state_dict()), codes, options
     )
-    lesson = _HeadLesson(head, training, first, validation, params, length, seed)
+    trainer = _HeadTrainer(head, training, first, validation, params, length, seed)
     result = run(
-        lesson, length=length, budget=budget, identity=identity,
+        trainer, length=length, budget=budget, identity=identity,
         checkpoints=checkpoints, report=report, should_stop=should_stop, rate="head.budget.learning_rate",
     )  # fmt: skip
-    lesson.take_best()
-    return HeadResult(head, lesson.accuracy, result.log, result.seconds)
+    trainer.take_best()
+    return HeadResult(head, trainer.accuracy, result.log, result.seconds)
 
 
-class _HeadLesson(Lesson):
+class _HeadTrainer(ClassifierTrainer):
     """Tokens in, classes out; every crop of every field once an epoch, in random order (`coda.training.passes`)."""
 
     def __init__(

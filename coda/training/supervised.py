@@ -13,13 +13,13 @@ from coda.networks.classifier import LinearHead, new_linear_head
 from coda.networks.extractor import Extractor, new_extractor, require_channels
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
+from coda.training.classifier_trainer import ClassifierTrainer, Plateau, require_fields
 from coda.training.crops import Cropper
 from coda.training.distributed import together, world
 from coda.training.engine import fields_digest, fingerprint, run, tensors_digest
 from coda.training.flops import supervised_step
 from coda.training.images import image_source
 from coda.training.labels import LabelList
-from coda.training.lesson import Lesson, Plateau, require_fields
 from coda.training.passes import passes
 from coda.training.progress import Report
 from coda.training.randomness import derived_seed, generator
@@ -85,28 +85,28 @@ def train_supervised(
     extractor = new_extractor(params, seed=seed, drop_path=0.0)
     require_channels(extractor, learn.channels, "fields")
     head = new_linear_head(params, extractor, labels.classes, seed=derived_seed(seed, "supervised", 0))
-    lesson = _SupervisedLesson(
+    trainer = _SupervisedTrainer(
         extractor, head, (learn, codes[codes >= 0]), (check, held[held >= 0]), params, length, seed
     )
     sections = params.model_dump(mode="json", include={"crops", "supervised"})
     options = [sections, extractor.pool, seed]
     data = [fields_digest(learn), fields_digest(check), labels.digest]
-    identity = fingerprint("supervised", data, tensors_digest(lesson.tensors()), options)
+    identity = fingerprint("supervised", data, tensors_digest(trainer.tensors()), options)
     result = run(
-        lesson, length=length, budget=params.supervised, identity=identity,
+        trainer, length=length, budget=params.supervised, identity=identity,
         checkpoints=checkpoints, report=report, should_stop=should_stop,
         flops_per_sample=supervised_step(extractor, len(labels.classes), params.crops.global_size),
         rate="supervised.learning_rate",
     )  # fmt: skip
-    lesson.take_best()
-    return SupervisedResult(extractor, head, lesson.accuracy, result.log, result.seconds)
+    trainer.take_best()
+    return SupervisedResult(extractor, head, trainer.accuracy, result.log, result.seconds)
 
 
 Labelled = tuple[FieldSet, NDArray[np.int64]]
 """Fields with the class of each."""
 
 
-class _SupervisedLesson(Lesson):
+class _SupervisedTrainer(ClassifierTrainer):
     """Random crops in, classes out; epochs follow each other without a gap."""
 
     def __init__(

@@ -20,8 +20,8 @@ from coda.networks.extractor import load_extractor
 from coda.networks.head import LABELS, SOURCE_STATISTICS, load_class_shares, save_head
 from coda.steps.keeping import kept_checkpoints
 from coda.training.checkpoint import Checkpoints
+from coda.training.classifier_trainer import Plateau
 from coda.training.labels import LabelList
-from coda.training.lesson import Plateau
 from coda.training.pairs import PairSampler
 
 ALL_ON = (

@@ -8,10 +8,10 @@ from coda.errors import ConfigError
 from coda.evaluation.metrics.accuracy import accuracy
 from coda.networks.extractor import new_extractor
 from coda.training import material as material_module
+from coda.training.classifier_trainer import Plateau
 from coda.training.groups import group_statistics, standardise_groups
 from coda.training.head import TokenSet, train_head
 from coda.training.labels import LabelList
-from coda.training.lesson import Plateau
 from coda.training.material import prepare_material
 from coda.training.split import held_out
 from coda.training.tokens import extract_tokens, field_features, field_probabilities, random_crop_tokens

@@ -12,9 +12,9 @@ from coda.errors import ConfigError, TransientError
 from coda.evaluation.metrics.accuracy import accuracy
 from coda.networks.extractor import new_extractor
 from coda.training.checkpoint import Checkpoints
+from coda.training.classifier_trainer import ClassifierTrainer, Plateau
 from coda.training.head import TokenSet, train_head
 from coda.training.labels import LabelList
-from coda.training.lesson import Lesson, Plateau
 from coda.training.losses import NotFiniteError
 from coda.training.schedules import Length
 from coda.training.split import held_out
@@ -25,7 +25,7 @@ LABELS = LabelList({f"compound_{n}": f"moa_{n % 2}" for n in range(3)})
 SHORT = ("supervised.iterations=12", "supervised.batch_size=8", "supervised.checkpoint_every=4", "crops.eval_grid=1")
 
 
-class Quiz(Lesson):
+class Quiz(ClassifierTrainer):
     """A linear layer on fixed numbers: small enough to be written out by hand."""
 
     def __init__(self, params, budget, length, held_out=None):

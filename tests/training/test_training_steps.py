@@ -153,14 +153,14 @@ def test_sigterm_writes_a_checkpoint_and_the_next_attempt_ends_with_the_same_bit
 
 def test_heads_go_on_where_they_were_stopped(place, tiny, monkeypatch):
     """The second head is interrupted: the first one is not trained again from its start."""
-    from coda.training.lesson import Lesson
+    from coda.training.classifier_trainer import ClassifierTrainer
 
     params, settings = tiny("crops.eval_grid=1", "head.budget.checkpoint_every=15"), settings_in(place)
     arguments = {"params": params, "settings": settings}
     pretrain(place, place / "pre", run_id="p", **arguments)
     labels = str(place / "labels.csv")
     train_head(place, place / "pre", labels, place / "whole", run_id="whole", **arguments)
-    step, steps = Lesson.step, []
+    step, steps = ClassifierTrainer.step, []
 
     def told_to_stop(self, iteration, **options):
         steps.append(iteration)
@@ -168,7 +168,7 @@ def test_heads_go_on_where_they_were_stopped(place, tiny, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, iteration, **options)
 
-    monkeypatch.setattr(Lesson, "step", told_to_stop)
+    monkeypatch.setattr(ClassifierTrainer, "step", told_to_stop)
     with pytest.raises(TransientError):
         train_head(place, place / "pre", labels, place / "out", run_id="r", **arguments)
     assert steps == [*range(40), *range(20)]

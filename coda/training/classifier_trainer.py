@@ -58,7 +58,7 @@ class Plateau:
         return False
 
 
-class Lesson(ABC):
+class ClassifierTrainer(ABC):
     """An objective of the engine; a subclass says what a batch is and how the held-out fields are predicted.
 
     Attributes:
