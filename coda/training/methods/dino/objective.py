@@ -20,9 +20,9 @@ from coda.training.health import measure_health
 from coda.training.hooks import Hooks
 from coda.training.images import ImageSource
 from coda.training.losses import Losses
-from coda.training.methods.dino.learner import DinoLearner
 from coda.training.methods.dino.loss import dino_loss, teacher_probabilities, updated_centre
 from coda.training.methods.dino.state import DinoState
+from coda.training.methods.dino.student_with_head import StudentWithHead
 from coda.training.optimizer import (
     clip_global_norm,
     follow,
@@ -93,11 +93,11 @@ class DinoObjective:
         self._train_only_what_learns()
         for network in (state.student, state.teacher):
             set_attention(network, self.runtime.attention)
-        learner = self._new_learner()
-        self.optimizer = new_optimizer([learner], device)
+        student = self._new_student()
+        self.optimizer = new_optimizer([student], device)
         if state.moments:
             restore_optimizer(self.optimizer, state.moments)
-        self.learner = self._compiled(together(learner))
+        self.student = self._compiled(together(student))
         self.teacher = self._compiled(self._new_teacher())
 
     def step(self, iteration: int, *, measure: bool) -> Entry | None:
@@ -203,10 +203,10 @@ class DinoObjective:
         """Return the floating-point work of one sample (a pair of images)."""
         return dino_step(self.state.student, self.state.student_head, self.params.crops)
 
-    def _new_learner(self) -> nn.Module:
+    def _new_student(self) -> nn.Module:
         """Return all that the optimizer changes as one module."""
         state = self.state
-        return DinoLearner(state.student, state.student_head, state.student.pool, self.hooks.part)
+        return StudentWithHead(state.student, state.student_head, state.student.pool, self.hooks.part)
 
     def _new_teacher(self) -> nn.Module:
         state = self.state
@@ -218,7 +218,7 @@ class DinoObjective:
             teacher_features, teacher_logits = self.teacher(views.globals_)
         # crops of one size in one forward; the head sees all crops at once, so BatchNorm does too
         sizes = [views.globals_, views.locals_] if len(views.locals_) else [views.globals_]
-        student_logits, tokens = self.learner(sizes, self._paths(iteration, sizes))
+        student_logits, tokens = self.student(sizes, self._paths(iteration, sizes))
         return Seen(teacher_features, teacher_logits, student_logits, tokens)
 
     def _further_losses(self, seen: Seen, temperature: float) -> dict[str, Tensor]:

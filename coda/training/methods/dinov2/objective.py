@@ -13,8 +13,8 @@ from coda.networks.extractor import Extractor, pool_tokens
 from coda.training.crops import Views
 from coda.training.flops import BACKWARD, dino_head_forward
 from coda.training.hooks import Part
-from coda.training.methods.dino.learner import DinoLearner
 from coda.training.methods.dino.objective import DinoObjective, Seen
+from coda.training.methods.dino.student_with_head import StudentWithHead
 from coda.training.methods.dinov2.losses import koleo_loss, patch_loss, updated_patch_centre
 from coda.training.methods.dinov2.masks import Masks, draw_masks
 from coda.training.methods.dinov2.state import Dinov2State
@@ -56,9 +56,9 @@ class Dinov2Objective(DinoObjective):
         hidden = 2 * own.masked_share * sum(own.mask_ratio) / 2 * side**2
         return super().work() + (2 + BACKWARD) * hidden * dino_head_forward(self.state.student_patch_head)
 
-    def _new_learner(self) -> nn.Module:
+    def _new_student(self) -> nn.Module:
         state = self.state
-        return Dinov2Learner(
+        return StudentWithHeads(
             state.student, state.student_head, state.student.pool, self.hooks.part,
             patch_head=state.student_patch_head, mask_token=state.mask_token,
         )  # fmt: skip
@@ -71,7 +71,7 @@ class Dinov2Objective(DinoObjective):
         with torch.no_grad():
             features, logits, seen = self.teacher(views.globals_, masks.places)
         sizes = [views.globals_, views.locals_] if len(views.locals_) else [views.globals_]
-        student_logits, tokens, guessed = self.learner(
+        student_logits, tokens, guessed = self.student(
             sizes, self._paths(iteration, sizes), masks.hidden, masks.places
         )  # fmt: skip
         return SeenPatches(features, logits, student_logits, tokens, masks, guessed, seen)
@@ -96,8 +96,8 @@ class Dinov2Objective(DinoObjective):
             self.state.patch_centre = updated_patch_centre(self.state.patch_centre, seen.teacher_patches, momentum)
 
 
-class Dinov2Learner(DinoLearner):
-    """DINO's learner with the patch head and the token of hidden patches."""
+class StudentWithHeads(StudentWithHead):
+    """The student with the patch head and the token of hidden patches."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Dinov2Learner(DinoLearner):
         patch_head: DinoHead,
         mask_token: nn.Parameter,
     ) -> None:
-        """Put together what learns; see `DinoLearner`."""
+        """Put together what learns; see `StudentWithHead`."""
         super().__init__(student, head, pool, part)
         self.patch_head, self.mask_token = patch_head, mask_token
 

@@ -12,7 +12,7 @@ from coda.networks.extractor import Extractor, pool_tokens
 from coda.training.hooks import Part
 
 
-class DinoLearner(nn.Module):
+class StudentWithHead(nn.Module):
     """Owns every parameter that a DINO step changes, adapters included."""
 
     def __init__(
