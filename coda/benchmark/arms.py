@@ -32,8 +32,8 @@ from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
 from coda.training.classical_training import train_classical
 from coda.training.head import train_head
+from coda.training.head_dataset import cache_head_tokens
 from coda.training.labels import LabelList, join
-from coda.training.material import prepare_material
 from coda.training.methods.base import SslTask
 from coda.training.methods.registry import method_of
 from coda.training.split import held_out_fields
@@ -145,12 +145,12 @@ class Training:
         self, folder: Path, training: FieldSet, validation: FieldSet, labels: LabelList, kept: Checkpoints
     ) -> dict[str, Any]:
         extractor, learned = self._extractor(folder, training, labels, kept)
-        material = prepare_material(extractor, training, validation, labels, self.params, seed=self.seed)
-        extra = {LABELS: labels.to_bytes(), SOURCE_STATISTICS: material.source.to_bytes()}
+        cached = cache_head_tokens(extractor, training, validation, labels, self.params, seed=self.seed)
+        extra = {LABELS: labels.to_bytes(), SOURCE_STATISTICS: cached.source.to_bytes()}
         seconds = {"extractor": learned["seconds"]}
         for alignment in self.alignments():
             result = train_head(
-                partial(material.training, alignment), material.validation(alignment), extractor, self.params,
+                partial(cached.training, alignment), cached.validation(alignment), extractor, self.params,
                 classes=labels.classes, alignment=alignment, seed=self.seed,
                 checkpoints=Checkpoints(folder / "checkpoints" / alignment),
             )  # fmt: skip

@@ -30,10 +30,10 @@ from coda.training.classical_training import ClassicalResult, train_classical
 from coda.training.distributed import world
 from coda.training.head import HeadResult
 from coda.training.head import train_head as train
+from coda.training.head_dataset import cache_head_tokens
 from coda.training.images import place_fields
 from coda.training.label_rule import read_report, report_beside
 from coda.training.labels import JoinReport, LabelList, join, read_labels
-from coda.training.material import prepare_material
 from coda.training.split import held_out_fields
 
 
@@ -88,11 +88,11 @@ def train_head(
     built = built_report(labels, table, settings)
     label_list, joined = join(table, training_fields.table, labels)
     sys.stderr.write(f"{describe_join(joined, label_list)}\n")
-    material = prepare_material(extractor, training_fields, validation_fields, label_list, params, seed=params.seed)
+    cached = cache_head_tokens(extractor, training_fields, validation_fields, label_list, params, seed=params.seed)
     extra = {
         LABELS: label_list.to_bytes(),
         LABEL_REPORT: _written({"table": built, "join": asdict(joined)}),
-        SOURCE_STATISTICS: material.source.to_bytes(),
+        SOURCE_STATISTICS: cached.source.to_bytes(),
     }
     provenance = {
         "extractor": folder_digest(pretrained / "extractor"),
@@ -109,7 +109,7 @@ def train_head(
             title = f"Head on {'raw' if alignment == 'none' else 'standardised'} tokens"
             with shown(title, params.compute) if world().first else nullcontext() as report:
                 results[alignment] = train(
-                    partial(material.training, alignment), material.validation(alignment), extractor, params,
+                    partial(cached.training, alignment), cached.validation(alignment), extractor, params,
                     classes=label_list.classes, alignment=alignment, seed=params.seed,
                     checkpoints=checkpoints, report=report, should_stop=should_stop,
                 )  # fmt: skip

@@ -19,8 +19,8 @@ from coda.networks.head import SOURCE_STATISTICS, load_head, load_source_statist
 from coda.steps import judge as judge_module
 from coda.steps.judge import judge
 from coda.training.head import train_head
+from coda.training.head_dataset import cache_head_tokens
 from coda.training.labels import LabelList
-from coda.training.material import prepare_material
 from coda.training.methods.dino.state import load_state, new_state, save_state
 from coda.training.methods.dino.training import train_dino
 from coda.training.split import held_out
@@ -42,7 +42,7 @@ def loop(tiny, make_plates, tmp_path_factory):
     digest = save_extractor(folder / "extractor", state.teacher)
     save_state(folder / "state", state)
     extractor, heads = load_extractor(folder / "extractor"), {}
-    material = prepare_material(extractor, source.take(~out), source.take(out), LABELS, params, seed=0)
+    material = cache_head_tokens(extractor, source.take(~out), source.take(out), LABELS, params, seed=0)
     for name in ("none", "standardise"):
         trained = train_head(
             partial(material.training, name), material.validation(name), extractor, params,

@@ -1,4 +1,4 @@
-"""The head: plateau schedule, best validation, material per batch; tokens of fields."""
+"""The head: plateau schedule, best validation, tokens per batch; tokens of fields."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ import torch
 from coda.errors import ConfigError
 from coda.evaluation.metrics.accuracy import accuracy
 from coda.networks.extractor import new_extractor
-from coda.training import material as material_module
+from coda.training import head_dataset
 from coda.training.classifier_trainer import Plateau
 from coda.training.groups import group_statistics, standardise_groups
 from coda.training.head import TokenSet, train_head
+from coda.training.head_dataset import cache_head_tokens
 from coda.training.labels import LabelList
-from coda.training.material import prepare_material
 from coda.training.split import held_out
 from coda.training.tokens import extract_tokens, field_features, field_probabilities, random_crop_tokens
 
@@ -88,31 +88,31 @@ def test_material_is_standardised_by_each_batch_over_all_of_its_wells(tiny, fiel
     params = tiny("crops.eval_grid=1")
     extractor = new_extractor(params, seed=0)
     mask = held_out(fields.table, 1)
-    material = prepare_material(extractor, fields.take(~mask), fields.take(mask), LABELS, params, seed=0)
-    raw, aligned = material.training("none", 0), material.training("standardise", 0)
+    cached = cache_head_tokens(extractor, fields.take(~mask), fields.take(mask), LABELS, params, seed=0)
+    raw, aligned = cached.training("none", 0), cached.training("standardise", 0)
     assert raw.tokens.shape == (3, 32, 5, 16)
     assert raw.codes.tolist() == LABELS.codes(fields.take(~mask).table).tolist()
     batches = fields.table["Metadata_Batch"][~mask].to_numpy()
     for batch in np.unique(batches):
         own = aligned.of_fields(torch.from_numpy(np.flatnonzero(batches == batch)))
         assert own.mean(dim=(0, 1, 2)).abs().max() < 1e-3
-    held = material.validation("standardise")
+    held = cached.validation("standardise")
     check = held.of_fields(torch.arange(len(held.codes)))
     assert check.mean(dim=(0, 1, 2)).abs().max() < 1e-3
-    torch.testing.assert_close(material.source.mean, raw.tokens.mean(dim=(0, 1, 2)), atol=1e-4, rtol=1e-3)
-    assert torch.equal(material.training("none", 1).tokens, raw.tokens)  # renew_crops is off in the demo
+    torch.testing.assert_close(cached.source.mean, raw.tokens.mean(dim=(0, 1, 2)), atol=1e-4, rtol=1e-3)
+    assert torch.equal(cached.training("none", 1).tokens, raw.tokens)  # renew_crops is off in the demo
 
 
 def test_renewed_crops_differ_from_epoch_to_epoch(tiny, fields):
     params = tiny("head.renew_crops=true", "crops.eval_grid=1")
     mask = held_out(fields.table, 1)
-    material = prepare_material(
+    cached = cache_head_tokens(
         new_extractor(params, seed=0), fields.take(~mask), fields.take(mask), LABELS, params, seed=0
     )
-    first, second = (material.training("none", epoch).tokens.clone() for epoch in (0, 1))
+    first, second = (cached.training("none", epoch).tokens.clone() for epoch in (0, 1))
     assert not torch.equal(first, second)
-    assert torch.equal(material.training("none", 1).tokens, second)
-    assert torch.equal(material.training("none", 0).tokens, first)
+    assert torch.equal(cached.training("none", 1).tokens, second)
+    assert torch.equal(cached.training("none", 0).tokens, first)
 
 
 @pytest.mark.parametrize("gib", [1.0, 0.0])
@@ -124,14 +124,14 @@ def test_tokens_of_unlabelled_fields_are_never_kept_and_the_limit_holds(tiny, fi
     labelled = (fields.table["Metadata_Compound"] == "compound_0").to_numpy()
     few, others = np.flatnonzero(labelled), np.flatnonzero(~labelled)
     in_files = []
-    real = material_module._reserve
-    monkeypatch.setattr(material_module, "_reserve", lambda file, size: in_files.append(size) or real(file, size))
+    real = head_dataset._reserve
+    monkeypatch.setattr(head_dataset, "_reserve", lambda file, size: in_files.append(size) or real(file, size))
 
     def peak(rows):
         with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
-            material = prepare_material(extractor, fields.take(rows), fields.take(few[:2]), one, params, seed=0)
-            kept = material.training("none", 0).tokens
-            material.training("standardise", 1)
+            cached = cache_head_tokens(extractor, fields.take(rows), fields.take(few[:2]), one, params, seed=0)
+            kept = cached.training("none", 0).tokens
+            cached.training("standardise", 1)
         sizes = [event.nbytes() for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
         return max(np.cumsum(sizes)), kept.nbytes
 

@@ -11,8 +11,8 @@ from coda.adaptation.ttt import predict_with_ttt
 from coda.networks.extractor import new_extractor
 from coda.networks.head import new_head
 from coda.training.head import TokenSet, train_head
+from coda.training.head_dataset import cache_head_tokens
 from coda.training.labels import LabelList
-from coda.training.material import prepare_material
 from coda.training.methods.dino.state import new_state
 from coda.training.methods.dino.training import train_dino
 from coda.training.methods.mae.state import new_mae_state
@@ -46,8 +46,8 @@ def head_training(params, fields, plain):
     )  # fmt: skip
 
 
-def material(params, fields, plain):
-    found = prepare_material(new_extractor(plain, seed=0), fields, fields, LABELS, params, seed=0)
+def cached(params, fields, plain):
+    found = cache_head_tokens(new_extractor(plain, seed=0), fields, fields, LABELS, params, seed=0)
     found.training("standardise", 0)
 
 
@@ -81,7 +81,7 @@ READS = {
     new_states: {"extractor", "crops", "dino"},
     adaptation: {"adaptation", "ssl", "extractor", "crops", "pairs", "dino", "compute"},
     head_training: {"head", "extractor", "crops", "compute"},
-    material: {"head", "alignment", "crops", "compute"},
+    cached: {"head", "alignment", "crops", "compute"},
     supervised: {"supervised", "extractor", "crops", "compute"},
     masked_autoencoder: {"mae", "crops", "pairs", "compute"},
     test_time_training: {"ttt", "mae", "crops", "compute"},

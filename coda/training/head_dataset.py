@@ -32,7 +32,7 @@ Fields = FieldSet | StoredFields
 
 
 @dataclass(frozen=True)
-class Material:
+class HeadDataset:
     """Training tokens by alignment and epoch, validation tokens by alignment, and the source's statistics.
 
     Attributes:
@@ -47,9 +47,9 @@ class Material:
     validation: Callable[[str], TokenSet]
 
 
-def prepare_material(
+def cache_head_tokens(
     extractor: Extractor, training: Fields, validation: Fields, labels: LabelList, params: Params, *, seed: int
-) -> Material:
+) -> HeadDataset:
     """Run the frozen extractor over training and held-out fields.
 
     Statistics of a group (the section `alignment`) are fitted on all of its wells, labelled or not, so that a target
@@ -101,7 +101,7 @@ def prepare_material(
             compute(wanted, learn.labelled, sum_up=False)
         return learn.tokens(alignment)
 
-    return Material(source.statistics(), training_tokens, check.tokens)
+    return HeadDataset(source.statistics(), training_tokens, check.tokens)
 
 
 class _Room:
