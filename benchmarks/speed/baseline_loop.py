@@ -189,7 +189,7 @@ class CustomaryTraining:
         learned = [*state.student.parameters(), *state.student_head.parameters()]
         nn.utils.clip_grad_norm_(learned, self.budget.clip_norm, foreach=False)
         self.optimizer.step()
-        self._follow(schedules.teacher_momentum(iteration, self.length, self.budget))
+        self._update_teacher(schedules.teacher_momentum(iteration, self.length, self.budget))
         state.centre = updated_centre(state.centre, torch.cat(teacher), dino.centre_momentum)
         return float(loss.detach())
 
@@ -200,7 +200,7 @@ class CustomaryTraining:
         return list(head(features).chunk(len(views)))
 
     @torch.no_grad()
-    def _follow(self, momentum: float) -> None:
+    def _update_teacher(self, momentum: float) -> None:
         state = self.state
         for ours, theirs in ((state.teacher, state.student), (state.teacher_head, state.student_head)):
             for slow, fast in zip(ours.parameters(), theirs.parameters(), strict=True):

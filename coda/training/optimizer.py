@@ -43,7 +43,7 @@ def clip_global_norm(optimizer: torch.optim.Optimizer, limit: float) -> Tensor:
 
 
 @torch.no_grad()
-def follow(teacher: Sequence[nn.Module], student: Sequence[nn.Module], momentum: float) -> None:
+def update_ema(teacher: Sequence[nn.Module], student: Sequence[nn.Module], momentum: float) -> None:
     """Move every teacher parameter to ``momentum * teacher + (1 - momentum) * student``, in place."""
     ours: list[Tensor] = [p for network in teacher for p in network.parameters()]
     theirs: list[Tensor] = [p for network in student for p in network.parameters()]

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from coda.networks.extractor import new_extractor
-from coda.training.optimizer import clip_global_norm, follow, new_optimizer, parameter_groups, set_rates
+from coda.training.optimizer import clip_global_norm, new_optimizer, parameter_groups, set_rates, update_ema
 
 
 def test_biases_and_norms_are_not_decayed_but_tokens_and_positions_are(tiny):
@@ -37,5 +37,5 @@ def test_clipping_uses_one_norm_for_all_and_leaves_out_what_has_no_gradient():
 def test_moving_average():
     teacher, student = nn.Linear(3, 2), nn.Linear(3, 2)
     expected = 0.75 * teacher.weight.detach() + 0.25 * student.weight.detach()
-    follow([teacher], [student], 0.75)
+    update_ema([teacher], [student], 0.75)
     torch.testing.assert_close(teacher.weight.detach(), expected)

@@ -25,11 +25,11 @@ from coda.training.methods.dino.state import DinoState
 from coda.training.methods.dino.student_with_head import StudentWithHead
 from coda.training.optimizer import (
     clip_global_norm,
-    follow,
     new_optimizer,
     optimizer_tensors,
     restore_optimizer,
     set_rates,
+    update_ema,
 )
 from coda.training.pairs import PairSampler
 from coda.training.randomness import generator
@@ -121,7 +121,7 @@ class DinoObjective:
         terms |= {term.name: term(seen.tokens.float()) for term in self.hooks.terms}
         norm = self._learn(loss + sum(terms.values()), iteration)
         self.losses.note(iteration, loss, norm, *terms.values())
-        self._follow(momentum)
+        self._update_teacher(momentum)
         looks = self._looks_at(iteration)
         # what a watch looks at is measured too, so that alarms are never those of an earlier iteration
         measured = measure or looks
@@ -258,7 +258,7 @@ class DinoObjective:
             self.hooks.part.settle()
         return norm
 
-    def _follow(self, momentum: float) -> None:
+    def _update_teacher(self, momentum: float) -> None:
         state = self.state
         teacher: list[nn.Module] = [state.teacher]
         student: list[nn.Module] = [state.student]
@@ -266,7 +266,7 @@ class DinoObjective:
             whole = self.dino_head == "trained"
             teacher.append(followed_by if whole else followed_by.mlp)
             student.append(head if whole else head.mlp)
-        follow(teacher, student, momentum)
+        update_ema(teacher, student, momentum)
 
     def _looks_at(self, iteration: int) -> bool:
         watch, done = self.hooks.watch, iteration + 1
