@@ -14,10 +14,10 @@ from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks.extractor import set_attention
 from coda.networks.runtime import resolve_runtime
 from coda.plates.stored import Fields
-from coda.training.hooks import Hooks, Part, Term
+from coda.training.hooks import Hooks, Term, TrainableSubset
 from coda.training.methods.base import MethodState
-from coda.training.parts import new_part
 from coda.training.terms import Diversity, FeatureAnchor, WeightAnchor
+from coda.training.trainable import new_trainable
 
 Heads = Mapping[HeadAlignment, FrozenHead]
 
@@ -47,8 +47,8 @@ def new_hooks(
     """
     _require(params, heads)
     state.to(resolve_runtime(params.compute).device)
-    part = new_part(state.learner, params.adaptation, seed=seed)
-    hooks = Hooks(part, _terms(state, params, heads, part), _watch(state, fields, params, heads))
+    trainable = new_trainable(state.learner, params.adaptation, seed=seed)
+    hooks = Hooks(trainable, _terms(state, params, heads, trainable), _watch(state, fields, params, heads))
     options = params.adaptation.model_dump(mode="json", include=OPTIONS)
     if params.adaptation.stopping.every:
         # a watch serves fields as a candidate would
@@ -70,12 +70,12 @@ def class_prior(frozen: FrozenHead, prior: str) -> Tensor:
     return expected / expected.sum()
 
 
-def _terms(state: MethodState, params: Params, heads: Heads, part: Part) -> list[Term]:
+def _terms(state: MethodState, params: Params, heads: Heads, trainable: TrainableSubset) -> list[Term]:
     adaptation, runtime = params.adaptation, resolve_runtime(params.compute)
     terms: list[Term] = []
     if adaptation.anchor.weights:
         released = state.extractor.state_dict()
-        terms.append(WeightAnchor(state.learner, part, released, strength=adaptation.anchor.weights))
+        terms.append(WeightAnchor(state.learner, trainable, released, strength=adaptation.anchor.weights))
     if adaptation.anchor.features:
         # the raw tokens' moments are the same beside every head of a release
         terms.append(FeatureAnchor(next(iter(heads.values())).source, strength=adaptation.anchor.features))

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from coda.networks.extractor import Extractor
 
 
-class Part(Protocol):
-    """Which weights of the student learn (`coda.training.parts`)."""
+class TrainableSubset(Protocol):
+    """Which weights of the student learn (`coda.training.trainable`)."""
 
     def parameters(self) -> list[nn.Parameter]:
         """Return what is optimised, heads of the method apart."""
@@ -18,7 +18,7 @@ class Part(Protocol):
     def weights(self) -> Mapping[str, Tensor]:
         """Return the weights the student computes with, by its parameters' names; empty for its own."""
 
-    def settle(self) -> None:
+    def merge_(self) -> None:
         """Write the weights it computes with into the student, after an optimizer step."""
 
     def tensors(self) -> dict[str, Tensor]:
@@ -72,6 +72,6 @@ class Watch(Protocol):
 class Hooks:
     """What is hung into the step; nothing of it in pretraining."""
 
-    part: Part | None = None
+    trainable: TrainableSubset | None = None
     terms: Sequence[Term] = ()
     watch: Watch | None = None

@@ -18,7 +18,7 @@ LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 
 
 class LowRank:
-    """A student whose matrices change by products of rank r (`coda.training.hooks.Part`).
+    """A student whose matrices change by products of rank r (`coda.training.hooks.TrainableSubset`).
 
     A starts at random and B at 0, so that the first step starts from the student's own function. The student as it
     is given is what W stays: a run that resumes is given the same start, and its checkpoint holds A and B.
@@ -65,7 +65,7 @@ class LowRank:
             return {name: start + self.scale * (self._b[name] @ self._a[name]) for name, start in self._start.items()}
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def merge_(self) -> None:
         """Write the sums into the student."""
         for name, weight in self.weights().items():
             self._student[name].copy_(weight)
@@ -81,4 +81,4 @@ class LowRank:
         for side, own in (("a", self._a), ("b", self._b)):
             for name, parameter in own.items():
                 parameter.copy_(tensors[f"{side}.{name}"])
-        self.settle()
+        self.merge_()

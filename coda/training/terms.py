@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from coda.networks.alignment import TokenStatistics
 from coda.networks.runtime import Runtime
-from coda.training.hooks import Part
+from coda.training.hooks import TrainableSubset
 
 FLOOR = 1e-6
 """Added to variances and probabilities, so that a dead channel or class has a finite logarithm."""
@@ -23,25 +23,27 @@ class WeightAnchor:
 
     name = "weight_anchor"
 
-    def __init__(self, student: nn.Module, part: Part, released: Mapping[str, Tensor], *, strength: float) -> None:
+    def __init__(
+        self, student: nn.Module, trainable: TrainableSubset, released: Mapping[str, Tensor], *, strength: float
+    ) -> None:
         """Remember where the weights that learn should stay.
 
         Args:
-            student: The student, on its device, after `part` chose what learns.
-            part: Says which weights the student computes with where these are not its own.
+            student: The student, on its device, after `trainable` chose what learns.
+            trainable: Says which weights the student computes with where these are not its own.
             released: Weights of the released extractor by the student's names.
             strength: Factor of the term; its gradient pulls every weight back by strength times its distance.
         """
         self.strength = strength
-        self._part = part
+        self._trainable = trainable
         self._own = {name: weight for name, weight in student.named_parameters() if weight.requires_grad}
-        names = [*self._own, *part.weights()]
+        names = [*self._own, *trainable.weights()]
         devices = {name: weight.device for name, weight in student.named_parameters()}
         self._released = {name: released[name].detach().clone().to(devices[name]) for name in names}
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Return ``strength / 2`` times the sum of squared differences; `tokens` only say on which device."""
-        learned = {**self._own, **self._part.weights()}
+        learned = {**self._own, **self._trainable.weights()}
         total = torch.zeros((), device=tokens.device)
         for name, weight in learned.items():
             total = total + (weight - self._released[name]).square().sum()

@@ -21,7 +21,7 @@ from coda.training.methods.dino.state import new_state
 from coda.training.methods.dino.training import train_dino
 from coda.training.methods.mae.state import new_mae_state
 from coda.training.methods.mae.training import train_mae
-from coda.training.parts import trainable_names
+from coda.training.trainable import trainable_names
 
 FAMILIES = {
     "class token, learned positions": "deit_small_patch16_224",

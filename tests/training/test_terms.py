@@ -14,8 +14,8 @@ from torch import nn
 from coda.networks.alignment import fit_statistics, standardise
 from coda.networks.head import new_head
 from coda.training.methods.dino.state import new_state
-from coda.training.parts import new_part
 from coda.training.terms import Diversity, FeatureAnchor, WeightAnchor
+from coda.training.trainable import new_trainable
 
 
 def tokens(seed: int, *, batch: int = 6, width: int = 16) -> torch.Tensor:
@@ -31,7 +31,7 @@ def digest(module: nn.Module) -> str:
 def test_the_weight_anchors_gradient_is_strength_times_the_distance(tiny, trainable):
     params = tiny(f"adaptation.trainable={trainable}")
     state = new_state(params, seed=0)
-    part = new_part(state.student, params.adaptation, seed=1)
+    part = new_trainable(state.student, params.adaptation, seed=1)
     released = {name: weight.clone() for name, weight in state.teacher.state_dict().items()}
     anchor = WeightAnchor(state.student, part, released, strength=0.3)
     assert float(anchor(tokens(0)).detach()) == 0
@@ -55,7 +55,7 @@ def test_the_weight_anchors_gradient_is_strength_times_the_distance(tiny, traina
 def test_the_weight_anchor_reaches_low_rank_changes(tiny):
     params = tiny("adaptation.trainable=low_rank", "adaptation.low_rank_rank=2", "adaptation.low_rank_scale=3.0")
     state = new_state(params, seed=0)
-    part = new_part(state.student, params.adaptation, seed=1)
+    part = new_trainable(state.student, params.adaptation, seed=1)
     anchor = WeightAnchor(state.student, part, state.teacher.state_dict(), strength=2.0)
     with torch.no_grad():
         for parameter in part.parameters():

@@ -153,8 +153,8 @@ class DinoObjective:
     def tensors(self) -> dict[str, Tensor]:
         """Return everything a checkpoint needs."""
         parts = {"state.": self.state.state_dict(), "optimizer.": optimizer_tensors(self.optimizer)}
-        if self.hooks.part is not None:
-            parts["part."] = self.hooks.part.tensors()
+        if self.hooks.trainable is not None:
+            parts["part."] = self.hooks.trainable.tensors()
         if self.hooks.watch is not None:
             parts["watch."] = self.hooks.watch.tensors()
         named = {f"{prefix}{name}": tensor for prefix, own in parts.items() for name, tensor in own.items()}
@@ -169,8 +169,8 @@ class DinoObjective:
         self.state.load_state_dict(own("state."))
         restore_optimizer(self.optimizer, own("optimizer."))
         self.losses.restore(tensors)
-        if self.hooks.part is not None:
-            self.hooks.part.restore(own("part."))
+        if self.hooks.trainable is not None:
+            self.hooks.trainable.restore(own("part."))
         if self.hooks.watch is not None:
             self.hooks.watch.restore(own("watch."))
 
@@ -206,7 +206,7 @@ class DinoObjective:
     def _new_student(self) -> nn.Module:
         """Return all that the optimizer changes as one module."""
         state = self.state
-        return StudentWithHead(state.student, state.student_head, state.student.pool, self.hooks.part)
+        return StudentWithHead(state.student, state.student_head, state.student.pool, self.hooks.trainable)
 
     def _new_teacher(self) -> nn.Module:
         state = self.state
@@ -233,7 +233,7 @@ class DinoObjective:
         state = self.state
         state.teacher.eval().requires_grad_(requires_grad=False)
         state.student.train()
-        if self.hooks.part is None:
+        if self.hooks.trainable is None:
             state.student.requires_grad_(requires_grad=True)
         for head, followed_by in state.heads:
             followed_by.requires_grad_(requires_grad=False)
@@ -254,8 +254,8 @@ class DinoObjective:
                 head.last_layer.weight.grad = None
         norm = clip_global_norm(self.optimizer, self.budget.clip_norm)
         self.optimizer.step()
-        if self.hooks.part is not None:
-            self.hooks.part.settle()
+        if self.hooks.trainable is not None:
+            self.hooks.trainable.merge_()
         return norm
 
     def _update_teacher(self, momentum: float) -> None:

@@ -9,14 +9,14 @@ from torch.func import functional_call
 
 from coda.networks.dino_head import DinoHead
 from coda.networks.extractor import Extractor, pool_tokens
-from coda.training.hooks import Part
+from coda.training.hooks import TrainableSubset
 
 
 class StudentWithHead(nn.Module):
     """Owns every parameter that a DINO step changes, adapters included."""
 
     def __init__(
-        self, student: Extractor, head: DinoHead, pool: Literal["cls", "mean"], part: Part | None = None
+        self, student: Extractor, head: DinoHead, pool: Literal["cls", "mean"], trainable: TrainableSubset | None = None
     ) -> None:
         """Put the student and its head together.
 
@@ -24,11 +24,11 @@ class StudentWithHead(nn.Module):
             student: The extractor that learns.
             head: Its DINO head.
             pool: What the head sees of the tokens.
-            part: Which of the student's weights learn; all when not given.
+            trainable: Which of the student's weights learn; all when not given.
         """
         super().__init__()
-        self.student, self.head, self._pool, self._part = student, head, pool, part
-        self.adapters = nn.ParameterList(part.parameters() if part is not None else [])
+        self.student, self.head, self._pool, self._trainable = student, head, pool, trainable
+        self.adapters = nn.ParameterList(trainable.parameters() if trainable is not None else [])
 
     def forward(self, sizes: Sequence[Tensor], paths: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
         """Compute logits of all views and tokens of the first ones.
@@ -47,7 +47,7 @@ class StudentWithHead(nn.Module):
         self, sizes: Sequence[Tensor], paths: Sequence[Tensor | None], hidden: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """See `forward`; `hidden` says what the student does not see of the global views (`Extractor.forward`)."""
-        weights = self._part.weights() if self._part is not None else {}
+        weights = self._trainable.weights() if self._trainable is not None else {}
         tokens: list[Tensor] = []
         for crops, factors in zip(sizes, paths, strict=True):
             seen = (crops, None, factors, None if tokens else hidden)

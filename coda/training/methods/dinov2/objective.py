@@ -12,7 +12,7 @@ from coda.networks.dino_head import DinoHead
 from coda.networks.extractor import Extractor, pool_tokens
 from coda.training.crops import Views
 from coda.training.flops import BACKWARD, dino_head_forward
-from coda.training.hooks import Part
+from coda.training.hooks import TrainableSubset
 from coda.training.methods.dino.objective import DinoObjective, Seen
 from coda.training.methods.dino.student_with_head import StudentWithHead
 from coda.training.methods.dinov2.losses import koleo_loss, patch_loss, updated_patch_centre
@@ -59,7 +59,7 @@ class Dinov2Objective(DinoObjective):
     def _new_student(self) -> nn.Module:
         state = self.state
         return StudentWithHeads(
-            state.student, state.student_head, state.student.pool, self.hooks.part,
+            state.student, state.student_head, state.student.pool, self.hooks.trainable,
             patch_head=state.student_patch_head, mask_token=state.mask_token,
         )  # fmt: skip
 
@@ -104,13 +104,13 @@ class StudentWithHeads(StudentWithHead):
         student: Extractor,
         head: DinoHead,
         pool: Literal["cls", "mean"],
-        part: Part | None = None,
+        trainable: TrainableSubset | None = None,
         *,
         patch_head: DinoHead,
         mask_token: nn.Parameter,
     ) -> None:
         """Put together what learns; see `StudentWithHead`."""
-        super().__init__(student, head, pool, part)
+        super().__init__(student, head, pool, trainable)
         self.patch_head, self.mask_token = patch_head, mask_token
 
     def forward(  # type: ignore[override]

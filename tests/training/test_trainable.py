@@ -17,7 +17,7 @@ from coda.training.hooks import Hooks
 from coda.training.low_rank import LowRank
 from coda.training.methods.dino.state import DinoState, new_state
 from coda.training.methods.dino.training import train_dino
-from coda.training.parts import new_part, trainable_names
+from coda.training.trainable import new_trainable, trainable_names
 
 DEEP = "extractor.overrides={img_size: 16, patch_size: 8, embed_dim: 16, depth: 3, num_heads: 2}"
 BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -53,7 +53,7 @@ def deep(tiny: Callable[..., Params]) -> Callable[..., Params]:
 
 
 def adapted(fields: FieldSet, params: Params, state: DinoState, dino_head: str = "trained") -> DinoState:
-    part = new_part(state.student, params.adaptation, seed=3)
+    part = new_trainable(state.student, params.adaptation, seed=3)
     train_dino(fields, params, params.pretrain, state=state, seed=1, hooks=Hooks(part), dino_head=dino_head)
     return state
 
@@ -72,11 +72,11 @@ def test_only_what_learns_changes_in_student_and_teacher(fields, deep, trainable
 
 def test_every_weight_learns_as_without_a_part(fields, deep):
     params = deep()
-    with_part = adapted(fields, params, new_state(params, seed=0))
+    with_subset = adapted(fields, params, new_state(params, seed=0))
     plain = new_state(params, seed=0)
     train_dino(fields, params, params.pretrain, state=plain, seed=1)
     for name, tensor in plain.state_dict().items():
-        assert torch.equal(tensor, with_part.state_dict()[name]), name
+        assert torch.equal(tensor, with_subset.state_dict()[name]), name
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_the_student_becomes_the_start_plus_a_product_of_the_rank(deep, rank, sc
         for parameter in part.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=source))
     kept = part.tensors()
-    part.settle()
+    part.merge_()
     for name, weight in chosen(MATRICES, student).items():
         b, a = (kept[f"{side}.{name}"].double().numpy() for side in "ba")
         change = weight.double().numpy() - start[name].double().numpy()
@@ -129,7 +129,7 @@ def test_the_student_becomes_the_start_plus_a_product_of_the_rank(deep, rank, sc
 def test_gradients_reach_a_and_b_alone_and_what_they_change_is_what_the_student_computes(fields, deep):
     params = deep("adaptation.trainable=low_rank", "adaptation.low_rank_rank=2")
     state = new_state(params, seed=0)
-    part = new_part(state.student, params.adaptation, seed=3)
+    part = new_trainable(state.student, params.adaptation, seed=3)
     assert not any(parameter.requires_grad for parameter in state.student.parameters())
     with torch.no_grad():
         for parameter in part.parameters():
@@ -139,19 +139,19 @@ def test_gradients_reach_a_and_b_alone_and_what_they_change_is_what_the_student_
     computed.square().sum().backward()
     assert all(parameter.grad is not None for parameter in part.parameters())
     assert all(parameter.grad is None for parameter in state.student.parameters())
-    part.settle()
+    part.merge_()
     assert torch.allclose(state.student(images), computed, atol=1e-6)
 
 
 def test_low_rank_goes_on_from_its_tensors(deep):
     params = deep("adaptation.trainable=low_rank")
     first, second = (new_state(params, seed=0).student for _ in range(2))
-    part = new_part(first, params.adaptation, seed=3)
+    part = new_trainable(first, params.adaptation, seed=3)
     with torch.no_grad():
         for parameter in part.parameters():
             parameter.add_(0.1)
-    part.settle()
-    other = new_part(second, params.adaptation, seed=4)
+    part.merge_()
+    other = new_trainable(second, params.adaptation, seed=4)
     other.restore({name: tensor.clone() for name, tensor in part.tensors().items()})
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, second.state_dict()[name])

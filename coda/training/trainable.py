@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from coda.config.params import Adaptation
 from coda.errors import ConfigError, Problem
 from coda.networks.extractor import Extractor
-from coda.training.hooks import Part
+from coda.training.hooks import TrainableSubset
 from coda.training.low_rank import LowRank
 
 
-class Chosen:
-    """The student's own weights, those with chosen names (`coda.training.hooks.Part`)."""
+class NamedSubset:
+    """The student's own weights, those with chosen names (`coda.training.hooks.TrainableSubset`)."""
 
     def __init__(self, student: Extractor, names: set[str]) -> None:
         """Let the named parameters of the student learn, and no other."""
@@ -35,7 +35,7 @@ class Chosen:
         """Return nothing: the student computes with its own weights."""
         return {}
 
-    def settle(self) -> None:
+    def merge_(self) -> None:
         """Do nothing: the optimizer changes the student itself."""
 
     def tensors(self) -> dict[str, Tensor]:
@@ -46,8 +46,8 @@ class Chosen:
         """Do nothing; see `tensors`."""
 
 
-def new_part(student: Extractor, adaptation: Adaptation, *, seed: int) -> Part:
-    """Return the part of a student that ``adaptation.trainable`` names.
+def new_trainable(student: Extractor, adaptation: Adaptation, *, seed: int) -> TrainableSubset:
+    """Return the trainable subset of a student that ``adaptation.trainable`` names.
 
     Args:
         student: On the device it is trained on, with the weights that adaptation starts from.
@@ -59,7 +59,7 @@ def new_part(student: Extractor, adaptation: Adaptation, *, seed: int) -> Part:
     """
     if adaptation.trainable == "low_rank":
         return LowRank(student, rank=adaptation.low_rank_rank, scale=adaptation.low_rank_scale, seed=seed)
-    return Chosen(student, trainable_names(student, adaptation.trainable, adaptation.trainable_blocks))
+    return NamedSubset(student, trainable_names(student, adaptation.trainable, adaptation.trainable_blocks))
 
 
 def trainable_names(student: Extractor, trainable: str, blocks: int) -> set[str]:
