@@ -14,9 +14,9 @@ from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks.extractor import set_attention
 from coda.networks.runtime import resolve_runtime
 from coda.plates.stored import Fields
-from coda.training.hooks import Hooks, Term, TrainableSubset
+from coda.training.hooks import Hooks, Regularizer, TrainableSubset
 from coda.training.methods.base import MethodState
-from coda.training.terms import Diversity, FeatureAnchor, WeightAnchor
+from coda.training.regularizers import L2SP, MarginalKL, MomentMatching
 from coda.training.trainable import new_trainable
 
 Heads = Mapping[HeadAlignment, FrozenHead]
@@ -48,7 +48,7 @@ def new_hooks(
     _require(params, heads)
     state.to(resolve_runtime(params.compute).device)
     trainable = new_trainable(state.learner, params.adaptation, seed=seed)
-    hooks = Hooks(trainable, _terms(state, params, heads, trainable), _watch(state, fields, params, heads))
+    hooks = Hooks(trainable, _regularizers(state, params, heads, trainable), _watch(state, fields, params, heads))
     options = params.adaptation.model_dump(mode="json", include=OPTIONS)
     if params.adaptation.stopping.every:
         # a watch serves fields as a candidate would
@@ -70,21 +70,21 @@ def class_prior(frozen: FrozenHead, prior: str) -> Tensor:
     return expected / expected.sum()
 
 
-def _terms(state: MethodState, params: Params, heads: Heads, trainable: TrainableSubset) -> list[Term]:
+def _regularizers(state: MethodState, params: Params, heads: Heads, trainable: TrainableSubset) -> list[Regularizer]:
     adaptation, runtime = params.adaptation, resolve_runtime(params.compute)
-    terms: list[Term] = []
+    terms: list[Regularizer] = []
     if adaptation.anchor.weights:
         released = state.extractor.state_dict()
-        terms.append(WeightAnchor(state.learner, trainable, released, strength=adaptation.anchor.weights))
+        terms.append(L2SP(state.learner, trainable, released, strength=adaptation.anchor.weights))
     if adaptation.anchor.features:
         # the raw tokens' moments are the same beside every head of a release
-        terms.append(FeatureAnchor(next(iter(heads.values())).source, strength=adaptation.anchor.features))
+        terms.append(MomentMatching(next(iter(heads.values())).source, strength=adaptation.anchor.features))
     diversity = adaptation.diversity
     if diversity.strength:
         frozen = heads[diversity.head]
         set_attention(frozen.head, runtime.attention)
         terms.append(
-            Diversity(
+            MarginalKL(
                 frozen.head, class_prior(frozen, diversity.prior),
                 standardise=diversity.head == "standardise", strength=diversity.strength,
                 separate=frozen.source.separate, runtime=runtime,

@@ -28,8 +28,8 @@ class TrainableSubset(Protocol):
         """Go back to what `tensors` returned."""
 
 
-class Term(Protocol):
-    """Something that is added to the loss (`coda.training.terms`)."""
+class Regularizer(Protocol):
+    """Something that is added to the loss (`coda.training.regularizers`)."""
 
     name: str
 
@@ -73,5 +73,5 @@ class Hooks:
     """What is hung into the step; nothing of it in pretraining."""
 
     trainable: TrainableSubset | None = None
-    terms: Sequence[Term] = ()
+    regularizers: Sequence[Regularizer] = ()
     watch: Watch | None = None

@@ -201,7 +201,7 @@ def _adapt(
     hooks, _ = new_hooks(state, fields, params, base.heads, seed=seed)
     task = SslTask(
         fields, "adapt", params.pairs.model_copy(update={"by": rung.by}), seed,
-        hooks=Hooks(hooks.trainable, hooks.terms, snapshots or hooks.watch),
+        hooks=Hooks(hooks.trainable, hooks.regularizers, snapshots or hooks.watch),
     )  # fmt: skip
     result = method_of(state.method).train(state, params, task)
     return _Trained(state.extractor, tuple(f"While training: {alarm}." for alarm in result.alarms))

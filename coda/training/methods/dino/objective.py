@@ -118,7 +118,7 @@ class DinoObjective:
             student_temperature=dino.student_temperature, teacher_temperature=temperature,
         )  # fmt: skip
         terms = self._further_losses(seen, temperature)
-        terms |= {term.name: term(seen.tokens.float()) for term in self.hooks.terms}
+        terms |= {term.name: term(seen.tokens.float()) for term in self.hooks.regularizers}
         norm = self._learn(loss + sum(terms.values()), iteration)
         self.losses.note(iteration, loss, norm, *terms.values())
         self._update_teacher(momentum)

@@ -1,4 +1,4 @@
-"""Terms beside DINO's loss that keep the frozen head usable (`coda.training.hooks.Term`); none is in the paper.
+"""Terms beside DINO's loss that keep the frozen head usable (`coda.training.hooks.Regularizer`); none is in the paper.
 
 Two anchors hold the student near the released extractor, without source images: by its weights, or by the moments of
 its tokens. Diversity looks through the frozen head. Nothing here takes a mechanism of a field.
@@ -18,7 +18,7 @@ FLOOR = 1e-6
 """Added to variances and probabilities, so that a dead channel or class has a finite logarithm."""
 
 
-class WeightAnchor:
+class L2SP:
     """Half the squared distance of the weights that learn to the released extractor's (L2-SP; Li et al., 2018)."""
 
     name = "weight_anchor"
@@ -50,7 +50,7 @@ class WeightAnchor:
         return self.strength / 2 * total
 
 
-class FeatureAnchor:
+class MomentMatching:
     """Distance of the tokens' moments, channel by channel, to those of the source's tokens."""
 
     name = "feature_anchor"
@@ -74,7 +74,7 @@ class FeatureAnchor:
         return self.strength * (shift.square() + stretch.square()).mean()
 
 
-class Diversity:
+class MarginalKL:
     """KL divergence of the frozen head's mean prediction over a mini-batch from a class prior (half of SHOT).
 
     It keeps the head from predicting few classes. It assumes the prior: where the plates hold other shares of the

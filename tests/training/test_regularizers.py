@@ -14,7 +14,7 @@ from torch import nn
 from coda.networks.alignment import fit_statistics, standardise
 from coda.networks.head import new_head
 from coda.training.methods.dino.state import new_state
-from coda.training.terms import Diversity, FeatureAnchor, WeightAnchor
+from coda.training.regularizers import L2SP, MarginalKL, MomentMatching
 from coda.training.trainable import new_trainable
 
 
@@ -33,7 +33,7 @@ def test_the_weight_anchors_gradient_is_strength_times_the_distance(tiny, traina
     state = new_state(params, seed=0)
     part = new_trainable(state.student, params.adaptation, seed=1)
     released = {name: weight.clone() for name, weight in state.teacher.state_dict().items()}
-    anchor = WeightAnchor(state.student, part, released, strength=0.3)
+    anchor = L2SP(state.student, part, released, strength=0.3)
     assert float(anchor(tokens(0)).detach()) == 0
     source = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_the_weight_anchor_reaches_low_rank_changes(tiny):
     params = tiny("adaptation.trainable=low_rank", "adaptation.low_rank_rank=2", "adaptation.low_rank_scale=3.0")
     state = new_state(params, seed=0)
     part = new_trainable(state.student, params.adaptation, seed=1)
-    anchor = WeightAnchor(state.student, part, state.teacher.state_dict(), strength=2.0)
+    anchor = L2SP(state.student, part, state.teacher.state_dict(), strength=2.0)
     with torch.no_grad():
         for parameter in part.parameters():
             parameter.add_(0.2)
@@ -81,13 +81,13 @@ def test_the_feature_anchor_against_its_formula(seed, strength):
     flat = own.double().numpy().reshape(-1, 16)
     mean, sd = source.mean.double().numpy(), source.sd.double().numpy()
     expected = np.mean(((flat.mean(0) - mean) / sd) ** 2 + (np.log(flat.std(0)) - np.log(sd)) ** 2)
-    value = FeatureAnchor(source, strength=strength)(own)
+    value = MomentMatching(source, strength=strength)(own)
     assert float(value) == pytest.approx(strength * expected, rel=1e-3)
 
 
 def test_the_feature_anchor_is_nothing_on_the_sources_own_tokens_and_a_step_down_its_gradient_brings_tokens_nearer():
     source = fit_statistics(tokens(1))
-    anchor = FeatureAnchor(source, strength=1.0)
+    anchor = MomentMatching(source, strength=1.0)
     assert float(anchor(tokens(1))) == pytest.approx(0, abs=1e-6)
     own = tokens(0).requires_grad_()
     before = anchor(own)
@@ -100,7 +100,7 @@ def test_a_dead_channel_has_a_finite_distance():
     own = tokens(0)
     own[..., 3] = 1.0
     own.requires_grad_()
-    value = FeatureAnchor(fit_statistics(tokens(1)), strength=1.0)(own)
+    value = MomentMatching(fit_statistics(tokens(1)), strength=1.0)(own)
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(own.grad).all()
@@ -117,7 +117,7 @@ def frozen(tiny):
 @pytest.mark.parametrize("prior", [(1 / 3, 1 / 3, 1 / 3), (0.5, 0.3, 0.2)])
 def test_diversity_against_scipy(frozen, standardised, prior):
     own = tokens(5)
-    term = Diversity(frozen, torch.tensor(prior), standardise=standardised, strength=0.7)
+    term = MarginalKL(frozen, torch.tensor(prior), standardise=standardised, strength=0.7)
     read = standardise(own, fit_statistics(own)) if standardised else own
     assert fit_statistics(own).separate
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_diversity_against_scipy(frozen, standardised, prior):
 def test_diversity_reaches_the_tokens_and_never_the_head(frozen):
     before = digest(frozen)
     own = tokens(5).requires_grad_()
-    term = Diversity(frozen, torch.full((3,), 1 / 3), standardise=False, strength=1.0)
+    term = MarginalKL(frozen, torch.full((3,), 1 / 3), standardise=False, strength=1.0)
     value = term(own)
     value.backward()
     assert own.grad.abs().sum() > 0
