@@ -88,7 +88,7 @@ def adapt_extractor(
         checkpoints=checkpoints, report=report, should_stop=should_stop,
     )  # fmt: skip
     result = method.train(state, params, task)
-    return Adapted(**vars(result), stopping=hooks.watch.records() if hooks.watch is not None else None)
+    return Adapted(**vars(result), stopping=hooks.watch.get_extra_state() if hooks.watch is not None else None)
 
 
 def _resume_from(state: MethodState, params: Params) -> None:

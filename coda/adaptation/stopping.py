@@ -87,21 +87,21 @@ class LabelFreeWatch:
         """Return the teacher's weights at its best look; None without a criterion: the last ones serve."""
         return self._best
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return the best weights so far."""
         return dict(self._best or {})
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go back to what `tensors` returned."""
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to what `state_dict` returned."""
         self._best = {name: tensor.clone() for name, tensor in tensors.items()} or None
 
-    def records(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict[str, Any]:
         """Return all looks, the first at iteration 0, and the iteration whose weights serve (None: the last)."""
         chosen = self._looks[self._best_place()]["iteration"] if self.stopping.criterion != "none" else None
         return {"criterion": self.stopping.criterion, "looks": [dict(look) for look in self._looks], "best": chosen}
 
-    def recall(self, records: Mapping[str, Any]) -> None:
-        """Go back to what `records` returned."""
+    def set_extra_state(self, records: Mapping[str, Any]) -> None:
+        """Go back to what `get_extra_state` returned."""
         self._looks = [dict(look) for look in records["looks"]]
 
     def _values(self) -> list[float]:

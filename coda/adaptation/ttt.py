@@ -168,17 +168,17 @@ class _Taught:
             return None
         return Entry({"iteration": iteration, "first_loss": float(losses[0]), "loss": self.losses.mean()})
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {"found": self.found, **self.losses.tensors()}
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"found": self.found, **self.losses.state_dict()}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
         self.found = tensors["found"]
-        self.losses.restore(tensors)
+        self.losses.load_state_dict(tensors)
 
-    def records(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict[str, Any]:
         return {}
 
-    def recall(self, records: dict[str, Any]) -> None:
+    def set_extra_state(self, records: dict[str, Any]) -> None:
         pass
 
     def finished(self, iteration: int) -> bool:

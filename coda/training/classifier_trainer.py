@@ -134,28 +134,28 @@ class ClassifierTrainer(ABC):
         """Say whether the rate has fallen below its end, so that nothing would change any more."""
         return iteration >= self.warmup and self.learning_rate(iteration) < self.budget.learning_rate_end
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return weights, best weights, moments and losses."""
         moments = {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
         best = {f"best.{name}": tensor for name, tensor in self._best.items()}
         own = {f"weights.{name}": tensor for name, tensor in self._weights().items()}
-        return {**own, **best, **moments, **self.losses.tensors()}
+        return {**own, **best, **moments, **self.losses.state_dict()}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to what `tensors` returned."""
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to what `state_dict` returned."""
         self._load(_below("weights.", tensors))
         device = self.runtime.device
         self._best = {name: tensor.to(device) for name, tensor in _below("best.", tensors).items()}
         restore_optimizer(self.optimizer, _below("optimizer.", tensors))
-        self.losses.restore(tensors)
+        self.losses.load_state_dict(tensors)
 
-    def records(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict[str, Any]:
         """Return the state of the plateau."""
         plateau = self.plateau
         return {"scale": plateau.scale, "best": plateau.best, "waited": plateau.waited}
 
-    def recall(self, records: dict[str, Any]) -> None:
-        """Go back to what `records` returned."""
+    def set_extra_state(self, records: dict[str, Any]) -> None:
+        """Go back to what `get_extra_state` returned."""
         self.plateau.scale, self.plateau.waited = records["scale"], records["waited"]
         self.plateau.best = tuple(records["best"]) if records["best"] is not None else None
 

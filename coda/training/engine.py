@@ -57,17 +57,17 @@ class Objective(Protocol):
             NotFiniteError: A loss or gradient was no number in this step or an earlier one.
         """
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return everything a checkpoint needs."""
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to what `tensors` returned."""
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to what `state_dict` returned."""
 
-    def records(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict[str, Any]:
         """Return the state that is no tensor, as JSON."""
 
-    def recall(self, records: dict[str, Any]) -> None:
-        """Go back to what `records` returned."""
+    def set_extra_state(self, records: dict[str, Any]) -> None:
+        """Go back to what `get_extra_state` returned."""
 
     def finished(self, iteration: int) -> bool:
         """Say, before an iteration, whether there is nothing left to gain."""
@@ -179,8 +179,8 @@ class _Run:
         if found is None:
             return 0
         iteration, tensors, records = found
-        self.objective.restore(tensors)
-        self.objective.recall(records["objective"])
+        self.objective.load_state_dict(tensors)
+        self.objective.set_extra_state(records["objective"])
         self.log, self.alarms = records["log"], tuple(records["alarms"])
         self.kept = iteration
         return iteration
@@ -205,7 +205,7 @@ class _Run:
             self.objective.losses.require_finite()
         except NotFiniteError as error:
             raise self._diverged(error.iteration, "a loss or gradient that is no number") from error
-        names = not_finite(self.objective.tensors())
+        names = not_finite(self.objective.state_dict())
         # all processes hold the same weights, but none may go on alone should they not
         if agreed(flag=bool(names)):
             raise self._diverged(done - 1, f"NaN or infinity in {', '.join(names[:3]) or 'another process'}")
@@ -242,8 +242,8 @@ class _Run:
         if self.checkpoints is not None and done:
             self.kept = done
         if self.checkpoints is not None and done and world().first:
-            records = {"log": self.log, "alarms": self.alarms, "objective": self.objective.records()}
-            self.checkpoints.save(done, self.identity, self.objective.tensors(), records)
+            records = {"log": self.log, "alarms": self.alarms, "objective": self.objective.get_extra_state()}
+            self.checkpoints.save(done, self.identity, self.objective.state_dict(), records)
 
 
 def _said(entry: Entry) -> str:

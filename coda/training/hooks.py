@@ -21,11 +21,11 @@ class TrainableSubset(Protocol):
     def merge_(self) -> None:
         """Write the weights it computes with into the student, after an optimizer step."""
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return tensors of its own for a checkpoint."""
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go back to what `tensors` returned."""
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to what `state_dict` returned."""
 
 
 class Regularizer(Protocol):
@@ -55,17 +55,17 @@ class Watch(Protocol):
     def best(self) -> Mapping[str, Tensor] | None:
         """Return the teacher's weights to serve in place of the last ones, if there are better ones."""
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return tensors of its own for a checkpoint."""
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go back to what `tensors` returned."""
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to what `state_dict` returned."""
 
-    def records(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict[str, Any]:
         """Return the state that is no tensor, as JSON."""
 
-    def recall(self, records: Mapping[str, Any]) -> None:
-        """Go back to what `records` returned."""
+    def set_extra_state(self, records: Mapping[str, Any]) -> None:
+        """Go back to what `get_extra_state` returned."""
 
 
 @dataclass(frozen=True)

@@ -69,11 +69,11 @@ class Losses:
         if broken is not None:
             raise NotFiniteError(broken)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return what a checkpoint needs, so that the next mean is that of a run that was not stopped."""
         return {"losses": self._sum}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to what `tensors` returned; a checkpoint of an earlier version may hold nothing of it."""
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to what `state_dict` returned; a checkpoint of an earlier version may hold nothing of it."""
         if "losses" in tensors:
             self._sum = tensors["losses"].to(self._sum.device)

@@ -70,14 +70,14 @@ class LowRank:
         for name, weight in self.weights().items():
             self._student[name].copy_(weight)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return every A and B, as ``a.<name>`` and ``b.<name>``."""
         named = [("a", self._a), ("b", self._b)]
         return {f"{side}.{name}": p.detach() for side, own in named for name, p in own.items()}
 
     @torch.no_grad()
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go back to what `tensors` returned, and write the sums into the student."""
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to what `state_dict` returned, and write the sums into the student."""
         for side, own in (("a", self._a), ("b", self._b)):
             for name, parameter in own.items():
                 parameter.copy_(tensors[f"{side}.{name}"])

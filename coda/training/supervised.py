@@ -91,7 +91,7 @@ def train_supervised(
     sections = params.model_dump(mode="json", include={"crops", "supervised"})
     options = [sections, extractor.pool, seed]
     data = [fields_digest(learn), fields_digest(check), labels.digest]
-    identity = fingerprint("supervised", data, tensors_digest(trainer.tensors()), options)
+    identity = fingerprint("supervised", data, tensors_digest(trainer.state_dict()), options)
     result = run(
         trainer, length=length, budget=params.supervised, identity=identity,
         checkpoints=checkpoints, report=report, should_stop=should_stop,

@@ -38,12 +38,12 @@ class NamedSubset:
     def merge_(self) -> None:
         """Do nothing: the optimizer changes the student itself."""
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return nothing: the student's weights are in the state's checkpoint."""
         return {}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Do nothing; see `tensors`."""
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Do nothing; see `state_dict`."""
 
 
 def new_trainable(student: Extractor, adaptation: Adaptation, *, seed: int) -> TrainableSubset:

@@ -101,18 +101,18 @@ class Snapshots:
     def best(self) -> None:
         """Leave the last weights."""
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return nothing: calibrations keep no checkpoints."""
         return {}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Do nothing."""
 
-    def records(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict[str, Any]:
         """Return nothing."""
         return {}
 
-    def recall(self, records: Mapping[str, Any]) -> None:
+    def set_extra_state(self, records: Mapping[str, Any]) -> None:
         """Do nothing."""
 
 

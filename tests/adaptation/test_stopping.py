@@ -55,9 +55,9 @@ def test_the_best_look_is_kept_and_patience_counts_looks_without_a_better_one(ti
         watch.look(iteration, teacher)
         endings.append(watch.done())
     assert endings == [False, False, False, True], "a tie is no better one"
-    assert watch.records()["best"] == 4
+    assert watch.get_extra_state()["best"] == 4
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in watch.best().items())
-    assert [look["iteration"] for look in watch.records()["looks"]] == [0, 2, 4, 6, 8]
+    assert [look["iteration"] for look in watch.get_extra_state()["looks"]] == [0, 2, 4, 6, 8]
 
 
 def test_the_released_extractor_serves_on_where_nothing_is_better(tiny, make_base, make_plates, scripted):
@@ -71,7 +71,7 @@ def test_the_released_extractor_serves_on_where_nothing_is_better(tiny, make_bas
     assert not watch.done()
     watch.look(4, base.state.teacher)
     assert watch.done()
-    assert watch.records()["best"] == 0
+    assert watch.get_extra_state()["best"] == 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in watch.best().items())
 
 
@@ -82,8 +82,8 @@ def test_without_a_criterion_the_numbers_are_told_and_the_last_weights_serve(tin
         assert set(watch.look(iteration, base.state.teacher)) == {"marginal_entropy", "agreement"}
         assert not watch.done()
     assert watch.best() is None
-    assert watch.tensors() == {}
-    assert watch.records()["best"] is None
+    assert watch.state_dict() == {}
+    assert watch.get_extra_state()["best"] is None
 
 
 def test_a_watch_goes_on_from_its_records(tiny, make_base, make_plates, scripted):
@@ -94,9 +94,9 @@ def test_a_watch_goes_on_from_its_records(tiny, make_base, make_plates, scripted
     watch.look(2, base.state.teacher)
     watch.look(4, base.state.teacher)
     other = watch_of(make_base(), fields, params)
-    other.restore(watch.tensors())
-    other.recall(watch.records())
-    assert other.records() == watch.records()
+    other.load_state_dict(watch.state_dict())
+    other.set_extra_state(watch.get_extra_state())
+    assert other.get_extra_state() == watch.get_extra_state()
     assert not other.done()
     other.look(6, base.state.teacher)
     assert other.done()

@@ -125,7 +125,7 @@ def test_plateau_survives_a_checkpoint_as_json(tiny, waited):
     quiz.plateau = Plateau(
         0.1, params.supervised.plateau_patience, scale=0.01, best=(0.123456789, 1.5) if waited else None, waited=waited
     )
-    other.recall(json.loads(json.dumps(quiz.records())))
+    other.set_extra_state(json.loads(json.dumps(quiz.get_extra_state())))
     assert other.plateau == quiz.plateau
 
 

@@ -116,7 +116,7 @@ def test_the_student_becomes_the_start_plus_a_product_of_the_rank(deep, rank, sc
     with torch.no_grad():
         for parameter in part.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=source))
-    kept = part.tensors()
+    kept = part.state_dict()
     part.merge_()
     for name, weight in chosen(MATRICES, student).items():
         b, a = (kept[f"{side}.{name}"].double().numpy() for side in "ba")
@@ -152,6 +152,6 @@ def test_low_rank_goes_on_from_its_tensors(deep):
             parameter.add_(0.1)
     part.merge_()
     other = new_trainable(second, params.adaptation, seed=4)
-    other.restore({name: tensor.clone() for name, tensor in part.tensors().items()})
+    other.load_state_dict({name: tensor.clone() for name, tensor in part.state_dict().items()})
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, second.state_dict()[name])

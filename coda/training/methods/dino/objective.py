@@ -150,38 +150,38 @@ class DinoObjective:
             self.cropper.images.expect([part[self.share] for batch in batches for part in batch])
         return views
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Return everything a checkpoint needs."""
         parts = {"state.": self.state.state_dict(), "optimizer.": optimizer_tensors(self.optimizer)}
         if self.hooks.trainable is not None:
-            parts["part."] = self.hooks.trainable.tensors()
+            parts["part."] = self.hooks.trainable.state_dict()
         if self.hooks.watch is not None:
-            parts["watch."] = self.hooks.watch.tensors()
+            parts["watch."] = self.hooks.watch.state_dict()
         named = {f"{prefix}{name}": tensor for prefix, own in parts.items() for name, tensor in own.items()}
-        return {**named, **self.losses.tensors()}
+        return {**named, **self.losses.state_dict()}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to what `tensors` returned."""
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to what `state_dict` returned."""
 
         def own(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
         self.state.load_state_dict(own("state."))
         restore_optimizer(self.optimizer, own("optimizer."))
-        self.losses.restore(tensors)
+        self.losses.load_state_dict(tensors)
         if self.hooks.trainable is not None:
-            self.hooks.trainable.restore(own("part."))
+            self.hooks.trainable.load_state_dict(own("part."))
         if self.hooks.watch is not None:
-            self.hooks.watch.restore(own("watch."))
+            self.hooks.watch.load_state_dict(own("watch."))
 
-    def records(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict[str, Any]:
         """Return what the watch remembers."""
-        return self.hooks.watch.records() if self.hooks.watch is not None else {}
+        return self.hooks.watch.get_extra_state() if self.hooks.watch is not None else {}
 
-    def recall(self, records: dict[str, Any]) -> None:
-        """Go back to what `records` returned."""
+    def set_extra_state(self, records: dict[str, Any]) -> None:
+        """Go back to what `get_extra_state` returned."""
         if self.hooks.watch is not None:
-            self.hooks.watch.recall(records)
+            self.hooks.watch.set_extra_state(records)
 
     def finished(self, iteration: int) -> bool:
         """Say whether the watch has seen enough."""

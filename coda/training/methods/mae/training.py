@@ -156,24 +156,24 @@ class _MaeObjective:
             {**numbers, "gradient_norm": float(norm), "feature_spread": spread}, spread_alarms(spread, "encoder")
         )
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         moments = {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizer).items()}
         state = {f"state.{name}": tensor for name, tensor in self.state.state_dict().items()}
-        return {**state, **moments, **self.losses.tensors()}
+        return {**state, **moments, **self.losses.state_dict()}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
         parts = {
             prefix: {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
             for prefix in ("state.", "optimizer.")
         }
         self.state.load_state_dict(parts["state."])
         restore_optimizer(self.optimizer, parts["optimizer."])
-        self.losses.restore(tensors)
+        self.losses.load_state_dict(tensors)
 
-    def records(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict[str, Any]:
         return {}
 
-    def recall(self, records: dict[str, Any]) -> None:
+    def set_extra_state(self, records: dict[str, Any]) -> None:
         pass
 
     def finished(self, iteration: int) -> bool:
