@@ -30,8 +30,8 @@ class Adapted(SslResult):
     """What an adaptation leaves.
 
     Attributes:
-        stopping: The criterion, every look at the teacher (iteration, marginal_entropy, agreement) and the iteration
-            whose weights serve; None where nobody looked.
+        stopping: The criterion, every evaluation of the teacher (iteration, marginal_entropy, agreement) and the
+            iteration whose weights serve; None without early stopping.
     """
 
     stopping: dict[str, Any] | None = None
@@ -88,7 +88,8 @@ def adapt_extractor(
         checkpoints=checkpoints, report=report, should_stop=should_stop,
     )  # fmt: skip
     result = method.train(state, params, task)
-    return Adapted(**vars(result), stopping=hooks.watch.get_extra_state() if hooks.watch is not None else None)
+    stopping = hooks.early_stopping
+    return Adapted(**vars(result), stopping=stopping.get_extra_state() if stopping is not None else None)
 
 
 def _resume_from(state: MethodState, params: Params) -> None:

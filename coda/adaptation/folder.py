@@ -144,7 +144,7 @@ def read_served_as(candidates: Path) -> dict[str, Fact]:
 
 
 def write_log(out: Path, rungs: Mapping[AdaptedExtractor, Rung], trained: Mapping[AdaptedExtractor, Adapted]) -> None:
-    """Write ``training.json``: what the ladder chose and why, loss and health over time, alarms, looks at the teacher.
+    """Write ``training.json``: what the ladder chose and why, loss and health over time, alarms, early stopping.
 
     Args:
         out: Candidates folder.

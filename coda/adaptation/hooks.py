@@ -1,4 +1,4 @@
-"""What adaptation's options hang into a method's step: what learns, what is added, who looks (docs/adaptation.md)."""
+"""What the options of adaptation hang into a step: what learns, regularizers, early stopping (docs/adaptation.md)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from coda.adaptation.base import FrozenHead, HeadAlignment
+from coda.adaptation.early_stopping import LabelFreeEarlyStopping
 from coda.adaptation.serving import Way
-from coda.adaptation.stopping import LabelFreeWatch
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks.extractor import set_attention
@@ -35,7 +35,7 @@ def new_hooks(
     Args:
         state: State of the source release; moved to the device of ``params.compute``.
         fields: Fields that are adapted to.
-        params: `adaptation` and compute; where somebody looks, crops and `alignment` too.
+        params: `adaptation` and compute; for early stopping crops and `alignment` too.
         heads: Frozen heads of the release; read where an option needs one.
         seed: Seed of low-rank matrices.
 
@@ -48,10 +48,11 @@ def new_hooks(
     _require(params, heads)
     state.to(resolve_runtime(params.compute).device)
     trainable = new_trainable(state.learner, params.adaptation, seed=seed)
-    hooks = Hooks(trainable, _regularizers(state, params, heads, trainable), _watch(state, fields, params, heads))
+    regularizers = _regularizers(state, params, heads, trainable)
+    hooks = Hooks(trainable, regularizers, _early_stopping(state, fields, params, heads))
     options = params.adaptation.model_dump(mode="json", include=OPTIONS)
     if params.adaptation.stopping.every:
-        # a watch serves fields as a candidate would
+        # early stopping serves fields as a candidate would
         options["alignment"] = params.alignment.model_dump(mode="json")
     used = {name: heads[name].digest for name in sorted(_needed(params, heads))}
     return hooks, {"options": options, "heads": used}
@@ -93,16 +94,16 @@ def _regularizers(state: MethodState, params: Params, heads: Heads, trainable: T
     return terms
 
 
-def _watch(state: MethodState, fields: Fields, params: Params, heads: Heads) -> LabelFreeWatch | None:
+def _early_stopping(state: MethodState, fields: Fields, params: Params, heads: Heads) -> LabelFreeEarlyStopping | None:
     stopping = params.adaptation.stopping
     if not stopping.every:
         return None
-    frozen = heads[_looked_through(stopping.alignment)]
+    frozen = heads[_evaluated_through(stopping.alignment)]
     way = Way("watch", stopping.alignment, frozen.head, frozen.source)
-    return LabelFreeWatch(state.extractor, way, fields, params)
+    return LabelFreeEarlyStopping(state.extractor, way, fields, params)
 
 
-def _looked_through(alignment: str) -> HeadAlignment:
+def _evaluated_through(alignment: str) -> HeadAlignment:
     return "standardise" if alignment == "standardise" else "none"
 
 
@@ -111,7 +112,7 @@ def _needed(params: Params, heads: Heads) -> set[HeadAlignment]:
     if adaptation.diversity.strength:
         needed.add(adaptation.diversity.head)
     if adaptation.stopping.every:
-        needed.add(_looked_through(adaptation.stopping.alignment))
+        needed.add(_evaluated_through(adaptation.stopping.alignment))
     if adaptation.anchor.features:
         needed.add(next(iter(heads), "none"))
     return needed

@@ -1,4 +1,4 @@
-"""What may be hung into a method's step: which weights learn, what is added to the loss, who watches without labels."""
+"""What may be hung into a method's step: which weights learn, regularizers, early stopping without labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,15 +41,15 @@ class Regularizer(Protocol):
         """
 
 
-class Watch(Protocol):
-    """Looks at the teacher now and then, without labels (`coda.adaptation.stopping`)."""
+class EarlyStopping(Protocol):
+    """Evaluates the teacher now and then, without labels (`coda.adaptation.early_stopping`)."""
 
     every: int
 
-    def look(self, iteration: int, teacher: Extractor) -> dict[str, float]:
+    def evaluate(self, iteration: int, teacher: Extractor) -> dict[str, float]:
         """Measure the teacher after `iteration` iterations; return numbers for the log."""
 
-    def done(self) -> bool:
+    def should_stop(self) -> bool:
         """Say whether the run should end now."""
 
     def best(self) -> Mapping[str, Tensor] | None:
@@ -74,4 +74,4 @@ class Hooks:
 
     trainable: TrainableSubset | None = None
     regularizers: Sequence[Regularizer] = ()
-    watch: Watch | None = None
+    early_stopping: EarlyStopping | None = None

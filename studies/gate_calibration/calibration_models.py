@@ -84,17 +84,17 @@ class Model:
 
 @dataclass
 class Snapshots:
-    """Keeps copies of the teacher as it learns; a watch that never ends the run (`coda.training.hooks`)."""
+    """Keeps copies of the teacher as it learns; early stopping that never ends the run (`coda.training.hooks`)."""
 
     every: int
     kept: dict[int, Extractor] = field(default_factory=dict)
 
-    def look(self, iteration: int, teacher: Extractor) -> dict[str, float]:
+    def evaluate(self, iteration: int, teacher: Extractor) -> dict[str, float]:
         """Keep a copy of the teacher."""
         self.kept[iteration] = deepcopy(teacher)
         return {}
 
-    def done(self) -> bool:
+    def should_stop(self) -> bool:
         """Never."""
         return False
 
@@ -201,7 +201,7 @@ def _adapt(
     hooks, _ = new_hooks(state, fields, params, base.heads, seed=seed)
     task = SslTask(
         fields, "adapt", params.pairs.model_copy(update={"by": rung.by}), seed,
-        hooks=Hooks(hooks.trainable, hooks.regularizers, snapshots or hooks.watch),
+        hooks=Hooks(hooks.trainable, hooks.regularizers, snapshots or hooks.early_stopping),
     )  # fmt: skip
     result = method_of(state.method).train(state, params, task)
     return _Trained(state.extractor, tuple(f"While training: {alarm}." for alarm in result.alarms))

@@ -79,7 +79,7 @@ def test_each_option_is_off_until_it_is_asked_for(root, make_base, make_plates, 
     assert (chosen.stopping.every, chosen.stopping.criterion) == (0, "none")
     base = make_base()
     hooks, described = new_hooks(base.state, make_plates(), tiny(), {}, seed=0)
-    assert (hooks.regularizers, hooks.watch, described["heads"]) == ([], None, {})
+    assert (hooks.regularizers, hooks.early_stopping, described["heads"]) == ([], None, {})
 
 
 @pytest.mark.parametrize(

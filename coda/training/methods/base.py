@@ -61,7 +61,7 @@ class SslTask:
         pairs: Which two images form a pair; with by='none' every image is its own partner.
         seed: Of order, partners, views, masks and drop path.
         anchors: Fields that may start a pair; all when not given. All fields may be partners.
-        hooks: Which weights learn, what is added to the loss, who watches; only for a method that takes them.
+        hooks: Which weights learn, what is added to the loss, early stopping; only for a method that takes them.
         described: What the hooks are, as JSON, for the name of the experiment that checkpoints belong to.
         checkpoints: Where to keep checkpoints; none when not given.
         report: Called after every logged iteration.

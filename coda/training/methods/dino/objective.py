@@ -122,17 +122,17 @@ class DinoObjective:
         norm = self._learn(loss + sum(terms.values()), iteration)
         self.losses.note(iteration, loss, norm, *terms.values())
         self._update_teacher(momentum)
-        looks = self._looks_at(iteration)
-        # what a watch looks at is measured too, so that alarms are never those of an earlier iteration
-        measured = measure or looks
+        evaluates = self._evaluates_at(iteration)
+        # what is evaluated is measured too, so that alarms are never those of an earlier iteration
+        measured = measure or evaluates
         q = teacher_probabilities(teacher_logits, self.state.centre, temperature) if measured else None
         self._move_centres(seen)
         if q is None:
             return None
-        # before anybody looks: a teacher of NaN has nothing to show
-        mean, watch = self.losses.mean(), self.hooks.watch
-        looked = watch.look(iteration + 1, self.state.teacher) if watch is not None and looks else {}
-        numbers = {"iteration": float(iteration), **looked}
+        # before it is evaluated: a teacher of NaN has nothing to show
+        mean, stopping = self.losses.mean(), self.hooks.early_stopping
+        evaluated = stopping.evaluate(iteration + 1, self.state.teacher) if stopping is not None and evaluates else {}
+        numbers = {"iteration": float(iteration), **evaluated}
         health = measure_health(float(averaged(loss.detach())), q, seen.teacher_features)
         numbers |= {"loss": mean, "learning_rate": rate, "momentum": momentum, "gradient_norm": float(norm)}
         numbers |= {name: float(term.detach()) for name, term in terms.items()}
@@ -155,8 +155,8 @@ class DinoObjective:
         parts = {"state.": self.state.state_dict(), "optimizer.": optimizer_tensors(self.optimizer)}
         if self.hooks.trainable is not None:
             parts["part."] = self.hooks.trainable.state_dict()
-        if self.hooks.watch is not None:
-            parts["watch."] = self.hooks.watch.state_dict()
+        if self.hooks.early_stopping is not None:
+            parts["watch."] = self.hooks.early_stopping.state_dict()
         named = {f"{prefix}{name}": tensor for prefix, own in parts.items() for name, tensor in own.items()}
         return {**named, **self.losses.state_dict()}
 
@@ -171,27 +171,27 @@ class DinoObjective:
         self.losses.load_state_dict(tensors)
         if self.hooks.trainable is not None:
             self.hooks.trainable.load_state_dict(own("part."))
-        if self.hooks.watch is not None:
-            self.hooks.watch.load_state_dict(own("watch."))
+        if self.hooks.early_stopping is not None:
+            self.hooks.early_stopping.load_state_dict(own("watch."))
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what the watch remembers."""
-        return self.hooks.watch.get_extra_state() if self.hooks.watch is not None else {}
+        """Return what early stopping remembers."""
+        return self.hooks.early_stopping.get_extra_state() if self.hooks.early_stopping is not None else {}
 
     def set_extra_state(self, records: dict[str, Any]) -> None:
         """Go back to what `get_extra_state` returned."""
-        if self.hooks.watch is not None:
-            self.hooks.watch.set_extra_state(records)
+        if self.hooks.early_stopping is not None:
+            self.hooks.early_stopping.set_extra_state(records)
 
     def finished(self, iteration: int) -> bool:
-        """Say whether the watch has seen enough."""
-        watch = self.hooks.watch
-        # asked after a look alone, since processes wait for each other to agree
-        return watch is not None and iteration % watch.every == 0 and agreed(flag=watch.done())
+        """Say whether early stopping has seen enough."""
+        stopping = self.hooks.early_stopping
+        # asked after an evaluation alone, since processes wait for each other to agree
+        return stopping is not None and iteration % stopping.every == 0 and agreed(flag=stopping.should_stop())
 
     def finish(self) -> None:
-        """Leave the networks ready to serve, with the weights that the watch liked best."""
-        best = self.hooks.watch.best() if self.hooks.watch is not None else None
+        """Leave the networks ready to serve, with the weights of the best evaluation."""
+        best = self.hooks.early_stopping.best() if self.hooks.early_stopping is not None else None
         if best is not None:
             self.state.teacher.load_state_dict(dict(best))
         self.state.moments = optimizer_tensors(self.optimizer) if self.keep_moments else {}
@@ -268,9 +268,9 @@ class DinoObjective:
             student.append(head if whole else head.mlp)
         update_ema(teacher, student, momentum)
 
-    def _looks_at(self, iteration: int) -> bool:
-        watch, done = self.hooks.watch, iteration + 1
-        return watch is not None and (done % watch.every == 0 or done == self.length.iterations)
+    def _evaluates_at(self, iteration: int) -> bool:
+        stopping, done = self.hooks.early_stopping, iteration + 1
+        return stopping is not None and (done % stopping.every == 0 or done == self.length.iterations)
 
     def _paths(self, iteration: int, sizes: Sequence[Tensor]) -> list[Tensor | None]:
         """Return which branches of the student are left out for this process's views, by seed and iteration alone."""

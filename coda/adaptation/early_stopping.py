@@ -1,8 +1,8 @@
-"""Stopping without labels: the teacher is looked at now and then, and its best weights serve (docs/adaptation.md).
+"""Stopping without labels: the teacher is evaluated now and then, and its best weights serve (docs/adaptation.md).
 
-Two numbers are measured at every look, through the frozen head: how evenly the mean prediction uses the classes
+Two numbers are measured at every evaluation, through the frozen head: how evenly the mean prediction uses the classes
 (marginal entropy), and how much the predictions of one treatment agree across batches (agreement). One of them may
-choose. The released extractor is the first look: where nothing after it is better, it serves on.
+choose. The released extractor is evaluated first: where nothing after it is better, it serves on.
 """
 
 import math
@@ -23,11 +23,11 @@ from coda.networks.extractor import Extractor
 from coda.plates.stored import Fields
 
 
-class LabelFreeWatch:
-    """Looks at the teacher through a frozen head (`coda.training.hooks.Watch`)."""
+class LabelFreeEarlyStopping:
+    """Evaluates the teacher through a frozen head (`coda.training.hooks.EarlyStopping`)."""
 
     def __init__(self, teacher: Extractor, way: Way, fields: Fields, params: Params) -> None:
-        """Look at the released extractor, before it is adapted.
+        """Evaluate the released extractor, before it is adapted.
 
         Args:
             teacher: The extractor that adaptation starts from.
@@ -46,12 +46,12 @@ class LabelFreeWatch:
         rows = fields.table[self._treated]
         _, groups = comparison_groups(rows)
         self._design = Grouping.of(rows["Metadata_Treatment"].tolist(), groups)
-        self._looks: list[dict[str, float | None]] = []
+        self._evaluations: list[dict[str, float | None]] = []
         self._best: dict[str, Tensor] | None = None
         if not self._treated.any():
             problem = Problem("dataset", "no treated field", "at least one", "Set adaptation.stopping.every=0.")
             raise ConfigError("There is nothing to look at while adapting.", [problem])
-        self.look(0, teacher)
+        self.evaluate(0, teacher)
         criterion = self.stopping.criterion
         if criterion != "none" and not math.isfinite(self._values()[0]):
             remedy = "Use adaptation.stopping.criterion=marginal_entropy (for one plate), or none."
@@ -59,8 +59,8 @@ class LabelFreeWatch:
             problem = Problem("adaptation.stopping.criterion", found, f"fields on which {criterion} exists", remedy)
             raise ConfigError("The stopping criterion cannot be computed on these fields.", [problem])
 
-    def look(self, iteration: int, teacher: Extractor) -> dict[str, float]:
-        """Measure the teacher; remember its weights when it is the best so far (ties go to the earlier look).
+    def evaluate(self, iteration: int, teacher: Extractor) -> dict[str, float]:
+        """Measure the teacher; remember its weights when it is the best so far (ties go to the earlier evaluation).
 
         Returns:
             ``marginal_entropy`` (0 to 1) and ``agreement`` (-1 to 1); without one that there is nothing to compare for.
@@ -72,19 +72,19 @@ class LabelFreeWatch:
             "agreement": agreement(predicted, self._design).value,
         }
         told = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        self._looks.append({"iteration": iteration, **told})
-        if self.stopping.criterion != "none" and self._best_place() == len(self._looks) - 1:
+        self._evaluations.append({"iteration": iteration, **told})
+        if self.stopping.criterion != "none" and self._best_place() == len(self._evaluations) - 1:
             self._best = {name: tensor.detach().clone() for name, tensor in teacher.state_dict().items()}
         return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
-    def done(self) -> bool:
-        """Say whether the criterion has not risen for more looks than patience allows."""
+    def should_stop(self) -> bool:
+        """Say whether the criterion has not risen for more evaluations than patience allows."""
         if self.stopping.criterion == "none":
             return False
-        return len(self._looks) - 1 - self._best_place() >= self.stopping.patience
+        return len(self._evaluations) - 1 - self._best_place() >= self.stopping.patience
 
     def best(self) -> Mapping[str, Tensor] | None:
-        """Return the teacher's weights at its best look; None without a criterion: the last ones serve."""
+        """Return the teacher's weights at its best evaluation; None without a criterion: the last ones serve."""
         return self._best
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -96,16 +96,17 @@ class LabelFreeWatch:
         self._best = {name: tensor.clone() for name, tensor in tensors.items()} or None
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return all looks, the first at iteration 0, and the iteration whose weights serve (None: the last)."""
-        chosen = self._looks[self._best_place()]["iteration"] if self.stopping.criterion != "none" else None
-        return {"criterion": self.stopping.criterion, "looks": [dict(look) for look in self._looks], "best": chosen}
+        """Return all evaluations, the first at iteration 0, and the iteration whose weights serve (None: the last)."""
+        chosen = self._evaluations[self._best_place()]["iteration"] if self.stopping.criterion != "none" else None
+        looks = [dict(found) for found in self._evaluations]  # the name that stored logs have
+        return {"criterion": self.stopping.criterion, "looks": looks, "best": chosen}
 
     def set_extra_state(self, records: Mapping[str, Any]) -> None:
         """Go back to what `get_extra_state` returned."""
-        self._looks = [dict(look) for look in records["looks"]]
+        self._evaluations = [dict(found) for found in records["looks"]]
 
     def _values(self) -> list[float]:
-        values = [look[self.stopping.criterion] for look in self._looks]
+        values = [found[self.stopping.criterion] for found in self._evaluations]
         return [-math.inf if value is None else float(value) for value in values]
 
     def _best_place(self) -> int:

@@ -9,16 +9,17 @@ import torch
 from coda.adaptation import hooks as hooks_module
 from coda.adaptation import stopping as stopping_module
 from coda.adaptation.coda import adapt_extractor
+from coda.adaptation.early_stopping import LabelFreeEarlyStopping
 from coda.adaptation.ladder import choose_rung
 from coda.adaptation.serving import Served, Service, Way, serve
-from coda.adaptation.stopping import LabelFreeWatch
 from coda.errors import ConfigError, TransientError
 from coda.training.checkpoint import Checkpoints
 
 
 def watch_of(base, fields, params, alignment="none"):
     frozen = base.heads["standardise" if alignment == "standardise" else "none"]
-    return LabelFreeWatch(base.state.teacher, Way("watch", alignment, frozen.head, frozen.source), fields, params)
+    way = Way("watch", alignment, frozen.head, frozen.source)
+    return LabelFreeEarlyStopping(base.state.teacher, way, fields, params)
 
 
 def criterion(name, patience=2, every=2):
@@ -52,8 +53,8 @@ def test_the_best_look_is_kept_and_patience_counts_looks_without_a_better_one(ti
         with torch.no_grad():
             teacher.vit.cls_token.add_(1.0)
         states.append(deepcopy(teacher.state_dict()))
-        watch.look(iteration, teacher)
-        endings.append(watch.done())
+        watch.evaluate(iteration, teacher)
+        endings.append(watch.should_stop())
     assert endings == [False, False, False, True], "a tie is no better one"
     assert watch.get_extra_state()["best"] == 4
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in watch.best().items())
@@ -67,10 +68,10 @@ def test_the_released_extractor_serves_on_where_nothing_is_better(tiny, make_bas
     watch = watch_of(base, make_plates(), params)
     with torch.no_grad():
         base.state.teacher.vit.cls_token.add_(1.0)
-    watch.look(2, base.state.teacher)
-    assert not watch.done()
-    watch.look(4, base.state.teacher)
-    assert watch.done()
+    watch.evaluate(2, base.state.teacher)
+    assert not watch.should_stop()
+    watch.evaluate(4, base.state.teacher)
+    assert watch.should_stop()
     assert watch.get_extra_state()["best"] == 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in watch.best().items())
 
@@ -79,8 +80,8 @@ def test_without_a_criterion_the_numbers_are_told_and_the_last_weights_serve(tin
     scripted([0.4, 0.2, 0.1, 0.0])
     watch = watch_of(base := make_base(), make_plates(), tiny(criterion("none")))
     for iteration in (2, 4, 6):
-        assert set(watch.look(iteration, base.state.teacher)) == {"marginal_entropy", "agreement"}
-        assert not watch.done()
+        assert set(watch.evaluate(iteration, base.state.teacher)) == {"marginal_entropy", "agreement"}
+        assert not watch.should_stop()
     assert watch.best() is None
     assert watch.state_dict() == {}
     assert watch.get_extra_state()["best"] is None
@@ -91,15 +92,15 @@ def test_a_watch_goes_on_from_its_records(tiny, make_base, make_plates, scripted
     scripted([0.1, 0.3, 0.2, 0.1, 0.1])
     base = make_base()
     watch = watch_of(base, fields, params)
-    watch.look(2, base.state.teacher)
-    watch.look(4, base.state.teacher)
+    watch.evaluate(2, base.state.teacher)
+    watch.evaluate(4, base.state.teacher)
     other = watch_of(make_base(), fields, params)
     other.load_state_dict(watch.state_dict())
     other.set_extra_state(watch.get_extra_state())
     assert other.get_extra_state() == watch.get_extra_state()
-    assert not other.done()
-    other.look(6, base.state.teacher)
-    assert other.done()
+    assert not other.should_stop()
+    other.evaluate(6, base.state.teacher)
+    assert other.should_stop()
     assert all(torch.equal(tensor, watch.best()[name]) for name, tensor in other.best().items())
 
 
@@ -107,7 +108,7 @@ def test_a_watch_goes_on_from_its_records(tiny, make_base, make_plates, scripted
 def test_the_numbers_by_brute_force_over_treated_wells(tiny, make_base, make_plates, alignment):
     fields, base, params = make_plates(batches=2), make_base(), tiny(criterion("none"))
     watch = watch_of(base, fields, params, alignment)
-    numbers = watch.look(2, base.state.teacher)
+    numbers = watch.evaluate(2, base.state.teacher)
     frozen = base.heads["standardise" if alignment == "standardise" else "none"]
     way = Way("x", alignment, frozen.head, frozen.source)
     p = serve(base.state.teacher, [way], fields, params).ways["x"].probabilities.astype(float)
@@ -153,12 +154,12 @@ def test_what_serves_is_the_best_look_and_the_run_ends_early(tiny, make_base, ma
     scripted([0.0] * 9)
     stopped = {}
 
-    class Spy(LabelFreeWatch):
-        def look(self, iteration, teacher):
+    class Spy(LabelFreeEarlyStopping):
+        def evaluate(self, iteration, teacher):
             stopped[iteration] = deepcopy(teacher.state_dict())
-            return super().look(iteration, teacher)
+            return super().evaluate(iteration, teacher)
 
-    monkeypatch.setattr(hooks_module, "LabelFreeWatch", Spy)
+    monkeypatch.setattr(hooks_module, "LabelFreeEarlyStopping", Spy)
     adapt(make_base(), fields, shorter)
     for name, tensor in base.state.teacher.state_dict().items():
         assert torch.equal(tensor, stopped[2][name]), name
