@@ -102,9 +102,9 @@ def candidates_for(names: Sequence[str], method: Method) -> list[Candidate]:
     """Lay out the candidates in the order from simple to involved.
 
     Args:
-        names: Candidates of the parameters, in any order; 'coda...' becomes 'oda...' where the ladder chose ODA. With
-            both in the list and a ladder that chose CODA, two extractors are adapted, and the gate chooses.
-        method: What the ladder chose.
+        names: Candidates of the parameters, in any order; 'coda...' becomes 'oda...' where the pairing policy chose
+            ODA. With both in the list and a policy that chose CODA, two extractors are adapted, and the gate chooses.
+        method: What the pairing policy chose.
 
     Raises:
         ConfigError: A name is unknown.

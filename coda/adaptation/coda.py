@@ -12,7 +12,7 @@ from typing import Any
 
 from coda.adaptation.base import FrozenHead, HeadAlignment
 from coda.adaptation.hooks import new_hooks
-from coda.adaptation.ladder import Rung
+from coda.adaptation.pairing_policy import PairingPolicy
 from coda.config.params import Params
 from coda.config.recorded import Today, contradictions, model_facts
 from coda.errors import ConfigError, Problem, raise_if_any
@@ -41,7 +41,7 @@ def adapt_extractor(
     state: MethodState,
     fields: Fields,
     params: Params,
-    rung: Rung,
+    pairing: PairingPolicy,
     *,
     seed: int,
     heads: Mapping[HeadAlignment, FrozenHead] | None = None,
@@ -61,7 +61,7 @@ def adapt_extractor(
             field index does, and no column more.
         params: Parameters; `adaptation` says how long, what learns, and what is added (docs/adaptation.md). What the
             state has fixed (its method, the shape of its heads, what of the tokens they see) must be what they say.
-        rung: What the ladder chose.
+        pairing: What the pairing policy chose.
         seed: Seed of the run.
         heads: Frozen heads of the source release by the alignment they were trained with; only options that look
             through them, or need the source's token statistics or the names of labelled compounds, read them.
@@ -83,7 +83,7 @@ def adapt_extractor(
     method.prepare_to_adapt(state, params)
     hooks, described = new_hooks(state, fields, params, heads or {}, seed=seed)
     task = SslTask(
-        fields, "adapt", params.pairs.model_copy(update={"by": rung.by}), seed,
+        fields, "adapt", params.pairs.model_copy(update={"by": pairing.by}), seed,
         anchors=anchors, hooks=hooks, described=described,
         checkpoints=checkpoints, report=report, should_stop=should_stop,
     )  # fmt: skip

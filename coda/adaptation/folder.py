@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from coda.adaptation.candidates import Candidate
 from coda.adaptation.coda import Adapted
 from coda.adaptation.drift import drift_of
-from coda.adaptation.ladder import AdaptedExtractor, Rung
+from coda.adaptation.pairing_policy import AdaptedExtractor, PairingPolicy
 from coda.adaptation.serving import Service
 from coda.config.recorded import Fact, Facts
 from coda.contracts.documents import document_at
@@ -143,24 +143,26 @@ def read_served_as(candidates: Path) -> dict[str, Fact]:
         raise IntegrityError("The candidates do not say how they are served.", [problem]) from error
 
 
-def write_log(out: Path, rungs: Mapping[AdaptedExtractor, Rung], trained: Mapping[AdaptedExtractor, Adapted]) -> None:
-    """Write ``training.json``: what the ladder chose and why, loss and health over time, alarms, early stopping.
+def write_log(
+    out: Path, pairings: Mapping[AdaptedExtractor, PairingPolicy], trained: Mapping[AdaptedExtractor, Adapted]
+) -> None:
+    """Write ``training.json``: what was paired and why, loss and health over time, alarms, early stopping.
 
     Args:
         out: Candidates folder.
-        rungs: Extractor that was to be adapted -> how.
+        pairings: Extractor that was to be adapted -> how.
         trained: What became of those that a candidate needed. A second one is told under its name.
     """
-    numbers = _training(rungs["adapted"], trained.get("adapted"))
-    for name in rungs:
+    numbers = _training(pairings["adapted"], trained.get("adapted"))
+    for name in pairings:
         if name != "adapted" and name in trained:
-            numbers[name] = _training(rungs[name], trained[name])
+            numbers[name] = _training(pairings[name], trained[name])
     (out / "training.json").write_text(json.dumps(numbers, indent=2) + "\n")
 
 
-def _training(rung: Rung, trained: Adapted | None) -> dict[str, Any]:
-    numbers: dict[str, Any] = {"method": rung.method, "pairs": rung.by, "reason": rung.reason}
-    numbers["pairable_share"] = rung.pairable_share
+def _training(pairing: PairingPolicy, trained: Adapted | None) -> dict[str, Any]:
+    numbers: dict[str, Any] = {"method": pairing.method, "pairs": pairing.by, "reason": pairing.reason}
+    numbers["pairable_share"] = pairing.pairable_share
     if trained is not None:
         losses = [entry["loss"] for entry in trained.log if "loss" in entry]
         numbers |= {
@@ -191,8 +193,8 @@ def pairing_remarks(folder: Path) -> list[str]:
     """Return what ``training.json`` of a candidates folder says about pairs, for people.
 
     Returns:
-        What the ladder chose and why; and, where treatments had no partner of the wanted kind, which they are and what
-        was done instead. Nothing for a folder without that file.
+        What was paired and why; and, where treatments had no partner of the wanted kind, which they are and what was
+        done instead. Nothing for a folder without that file.
     """
     path = folder / "training.json"
     if not path.is_file():

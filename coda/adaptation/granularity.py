@@ -2,7 +2,7 @@
 
 A plate or a batch is adapted to by itself and predicts either itself ("all plates", "all batches" of the figure: every
 field is predicted by the extractor of its own subset) or the whole source ("single plate", "single batch": one subset
-stands for the source). Cross-batch pairs do not exist within one batch: the ladder takes plates or single images there.
+stands for the source). Cross-batch pairs do not exist within one batch: plates are paired there, or single images used.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.adaptation.ladder import Rung, choose_rung
+from coda.adaptation.pairing_policy import PairingPolicy, choose_pairing
 from coda.config.params import DinoBudget, Params
 from coda.training.pairs import PairSampler
 from coda.training.split import group_names
@@ -57,7 +57,9 @@ def subsets(table: pd.DataFrame, by: Granularity, apply: Literal["own", "all"] =
     return found
 
 
-def with_equal_iterations(params: Params, whole: pd.DataFrame, part: pd.DataFrame, rung: Rung | None = None) -> Params:
+def with_equal_iterations(
+    params: Params, whole: pd.DataFrame, part: pd.DataFrame, pairing: PairingPolicy | None = None
+) -> Params:
     """Return parameters with which a part of a source is adapted to for as many iterations as the whole of it.
 
     A number of epochs means fewer iterations on fewer fields; the paper compares granularities at an equal number of
@@ -68,12 +70,12 @@ def with_equal_iterations(params: Params, whole: pd.DataFrame, part: pd.DataFram
         params: Parameters of the adaptation to the whole source.
         whole: Rows of the field index of the source.
         part: Rows of the subset.
-        rung: Pairs to train with; what the ladder chooses for each of the two tables when not given.
+        pairing: Pairs to train with; what the pairing policy chooses for each of the two tables when not given.
 
     Returns:
         The parameters, with ``adaptation.budget.iterations`` set and epochs as epochs of the part.
     """
-    every, some = (_fields_per_epoch(table, params, rung) for table in (whole, part))
+    every, some = (_fields_per_epoch(table, params, pairing) for table in (whole, part))
     budget, scale = params.adaptation.budget, every / some
     iterations = budget.iterations
     if iterations is None:
@@ -84,6 +86,6 @@ def with_equal_iterations(params: Params, whole: pd.DataFrame, part: pd.DataFram
     return params.model_copy(update={"adaptation": params.adaptation.model_copy(update={"budget": longer})})
 
 
-def _fields_per_epoch(table: pd.DataFrame, params: Params, rung: Rung | None) -> int:
-    chosen = rung or choose_rung(table, min_pairable_share=params.adaptation.min_pairable_share)
+def _fields_per_epoch(table: pd.DataFrame, params: Params, pairing: PairingPolicy | None) -> int:
+    chosen = pairing or choose_pairing(table, min_pairable_share=params.adaptation.min_pairable_share)
     return PairSampler(table, params.pairs.model_copy(update={"by": chosen.by})).fields_per_epoch

@@ -1,4 +1,4 @@
-"""One adaptation from start to end: the ladder, the training, and every candidate's answers, written as one folder."""
+"""One adaptation from start to end: pairing, training, and every candidate's answers, written as one folder."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from coda.adaptation.candidates import (
 )
 from coda.adaptation.coda import Adapted, adapt_extractor
 from coda.adaptation.folder import write_answers, write_drift, write_log
-from coda.adaptation.ladder import AdaptedExtractor, rungs_for
+from coda.adaptation.pairing_policy import AdaptedExtractor, pairings_for
 from coda.adaptation.references import pixel_statistics, reference_features, write_references
 from coda.adaptation.serving import Service, Way, serve
 from coda.config.params import Params
@@ -82,8 +82,8 @@ def adapt_and_serve(
         IntegrityError: A head changed while the extractor was adapted.
         TransientError: It was asked to stop; started again, it goes on.
     """
-    rungs = rungs_for(fields.table, params.adaptation, params.pairs)
-    offered = candidates_for(known_ways(params.adaptation.candidates, base), rungs["adapted"].method)
+    pairings = pairings_for(fields.table, params.adaptation, params.pairs)
+    offered = candidates_for(known_ways(params.adaptation.candidates, base), pairings["adapted"].method)
     _require_heads(offered, base)
     candidates = with_incumbent(offered, base, incumbent)
     heads = heads_of(candidates, base, incumbent)
@@ -97,17 +97,17 @@ def adapt_and_serve(
     digests |= {INCUMBENT: incumbent.extractor_digest} if incumbent else {}
     origin = {"adapted_from": base.extractor_digest, "line": base.line or base.extractor_digest}
     trained: dict[AdaptedExtractor, Adapted] = {}
-    wanted = [name for name in rungs if any(candidate.extractor == name for candidate in candidates)]
+    wanted = [name for name in pairings if any(candidate.extractor == name for candidate in candidates)]
     for name in wanted:
         # every one starts from the source release, so all but the last leave its state as it is
         state = base.state if name == wanted[-1] else deepcopy(base.state)
         own = replace(checkpoints, prefix=PREFIX[name]) if checkpoints else None
         trained[name] = adapt_extractor(
-            state, fields, params, rungs[name], seed=seed, heads=base.heads,
+            state, fields, params, pairings[name], seed=seed, heads=base.heads,
             checkpoints=own, report=report, should_stop=should_stop,
         )  # fmt: skip
         extractor, whole = ((models or out) / folder for folder in ADAPTED[name])
-        digests[name] = save_extractor(extractor, state.extractor, {**origin, "method": rungs[name].method})
+        digests[name] = save_extractor(extractor, state.extractor, {**origin, "method": pairings[name].method})
         method_of(state.method).save_state(whole, state)
         ways, pool = _ways(candidates, heads, name), base.extractor.pool
         services[name] = serve(state.extractor, ways, fields, params, pool=pool)
@@ -120,7 +120,7 @@ def adapt_and_serve(
     )  # fmt: skip
     references = reference_features(fields, base.extractor.config, params, seed=seed, pixels=pixels)
     write_references(features or out, references)
-    write_log(out, rungs, trained)
+    write_log(out, pairings, trained)
     _write_drift(out, fields, services, base, incumbent)
     write_candidates(out, final)
     return final

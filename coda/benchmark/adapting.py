@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from coda.adaptation.coda import adapt_extractor
-from coda.adaptation.ladder import Rung, choose_rung
+from coda.adaptation.pairing_policy import PairingPolicy, choose_pairing
 from coda.adaptation.ttt import predict_with_ttt
 from coda.benchmark.arms import ARM_NAMES, Answers, Arm, Training, answers, frozen_heads
 from coda.benchmark.job import Job
@@ -128,15 +128,15 @@ class Adapting:
             told = method.train(state, params, SslTask(fields, "adapt", params.pairs, seed, checkpoints=kept))
             save_extractor(folder / "extractor", state.encoder)
             return {"seconds": {"adaptation": told.seconds}, "log": told.log[-1:], "alarms": list(told.alarms)}
-        rung = rung_for(self.trained.arm, fields, params)
+        pairing = pairing_for(self.trained.arm, fields, params)
         dino = load_state(source / "state")
         result = adapt_extractor(
-            dino, fields, params, rung, seed=seed, heads=frozen_heads(source), checkpoints=kept
+            dino, fields, params, pairing, seed=seed, heads=frozen_heads(source), checkpoints=kept
         )  # fmt: skip
         save_extractor(folder / "extractor", result.state.extractor)
         return {
             "seconds": {"adaptation": result.seconds}, "log": result.log[-1:], "alarms": list(result.alarms),
-            "rung": rung.reason, "stopping": result.stopping,
+            "rung": pairing.reason, "stopping": result.stopping,
         }  # fmt: skip
 
 
@@ -149,11 +149,11 @@ def for_a_source(params: Params) -> Params:
     return params.model_copy(update={"adaptation": adaptation.model_copy(update={"budget": budget})})
 
 
-def rung_for(arm: Arm, fields: FieldSet, params: Params) -> Rung:
-    """Return the self-supervision an arm goes on with: single images for ODA; for CODA the ladder's, pairs if any."""
+def pairing_for(arm: Arm, fields: FieldSet, params: Params) -> PairingPolicy:
+    """Return the self-supervision an arm goes on with: single images for ODA; for CODA pairs, if any."""
     if arm == "dino":
-        return Rung("oda", "none", 0.0, "ODA, views of single images: the arm was trained so.")
-    return choose_rung(fields.table, min_pairable_share=params.adaptation.min_pairable_share, by=params.pairs.by)
+        return PairingPolicy("oda", "none", 0.0, "ODA, views of single images: the arm was trained so.")
+    return choose_pairing(fields.table, min_pairable_share=params.adaptation.min_pairable_share, by=params.pairs.by)
 
 
 def work(job: Job) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.granularity import Granularity, Subset, subsets, with_equal_iterations
-from coda.benchmark.adapting import Adapting, rung_for, work
+from coda.benchmark.adapting import Adapting, pairing_for, work
 from coda.benchmark.arms import Training, answers, frozen_heads
 from coda.benchmark.benchmark_report import write_report
 from coda.benchmark.jobs import EventCallback, Job, attempt_jobs
@@ -76,11 +76,17 @@ class AdaptingPart:
         data, seed = loaded(self.trained.data), self.trained.seed
         fields = data.of(self.whole.target)
         chosen = fields.take(self.part(fields).adapt)
-        rung = rung_for("dino", chosen, self.whole.params)
-        params = with_equal_iterations(self.whole.params, fields.table, chosen.table, rung)
+        pairing = pairing_for("dino", chosen, self.whole.params)
+        params = with_equal_iterations(self.whole.params, fields.table, chosen.table, pairing)
         source, kept = self.trained.job().folder(self.root), Checkpoints(folder / "checkpoints")
         result = adapt_extractor(
-            load_state(source / "state"), chosen, params, rung, seed=seed, heads=frozen_heads(source), checkpoints=kept
+            load_state(source / "state"),
+            chosen,
+            params,
+            pairing,
+            seed=seed,
+            heads=frozen_heads(source),
+            checkpoints=kept,
         )
         classes, probabilities = answers(result.state.teacher, source, "dino", params, fields)["none"]
         kept.forget()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from coda.adaptation.base import Base, FrozenHead, HeadAlignment
 from coda.adaptation.hooks import new_hooks
-from coda.adaptation.ladder import Rung, choose_rung
+from coda.adaptation.pairing_policy import PairingPolicy, choose_pairing
 from coda.benchmark.arms import frozen_heads
 from coda.config.params import Params
 from coda.networks.artifact import folder_digest
@@ -141,33 +141,33 @@ def models(
     """
     yield Model("unadapted", base.extractor, fields, adapted=False)
     yield _collapsed(base, fields)
-    rung = choose_rung(fields.table, min_pairable_share=params.adaptation.min_pairable_share)
-    iterations = _iterations(fields, params, rung)
+    pairing = choose_pairing(fields.table, min_pairable_share=params.adaptation.min_pairable_share)
+    iterations = _iterations(fields, params, pairing)
     snapshots = Snapshots(max(1, iterations // LOOKS) if checkpoints else iterations)
-    trained = _adapt(base, fields, params, rung, seed, snapshots)
+    trained = _adapt(base, fields, params, pairing, seed, snapshots)
     for iteration, extractor in sorted(snapshots.kept.items()):
         if iteration < iterations:
-            yield Model(f"{rung.method}@{iteration}", extractor, fields, alarms=trained.alarms)
-    yield Model(rung.method, trained.extractor, fields, alarms=trained.alarms)
+            yield Model(f"{pairing.method}@{iteration}", extractor, fields, alarms=trained.alarms)
+    yield Model(pairing.method, trained.extractor, fields, alarms=trained.alarms)
     yield Model(WRONG_HEAD, trained.extractor, fields, broken=True, alarms=trained.alarms, heads=strangers.heads)
     yield Model(UNTRAINED, untrained_extractor(base.extractor.config, seed=seed), fields, broken=True)
     if strangers.fields is not None:
-        elsewhere = choose_rung(strangers.fields.table, min_pairable_share=params.adaptation.min_pairable_share)
+        elsewhere = choose_pairing(strangers.fields.table, min_pairable_share=params.adaptation.min_pairable_share)
         found = _adapt(base, strangers.fields, params, elsewhere, seed)
         yield Model(OTHER_LABORATORY, found.extractor, fields, broken=True, alarms=found.alarms)
-    if rung.method == "coda":
-        single = Rung("oda", "none", rung.pairable_share, "for comparison")
+    if pairing.method == "coda":
+        single = PairingPolicy("oda", "none", pairing.pairable_share, "for comparison")
         yield _model("oda", base, fields, params, single, seed)
-    yield _model("over-trained", base, fields, _overdone(params), rung, seed)
+    yield _model("over-trained", base, fields, _overdone(params), pairing, seed)
     shuffled = FieldSet(fields.images, shuffled_map(fields.table, seed=seed), fields.channels)
-    paired = _adapt(base, shuffled, params, rung, seed)
+    paired = _adapt(base, shuffled, params, pairing, seed)
     # two mistakes, one training: the map is wrong for adaptation only, or for whoever judges as well
     yield Model("shuffled pairs", paired.extractor, fields, broken=True, alarms=paired.alarms)
     yield Model("unadapted", base.extractor, shuffled, SHUFFLED_MAP, adapted=False)
     yield Model(SHUFFLED_MAP, paired.extractor, shuffled, SHUFFLED_MAP, broken=True, alarms=paired.alarms)
     permuted = FieldSet(np.roll(fields.images, 1, axis=1), fields.table, fields.channels)
     yield Model("unadapted", base.extractor, permuted, WRONG_STAINS, adapted=False)
-    yield _model(WRONG_STAINS, base, permuted, params, rung, seed, view=WRONG_STAINS)
+    yield _model(WRONG_STAINS, base, permuted, params, pairing, seed, view=WRONG_STAINS)
 
 
 def shuffled_map(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
@@ -195,12 +195,12 @@ class _Trained:
 
 
 def _adapt(
-    base: Base, fields: FieldSet, params: Params, rung: Rung, seed: int, snapshots: Snapshots | None = None
+    base: Base, fields: FieldSet, params: Params, pairing: PairingPolicy, seed: int, snapshots: Snapshots | None = None
 ) -> _Trained:
     state = deepcopy(base.state)
     hooks, _ = new_hooks(state, fields, params, base.heads, seed=seed)
     task = SslTask(
-        fields, "adapt", params.pairs.model_copy(update={"by": rung.by}), seed,
+        fields, "adapt", params.pairs.model_copy(update={"by": pairing.by}), seed,
         hooks=Hooks(hooks.trainable, hooks.regularizers, snapshots or hooks.early_stopping),
     )  # fmt: skip
     result = method_of(state.method).train(state, params, task)
@@ -208,14 +208,21 @@ def _adapt(
 
 
 def _model(
-    name: str, base: Base, fields: FieldSet, params: Params, rung: Rung, seed: int, *, view: str = AS_THEY_ARE
+    name: str,
+    base: Base,
+    fields: FieldSet,
+    params: Params,
+    pairing: PairingPolicy,
+    seed: int,
+    *,
+    view: str = AS_THEY_ARE,
 ) -> Model:
-    trained = _adapt(base, fields, params, rung, seed)
+    trained = _adapt(base, fields, params, pairing, seed)
     return Model(name, trained.extractor, fields, view, broken=name in BROKEN, alarms=trained.alarms)
 
 
-def _iterations(fields: FieldSet, params: Params, rung: Rung) -> int:
-    sampler = PairSampler(fields.table, params.pairs.model_copy(update={"by": rung.by}))
+def _iterations(fields: FieldSet, params: Params, pairing: PairingPolicy) -> int:
+    sampler = PairSampler(fields.table, params.pairs.model_copy(update={"by": pairing.by}))
     return length_of(params.adaptation.budget, sampler.fields_per_epoch).iterations
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from coda.adaptation import hooks as hooks_module
-from coda.adaptation import stopping as stopping_module
+from coda.adaptation import early_stopping as stopping_module
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.early_stopping import LabelFreeEarlyStopping
-from coda.adaptation.ladder import choose_rung
+from coda.adaptation.pairing_policy import choose_pairing
 from coda.adaptation.serving import Served, Service, Way, serve
 from coda.errors import ConfigError, TransientError
 from coda.training.checkpoint import Checkpoints
@@ -139,8 +139,8 @@ def test_a_criterion_that_cannot_be_computed_is_refused_before_training(tiny, ma
 
 
 def adapt(base, fields, params, **options):
-    rung = choose_rung(fields.table, min_pairable_share=0.5)
-    return adapt_extractor(base.state, fields, params, rung, seed=1, heads=base.heads, **options)
+    pairing = choose_pairing(fields.table, min_pairable_share=0.5)
+    return adapt_extractor(base.state, fields, params, pairing, seed=1, heads=base.heads, **options)
 
 
 def test_what_serves_is_the_best_look_and_the_run_ends_early(tiny, make_base, make_plates, scripted, monkeypatch):

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coda.adaptation.granularity import subsets, with_equal_iterations
-from coda.adaptation.ladder import Rung
+from coda.adaptation.pairing_policy import PairingPolicy
 from coda.training import schedules
 from coda.training.schedules import length_of
 
-ODA = Rung("oda", "none", 0.0, "asked for")
+ODA = PairingPolicy("oda", "none", 0.0, "asked for")
 
 
 @st.composite

@@ -5,7 +5,7 @@ import pytest
 from broken_numbers import check_divergence, faults
 
 from coda.adaptation.coda import adapt_extractor
-from coda.adaptation.ladder import choose_rung
+from coda.adaptation.pairing_policy import choose_pairing
 from coda.adaptation.ttt import predict_with_ttt
 from coda.networks.head import new_head
 from coda.training.methods.mae.state import new_mae_state
@@ -26,11 +26,11 @@ def test_adaptation_with_a_watch(tiny, make_base, make_plates, tmp_path, fault, 
     params = tiny("adaptation.stopping.every=4", "adaptation.stopping.criterion=marginal_entropy",
                   "adaptation.stopping.patience=9", f"adaptation.trainable={part}")  # fmt: skip
     fields = make_plates()
-    rung = choose_rung(fields.table, min_pairable_share=0.5)
+    pairing = choose_pairing(fields.table, min_pairable_share=0.5)
 
     def train(checkpoints):
         base = make_base()
-        result = adapt_extractor(base.state, fields, params, rung, seed=1, heads=base.heads, checkpoints=checkpoints)
+        result = adapt_extractor(base.state, fields, params, pairing, seed=1, heads=base.heads, checkpoints=checkpoints)
         tensors = result.state.state_dict()
         return {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}, result.stopping
 

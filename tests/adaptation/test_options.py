@@ -11,7 +11,7 @@ import torch
 
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.hooks import class_prior, new_hooks
-from coda.adaptation.ladder import choose_rung, rungs_for
+from coda.adaptation.pairing_policy import choose_pairing, pairings_for
 from coda.adaptation.run import adapt_and_serve, weights_digest
 from coda.config import load_params
 from coda.errors import ConfigError, IntegrityError, TransientError
@@ -48,8 +48,8 @@ def test_options_leave_the_heads_alone_and_tell_what_they_saw(tiny, make_base, m
 
 
 def train(base, fields, params):
-    rung = choose_rung(fields.table, min_pairable_share=0.5)
-    return adapt_extractor(base.state, fields, params, rung, seed=1, heads=base.heads)
+    pairing = choose_pairing(fields.table, min_pairable_share=0.5)
+    return adapt_extractor(base.state, fields, params, pairing, seed=1, heads=base.heads)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_each_option_is_off_until_it_is_asked_for(root, make_base, make_plates, 
 )
 def test_a_head_that_an_option_needs_and_the_release_lacks_is_named(tiny, make_base, make_plates, changes, told):
     base, fields = make_base(), make_plates()
-    rung = choose_rung(fields.table, min_pairable_share=0.5)
+    pairing = choose_pairing(fields.table, min_pairable_share=0.5)
     with pytest.raises(ConfigError, match=told):
-        adapt_extractor(base.state, fields, tiny(*changes), rung, seed=1)
+        adapt_extractor(base.state, fields, tiny(*changes), pairing, seed=1)
 
 
 def test_the_prior_of_the_compounds_is_the_releases_share_of_each_mechanism(tiny, make_base, tmp_path):
@@ -205,8 +205,8 @@ def test_object_storage_keeps_two_checkpoints_of_each_training_of_a_step(moto_se
 def test_the_released_codes_ways(root, make_plates):
     params = load_params(root / "params.yaml", [root / "params" / "reference.yaml"])
     table = make_plates(batches=2, plates=2).table
-    rungs = rungs_for(table, params.adaptation, params.pairs)
-    assert {name: (rung.method, rung.by) for name, rung in rungs.items()} == {"adapted": ("coda", "plate")}
+    pairings = pairings_for(table, params.adaptation, params.pairs)
+    assert {name: (pairing.method, pairing.by) for name, pairing in pairings.items()} == {"adapted": ("coda", "plate")}
     sampler = PairSampler(table, params.pairs)
     assert sampler.report.controls > 0
     assert sampler.fields_per_epoch == (table["Metadata_pert_type"] == "trt").sum(), "controls are left out"

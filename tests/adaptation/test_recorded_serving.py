@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from coda.adaptation.abstain import mark_uncertain
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.folder import write_served_as
-from coda.adaptation.ladder import Rung
+from coda.adaptation.pairing_policy import PairingPolicy
 from coda.adaptation.run import adapt_and_serve
 from coda.adaptation.serving import Way, serve
 from coda.cli.predict import app
@@ -171,10 +171,10 @@ def test_a_state_is_not_adapted_with_other_crops(
     assert wrong["crops.global_size"][0].startswith("24 (")
     assert wrong["crops.global_size"][1] == f"16, recorded in config.json of coda-extractor version {version}"
     assert not (tmp_path / "out" / "candidates.json").exists()
-    rung = Rung("coda", "batch", 1.0, "")
+    pairing = PairingPolicy("coda", "batch", 1.0, "")
     for name, value in (("extractor.pool", "cls"), ("crops.centre", 30), ("compute.precision", "bfloat16")):
         with pytest.raises(ConfigError, match=f"(?s){name}.*the state that is adapted"):
-            adapt_extractor(make_base().state, make_plates(batches=2), tiny(f"{name}={value}"), rung, seed=0)
+            adapt_extractor(make_base().state, make_plates(batches=2), tiny(f"{name}={value}"), pairing, seed=0)
 
 
 def test_the_gate_judges_by_what_the_candidates_were_served_with(datasets, own, params, tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from coda.adaptation.coda import adapt_extractor
-from coda.adaptation.ladder import Rung
+from coda.adaptation.pairing_policy import PairingPolicy
 from coda.contracts.fields import METADATA_COLUMNS
 from coda.errors import ConfigError
 from coda.training.blindness import KNOWN, require_blind
@@ -20,7 +20,7 @@ TRAINERS = {
         fields, params, params.mae.pretrain, state=new_mae_state(params, seed=0), seed=0
     ),
     "adaptation": lambda fields, params: adapt_extractor(
-        new_state(params, seed=0), fields, params, Rung("oda", "none", 0.0, ""), seed=0
+        new_state(params, seed=0), fields, params, PairingPolicy("oda", "none", 0.0, ""), seed=0
     ),
 }
 

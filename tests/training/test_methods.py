@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from coda.adaptation.coda import adapt_extractor
-from coda.adaptation.ladder import Rung
+from coda.adaptation.pairing_policy import PairingPolicy
 from coda.config import Params, load_params
 from coda.config.params import Mae
 from coda.errors import ConfigError, IntegrityError
@@ -99,7 +99,7 @@ def test_a_method_pretrains_is_kept_and_adapts(fields, tiny, tmp_path, name):
     digest = method.save_state(tmp_path / "state", state)
     kept = load_state(tmp_path / "state", digest)
     assert bits(kept) == bits(state)
-    adapted = adapt_extractor(kept, fields, params, Rung("oda", "none", 0.0, ""), seed=1)
+    adapted = adapt_extractor(kept, fields, params, PairingPolicy("oda", "none", 0.0, ""), seed=1)
     assert adapted.iterations == method.optimization(params, "adapt").iterations == 3
     assert bits(kept) != bits(state)
     assert adapted.state.extractor is kept.extractor
@@ -109,14 +109,16 @@ def test_a_method_pretrains_is_kept_and_adapts(fields, tiny, tmp_path, name):
 def test_a_state_is_not_adapted_by_another_method(fields, tiny):
     params = tiny("ssl.method=mae", "adaptation.candidates=[unadapted, aligned, oda]")
     with pytest.raises(ConfigError, match=r"Set ssl\.method=dino"):
-        adapt_extractor(new_state(tiny(), seed=0), fields, params, Rung("oda", "none", 0.0, ""), seed=0)
+        adapt_extractor(new_state(tiny(), seed=0), fields, params, PairingPolicy("oda", "none", 0.0, ""), seed=0)
 
 
 def test_a_decoder_other_than_the_states_is_refused(fields, tiny):
     changes = ("ssl.method=mae", "adaptation.candidates=[unadapted, aligned, oda]")
     state = method_of("mae").new_state(tiny(*changes), seed=0)
     with pytest.raises(ConfigError, match=r"Set mae\.decoder_depth=2"):
-        adapt_extractor(state, fields, tiny(*changes, "mae.decoder_depth=1"), Rung("oda", "none", 0.0, ""), seed=0)
+        adapt_extractor(
+            state, fields, tiny(*changes, "mae.decoder_depth=1"), PairingPolicy("oda", "none", 0.0, ""), seed=0
+        )
 
 
 def test_what_a_method_cannot_do_is_told_with_the_parameters(tiny, monkeypatch):

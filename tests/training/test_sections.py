@@ -4,7 +4,7 @@ import pytest
 from reading import Reading
 
 from coda.adaptation.coda import adapt_extractor
-from coda.adaptation.ladder import Rung
+from coda.adaptation.pairing_policy import PairingPolicy
 from coda.adaptation.references import reference_features
 from coda.adaptation.serving import serve
 from coda.adaptation.ttt import predict_with_ttt
@@ -34,7 +34,7 @@ def new_states(params, fields, plain):
 
 
 def adaptation(params, fields, plain):
-    adapt_extractor(new_state(plain, seed=0), fields, params, Rung("oda", "none", 0.0, ""), seed=0)
+    adapt_extractor(new_state(plain, seed=0), fields, params, PairingPolicy("oda", "none", 0.0, ""), seed=0)
 
 
 def head_training(params, fields, plain):

@@ -8,7 +8,7 @@ import torch
 
 from coda.adaptation.base import FrozenHead
 from coda.adaptation.coda import adapt_extractor
-from coda.adaptation.ladder import Rung
+from coda.adaptation.pairing_policy import PairingPolicy
 from coda.benchmark.adapting import for_a_source
 from coda.config import load_params
 from coda.errors import ConfigError
@@ -63,7 +63,7 @@ def heads_of(params, mechanisms):
 
 def adapted(fields, params, heads):
     state = new_state(params, seed=0)
-    adapt_extractor(state, fields, params, Rung("coda", "batch", 1.0, ""), seed=0, heads=heads)
+    adapt_extractor(state, fields, params, PairingPolicy("coda", "batch", 1.0, ""), seed=0, heads=heads)
     return state.state_dict()
 
 

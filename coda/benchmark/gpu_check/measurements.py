@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from coda.adaptation.coda import adapt_extractor
-from coda.adaptation.ladder import choose_rung
+from coda.adaptation.pairing_policy import choose_pairing
 from coda.benchmark.contestants import Contestant, OurFeed, OurStep
 from coda.benchmark.gpu_check.check_plan import Images, Item, Size
 from coda.benchmark.gpu_check.made_plate import MadePlate
@@ -97,13 +97,13 @@ class Bench:
     def _adaptation(self) -> Result:
         fields, adaptation = self._memory(), self.params.adaptation
         by, least = self.params.pairs.by, adaptation.min_pairable_share
-        rung = choose_rung(fields.table, min_pairable_share=least, by=by)
+        pairing = choose_pairing(fields.table, min_pairable_share=least, by=by)
         state = new_state(self.params, seed=0)
         started = time.perf_counter()
-        adapted = adapt_extractor(state, fields, self.params, rung, seed=0)
+        adapted = adapt_extractor(state, fields, self.params, pairing, seed=0)
         return {
             "fields": len(fields), "iterations": adapted.iterations,
-            "batch": adaptation.budget.batch_size, "method": rung.method, "seconds": time.perf_counter() - started,
+            "batch": adaptation.budget.batch_size, "method": pairing.method, "seconds": time.perf_counter() - started,
             "loop_s": adapted.seconds, "samples_per_s": adapted.samples_per_s,
             "last_loss": adapted.log[-1]["loss"],
         }  # fmt: skip

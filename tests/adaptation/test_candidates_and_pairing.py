@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from coda.adaptation.candidates import candidates_for, read_candidates, write_candidates
-from coda.adaptation.ladder import choose_rung, rungs_for
+from coda.adaptation.pairing_policy import choose_pairing, pairings_for
 from coda.config import Params
 from coda.errors import ConfigError, IntegrityError
 
@@ -60,8 +60,8 @@ def test_each_adapted_extractor_has_its_rung(demo_params: Params) -> None:
 
     def methods(*names: str, table: pd.DataFrame = table, by: str = "batch") -> dict[str, tuple[str, str]]:
         adaptation = demo_params.adaptation.model_copy(update={"candidates": names})
-        found = rungs_for(table, adaptation, pairs.model_copy(update={"by": by}))
-        return {name: (rung.method, rung.by) for name, rung in found.items()}
+        found = pairings_for(table, adaptation, pairs.model_copy(update={"by": by}))
+        return {name: (pairing.method, pairing.by) for name, pairing in found.items()}
 
     assert methods("unadapted", "coda") == {"adapted": ("coda", "batch")}
     assert methods("coda", "oda+aligned") == {"adapted": ("coda", "batch"), "adapted_oda": ("oda", "none")}
@@ -72,9 +72,9 @@ def test_each_adapted_extractor_has_its_rung(demo_params: Params) -> None:
 
 def test_pairs_by_plate_are_taken_as_asked_even_where_batches_could_be_paired() -> None:
     table = rows(("a", "b1", "p1"), ("a", "b2", "p1"))
-    rung = choose_rung(table, min_pairable_share=0.5, by="plate")
-    assert (rung.method, rung.by) == ("coda", "plate")
-    assert "as the parameters ask for" in rung.reason
+    pairing = choose_pairing(table, min_pairable_share=0.5, by="plate")
+    assert (pairing.method, pairing.by) == ("coda", "plate")
+    assert "as the parameters ask for" in pairing.reason
 
 
 def test_the_demos_candidates_are_known(demo_params: Params) -> None:
@@ -96,33 +96,33 @@ def test_candidates_survive_the_file_and_a_broken_file_is_named(tmp_path: Path) 
 
 def test_pairs_across_batches_come_first() -> None:
     table = rows(("a", "b1", "p1"), ("a", "b2", "p1"), ("b", "b1", "p1"), ("b", "b2", "p2"))
-    rung = choose_rung(table, min_pairable_share=0.5)
-    assert (rung.method, rung.by, rung.pairable_share) == ("coda", "batch", 1.0)
+    pairing = choose_pairing(table, min_pairable_share=0.5)
+    assert (pairing.method, pairing.by, pairing.pairable_share) == ("coda", "batch", 1.0)
 
 
 def test_a_first_batch_pairs_across_its_plates() -> None:
     table = rows(("a", "b1", "p1"), ("a", "b1", "p2"), ("b", "b1", "p1"), ("b", "b1", "p2"))
-    rung = choose_rung(table, min_pairable_share=0.5)
-    assert (rung.method, rung.by) == ("coda", "plate")
-    assert "100%" in rung.reason
+    pairing = choose_pairing(table, min_pairable_share=0.5)
+    assert (pairing.method, pairing.by) == ("coda", "plate")
+    assert "100%" in pairing.reason
 
 
 def test_the_same_plate_name_in_another_batch_is_another_plate() -> None:
-    assert choose_rung(rows(("a", "b1", "p1"), ("a", "b2", "p1")), min_pairable_share=0.5).by == "batch"
-    assert choose_rung(rows(("a", "b1", "p1"), ("a", "b1", "p1")), min_pairable_share=0.5).method == "oda"
+    assert choose_pairing(rows(("a", "b1", "p1"), ("a", "b2", "p1")), min_pairable_share=0.5).by == "batch"
+    assert choose_pairing(rows(("a", "b1", "p1"), ("a", "b1", "p1")), min_pairable_share=0.5).method == "oda"
 
 
 def test_too_few_partners_mean_single_images() -> None:
     table = rows(("a", "b1", "p1"), ("b", "b1", "p1"), ("c", "b1", "p1"), ("a", "b1", "p2"))
-    assert choose_rung(table, min_pairable_share=0.6).method == "oda"
-    assert choose_rung(table, min_pairable_share=0.5).method == "coda"
-    assert choose_rung(table.iloc[:3], min_pairable_share=0.0).method == "oda"
+    assert choose_pairing(table, min_pairable_share=0.6).method == "oda"
+    assert choose_pairing(table, min_pairable_share=0.5).method == "coda"
+    assert choose_pairing(table.iloc[:3], min_pairable_share=0.0).method == "oda"
 
 
 def test_controls_do_not_count_as_partners() -> None:
     controls = rows(("DMSO", "b1", "p1"), ("DMSO", "b1", "p2"), pert_type="negcon")
     alone = rows(("a", "b1", "p1"))
-    assert choose_rung(pd.concat([controls, alone], ignore_index=True), min_pairable_share=0.1).method == "oda"
+    assert choose_pairing(pd.concat([controls, alone], ignore_index=True), min_pairable_share=0.1).method == "oda"
 
 
 def test_rescaled_ways_are_served_by_the_head_on_raw_tokens():

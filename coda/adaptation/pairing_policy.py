@@ -1,4 +1,4 @@
-"""The ladder: which self-supervision fits this batch, CODA with pairs or ODA without."""
+"""The pairing policy: which self-supervision fits this batch, CODA with pairs or ODA without."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,8 +14,8 @@ AdaptedExtractor = Literal["adapted", "adapted_oda"]
 
 
 @dataclass(frozen=True)
-class Rung:
-    """What the ladder chose.
+class PairingPolicy:
+    """What the pairing policy chose.
 
     Attributes:
         method: 'coda' (pairs of one treatment from different groups) or 'oda' (views of one image).
@@ -30,9 +30,9 @@ class Rung:
     reason: str
 
 
-def choose_rung(
+def choose_pairing(
     rows: pd.DataFrame, *, min_pairable_share: float, by: Literal["batch", "plate", "none"] = "batch"
-) -> Rung:
+) -> PairingPolicy:
     """Choose the self-supervision for a batch and the archived batches beside it.
 
     Pairs across batches are preferred (the paper, section 3); a first batch pairs across its plates, as the
@@ -41,7 +41,7 @@ def choose_rung(
     Args:
         rows: Rows of the field index of the batch and its archive.
         min_pairable_share: Smallest share of treated fields with a partner for which pairs are used.
-        by: What the parameters want pairs to differ in: 'batch' (the ladder above), 'plate' (the authors' code: any
+        by: What the parameters want pairs to differ in: 'batch' (the order above), 'plate' (the authors' code: any
             other plate, of the same batch too), or 'none' (ODA whatever there is).
     """
     if by == "none":
@@ -50,33 +50,37 @@ def choose_rung(
     if by == "batch" and across_batches >= min_pairable_share and across_batches > 0:
         found, needed = against(across_batches, min_pairable_share)
         reason = f"{found} of the treated fields have a partner (the same treatment) in another batch"
-        return Rung("coda", "batch", across_batches, f"CODA, pairs across batches: {reason} ({_needed(needed)}).")
+        return PairingPolicy(
+            "coda", "batch", across_batches, f"CODA, pairs across batches: {reason} ({_needed(needed)})."
+        )
     across_plates = pairable_share(rows, "plate")
     found, needed = against(across_plates, min_pairable_share)
     if across_plates >= min_pairable_share and across_plates > 0:
         reason = f"{found} of the treated fields have a partner (the same treatment) on another plate"
         few, _ = against(across_batches, min_pairable_share)
         but = f"only {few} in another batch" if by == "batch" else "as the parameters ask for"
-        return Rung("coda", "plate", across_plates, f"CODA, pairs across plates: {reason}, {but} ({_needed(needed)}).")
+        return PairingPolicy(
+            "coda", "plate", across_plates, f"CODA, pairs across plates: {reason}, {but} ({_needed(needed)})."
+        )
     reason = f"only {found} of the treated fields have a partner (the same treatment) on another plate"
-    return Rung("oda", "none", across_plates, f"ODA, views of single images: {reason} ({_needed(needed)}).")
+    return PairingPolicy("oda", "none", across_plates, f"ODA, views of single images: {reason} ({_needed(needed)}).")
 
 
 def _needed(share: str) -> str:
     return f"at least {share} are needed"
 
 
-def single_images(rows: pd.DataFrame, why: str) -> Rung:
-    """Return the rung of ODA for a reason other than missing pairs.
+def single_images(rows: pd.DataFrame, why: str) -> PairingPolicy:
+    """Return the pairing of ODA for a reason other than missing pairs.
 
     Args:
         rows: Rows of the field index of the batch and its archive.
         why: Why, to end a sentence.
     """
-    return Rung("oda", "none", pairable_share(rows, "plate"), f"ODA, views of single images, {why}.")
+    return PairingPolicy("oda", "none", pairable_share(rows, "plate"), f"ODA, views of single images, {why}.")
 
 
-def rungs_for(rows: pd.DataFrame, adaptation: Adaptation, pairs: Pairs) -> dict[AdaptedExtractor, Rung]:
+def pairings_for(rows: pd.DataFrame, adaptation: Adaptation, pairs: Pairs) -> dict[AdaptedExtractor, PairingPolicy]:
     """Return how each adapted extractor is trained: one as the pairs allow, and ODA beside CODA where both are wanted.
 
     Args:
@@ -86,9 +90,9 @@ def rungs_for(rows: pd.DataFrame, adaptation: Adaptation, pairs: Pairs) -> dict[
 
     Returns:
         'adapted' always (whether or not a candidate needs it); 'adapted_oda' where the candidates list ODA and CODA and
-        the ladder chose CODA. Candidates that list ODA alone get ODA.
+        the pairing policy chose CODA. Candidates that list ODA alone get ODA.
     """
-    chosen = choose_rung(rows, min_pairable_share=adaptation.min_pairable_share, by=pairs.by)
+    chosen = choose_pairing(rows, min_pairable_share=adaptation.min_pairable_share, by=pairs.by)
     listed = {name.partition("+")[0] for name in adaptation.candidates}
     if "oda" not in listed or chosen.method == "oda":
         return {"adapted": chosen}
