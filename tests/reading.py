@@ -5,7 +5,7 @@ import sys
 from coda.config import Params
 
 WRITING_DOWN = {
-    ("coda.config.budgets", "budgets"),
+    ("coda.config.optimizer_configs", "optimizer_configs"),
     ("coda.networks.made_with", "made_with"),
     ("coda.config.served_params", "groups_of"),
 }

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from coda.config.params import Crops, DinoBudget, Params
+from coda.config.params import Crops, DinoOptimizerConfig, Params
 from coda.networks.extractor import Extractor, pool_tokens, set_attention
 from coda.plates.fieldset import FieldSet
 from coda.training import schedules
@@ -145,7 +145,7 @@ def loop_loss(
 class CustomaryTraining:
     """The customary step over a state of its own, in float32 on the CPU or on the device the state is on."""
 
-    def __init__(self, state: DinoState, params: Params, budget: DinoBudget, length: Length) -> None:
+    def __init__(self, state: DinoState, params: Params, budget: DinoOptimizerConfig, length: Length) -> None:
         """Build the optimizer; the state is changed in place.
 
         Args:

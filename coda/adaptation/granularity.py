@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.adaptation.pairing_policy import PairingPolicy, choose_pairing
-from coda.config.params import DinoBudget, Params
+from coda.config.params import DinoOptimizerConfig, Params
 from coda.training.pairs import PairSampler
 from coda.training.split import group_names
 
@@ -82,7 +82,7 @@ def with_equal_iterations(
         iterations = max(1, round((budget.epochs or 0) * every / budget.batch_size))
     epochs = ("warmup_epochs", "teacher_temperature_warmup_epochs", "freeze_last_layer_epochs")
     changed = {"iterations": iterations, "epochs": None} | {name: getattr(budget, name) * scale for name in epochs}
-    longer = DinoBudget.model_validate({**budget.model_dump(), **changed})
+    longer = DinoOptimizerConfig.model_validate({**budget.model_dump(), **changed})
     return params.model_copy(update={"adaptation": params.adaptation.model_copy(update={"budget": longer})})
 
 

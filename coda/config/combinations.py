@@ -1,9 +1,9 @@
 """Combinations of parameters that cannot work together, each with its remedy."""
 
-from coda.config.budgets import budgets
 from coda.config.methods import method_problems
+from coda.config.optimizer_configs import optimizer_configs
 from coda.config.options import option_problems
-from coda.config.params import Budget, Params
+from coda.config.params import OptimizerConfig, Params
 from coda.errors import Problem
 
 CANDIDATES = (
@@ -17,7 +17,7 @@ def impossible_combinations(params: Params) -> list[Problem]:
     problems: list[Problem] = []
     _views(params, problems)
     _channels(params, problems)
-    for name, budget in budgets(params).items():
+    for name, budget in optimizer_configs(params).items():
         _budget(name, budget, problems)
     _candidates(params, problems)
     problems += option_problems(params)
@@ -55,7 +55,7 @@ def _channels(params: Params, problems: list[Problem]) -> None:
         problems.append(Problem("head.num_heads", str(heads), f"a divisor of {width}", remedy))
 
 
-def _budget(name: str, budget: Budget, problems: list[Problem]) -> None:
+def _budget(name: str, budget: OptimizerConfig, problems: list[Problem]) -> None:
     if (budget.epochs is None) == (budget.iterations is None):
         found = f"epochs {budget.epochs}, iterations {budget.iterations}"
         problems.append(Problem(name, found, "exactly one of the two", "Set the other one to null."))

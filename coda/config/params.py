@@ -197,7 +197,7 @@ class Dinov2(MethodSection):
         return self
 
 
-class Budget(Section):
+class OptimizerConfig(Section):
     """How long and how fast to train; schedules run in iterations, epochs are converted."""
 
     epochs: Positive | None = Field(description="Passes over the anchors; exactly one of epochs and iterations.")
@@ -212,7 +212,7 @@ class Budget(Section):
     checkpoint_every: Count = Field(description="Iterations between checkpoints.")
 
 
-class DinoBudget(Budget):
+class DinoOptimizerConfig(OptimizerConfig):
     """A run of DINO: also how its teacher goes from start to end."""
 
     teacher_temperature: Positive
@@ -222,7 +222,7 @@ class DinoBudget(Budget):
     freeze_last_layer_epochs: Annotated[float, Field(ge=0)]
 
 
-class Pretrain(DinoBudget):
+class Pretrain(DinoOptimizerConfig):
     """Step 1: self-supervision on the source (paper section 3)."""
 
     keep_optimizer: bool = Field(description="Keep the optimizer's moments with the state, for adaptation to resume.")
@@ -231,7 +231,7 @@ class Pretrain(DinoBudget):
     )
 
 
-class Supervised(Budget):
+class Supervised(OptimizerConfig):
     """The supervised system: one network from end to end (paper section 4, the baseline)."""
 
     plateau_factor: Annotated[float, Field(gt=0, lt=1)]
@@ -243,7 +243,7 @@ class Head(Section):
 
     depth: Count
     num_heads: Count
-    budget: Budget
+    budget: OptimizerConfig
     plateau_factor: Annotated[float, Field(gt=0, lt=1)]
     plateau_patience: Count
     random_crops: Count = Field(description="Random crops a field whose tokens are cached for training.")
@@ -287,7 +287,7 @@ class Stopping(Section):
 class Adaptation(Section):
     """Step 3: the extractor continues on unlabelled plates, from the source release (paper section 3, step 3)."""
 
-    budget: DinoBudget
+    budget: DinoOptimizerConfig
     source_batch_size: Count | None = Field(
         description="Batch size where a whole source is adapted to (benchmarks), in place of the budget's."
     )
@@ -330,8 +330,8 @@ class Mae(MethodSection):
     decoder_heads: Count
     norm_pixels: bool = Field(description="Reconstruct each patch by its own mean and deviation.")
     beta2: Annotated[float, Field(gt=0, lt=1)] = Field(description="AdamW's second moment.")
-    pretrain: Budget = Field(description="Dual-model-MAE, on the source.")
-    adaptation: Budget = Field(description="ODA-MAE, on the target.")
+    pretrain: OptimizerConfig = Field(description="Dual-model-MAE, on the source.")
+    adaptation: OptimizerConfig = Field(description="ODA-MAE, on the target.")
 
 
 class Ttt(Section):

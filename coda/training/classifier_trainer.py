@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coda.config.params import Budget, Compute
+from coda.config.params import Compute, OptimizerConfig
 from coda.errors import ConfigError, Problem
 from coda.networks.extractor import set_attention
 from coda.networks.runtime import resolve_runtime
@@ -67,7 +67,13 @@ class ClassifierTrainer(ABC):
     """
 
     def __init__(
-        self, networks: Mapping[str, nn.Module], compute: Compute, budget: Budget, length: Length, *, plateau: Plateau
+        self,
+        networks: Mapping[str, nn.Module],
+        compute: Compute,
+        budget: OptimizerConfig,
+        length: Length,
+        *,
+        plateau: Plateau,
     ) -> None:
         """Bring the networks to the device.
 

@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.torch
 from torch import Tensor
 
-from coda.config.params import Budget
+from coda.config.params import OptimizerConfig
 from coda.contracts.base import digest_of_json
 from coda.errors import ConfigError, Problem, StoppedError
 from coda.networks.finite import not_finite
@@ -99,7 +99,7 @@ def run(
     objective: Objective,
     *,
     length: Length,
-    budget: Budget,
+    budget: OptimizerConfig,
     identity: str,
     checkpoints: Checkpoints | None = None,
     report: Report | None = None,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from coda.adaptation import hooks as hooks_module
 from coda.adaptation import early_stopping as stopping_module
+from coda.adaptation import hooks as hooks_module
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.early_stopping import LabelFreeEarlyStopping
 from coda.adaptation.pairing_policy import choose_pairing

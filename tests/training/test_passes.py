@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coda.config.params import Budget
+from coda.config.params import OptimizerConfig
 from coda.networks.extractor import new_extractor
 from coda.training.head import TokenSet, train_head
 from coda.training.pairs import PairSampler
@@ -22,7 +22,7 @@ BUDGET = {
 
 
 def budget(epochs, size):
-    return Budget(epochs=float(epochs), batch_size=size, **BUDGET)
+    return OptimizerConfig(epochs=float(epochs), batch_size=size, **BUDGET)
 
 
 @settings(max_examples=40, deadline=None)

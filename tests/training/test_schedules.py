@@ -61,7 +61,7 @@ def test_epochs_are_converted_by_fields_and_batch(tiny):
 @given(st.integers(1, 500), st.floats(0.1, 20))
 def test_rates_stay_within_their_ends_for_any_length(iterations, per_epoch):
     length = schedules.Length(iterations, per_epoch)
-    budget = schedules.Budget(
+    budget = schedules.OptimizerConfig(
         epochs=None, iterations=iterations, batch_size=4, learning_rate=1e-3, learning_rate_end=1e-5, warmup_epochs=3.0,
         weight_decay_start=0.0, weight_decay_end=0.1, clip_norm=1.0, checkpoint_every=10,
     )  # fmt: skip

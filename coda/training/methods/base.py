@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coda.config.params import Budget, Pairs, Params
+from coda.config.params import OptimizerConfig, Pairs, Params
 from coda.networks.extractor import Extractor
 from coda.plates.stored import Fields
 from coda.training.checkpoint import Checkpoints
@@ -142,7 +142,7 @@ class SslMethod(Protocol[State]):
             ConfigError: It holds another kind of network.
         """
 
-    def optimization(self, params: Params, stage: Stage) -> Budget:
+    def optimization(self, params: Params, stage: Stage) -> OptimizerConfig:
         """Return how long and how fast a stage trains."""
 
     def prepare_to_adapt(self, state: State, params: Params) -> None:

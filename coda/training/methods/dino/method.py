@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from coda.config.params import DinoBudget, Params
+from coda.config.params import DinoOptimizerConfig, Params
 from coda.errors import ConfigError, Problem
 from coda.networks.dino_head import SHAPE
 from coda.training.methods.base import SslResult, SslTask, Stage
@@ -30,7 +30,7 @@ class DinoMethod:
         """Verify and rebuild what `save_state` wrote, in any version."""
         return load_state(folder, expected_digest)
 
-    def optimization(self, params: Params, stage: Stage) -> DinoBudget:
+    def optimization(self, params: Params, stage: Stage) -> DinoOptimizerConfig:
         """Return ``pretrain`` or ``adaptation.budget``."""
         return params.pretrain if stage == "pretrain" else params.adaptation.budget
 

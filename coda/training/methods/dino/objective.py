@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from coda.config.params import DinoBudget, Params
+from coda.config.params import DinoOptimizerConfig, Params
 from coda.networks.drop_path import path_factors
 from coda.networks.extractor import Extractor, pool_tokens, set_attention
 from coda.networks.runtime import Runtime, resolve_runtime
@@ -72,7 +72,7 @@ class DinoObjective:
         self,
         images: ImageSource,
         params: Params,
-        budget: DinoBudget,
+        budget: DinoOptimizerConfig,
         *,
         state: DinoState,
         sampler: PairSampler,

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coda.config.params import DinoBudget, Pairs, Params, Pretrain
+from coda.config.params import DinoOptimizerConfig, Pairs, Params, Pretrain
 from coda.networks.extractor import require_channels
 from coda.networks.runtime import resolve_runtime
 from coda.plates.fieldset import FieldSet
@@ -27,7 +27,7 @@ from coda.training.schedules import length_of
 def train_dino(
     fields: FieldSet | StoredFields,
     params: Params,
-    budget: DinoBudget,
+    budget: DinoOptimizerConfig,
     *,
     state: DinoState,
     seed: int,

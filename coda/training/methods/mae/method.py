@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from coda.config.params import Budget, Params
+from coda.config.params import OptimizerConfig, Params
 from coda.training.methods.base import SslResult, SslTask, Stage
 from coda.training.methods.fixed import refuse_other_than
 from coda.training.methods.mae.state import KIND, MaeState, load_mae_state, new_mae_state, save_mae_state
@@ -29,7 +29,7 @@ class MaeMethod:
         """Verify and rebuild what `save_state` wrote, in any version."""
         return load_mae_state(folder, expected_digest)
 
-    def optimization(self, params: Params, stage: Stage) -> Budget:
+    def optimization(self, params: Params, stage: Stage) -> OptimizerConfig:
         """Return ``mae.pretrain`` or ``mae.adaptation``."""
         return params.mae.pretrain if stage == "pretrain" else params.mae.adaptation
 

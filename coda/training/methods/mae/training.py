@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from coda.config.params import Budget, Params
+from coda.config.params import OptimizerConfig, Params
 from coda.networks.extractor import pool_tokens, require_channels, set_attention
 from coda.networks.mae import mae_loss, random_keep
 from coda.networks.runtime import resolve_runtime
@@ -36,7 +36,7 @@ from coda.training.schedules import Length, length_of
 def train_mae(
     fields: FieldSet | StoredFields,
     params: Params,
-    budget: Budget,
+    budget: OptimizerConfig,
     *,
     state: MaeState,
     seed: int,
@@ -115,7 +115,7 @@ class _MaeObjective:
         self,
         fields: FieldSet | StoredFields,
         params: Params,
-        budget: Budget,
+        budget: OptimizerConfig,
         *,
         state: MaeState,
         sampler: PairSampler,

@@ -1,10 +1,10 @@
-"""The budgets among the parameters, by the names that a person sets them by."""
+"""The optimizer configurations among the parameters, by the names that a person sets them by."""
 
-from coda.config.params import Budget, Params
+from coda.config.params import OptimizerConfig, Params
 
 
-def budgets(params: Params) -> dict[str, Budget]:
-    """Return every budget by its dotted name."""
+def optimizer_configs(params: Params) -> dict[str, OptimizerConfig]:
+    """Return every optimizer configuration by its dotted name."""
     return {
         "pretrain": params.pretrain,
         "head.budget": params.head.budget,
