@@ -1,4 +1,4 @@
-"""CODA and ODA: the self-supervision of the source release goes on, on unlabelled plates (paper section 3).
+"""CODA and ODA: the source release's self-supervision continues on unlabelled plates (paper section 3).
 
 Which self-supervision that is says the release's state (`coda.training.methods`); all start here. As in the paper, no
 classifier head is within reach of the training; options that look through a frozen head read it and never change it
@@ -65,14 +65,14 @@ def adapt_extractor(
         seed: Seed of the run.
         heads: Frozen heads of the source release by the alignment they were trained with; only options that look
             through them, or need the source's token statistics or the names of labelled compounds, read them.
-        checkpoints: Where to keep checkpoints; a run that was stopped goes on from the newest.
+        checkpoints: Where to keep checkpoints; a run that was stopped resumes from the newest.
         report: Called as training goes.
         should_stop: Asked before every iteration.
 
     Raises:
         ConfigError: The table holds other columns, parameters contradict what the state was made with, an option needs
             a head or a prior that the release lacks, or training cannot run with these fields; see `SslMethod.train`.
-        TransientError: It was asked to stop; started again, it goes on.
+        TransientError: It was asked to stop; started again, it resumes.
     """
     require_blind(fields.table)
     adaptation = params.adaptation
@@ -99,7 +99,7 @@ def _resume_from(state: MethodState, params: Params) -> None:
     if asked != state.method:
         remedy = f"Set ssl.method={state.method}, or pretrain anew."
         problems.append(Problem("ssl.method", asked, f"{state.method}, as the release was pretrained", remedy))
-    raise_if_any(ConfigError, "The parameters contradict the source release that adaptation goes on from.", problems)
+    raise_if_any(ConfigError, "The parameters contradict the source release that adaptation continues from.", problems)
     for network in (state.learner, state.extractor):
         # states from before 0017 do not say what their DINO head sees: the parameters are all that is known
         network.config.setdefault("pool", params.extractor.pool)

@@ -43,7 +43,7 @@ def reference_features(
 
 
 def pixel_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the mean, the deviation and percentiles of the brightness of each stain, from 0 to 255.
+    """Return the mean, the standard deviation and percentiles of the brightness of each stain, from 0 to 255.
 
     Args:
         images: Shape (fields, channels, height, width).

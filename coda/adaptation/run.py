@@ -80,7 +80,7 @@ def adapt_and_serve(
     Raises:
         ConfigError: A head that a candidate needs is not in the release, or the fields cannot be used.
         IntegrityError: A head changed while the extractor was adapted.
-        TransientError: It was asked to stop; started again, it goes on.
+        TransientError: It was asked to stop; started again, it resumes.
     """
     pairings = pairings_for(fields.table, params.adaptation, params.pairs)
     offered = candidates_for(known_ways(params.adaptation.candidates, base), pairings["adapted"].method)

@@ -184,7 +184,7 @@ def align(
         statistics: Statistics of each group.
         source: Statistics of the head's training tokens; used by 'rescale' and 'coral'.
         alignment: 'none', 'standardise' (by the own group), 'rescale' (standardised by the own group, then given the
-            source's mean and deviation), or 'coral' (whitened by the own group, coloured by the source).
+            source's mean and standard deviation), or 'coral' (whitened by the own group, coloured by the source).
 
     Returns:
         Float32, the shape of `tokens`.

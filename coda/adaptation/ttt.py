@@ -1,4 +1,4 @@
-"""Test-time training: the masked autoencoder goes on with one image, which is then predicted (paper section 4).
+"""Test-time training: the masked autoencoder trains on one image, which is then predicted (paper section 4).
 
 After Gandelsman et al. (2022): for every image on its own a few steps of MAE on copies of its evaluation crop, each
 copy with its own mask; encoder and mask token learn, the decoder and the head are frozen, and everything is reset
@@ -50,7 +50,7 @@ def predict_with_ttt(
     """Return every field's class probabilities after the last step of its own test-time training.
 
     Args:
-        state: Of Dual-model-MAE; its weights are the same afterwards, to the bit.
+        state: Of Dual-model-MAE; its weights are bit-identical afterwards.
         head: Trained on the encoder's raw tokens; it is read and never changed.
         fields: Images with the encoder's stains.
         params: `crops`, `mae`, `ttt` and `compute`.
@@ -65,7 +65,7 @@ def predict_with_ttt(
     Raises:
         ConfigError: The head expects tokens standardised over a batch, of which one image has none; images do not fit
             the network; or the checkpoint is another experiment's.
-        TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
+        TransientError: The run was asked to stop; started again, it resumes from the checkpoint.
     """
     taught = _Taught(state, head, fields, params, seed, points=(params.ttt.steps,))
     last: Probabilities = taught.run(checkpoints, report, should_stop)[0]

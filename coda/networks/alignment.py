@@ -153,7 +153,7 @@ class RunningStatistics:
 
 
 def fit_statistics(tokens: Tensor | Iterable[Tensor]) -> TokenStatistics:
-    """Return mean, deviation and covariance over all tokens, of class tokens and of patches.
+    """Return mean, standard deviation and covariance over all tokens, of class tokens and of patches.
 
     Args:
         tokens: Shape (..., 1 + patches, width), class token first, or an iterable of such tensors when not all fit into
@@ -169,12 +169,12 @@ def fit_statistics(tokens: Tensor | Iterable[Tensor]) -> TokenStatistics:
 
 
 def standardise(tokens: Tensor, stats: TokenStatistics, *, eps: float = 1e-6) -> Tensor:
-    """Give every channel mean 0 and deviation 1 by the statistics of the tokens' own group.
+    """Give every channel mean 0 and standard deviation 1 by the statistics of the tokens' own group.
 
     Args:
         tokens: Shape (..., 1 + patches, width), class token first; (..., width) where the statistics are one set.
         stats: Statistics of the group the tokens come from.
-        eps: Added to the deviation, so that a dead channel stays 0.
+        eps: Added to the standard deviation, so that a dead channel stays 0.
 
     Returns:
         Float32, the shape of `tokens`.
@@ -187,7 +187,7 @@ def standardise(tokens: Tensor, stats: TokenStatistics, *, eps: float = 1e-6) ->
 
 
 def rescale(tokens: Tensor, target_stats: TokenStatistics, source_stats: TokenStatistics) -> Tensor:
-    """Give every channel the source's mean and deviation, by the statistics of the tokens' own group.
+    """Give every channel the source's mean and standard deviation, by the statistics of the tokens' own group.
 
     CORAL without what channels have in common: for a head that was trained on raw tokens.
 

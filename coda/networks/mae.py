@@ -117,7 +117,7 @@ def mae_loss(predicted: Tensor, images: Tensor, keep: Tensor, patch_size: int, *
         images: What the encoder saw a part of, shape (batch, channels, height, width).
         keep: Visible patches, shape (batch, visible); they do not count.
         patch_size: Side of a patch, in pixels.
-        norm_pixels: Compare with each patch's pixels less their mean, over their (unbiased) deviation.
+        norm_pixels: Compare with each patch's pixels less their mean, over their (unbiased) standard deviation.
     """
     target, _ = cut_patches(images.float(), patch_size)
     if norm_pixels:

@@ -22,7 +22,7 @@ from coda.training.profiles import extract_profiles
 from coda.training.split import group_names
 
 STRENGTH = 0.1
-"""Inverse strength of the penalty (scikit-learn's C), for numbers of deviation 1."""
+"""Inverse strength of the penalty (scikit-learn's C), for numbers of standard deviation 1."""
 
 MOST_ITERATIONS = 2000
 """Steps of the solver at most; it ends earlier where nothing moves any more."""

@@ -58,7 +58,7 @@ class Cropper:
         side = (min(crops.centre, height), min(crops.centre, width))
         self.corner = ((height - side[0]) // 2, (width - side[1]) // 2)
         self.side = side
-        # mean and deviation of each image, computed when it is first cut from
+        # mean and standard deviation of each image, computed when it is first cut from
         self._moments = torch.full((2, fields, channels, 1, 1), float("nan"), device=images.device)
 
     def views(self, anchors: Tensor, partners: Tensor, source: torch.Generator, part: slice | None = None) -> Views:
@@ -134,7 +134,7 @@ class Cropper:
         return self.standardised(flat, rows.repeat_interleave(grid * grid)).view(stacked.shape)
 
     def standardised(self, crops: Tensor, rows: Tensor) -> Tensor:
-        """Give every channel of every crop mean 0 and (unbiased) deviation 1, by its own or its image's moments.
+        """Give every channel of every crop mean 0 and (unbiased) standard deviation 1, by its own or its image's.
 
         Args:
             crops: Float in 0..1, shape (crops, channels, side, side); changed in place.
@@ -161,7 +161,7 @@ class Cropper:
         where, noise = jittered.nonzero().flatten().to(crops.device), noise.to(crops.device)
         changed = (crops[where] + noise[0] * self.crops.brightness_sd).clamp_(0, 1)
         if self.crops.gamma_sd > 0:
-            # the exponent stays within one deviation of 1, as in the released code
+            # the exponent stays within one standard deviation of 1, as in the released code
             changed = changed.pow_(1 + noise[1].clamp(-1, 1) * self.crops.gamma_sd).clamp_(0, 1)
         crops[where] = changed
 
@@ -238,7 +238,7 @@ def standardised_crops(pixels: Tensor) -> Tensor:
 
 
 def _by_own_moments(crops: Tensor) -> Tensor:
-    """Give every channel of every crop mean 0 and (unbiased) deviation 1; changed in place and returned."""
+    """Give every channel of every crop mean 0 and (unbiased) standard deviation 1; changed in place and returned."""
     # in two steps: torch.std_mean is an order of magnitude slower on a CPU (decision 0012)
     crops.sub_(crops.mean(dim=(-2, -1), keepdim=True))
     norm = torch.linalg.vector_norm(crops, dim=(-2, -1), keepdim=True)

@@ -129,7 +129,7 @@ def run(
 
     Raises:
         ConfigError: The checkpoint is another experiment's, or a loss, gradient or weight is no number.
-        StoppedError: The run was asked to stop; started again, it goes on from the checkpoint.
+        StoppedError: The run was asked to stop; started again, it resumes from the checkpoint.
     """
     way = _Run(objective, length.iterations, budget.checkpoint_every, identity, checkpoints, rate)
     start = way.resume()
@@ -206,17 +206,17 @@ class _Run:
         except NotFiniteError as error:
             raise self._diverged(error.iteration, "a loss or gradient that is no number") from error
         names = not_finite(self.objective.state_dict())
-        # all processes hold the same weights, but none may go on alone should they not
+        # all processes hold the same weights, but none may continue alone should they not
         if agreed(flag=bool(names)):
             raise self._diverged(done - 1, f"NaN or infinity in {', '.join(names[:3]) or 'another process'}")
 
     def _diverged(self, iteration: int, found: str) -> ConfigError:
-        goes_on = f"it goes on from the checkpoint after {self.kept} iterations, which is sound" if self.kept else (
+        resumes = f"it resumes from the checkpoint after {self.kept} iterations, which is sound" if self.kept else (
             "it starts anew, since no checkpoint had been written"
         )  # fmt: skip
         anew = f" {self.checkpoints.anew}." if self.kept and self.checkpoints is not None else ""
         remedy = (
-            f"Start the same run with --set compute.precision=float32: {goes_on}. If that was the precision, lower "
+            f"Start the same run with --set compute.precision=float32: {resumes}. If that was the precision, lower "
             f"{self.rate}, which is another training.{anew}"
         )
         return ConfigError("The training diverged.", [Problem(f"iteration {iteration}", found, "numbers", remedy)])
@@ -234,7 +234,7 @@ class _Run:
     def interrupt(self, iteration: int) -> None:
         """Write a checkpoint and end the run."""
         self._save(iteration)
-        found, remedy = f"a request to stop at iteration {iteration}", "Start the step again; it goes on from here."
+        found, remedy = f"a request to stop at iteration {iteration}", "Start the step again; it resumes from here."
         raise StoppedError("The training was interrupted.", [Problem("training", found, "no interruption", remedy)])
 
     def _save(self, done: int) -> None:

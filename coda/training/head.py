@@ -93,7 +93,7 @@ def train_head(
 ) -> HeadResult:
     """Train one head on tokens: warm-up, plateau schedule, best validation kept.
 
-    A run that was stopped goes on from its newest checkpoint and ends, on a CPU, with the same bits as one that was
+    A run that was stopped resumes from its newest checkpoint and is, on a CPU, bit-identical to one that was
     not.
 
     Args:
@@ -111,7 +111,7 @@ def train_head(
     Raises:
         ConfigError: There is nothing to train on or to validate with, the checkpoint is another experiment's, or the
             loss is no longer a number.
-        TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
+        TransientError: The run was asked to stop; started again, it resumes from the checkpoint.
     """
     first = training(0)
     require_fields(len(first.codes), len(validation.codes))

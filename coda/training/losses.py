@@ -59,7 +59,7 @@ class Losses:
         return float(total / count)
 
     def require_finite(self) -> None:
-        """Refuse to go on where a number was none in any process; waits for the device.
+        """Refuse to continue where a number was none in any process; waits for the device.
 
         Raises:
             NotFiniteError: It names the first iteration.

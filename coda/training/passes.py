@@ -1,7 +1,7 @@
 """Passes over labelled samples: epochs follow each other without a gap, each in its own random order.
 
 The one definition of an epoch for everything that learns from labels: batch after batch of full size, of which the
-last one of an epoch goes on in the next. So ``epochs * samples / batch_size`` iterations, as `length_of` counts them,
+last one of an epoch continues in the next. So ``epochs * samples / batch_size`` iterations, as `length_of` counts them,
 see every sample as often as there are epochs (once more or less where that is no whole number).
 """
 

@@ -60,9 +60,9 @@ class MomentMatching:
         self.strength, self.source = strength, source
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Return the mean over channels of two squared distances, of means and of logarithms of deviations.
+        """Return the mean over channels of two squared distances, of means and of logarithms of standard deviations.
 
-        The means' difference counts in deviations of the source. Moments are those of the mini-batch.
+        The means' difference counts in standard deviations of the source. Moments are those of the mini-batch.
 
         Args:
             tokens: Float32, shape (..., width).
@@ -98,8 +98,8 @@ class MarginalKL:
         Args:
             head: Frozen, in evaluation mode; moved to the device of the tokens.
             prior: Expected share of each class, in the order of the logits; positive, sum 1.
-            standardise: Give every channel of the tokens mean 0 and deviation 1 over the mini-batch first, for a head
-                that was trained on such tokens.
+            standardise: Give every channel of the tokens mean 0 and standard deviation 1 over the mini-batch first, for
+                a head that was trained on such tokens.
             strength: Factor of the term.
             separate: Standardise class token and patches apart, as the head's training tokens were; else by one set.
             runtime: Precision of the head's forward pass; float32 when not given.
@@ -130,6 +130,6 @@ class MarginalKL:
 
 
 def _standard(tokens: Tensor) -> Tensor:
-    """Give every channel mean 0 and deviation 1 over the mini-batch, with gradients."""
+    """Give every channel mean 0 and standard deviation 1 over the mini-batch, with gradients."""
     flat = tokens.reshape(-1, tokens.shape[-1])
     return (tokens - flat.mean(dim=0)) / (flat.std(dim=0, correction=0) + FLOOR)

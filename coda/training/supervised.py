@@ -60,8 +60,8 @@ def train_supervised(
     """Train extractor and linear layer by cross-entropy on random crops of labelled fields.
 
     Crops are those that the head learns from, warm-up and plateau are the head's, there is no drop path, and the
-    extractor starts from the same first weights as in every other system. A run that was stopped goes on from its
-    newest checkpoint and ends, on a CPU, with the same bits as one that was not.
+    extractor starts from the same first weights as in every other system. A run that was stopped resumes from its
+    newest checkpoint and is, on a CPU, bit-identical to one that was not.
 
     Args:
         training: Fields of the training batches; those without a label are not used.
@@ -76,7 +76,7 @@ def train_supervised(
     Raises:
         ConfigError: The first weights cannot be had, no field has a label, images do not fit the network or the
             crops, the checkpoint is another experiment's, or the loss is no longer a number.
-        TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
+        TransientError: The run was asked to stop; started again, it resumes from the checkpoint.
     """
     codes, held = labels.codes(training.table), labels.codes(validation.table)
     require_fields(int((codes >= 0).sum()), int((held >= 0).sum()))

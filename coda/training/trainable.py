@@ -1,6 +1,6 @@
 """Which weights of the student learn: all, the first or last blocks, or the norms (paper: all).
 
-What does not learn stays as it is to the bit, in the student; the teacher follows the student as ever. Low-rank
+What does not learn stays bit-identical, in the student; the teacher follows the student as ever. Low-rank
 changes are in `coda.training.low_rank`.
 """
 

@@ -20,4 +20,4 @@ def refuse_other_than(fixed: Mapping[str, tuple[Any, Any]]) -> None:
         for name, (kept, asked) in fixed.items()
         if kept != asked
     ]
-    raise_if_any(ConfigError, "The parameters contradict the source release that adaptation goes on from.", problems)
+    raise_if_any(ConfigError, "The parameters contradict the source release that adaptation continues from.", problems)

@@ -42,9 +42,9 @@ class DinoMethod:
             state.moments = {}
         elif not state.moments:
             remedy = "Pretrain with pretrain.keep_optimizer=true, or set adaptation.carry_optimizer=false."
-            found, expected = "a state without moments", "the optimizer's moments"
+            found, expected = "a state without the optimizer's own", "the optimizer's moments"
             problem = Problem("adaptation.carry_optimizer", found, expected, remedy)
-            raise ConfigError("The source release's state holds no optimizer to go on with.", [problem])
+            raise ConfigError("The source release's state holds no optimizer state to continue with.", [problem])
 
     def train(self, state: DinoState, params: Params, task: SslTask) -> SslResult:
         """Train student and teacher; see `train_dino`."""

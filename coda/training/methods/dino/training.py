@@ -46,7 +46,7 @@ def train_dino(
     """Train student and teacher on unlabelled fields; `state` is changed in place.
 
     All schedules and the optimizer start anew, as in the method, whether the state is fresh or handed over. A run
-    that was stopped goes on from its newest checkpoint and ends, on a CPU, with the same bits as one that was not.
+    that was stopped resumes from its newest checkpoint and is, on a CPU, bit-identical to one that was not.
 
     Args:
         fields: Images with the extractor's stains, in its order; in memory, or left in their plate stores.
@@ -61,7 +61,7 @@ def train_dino(
         hooks: Which weights learn, what is added to the loss, and who watches.
         described: What the hooks are, as JSON, for the name of the experiment that checkpoints belong to.
         objective: The step: DINO's, or that of a method built on it.
-        keep_moments: Leave the optimizer's moments in the state, for a training that goes on from it.
+        keep_moments: Leave the optimizer's moments in the state, for a training that continues from it.
         checkpoints: Where to keep checkpoints, every ``budget.checkpoint_every`` iterations.
         report: Called after every logged iteration.
         should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
@@ -69,7 +69,7 @@ def train_dino(
     Raises:
         ConfigError: Images do not fit the network or the views, the table holds more than the field index, nothing can
             be paired, the checkpoint is another experiment's, or the loss is no longer a number.
-        TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
+        TransientError: The run was asked to stop; started again, it resumes from the checkpoint.
     """
     require_channels(state.student, fields.channels, "fields")
     require_blind(fields.table)

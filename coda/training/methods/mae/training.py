@@ -49,7 +49,7 @@ def train_mae(
 
     The same for pretraining (``params.mae.pretrain``, a new state) and adaptation (``params.mae.adaptation``, the
     source's state): schedules and optimizer start anew. Crops are DINO's global ones, one of each field. A run that
-    was stopped goes on from its newest checkpoint and ends, on a CPU, with the same bits as one that was not.
+    was stopped resumes from its newest checkpoint and is, on a CPU, bit-identical to one that was not.
 
     Args:
         fields: Images with the encoder's stains, in its order; in memory, or left in their plate stores.
@@ -65,7 +65,7 @@ def train_mae(
     Raises:
         ConfigError: Images do not fit the network or the crops, the table holds more than the field index, the
             checkpoint is another experiment's, or the loss is no longer a number.
-        TransientError: The run was asked to stop; started again, it goes on from the checkpoint.
+        TransientError: The run was asked to stop; started again, it resumes from the checkpoint.
     """
     require_channels(state.encoder, fields.channels, "fields")
     require_blind(fields.table)
