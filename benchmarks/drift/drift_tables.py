@@ -12,7 +12,7 @@ Table = tuple[str, list[str], list[list[str]]]
 
 
 def tables(study: Study, plates: Sequence[PlateRates]) -> list[Table]:
-    """Return all tables, in the order of docs/drift_rules.md."""
+    """Return all tables, in the order of decision 0042."""
     found = [_customary(study.customary)]
     for arl0, rows in study.matched.items():
         found += [_matched(f"a false alarm every {arl0} batches, {BEFORE[source]} steady batches before", rows, source)
