@@ -1,4 +1,4 @@
-"""What the pages name is there: links and anchors, commands and options, targets, settings, paths, code."""
+"""What the pages name is there: links and anchors, commands and options, targets, settings, parameters, paths, code."""
 
 import ast
 import importlib
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.pages import ROOT, Page, pages
-from tests.typable import wrong_commands, wrong_settings, wrong_targets
+from tests.typable import wrong_commands, wrong_parameters, wrong_settings, wrong_targets
 
 PAGES = pages()
 PRESENT = [page for page in PAGES if page.of_the_present]
@@ -52,6 +52,13 @@ def test_every_target_and_setting_exists(page):
     text = page.prose + "".join(f" `{words}`" for words in typed)
     unread = [fault for fault in wrong_settings(page.text) if fault.split()[-1] not in read_beside_the_library()]
     assert [*wrong_targets(text), *unread] == []
+
+
+@pytest.mark.parametrize("page", PRESENT, ids=ids)
+def test_every_parameter_exists_and_takes_the_value_that_is_named(page):
+    # a policy is one value of the parameters, and its errors name places inside it
+    faults = [fault for fault in wrong_parameters(page.prose) if "gate.policy." not in fault]
+    assert faults == []
 
 
 @cache
