@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from coda.evaluation.gate.definitions import METRICS
 from coda.evaluation.gate.measures import CandidateMeasures
 from coda.evaluation.metrics.comparison_groups import comparison_groups
 from coda.evaluation.metrics.metric_result import Matrix, MetricResult
@@ -26,13 +27,10 @@ from studies.metrics.replicating import percent_replicating
 from studies.metrics.retention import source_retention
 
 BETTER: Mapping[str, int] = {
-    "agreement": 1, "replicate_map": 1, "neighbour": 1, "control_map": 1, "control_accuracy": 1,
-    "percent_replicating": 1, "marginal_entropy": 1, "mutual_information": 1, "nuclear_norm": 1,
-    "mean_confidence": 1, "top_class_share": -1, "predicted_accuracy": 1, "accuracy_by_confidence": 1,
-    "feature_spread": 1, "rankme": 1,
-    "alpha_req": -1, "lidar": 1, "batch_predictability": -1, "kbet": 1, "ilisi": 1, "bras": 1, "pc_regression": -1,
-    "control_distance": -1, "control_mmd_to_source": -1, "control_kid_to_source": -1, "robust_z_prime": 1,
-    "robust_ssmd": 1, "cka_to_baseline": -1, "source_retention": 1,
+    **{metric.name: metric.better for metric in METRICS},
+    "percent_replicating": 1, "predicted_accuracy": 1, "accuracy_by_confidence": 1, "alpha_req": -1, "lidar": 1,
+    "kbet": 1, "ilisi": 1, "bras": 1, "pc_regression": -1, "control_mmd_to_source": -1, "control_kid_to_source": -1,
+    "robust_z_prime": 1, "robust_ssmd": 1, "source_retention": 1,
 }  # fmt: skip
 """Metric -> 1 where more should be better, -1 where less should be; fixed before any figure was looked at."""
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from coda.config import Params
 from coda.config.policy import GatePolicy, TreatmentMeasure
 from coda.contracts.gate import GateReport
-from coda.evaluation.gate.definitions import BY_TREATMENT, DEFINITIONS, evidence_of, scopes_of
+from coda.evaluation.gate.definitions import BY_NAME, BY_TREATMENT, evidence_of, scopes_of
 
 MAP = "replicate_map"
 
@@ -166,7 +166,7 @@ def test_old_reports_are_read_and_say_what_they_knew() -> None:
 def test_every_measure_states_its_fit_scope_and_its_role(demo_params: Params) -> None:
     assert set(BY_TREATMENT) == set(get_args(TreatmentMeasure))
     scopes = {scope.measure: scope for scope in scopes_of(demo_params.gate.policy, samples=300)}
-    assert set(scopes) == set(DEFINITIONS)
+    assert set(scopes) == set(BY_NAME)
     assert scopes["agreement"].role == "decides"
     assert scopes[MAP].role == "guards"
     assert scopes["rankme"].role == "health"
@@ -175,7 +175,7 @@ def test_every_measure_states_its_fit_scope_and_its_role(demo_params: Params) ->
     assert scopes["rankme"].interval == "none"
     assert "ridge classifier" in scopes["batch_predictability"].fitted_on
     report = run(BASE, candidate("coda", 0.3))
-    assert {scope.measure for scope in report.scopes} == set(DEFINITIONS)
+    assert {scope.measure for scope in report.scopes} == set(BY_NAME)
 
 
 def test_the_evidence_counts_what_was_looked_at() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from coda.evaluation.gate.definitions import MEASURES
+from coda.evaluation.gate.definitions import BY_NAME
 from coda.evaluation.gate.measures import measure_candidate
 from coda.evaluation.predictions.prediction_levels import (
     classes_of,
@@ -79,7 +79,7 @@ def test_a_candidate_is_measured_without_its_controls_and_says_what_it_was_compa
     found = measure_candidate("coda", table, x, complexity=3, samples=50, seed=0)
     # this batch has no positive control and one control well a plate, and nothing was given to compare with
     missing = {"control_map", "control_accuracy", "control_distance", "cka_to_baseline"}
-    assert set(found.measures) == set(MEASURES) - missing
+    assert set(found.measures) == set(BY_NAME) - missing
     assert found.compared_by == "plate"
     assert set(found.by_treatment["agreement"]) == {"c0", "c1", "c2", "c3"}
     changed, noisy = table.copy(), x.copy()

@@ -9,25 +9,11 @@ from pydantic import Field
 
 from coda.contracts.base import Part
 from coda.contracts.gate import Measure
-from coda.evaluation.gate.definitions import BY_TREATMENT
-from coda.evaluation.metrics.agreement import agreement
+from coda.evaluation.gate.definitions import BY_TREATMENT, METRICS
 from coda.evaluation.metrics.bootstrap import measured
-from coda.evaluation.metrics.cka import linear_cka
 from coda.evaluation.metrics.comparison_groups import comparison_groups
-from coda.evaluation.metrics.confidence import mean_confidence
-from coda.evaluation.metrics.control_distance import control_distance
-from coda.evaluation.metrics.controls import control_accuracy, control_map
-from coda.evaluation.metrics.field_spread import feature_spread
-from coda.evaluation.metrics.marginal_entropy import marginal_entropy
-from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult
-from coda.evaluation.metrics.mutual_information import mutual_information
-from coda.evaluation.metrics.neighbour import neighbour_accuracy
-from coda.evaluation.metrics.nuclear_norm import nuclear_norm
-from coda.evaluation.metrics.predictability import batch_predictability
-from coda.evaluation.metrics.rankme import rankme
-from coda.evaluation.metrics.retrieval import replicate_map
-from coda.evaluation.metrics.top_class import top_class_share
-from coda.evaluation.predictions.prediction_levels import TREATED, probabilities_of, well_features
+from coda.evaluation.metrics.metric import MetricInputs
+from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
 class CandidateMeasures(Part):
@@ -73,78 +59,23 @@ def measure_candidate(
         alarms: Alarms of the training that made the extractor.
         incumbent: Whether it serves the source already.
     """
-    treated = predictions["Metadata_pert_type"].isin(TREATED).to_numpy()
-    every = np.asarray(features, dtype=np.float64)
-    rows, x = predictions[treated].reset_index(drop=True), every[treated]
-    p = probabilities_of(rows)
-    finite = bool(np.isfinite(p).all() and np.isfinite(x).all())
-    compared_by, groups = comparison_groups(rows)
+    batch = MetricInputs(predictions, np.asarray(features, dtype=np.float64), baseline_features)
+    p = batch.probabilities
+    finite = bool(np.isfinite(p).all() and np.isfinite(batch.features).all())
     shared: dict[str, object] = {
         "name": name, "complexity": complexity, "alarms": alarms, "classes": p.shape[1], "incumbent": incumbent,
+        "finite": finite, "compared_by": comparison_groups(batch.rows)[0],
     }  # fmt: skip
-    if not finite or not len(rows):
-        return CandidateMeasures.model_validate(
-            {**shared, "finite": finite, "compared_by": compared_by, "measures": {}, "by_treatment": {}}
-        )
-    scores = {**retrieval_scores(rows, x), **_scores(rows, p, x, groups), **_shifts(predictions, every)}
-    if baseline_features is not None:
-        scores["cka_to_baseline"] = linear_cka(x, np.asarray(baseline_features)[treated])
+    if not finite or not len(batch.rows):
+        return CandidateMeasures.model_validate({**shared, "measures": {}, "by_treatment": {}})
+    results = {metric.name: batch.result(metric) for metric in METRICS}
     return CandidateMeasures.model_validate(
         {
             **shared,
-            "finite": finite,
-            "compared_by": compared_by,
-            "measures": measures_of(scores, samples=samples, seed=seed),
-            "by_treatment": {key: dict(scores[key].by_treatment) for key in BY_TREATMENT},
+            "measures": measures_of(results, samples=samples, seed=seed),
+            "by_treatment": {key: dict(results[key].by_treatment) for key in BY_TREATMENT},
         }
     )
-
-
-def retrieval_scores(rows: pd.DataFrame, features: Matrix) -> dict[str, MetricResult]:
-    """Return the measures that need features alone, no head.
-
-    Args:
-        rows: Treated fields.
-        features: Shape (fields, width).
-    """
-    _, groups = comparison_groups(rows)
-    wells, x = well_features(rows.assign(_group=groups), features)
-    design = Grouping.of(wells["Metadata_Treatment"].tolist(), wells["_group"].tolist())
-    controls = (wells["Metadata_pert_type"] == "poscon").to_numpy()
-    retrieval = replicate_map(x, design)
-    return {
-        "replicate_map": retrieval,
-        "neighbour": neighbour_accuracy(x, design),
-        "control_map": control_map(retrieval, set(wells["Metadata_Treatment"][controls])),
-        "control_accuracy": control_accuracy(x, design, controls),
-    }
-
-
-def _scores(rows: pd.DataFrame, p: Matrix, x: Matrix, groups: list[str]) -> dict[str, MetricResult]:
-    design = Grouping.of(rows["Metadata_Treatment"].tolist(), groups)
-    return {
-        "agreement": agreement(p, design),
-        # a plate with fewer treatments than classes cannot use them all
-        "marginal_entropy": marginal_entropy(p, at_most=len(design.names)),
-        "top_class_share": top_class_share(p),
-        "feature_spread": feature_spread(x),
-        "rankme": rankme(x),
-        "mutual_information": mutual_information(p, rows["Metadata_Treatment"].tolist(), at_most=len(design.names)),
-        "nuclear_norm": nuclear_norm(p),
-        "mean_confidence": mean_confidence(p),
-    }
-
-
-def _shifts(rows: pd.DataFrame, features: Matrix) -> dict[str, MetricResult]:
-    """Return what is left of the batch in the features, over all wells; nothing where some of them are no numbers."""
-    if not np.isfinite(features).all():
-        return {}
-    _, groups = comparison_groups(rows)
-    wells, x = well_features(rows.assign(_group=groups), features)
-    return {
-        "batch_predictability": batch_predictability(x, wells["Metadata_Treatment"].tolist(), wells["_group"].tolist()),
-        "control_distance": control_distance(rows, features),
-    }
 
 
 def measures_of(scores: Mapping[str, MetricResult], *, samples: int, seed: int) -> dict[str, Measure]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from coda.config.policy import Comparison, GatePolicy, Guard, Otherwise
 from coda.contracts.gate import CandidateScore, Compared, Measure
+from coda.evaluation.gate.definitions import BY_NAME
 from coda.evaluation.gate.measures import CandidateMeasures
-from coda.evaluation.gate.phrases import QUANTITIES, REFERENCES, gain_text
+from coda.evaluation.gate.phrases import REFERENCES, gain_text
 from coda.evaluation.gate.untrained_features import ReferenceMeasures
 from coda.evaluation.metrics.bootstrap import paired_gain
 
@@ -57,7 +58,7 @@ def _guarded(measure: str, against: str, gain: Measure | None, guard: Guard) -> 
         passed = gain.high >= -guard.max_fall
     sentence = ""
     if passed is False and gain is not None:
-        sentence = f"The {QUANTITIES[measure]} fell compared with {against}: {gain_text(gain)}."
+        sentence = f"The {BY_NAME[measure].quantity} fell compared with {against}: {gain_text(gain)}."
     return Compared(
         measure=measure, against=against, gain=gain, passed=passed, otherwise=guard.otherwise, sentence=sentence
     )
@@ -70,7 +71,9 @@ def _referred(name: str, gain: Measure | None, comparison: Comparison) -> Compar
     sentence = ""
     if passed is False and gain is not None:
         verdict = "worse" if gain.high is not None and gain.high < 0 else "not clearly better"
-        sentence = f"The {QUANTITIES[comparison.measure]} is {verdict} than with {REFERENCES[name]}: {gain_text(gain)}."
+        sentence = (
+            f"The {BY_NAME[comparison.measure].quantity} is {verdict} than with {REFERENCES[name]}: {gain_text(gain)}."
+        )
     return Compared(
         measure=comparison.measure, against=name, gain=gain, passed=passed, otherwise=comparison.otherwise,
         sentence=sentence,

@@ -20,16 +20,6 @@ WAYS = {
 }
 """Candidate -> how it is called in a sentence."""
 
-QUANTITIES = {
-    "agreement": "agreement of one compound's predictions",
-    "mutual_information": "information of the predictions about the compound",
-    "replicate_map": "retrieval of a compound's replicates",
-    "neighbour": "share of wells whose nearest neighbour is the same compound",
-    "control_map": "retrieval of positive controls",
-    "control_accuracy": "share of positive controls told apart",
-}
-"""Measure with treatments behind it -> how it is called in a sentence."""
-
 REFERENCES = {
     "pixels": "the plain brightness of the stains, which needs no model",
     "untrained": "an extractor that never learned anything",

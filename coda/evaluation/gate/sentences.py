@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from coda.config.policy import GatePolicy
 from coda.contracts.gate import CandidateScore, Outcome
+from coda.evaluation.gate.definitions import BY_NAME
 from coda.evaluation.gate.measures import CandidateMeasures
 from coda.evaluation.gate.objections import objections
-from coda.evaluation.gate.phrases import QUANTITIES, capital, gain_text, way
+from coda.evaluation.gate.phrases import capital, gain_text, way
 
 FEW_TREATMENTS = 10
 """Below this number of treatments an interval over treatments says little (advice only)."""
@@ -49,7 +50,7 @@ class Decision:
     def subject(self) -> str:
         """What decided, with what was compared: 'agreement of one compound's predictions across batches'."""
         across = {"batch": "across batches", "plate": "across plates"}.get(self.baseline.compared_by)
-        return f"{QUANTITIES[self.policy.deciding.measure]} {across or 'across replicates'}"
+        return f"{BY_NAME[self.policy.deciding.measure].quantity} {across or 'across replicates'}"
 
     @property
     def comparable(self) -> bool:

@@ -10,7 +10,9 @@ from pydantic import Field
 from coda.config.policy import Reference
 from coda.contracts.base import Part
 from coda.contracts.gate import Measure
-from coda.evaluation.gate.measures import measures_of, retrieval_scores
+from coda.evaluation.gate.definitions import METRICS
+from coda.evaluation.gate.measures import measures_of
+from coda.evaluation.metrics.metric import MetricInputs
 from coda.evaluation.metrics.metric_result import Matrix
 from coda.evaluation.predictions.prediction_levels import TREATED
 
@@ -48,8 +50,8 @@ def measure_reference(
     treated = rows["Metadata_pert_type"].isin(TREATED).to_numpy()
     scores = {}
     if treated.any():
-        x = standardised_by(features, groups, fitted)[treated]
-        scores = retrieval_scores(rows[treated].reset_index(drop=True), x)
+        batch = MetricInputs(rows, standardised_by(features, groups, fitted))
+        scores = {metric.name: batch.result(metric) for metric in METRICS if metric.needs_no_model}
     return ReferenceMeasures(
         name=name,
         says=f"{SAYS[name]}, standardised within each group that alignments are fitted on",

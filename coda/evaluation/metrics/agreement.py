@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from coda.evaluation.metrics.metric import PREDICTIONS, Metric
 from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult
 
 
@@ -43,3 +44,16 @@ def agreement(probabilities: Matrix, design: Grouping) -> MetricResult:
             if same_pairs[k] > 0 and other_pairs[k] > 0
         }
     )
+
+
+AGREEMENT = Metric(
+    name="agreement",
+    says="agreement of one compound's predictions across batches or plates, minus that of other compounds",
+    better=1,
+    of=lambda batch: agreement(batch.probabilities, batch.fields),
+    quantity="agreement of one compound's predictions",
+    by_treatment=True,
+    computed_on=PREDICTIONS,
+    aggregated="pairs of fields to treatments, treatments to their mean",
+    main=True,
+)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from coda.evaluation.metrics.metric import FEATURES, NOT_COMPUTED, Metric, MetricInputs
 from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
@@ -23,3 +24,19 @@ def linear_cka(features: Matrix, before: Matrix) -> MetricResult:
     if scale == 0:
         return MetricResult(float("nan"), 0)
     return MetricResult(float(np.linalg.norm(y.T @ x) ** 2 / scale), len(x))
+
+
+def _to_baseline(batch: MetricInputs) -> MetricResult:
+    if batch.baseline_features is None:
+        return NOT_COMPUTED
+    return linear_cka(batch.features, np.asarray(batch.baseline_features)[batch.is_treated])
+
+
+CKA_TO_BASELINE = Metric(
+    name="cka_to_baseline",
+    says="how much of the baseline's geometry of features is left (1: all of it, nothing was learned; 0: none)",
+    better=-1,
+    of=_to_baseline,
+    computed_on=f"{FEATURES}, and the baseline's",
+    source="Kornblith et al. 2019",
+)

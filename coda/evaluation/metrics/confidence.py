@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from coda.evaluation.metrics.metric import PREDICTIONS, Metric
 from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
@@ -13,3 +14,12 @@ def mean_confidence(probabilities: Matrix) -> MetricResult:
     """
     p = np.asarray(probabilities, dtype=np.float64)
     return MetricResult(float(p.max(axis=1).mean()), len(p)) if p.size else MetricResult(float("nan"), 0)
+
+
+MEAN_CONFIDENCE = Metric(
+    name="mean_confidence",
+    says="mean highest probability",
+    better=1,
+    of=lambda batch: mean_confidence(batch.probabilities),
+    computed_on=PREDICTIONS,
+)

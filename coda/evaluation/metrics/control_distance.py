@@ -5,6 +5,7 @@ import pandas as pd
 from scipy.spatial.distance import pdist
 
 from coda.evaluation.metrics.comparison_groups import comparison_groups
+from coda.evaluation.metrics.metric import NOT_COMPUTED, Metric, MetricInputs
 from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 from coda.evaluation.metrics.mmd import mmd
 from coda.evaluation.predictions.prediction_levels import well_features
@@ -38,3 +39,20 @@ def control_distance(rows: pd.DataFrame, features: Matrix) -> MetricResult:
     if not distances:
         return MetricResult(float("nan"), 0)
     return MetricResult(float(np.mean(distances)), sum(len(part) for part in parts))
+
+
+def _of_controls(batch: MetricInputs) -> MetricResult:
+    features = np.asarray(batch.all_features, dtype=np.float64)
+    return control_distance(batch.table, features) if batch.all_finite else NOT_COMPUTED
+
+
+CONTROL_DISTANCE = Metric(
+    name="control_distance",
+    says="distance of negative controls between batches or plates (0: alike; towards 2: entirely apart)",
+    better=-1,
+    of=_of_controls,
+    wells="negative controls",
+    fitted_on="width of the kernel: median distance of these wells",
+    aggregated="fields to wells; mean over pairs of batches or plates",
+    source="Gretton et al. 2012 (maximum mean discrepancy)",
+)

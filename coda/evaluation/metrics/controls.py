@@ -5,8 +5,10 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from coda.evaluation.metrics.metric import BY_TREATMENT_FROM_WELLS, POSITIVE_CONTROLS, Metric, MetricInputs
 from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult
 from coda.evaluation.metrics.neighbour import neighbour_accuracy
+from coda.evaluation.metrics.retrieval import REPLICATE_MAP
 
 
 def control_map(retrieval: MetricResult, controls: Collection[str]) -> MetricResult:
@@ -43,3 +45,33 @@ def control_accuracy(features: Matrix, design: Grouping, controls: NDArray[np.bo
     names = [design.names[k] for k in design.treatment[controls]]
     own = Grouping.of(names, [str(k) for k in design.group[controls]])
     return neighbour_accuracy(np.asarray(features)[controls], own)
+
+
+def _control_map(batch: MetricInputs) -> MetricResult:
+    controls = set(batch.well_features[0]["Metadata_Treatment"][batch.is_control])
+    return control_map(batch.result(REPLICATE_MAP), controls)
+
+
+CONTROL_MAP = Metric(
+    name="control_map",
+    says="how well wells of a positive control find each other across batches or plates (0 is chance)",
+    better=1,
+    of=_control_map,
+    quantity="retrieval of positive controls",
+    by_treatment=True,
+    wells=f"{POSITIVE_CONTROLS}, retrieved among all treated wells",
+    aggregated=BY_TREATMENT_FROM_WELLS,
+    main=True,
+)
+
+CONTROL_ACCURACY = Metric(
+    name="control_accuracy",
+    says="share of positive-control wells told apart from the other positive controls on another batch or plate",
+    better=1,
+    of=lambda batch: control_accuracy(batch.well_features[1], batch.wells, batch.is_control),
+    quantity="share of positive controls told apart",
+    by_treatment=True,
+    wells=POSITIVE_CONTROLS,
+    aggregated=BY_TREATMENT_FROM_WELLS,
+    main=True,
+)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from coda.evaluation.metrics.metric import Metric
 from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 from coda.networks import spread
 
@@ -14,3 +15,12 @@ def feature_spread(features: Matrix) -> MetricResult:
     """
     x = np.asarray(features, dtype=np.float64)
     return MetricResult(spread.feature_spread(x), len(x)) if len(x) > 1 else MetricResult(float("nan"), 0)
+
+
+FEATURE_SPREAD = Metric(
+    name="feature_spread",
+    says="spread of the features (1 is spread, 0 is collapsed)",
+    better=1,
+    of=lambda batch: feature_spread(batch.features),
+    has_limit=True,
+)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from coda.evaluation.metrics.metric import PREDICTIONS, Metric
 from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
@@ -23,3 +24,14 @@ def marginal_entropy(probabilities: Matrix, *, at_most: int | None = None) -> Me
     mean = p.mean(axis=0)
     positive = mean[mean > 0]
     return MetricResult(float(min(-(positive * np.log(positive)).sum() / np.log(classes), 1.0)), len(p))
+
+
+MARGINAL_ENTROPY = Metric(
+    name="marginal_entropy",
+    says="how evenly the mechanisms are predicted (1 is evenly, 0 is one mechanism only)",
+    better=1,
+    of=lambda batch: marginal_entropy(batch.probabilities, at_most=batch.most_classes),
+    computed_on=PREDICTIONS,
+    has_limit=True,
+    main=True,
+)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from coda.evaluation.metrics.metric import PREDICTIONS, Metric
 from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult, by_treatment
 
 
@@ -33,3 +34,17 @@ def mutual_information(
     if treatments is None:
         return MetricResult(float(values.mean()), len(p))
     return MetricResult.over_treatments(by_treatment(values, Grouping.of(treatments, treatments)))
+
+
+MUTUAL_INFORMATION = Metric(
+    name="mutual_information",
+    says="how far a compound's predictions are from the mean prediction (1: sure and varied; 0: the same for all)",
+    better=1,
+    of=lambda batch: mutual_information(
+        batch.probabilities, batch.rows["Metadata_Treatment"].tolist(), at_most=batch.most_classes
+    ),
+    quantity="information of the predictions about the compound",
+    by_treatment=True,
+    computed_on=PREDICTIONS,
+    aggregated="fields to treatments, treatments to their mean",
+)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from coda.evaluation.metrics.metric import BY_TREATMENT_FROM_WELLS, Metric
 from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult, by_treatment, unit_rows
 
 
@@ -26,3 +27,16 @@ def neighbour_accuracy(features: Matrix, design: Grouping) -> MetricResult:
         found = design.treatment[nearest] == design.treatment[inside]
         hits[inside[findable]] = found[findable]
     return MetricResult.over_treatments(by_treatment(hits, design))
+
+
+NEIGHBOUR = Metric(
+    name="neighbour",
+    says="share of wells whose nearest neighbour on another batch or plate has the same compound",
+    better=1,
+    of=lambda batch: neighbour_accuracy(batch.well_features[1], batch.wells),
+    quantity="share of wells whose nearest neighbour is the same compound",
+    by_treatment=True,
+    aggregated=BY_TREATMENT_FROM_WELLS,
+    main=True,
+    source="Kim et al. 2025 (not the same batch)",
+)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from coda.evaluation.metrics.metric import PREDICTIONS, Metric
 from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
@@ -18,3 +19,13 @@ def nuclear_norm(probabilities: Matrix) -> MetricResult:
         return MetricResult(float("nan"), 0)
     largest = np.sqrt(len(p) * min(p.shape))
     return MetricResult(float(np.linalg.svd(p, compute_uv=False).sum() / largest), len(p))
+
+
+NUCLEAR_NORM = Metric(
+    name="nuclear_norm",
+    says="confidence and variety of the predictions in one number",
+    better=1,
+    of=lambda batch: nuclear_norm(batch.probabilities),
+    computed_on=PREDICTIONS,
+    source="Deng et al. 2023",
+)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from coda.evaluation.metrics.metric import Metric
 from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
@@ -23,3 +24,13 @@ def rankme(features: Matrix) -> MetricResult:
         return MetricResult(1.0, len(x))
     share = values[values > 0] / total
     return MetricResult(float(np.exp(-(share * np.log(share)).sum())), len(x))
+
+
+RANKME = Metric(
+    name="rankme",
+    says="number of directions the features use",
+    better=1,
+    of=lambda batch: rankme(batch.features),
+    has_limit=True,
+    source="Garrido et al. 2023",
+)

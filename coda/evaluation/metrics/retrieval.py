@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from coda.evaluation.metrics.metric import BY_TREATMENT_FROM_WELLS, Metric
 from coda.evaluation.metrics.metric_result import Grouping, Matrix, MetricResult, by_treatment, unit_rows
 
 
@@ -63,3 +64,16 @@ def expected_precision(positives: NDArray[np.intp], total: NDArray[np.intp]) -> 
     h = harmonic[np.maximum(total, 1)]
     share = np.divide(relevant - 1, length - 1, out=np.ones_like(length), where=length > 1)
     return np.asarray((share * (length - h) + h) / length, dtype=np.float64)
+
+
+REPLICATE_MAP = Metric(
+    name="replicate_map",
+    says="how well wells of one compound find each other across batches or plates (0 is chance)",
+    better=1,
+    of=lambda batch: replicate_map(batch.well_features[1], batch.wells),
+    quantity="retrieval of a compound's replicates",
+    by_treatment=True,
+    aggregated=BY_TREATMENT_FROM_WELLS,
+    main=True,
+    source="Kalinin et al. 2025 (copairs)",
+)

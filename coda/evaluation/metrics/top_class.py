@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from coda.evaluation.metrics.metric import PREDICTIONS, Metric
 from coda.evaluation.metrics.metric_result import Matrix, MetricResult
 
 
@@ -16,3 +17,14 @@ def top_class_share(probabilities: Matrix) -> MetricResult:
         return MetricResult(float("nan"), 0)
     votes = np.bincount(p.argmax(axis=1), minlength=p.shape[1])
     return MetricResult(float(votes.max() / len(p)), len(p))
+
+
+TOP_CLASS_SHARE = Metric(
+    name="top_class_share",
+    says="share of fields that receive the most popular mechanism",
+    better=-1,
+    of=lambda batch: top_class_share(batch.probabilities),
+    computed_on=PREDICTIONS,
+    has_limit=True,
+    main=True,
+)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from coda.contracts.gate import Compared, GateReport
-from coda.evaluation.gate.definitions import MEASURES
+from coda.evaluation.gate.definitions import BY_NAME
 from coda.evaluation.gate.phrases import REFERENCES
 
 CANDIDATE_WORDS = {
@@ -20,24 +20,18 @@ CANDIDATE_WORDS = {
 """Candidate -> what it is, for the gate table; a name with '+' is put together from its parts."""
 
 
-FIRST_MEASURES = (
-    "agreement", "replicate_map", "neighbour", "control_map", "control_accuracy", "marginal_entropy", "top_class_share",
-)  # fmt: skip
-"""Measures of the gate's first table; the others are in a second one that opens on demand."""
-
-
 def gate_tables(gate: GateReport) -> list[dict[str, Any]]:
     """Return the gate's tables, the measures that matter most and the others."""
-    names = [name for name in MEASURES if any(name in score.measures for score in gate.candidates)]
+    names = [name for name in BY_NAME if any(name in score.measures for score in gate.candidates)]
     names += sorted({name for score in gate.candidates for name in score.measures} - set(names))
-    first = [name for name in names if name in FIRST_MEASURES]
+    first = [name for name in names if name in BY_NAME and BY_NAME[name].main]
     return [_gate_table(gate, first), _gate_table(gate, [name for name in names if name not in first])]
 
 
 def _gate_table(gate: GateReport, names: Sequence[str]) -> dict[str, Any]:
     """Return one table: a row a candidate, a column a measure, with intervals."""
     return {
-        "measures": [{"name": name, "words": MEASURES.get(name, name)} for name in names],
+        "measures": [{"name": name, "words": BY_NAME[name].says if name in BY_NAME else name} for name in names],
         "rows": [
             {
                 "name": score.name,
