@@ -1,6 +1,6 @@
 """What a metric is, declared beside its function: gate, report, calibration and documentation read the declaration."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -138,23 +138,3 @@ class Metric:
     def needs_no_model(self) -> bool:
         """Whether it may be asked of any features: no head answers, and each treatment has a value to compare by."""
         return self.by_treatment and self.computed_on == FEATURES
-
-
-def table_of(metrics: Sequence[Metric]) -> str:
-    """Return the declarations as a table in Markdown: the list in docs/metrics.md."""
-    lines = ["| metric | what it says | better | a value for each treatment | wells | computed on | fitted | from fields to "
-             "the number | source |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
-    for item in metrics:
-        better, each = "more" if item.better == 1 else "less", "yes" if item.by_treatment else "no"
-        cells = [
-            f"`{item.name}`",
-            item.says,
-            better,
-            each,
-            item.wells,
-            item.computed_on,
-            item.fitted_on,
-            item.aggregated,
-        ]
-        lines.append(f"| {' | '.join([*cells, item.source or 'this project'])} |")
-    return "\n".join(lines) + "\n"
