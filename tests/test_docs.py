@@ -10,6 +10,7 @@ from functools import cache
 import pytest
 import yaml
 
+from coda.monitoring.metric_names import METRICS
 from tests.pages import ROOT, Page, pages
 from tests.typable import wrong_commands, wrong_parameters, wrong_settings, wrong_targets
 
@@ -88,6 +89,12 @@ def test_every_name_of_the_code_exists(page):
         name for text in (*page.quoted, code) for name in DOTTED.findall(text) if name.split(".")[-1] not in OTHERS
     }
     assert [name for name in sorted(named) if not resolves(name)] == []
+
+
+@pytest.mark.parametrize("page", PRESENT, ids=ids)
+def test_every_metric_for_prometheus_is_declared(page):
+    named = {name for text in page.quoted for name in re.findall(r"\bcoda_[a-z0-9_]*[a-z0-9]\b(?!\*|_\*)", text)}
+    assert sorted(named - METRICS.keys() - {"coda_report"}) == [], "coda_report is the job of the Pushgateway"
 
 
 def resolves(name: str) -> bool:
