@@ -80,12 +80,12 @@ def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_finished(root, dataset, tmp_
 
 
 def test_failed_jobs_are_named_the_report_is_written_and_the_command_fails(root, dataset, tmp_path, monkeypatch):
-    from coda.benchmark import arms
+    from coda.training.methods.registry import method_of
 
     def broken(*_args, **_kwargs):
         raise RuntimeError("no more memory")
 
-    monkeypatch.setattr(arms, "train_mae", broken)
+    monkeypatch.setattr(type(method_of("mae")), "train", broken)
     found = invoke(root, dataset, tmp_path / "out", "--work", str(tmp_path / "work"), "--source", "lab_a")
     assert isinstance(found.exception, CodaError)
     assert "Dual-model-MAE on lab_a: found RuntimeError: no more memory" in str(found.exception)
