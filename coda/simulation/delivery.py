@@ -4,7 +4,7 @@ import multiprocessing
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -120,12 +120,9 @@ def simulate_batch(
     jobs = _jobs(experiment, source, batch, plates, folder, dispensed or {})
     for plate in plates:
         (folder / image_folder(source, plate)).mkdir(parents=True, exist_ok=True)
-    if pool is not None:
-        entries = _render(make or render_well, jobs, pool.map, experiment.design, progress)
-    else:
-        with rendering_pool(workers) as own:
-            mapping = own.map if own is not None else map
-            entries = _render(make or render_well, jobs, mapping, experiment.design, progress)
+    with nullcontext(pool) if pool is not None else rendering_pool(workers) as used:
+        mapping = used.map if used is not None else map
+        entries = _render(make or render_well, jobs, mapping, experiment.design, progress)
     listed, lists = with_lists(
         [_plate_entry(experiment, source, batch, plate, folder, entries[plate]) for plate in plates]
     )

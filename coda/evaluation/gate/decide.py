@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from coda.config.policy import GatePolicy
-from coda.contracts.gate import CandidateScore, Evidence, GateReport, Outcome, ReferenceScore
+from coda.contracts.gate import CandidateScore, Evidence, FitScope, GateReport, Outcome, ReferenceScore
 from coda.errors import ConfigError, Problem
 from coda.evaluation.gate.better import BetterTest, Contest
 from coda.evaluation.gate.definitions import scopes_of
@@ -92,24 +92,41 @@ def decide(
     decision = Decision(
         batch.source, batch.batch, outcome, baseline, incumbent, chosen, before, scores, policy, tuple(reasons)
     )
+    advice = (*_chance_advice(candidates, judging), *advice_for(decision))
+    return _report(
+        decision, judging, batch.manifest_digest, advice, scopes_of(policy, samples=samples, pool=pool), evidence
+    )
+
+
+def _report(
+    decision: Decision,
+    judging: "_Judging",
+    manifest_digest: str,
+    advice: Sequence[str],
+    scopes: tuple[FitScope, ...],
+    evidence: Evidence | None,
+) -> GateReport:
+    policy, held = decision.policy, decision.outcome == "hold"
     return GateReport(
-        source=batch.source,
-        batch=batch.batch,
-        manifest_digest=batch.manifest_digest,
+        source=decision.source,
+        batch=decision.batch,
+        manifest_digest=manifest_digest,
         policy_version=policy.title,
         policy_digest=policy.digest(),
         baseline=policy.baseline,
-        incumbent=incumbent.name if incumbent else None,
-        candidates=tuple(scores.values()),
-        references=tuple(ReferenceScore(name=item.name, says=item.says, measures=item.measures) for item in references),
-        outcome=outcome,
-        chosen=chosen.name if chosen else None,
-        fit_to_predict=(before if outcome == "hold" else chosen) is not None,
+        incumbent=decision.incumbent.name if decision.incumbent else None,
+        candidates=tuple(decision.scores.values()),
+        references=tuple(
+            ReferenceScore(name=item.name, says=item.says, measures=item.measures) for item in judging.references
+        ),
+        outcome=decision.outcome,
+        chosen=decision.chosen.name if decision.chosen else None,
+        fit_to_predict=(decision.before if held else decision.chosen) is not None,
         sentence=sentence_of(decision),
-        held_because=tuple(reasons),
-        approvers=policy.approval_of(batch.source).approvers if outcome == "hold" else (),
-        advice=(*_chance_advice(candidates, judging), *advice_for(decision)),
-        scopes=scopes_of(policy, samples=samples, pool=pool),
+        held_because=decision.reasons,
+        approvers=policy.approval_of(decision.source).approvers if held else (),
+        advice=tuple(advice),
+        scopes=scopes,
         evidence=evidence,
     )
 
