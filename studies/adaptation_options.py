@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from coda.benchmark.adapting import Adapting, Method, work
-from coda.benchmark.arms import Arm, Training
 from coda.benchmark.benchmark_report import ReportTable, write_report
 from coda.benchmark.jobs import EventCallback, Job, attempt_jobs
 from coda.benchmark.score_tables import format_mean_sd, long_table
 from coda.benchmark.setting import Setting
+from coda.benchmark.source_models import SourceModel, Training
 from coda.benchmark.systems import paired, score_table, summarise
 from coda.benchmark.table2 import Result, notes
 from coda.config.load import changed
@@ -30,7 +30,7 @@ class Option:
         group: Heading that it belongs to.
         label: Its name in the table.
         changes: Dotted path -> value, on top of the parameters.
-        arm: Source model that it starts from.
+        model: Source model that it starts from.
         method: 'adapted', or 'unadapted' for options of the alignment alone.
         raw: What is done to the tokens before the head on raw tokens.
     """
@@ -38,7 +38,7 @@ class Option:
     group: str
     label: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    arm: Arm = "cb"
+    model: SourceModel = "cb"
     method: Method = "adapted"
     raw: Alignment = "none"
 
@@ -59,8 +59,8 @@ def options(iterations: int, learning_rate: float, blocks: int) -> list[Option]:
     return [
         Option("Starting points", BASELINE, method="unadapted"),
         Option("Starting points", "CODA"),
-        Option("Starting points", "ODA", arm="dino"),
-        Option("Starting points", "ODA's model, no adaptation", arm="dino", method="unadapted"),
+        Option("Starting points", "ODA", model="dino"),
+        Option("Starting points", "ODA's model, no adaptation", model="dino", method="unadapted"),
         Option("Statistics of the alignment", "no adaptation, DMSO wells", {"alignment.wells": "negcon"},
                method="unadapted"),
         Option("Statistics of the alignment", "no adaptation, by plate", {"alignment.by": "plate"},
@@ -151,7 +151,7 @@ def lay_out(setting: Setting, chosen: Sequence[Option]) -> list[Job]:
     for seed, spec in setting.data.items():
         for source in setting.sources:
             for option in chosen:
-                training = Training(spec, source, option.arm, setting.params, seed, setting.root)
+                training = Training(spec, source, option.model, setting.params, seed, setting.root)
                 trainings.setdefault(training.job().digest, training.job())
                 params = changed(setting.params, option.changes)
                 applied += [
@@ -181,7 +181,7 @@ def effects(scores: pd.DataFrame, chosen: Sequence[Option], way: str, setting: S
     for option in chosen:
         name = f"{option.group}: {option.label}"
         own = usual[usual["system"] == name]
-        base = BASELINE if option.arm == "cb" else "ODA's model, no adaptation"
+        base = BASELINE if option.model == "cb" else "ODA's model, no adaptation"
         gain = 100 * paired(scores, (name, way), (f"Starting points: {base}", way))
         row: dict[str, Any] = {"option": name}
         row |= {target: format_mean_sd(*_of(own, target)) for target in setting.targets}

@@ -9,9 +9,9 @@ import numpy as np
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.pairing_policy import PairingPolicy, choose_pairing
 from coda.adaptation.ttt import predict_with_ttt
-from coda.benchmark.arms import ARM_NAMES, Answers, Arm, Training, answers, frozen_heads
 from coda.benchmark.job import Job
 from coda.benchmark.scoring import keep_and_score, unseen_compounds
+from coda.benchmark.source_models import MODEL_NAMES, Answers, SourceModel, Training, answers, frozen_heads
 from coda.benchmark.specs import loaded
 from coda.config.params import Params
 from coda.contracts.release import Alignment
@@ -26,8 +26,8 @@ from coda.training.subset import chosen_fields
 
 Method = Literal["unadapted", "adapted", "ttt"]
 
-ADAPTED_NAMES: dict[Arm, str] = {"dino": "ODA", "cb": "CODA", "mae": "ODA-MAE"}
-"""What the paper calls a model of an arm after adaptation."""
+ADAPTED_NAMES: dict[SourceModel, str] = {"dino": "ODA", "cb": "CODA", "mae": "ODA-MAE"}
+"""What the paper calls a source model after adaptation."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,12 @@ class Adapting:
     @property
     def system(self) -> str:
         """Name of the system in the tables."""
-        arm = self.trained.arm
-        paper = {"unadapted": ARM_NAMES[arm], "adapted": ADAPTED_NAMES.get(arm, ""), "ttt": "TTT"}
+        model = self.trained.model
+        paper = {
+            "unadapted": MODEL_NAMES[model],
+            "adapted": ADAPTED_NAMES.get(model, ""),
+            "ttt": "TTT",
+        }
         return self.label or paper[self.method]
 
     def job(self) -> Job:
@@ -66,7 +70,7 @@ class Adapting:
         values: dict[str, Any] = {
             "unadapted": {},
             "adapted": {**self.params.model_dump(mode="json", include={"mae"}), "fields": adaptation["fields"]}
-            if self.trained.arm == "mae"
+            if self.trained.model == "mae"
             else {**adaptation, "dino": self.params.dino.model_dump(mode="json")},
             "ttt": self.params.model_dump(mode="json", include={"ttt", "mae"}),
         }[self.method]
@@ -97,7 +101,7 @@ class Adapting:
             if self.method == "adapted":
                 told, extractor_folder = self._adapt(folder, source, fields), folder
             extractor = load_extractor(extractor_folder / "extractor")
-            found = answers(extractor, source, self.trained.arm, self.params, fields, self.raw)
+            found = answers(extractor, source, self.trained.model, self.params, fields, self.raw)
         new = unseen_compounds(data.labels, self.trained.unseen)
         rows = [
             {**row, "alignment": way, "target": self.target}
@@ -119,7 +123,7 @@ class Adapting:
 
     def _adapt(self, folder: Path, source: Path, fields: FieldSet) -> dict[str, Any]:
         kept, seed, params = Checkpoints(folder / "checkpoints"), self.trained.seed, for_a_source(self.params)
-        if self.trained.arm == "mae":
+        if self.trained.model == "mae":
             state = load_mae_state(source / "state")
             compounds = frozen_heads(source)["none"].compounds
             chosen = chosen_fields(fields.table, params.adaptation.fields, compounds, key="adaptation.fields")
@@ -128,7 +132,7 @@ class Adapting:
             told = method.train(state, params, SslTask(fields, "adapt", params.pairs, seed, checkpoints=kept))
             save_extractor(folder / "extractor", state.encoder)
             return {"seconds": {"adaptation": told.seconds}, "log": told.log[-1:], "alarms": list(told.alarms)}
-        pairing = pairing_for(self.trained.arm, fields, params)
+        pairing = pairing_for(self.trained.model, fields, params)
         dino = load_state(source / "state")
         result = adapt_extractor(
             dino, fields, params, pairing, seed=seed, heads=frozen_heads(source), checkpoints=kept
@@ -149,10 +153,10 @@ def for_a_source(params: Params) -> Params:
     return params.model_copy(update={"adaptation": adaptation.model_copy(update={"budget": budget})})
 
 
-def pairing_for(arm: Arm, fields: FieldSet, params: Params) -> PairingPolicy:
-    """Return the self-supervision an arm goes on with: single images for ODA; for CODA pairs, if any."""
-    if arm == "dino":
-        return PairingPolicy("oda", "none", 0.0, "ODA, views of single images: the arm was trained so.")
+def pairing_for(model: SourceModel, fields: FieldSet, params: Params) -> PairingPolicy:
+    """Return how a source model is adapted: single images for ODA; for CODA pairs, if any."""
+    if model == "dino":
+        return PairingPolicy("oda", "none", 0.0, "ODA, views of single images: the source model was trained so.")
     return choose_pairing(fields.table, min_pairable_share=params.adaptation.min_pairable_share, by=params.pairs.by)
 
 

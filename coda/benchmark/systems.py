@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 
 from coda.benchmark.adapting import Adapting, Method
-from coda.benchmark.arms import Arm, Training
 from coda.benchmark.jobs import Job, Outcome
+from coda.benchmark.source_models import SourceModel, Training
 from coda.benchmark.specs import DataSpec
 from coda.config.params import Params
 
-SYSTEMS: dict[str, tuple[Arm, Method]] = {
+SYSTEMS: dict[str, tuple[SourceModel, Method]] = {
     "Supervised": ("supervised", "unadapted"),
     "Dual-model-DINO": ("dino", "unadapted"),
     "Dual-model-CB": ("cb", "unadapted"),
@@ -54,8 +54,8 @@ def lay_out(
     for seed, spec in data.items():
         for source in sources:
             for name in systems:
-                arm, method = SYSTEMS[name]
-                training = Training(spec, source, arm, params, seed, root, unseen)
+                model, method = SYSTEMS[name]
+                training = Training(spec, source, model, params, seed, root, unseen)
                 job = training.job()
                 trainings.setdefault(job.digest, job)
                 applied += [Adapting(training, target, method, params).job() for target in targets if target != source]

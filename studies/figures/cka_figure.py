@@ -10,11 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.benchmark.adapting import Adapting, work
-from coda.benchmark.arms import Training
 from coda.benchmark.benchmark_figures import heat_maps
 from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
 from coda.benchmark.jobs import EventCallback, Job, Outcome, attempt_jobs
 from coda.benchmark.setting import Setting
+from coda.benchmark.source_models import Training
 from coda.benchmark.specs import loaded
 from coda.benchmark.table2 import notes
 from coda.networks.extractor import load_extractor

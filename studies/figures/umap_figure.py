@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from coda.benchmark.adapting import Adapting, work
-from coda.benchmark.arms import ARM_NAMES, Arm, Training, frozen_heads
 from coda.benchmark.benchmark_figures import clouds
 from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
 from coda.benchmark.jobs import EventCallback, Job, Outcome, attempt_jobs
 from coda.benchmark.scoring import mechanisms
 from coda.benchmark.setting import Setting
+from coda.benchmark.source_models import MODEL_NAMES, SourceModel, Training, frozen_heads
 from coda.benchmark.specs import loaded
 from coda.benchmark.table2 import notes
 from coda.config.params import Params
@@ -31,7 +31,7 @@ from coda.training.tokens import token_batches
 Whose = Literal["extractor", "head"]
 """Whose class token: the extractor's, or the frozen head's after its blocks and norm."""
 
-ARMS: tuple[Arm, ...] = ("dino", "cb")
+SOURCE_MODELS: tuple[SourceModel, ...] = ("dino", "cb")
 COLUMNS = ("source", "before", "after")
 MAX_FIELDS = 4000
 """Fields of a panel at most; a random sample of more."""
@@ -184,7 +184,10 @@ def umap(
     tasks = [
         Projecting(
             Adapting(
-                Training(spec, source, arm, setting.params, seed, setting.root), target, "adapted", setting.params
+                Training(spec, source, model, setting.params, seed, setting.root),
+                target,
+                "adapted",
+                setting.params,
             ),
             whose,
         )
@@ -192,7 +195,7 @@ def umap(
         for source in setting.sources
         for target in setting.targets
         if source != target
-        for arm in ARMS
+        for model in SOURCE_MODELS
     ]
     jobs = {job.digest: job for task in tasks for job in (*task.job().after, task.job())}
     outcomes = attempt_jobs(list(jobs.values()), work, setting.root, processes=processes, report=report)
@@ -200,7 +203,7 @@ def umap(
         _coordinates(outcome) for outcome in outcomes if outcome.result and isinstance(outcome.job.task, Projecting)
     ]
     values = (
-        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["seed", "source", "target", "arm"])
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["seed", "source", "target", "model"])
     )
     pictures = [
         _picture(
@@ -209,7 +212,7 @@ def umap(
         for (seed, source, target), own in values.groupby(["seed", "source", "target"], sort=False)
         for coloured in ("mechanism", "Metadata_Batch")
     ]
-    counted = values.groupby(["seed", "source", "target", "arm"], sort=False).size().rename("points").reset_index()
+    counted = values.groupby(["seed", "source", "target", "model"], sort=False).size().rename("points").reset_index()
     caption = (
         f"UMAP of the {whose}'s class token of one centre crop a field, each panel by itself with seed 0: distances "
         "within a panel carry meaning, places and turns do not, and nothing may be read from one panel's place to "
@@ -227,19 +230,19 @@ def _coordinates(outcome: Outcome) -> pd.DataFrame:
     task: Projecting = outcome.job.task
     table = pd.read_parquet(outcome.job.folder(task.root) / "coordinates.parquet")
     trained = task.adapting.trained
-    return table.assign(seed=trained.seed, source=trained.source, target=task.adapting.target, arm=str(trained.arm))
+    return table.assign(seed=trained.seed, source=trained.source, target=task.adapting.target, model=str(trained.model))
 
 
 def _picture(values: pd.DataFrame, coloured: str, where: str, name: str) -> ReportPicture:
     titles = {"source": "source", "before": "target, before", "after": "target, after"}
     panels = []
-    for arm in ARMS:
-        own = values[values["arm"] == arm]
+    for model in SOURCE_MODELS:
+        own = values[values["model"] == model]
         row = []
         for column in COLUMNS:
             chosen = own[own["panel"] == column]
             told = chosen[coloured].astype(str).tolist()
-            row.append((f"{ARM_NAMES[arm]}: {titles[column]}", chosen[["x", "y"]].to_numpy(float), told))
+            row.append((f"{MODEL_NAMES[model]}: {titles[column]}", chosen[["x", "y"]].to_numpy(float), told))
         panels.append(row)
     words = "mechanism" if coloured == "mechanism" else "batch"
     figure = clouds(panels, legend=words)

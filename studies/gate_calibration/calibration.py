@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from coda.benchmark.adapting import work
-from coda.benchmark.arms import Training
 from coda.benchmark.jobs import EventCallback, Job, Outcome, attempt_jobs
 from coda.benchmark.simulation_plan import DEMO_BATCHES, simulation_plan
+from coda.benchmark.source_models import Training
 from coda.benchmark.specs import Simulated
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem, raise_if_any

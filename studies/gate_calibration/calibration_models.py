@@ -14,7 +14,7 @@ from torch import Tensor
 from coda.adaptation.base import Base, FrozenHead, HeadAlignment
 from coda.adaptation.hooks import new_hooks
 from coda.adaptation.pairing_policy import PairingPolicy, choose_pairing
-from coda.benchmark.arms import frozen_heads
+from coda.benchmark.source_models import frozen_heads
 from coda.config.params import Params
 from coda.networks.artifact import folder_digest
 from coda.networks.extractor import Extractor, load_extractor, untrained_extractor
@@ -117,7 +117,7 @@ class Snapshots:
 
 
 def load_base(folder: Path) -> Base:
-    """Return the source release of a training job (`coda.benchmark.arms.Training`, arm 'cb')."""
+    """Return the source release of a training job (`coda.benchmark.source_models.Training`, model 'cb')."""
     return Base(
         load_extractor(folder / "extractor"),
         folder_digest(folder / "extractor"),

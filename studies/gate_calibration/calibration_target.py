@@ -12,9 +12,9 @@ from coda.adaptation.base import Base
 from coda.adaptation.candidates import Candidate, Method, candidates_for
 from coda.adaptation.references import reference_features
 from coda.adaptation.serving import Served, Service, Way, serve
-from coda.benchmark.arms import Training, frozen_heads
 from coda.benchmark.job import Job
 from coda.benchmark.scoring import score_predictions, truth
+from coda.benchmark.source_models import Training, frozen_heads
 from coda.benchmark.specs import Simulated, loaded
 from coda.config.params import Params
 from coda.evaluation.gate.measures import CandidateMeasures, measure_candidate
@@ -32,7 +32,7 @@ class Target:
     """One run of a calibration: a source release on one target.
 
     Attributes:
-        trained: Training of the source release, arm 'cb'.
+        trained: Training of the source release, model 'cb'.
         data: The target's plates.
         name: Source of those plates.
         shift: Strength of the shift.

@@ -9,8 +9,8 @@ import pytest
 
 from coda.benchmark import job as job_module
 from coda.benchmark.adapting import Adapting
-from coda.benchmark.arms import Training
 from coda.benchmark.job import Job, read_job, write_job
+from coda.benchmark.source_models import Training
 from coda.benchmark.sources import BESIDE, PACKAGE, sources_digest, sources_of
 from studies.gate_calibration.calibration_target import Target
 

@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from coda.benchmark.adapting import Adapting, work
-from coda.benchmark.arms import Training
 from coda.benchmark.jobs import run_jobs
+from coda.benchmark.source_models import Training
 from coda.benchmark.specs import loaded
 from coda.benchmark.systems import SYSTEMS, lay_out, paired, score_table, summarise
 from coda.benchmark.table2 import as_json, table2
@@ -89,7 +89,7 @@ def test_a_second_run_does_no_work_and_table_3_takes_its_jobs_from_table_2(resul
 
 def test_the_frozen_heads_are_those_of_the_training_after_everything(result, setting):
     for outcome in result.outcomes:
-        if isinstance(outcome.job.task, Training) and outcome.job.task.arm == "cb":
+        if isinstance(outcome.job.task, Training) and outcome.job.task.model == "cb":
             for path in (outcome.job.folder(setting.root) / "heads").iterdir():
                 folder_digest(path)  # raises when a byte has changed
     adapted = [o for o in result.outcomes if getattr(o.job.task, "method", "") == "adapted"]

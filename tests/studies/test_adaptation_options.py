@@ -35,7 +35,7 @@ def test_gains_are_differences_of_the_same_seed_by_hand(result, setting):
     one = found[(found["alignment"] == "coral") & (found["target"] == "lab_b")].set_index(["system", "seed"])["value"]
     for option in chosen:
         name = f"{option.group}: {option.label}"
-        base = "Starting points: " + (BASELINE if option.arm == "cb" else "ODA's model, no adaptation")
+        base = "Starting points: " + (BASELINE if option.model == "cb" else "ODA's model, no adaptation")
         gains = [one[name, seed] - one[base, seed] for seed in setting.seeds]
         assert rows[name]["gain"] == pytest.approx(np.mean(gains))
         assert rows[name]["better"] == sum(gain > 0 for gain in gains)

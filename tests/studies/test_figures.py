@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from coda.benchmark.arms import Training
 from coda.benchmark.setting import simulated_setting
+from coda.benchmark.source_models import Training
 from coda.benchmark.specs import loaded
 from coda.errors import ConfigError
 from coda.evaluation.predictions.prediction_levels import probabilities_of
@@ -108,13 +108,13 @@ def test_class_tokens_before_and_after(one_seed, tmp_path, monkeypatch):
     result = umap_module.umap(one_seed, tmp_path)
     assert all(outcome.result is not None for outcome in result.outcomes), [o.cause for o in result.outcomes]
     found = result.coordinates
-    assert found.groupby(["arm", "panel"]).size().to_dict() == {
-        (arm, panel): count
-        for arm in ("dino", "cb")
+    assert found.groupby(["model", "panel"]).size().to_dict() == {
+        (model, panel): count
+        for model in ("dino", "cb")
         for panel, count in (("source", 50), ("before", 30), ("after", 30))
     }
     assert set(found["mechanism"]) == {*loaded(one_seed.data[3]).labels.classes, "no label"}
-    before, after = (found[(found["arm"] == "cb") & (found["panel"] == name)] for name in ("before", "after"))
+    before, after = (found[(found["model"] == "cb") & (found["panel"] == name)] for name in ("before", "after"))
     assert before["image_id"].tolist() == after["image_id"].tolist()
     assert not np.allclose(before[["x", "y"]], after[["x", "y"]])
     assert (tmp_path / "umap_3_lab_a_lab_b_mechanism.png").is_file()

@@ -41,11 +41,11 @@ from coda.training.subset import chosen_fields
 from coda.training.supervised import train_supervised
 from coda.training.tokens import predict_fields
 
-Arm = Literal["supervised", "dino", "cb", "mae", "classical"]
+SourceModel = Literal["supervised", "dino", "cb", "mae", "classical"]
 """What is trained on a source: end to end, by DINO on single images, by DINO on cross-batch pairs, by MAE; or the
 classical head, on measured features."""
 
-ARM_NAMES: dict[Arm, str] = {
+MODEL_NAMES: dict[SourceModel, str] = {
     "supervised": "Supervised", "dino": "Dual-model-DINO", "cb": "Dual-model-CB", "mae": "Dual-model-MAE",
     "classical": "Classical profile",
 }  # fmt: skip
@@ -66,7 +66,7 @@ class Training:
     Attributes:
         data: Where the fields come from.
         source: Source that is trained on.
-        arm: What is trained.
+        model: What is trained.
         params: Parameters; `params.seed` is not read.
         seed: Seed of weights, order and views.
         root: Folder of the benchmark.
@@ -75,7 +75,7 @@ class Training:
 
     data: DataSpec
     source: str
-    arm: Arm
+    model: SourceModel
     params: Params
     seed: int
     root: Path
@@ -84,25 +84,25 @@ class Training:
     @property
     def system(self) -> str:
         """Name of the system in the tables."""
-        return ARM_NAMES[self.arm]
+        return MODEL_NAMES[self.model]
 
     def job(self) -> Job:
         """Return the job: its result depends on data, source and seed, and on the parameters that training reads."""
         sections = {"extractor", "crops", "pairs", "split", "alignment", "head"}
-        own: Mapping[Arm, set[str]] = {"supervised": {"supervised"}, "mae": {"mae"}, "classical": set()}
-        sections |= own.get(self.arm, {"dino", "pretrain"})
+        own: Mapping[SourceModel, set[str]] = {"supervised": {"supervised"}, "mae": {"mae"}, "classical": set()}
+        sections |= own.get(self.model, {"dino", "pretrain"})
         values = self.params.model_dump(mode="json", include=sections)
         if "mae" in values:
             values["mae"].pop("adaptation")
             values["fields"] = self.params.pretrain.fields
         key = {
             "kind": "training", "data": self.data.digest, "source": self.source,
-            "arm": self.arm, "seed": self.seed, "params": values,
+            "model": self.model, "seed": self.seed, "params": values,
             "precision": self.params.compute.precision,
         }  # fmt: skip
         if self.unseen:
             key["unseen"] = self.unseen
-        return Job(f"seed {self.seed}: {ARM_NAMES[self.arm]} on {self.source}", key, self)
+        return Job(f"seed {self.seed}: {MODEL_NAMES[self.model]} on {self.source}", key, self)
 
     def do(self, folder: Path) -> dict[str, Any]:
         """Train, write model folders and in-domain predictions below `folder`, and return the scores."""
@@ -114,9 +114,9 @@ class Training:
         given = LabelList({name: moa for name, moa in data.labels.compounds.items() if name not in new})
         labels, _ = join(given, training.table, data.name)
         kept = Checkpoints(folder / "checkpoints")
-        if self.arm == "supervised":
+        if self.model == "supervised":
             trained = self._supervised(folder, training, validation, labels)
-        elif self.arm == "classical":
+        elif self.model == "classical":
             trained = self._classical(folder, training, validation, labels)
         else:
             trained = self._dual(folder, training, validation, labels, kept)
@@ -165,9 +165,9 @@ class Training:
         which = params.pretrain.fields
         chosen = chosen_fields(training.table, which, tuple(labels.compounds), key="pretrain.fields")
         training = training if chosen is None else training.take(chosen)
-        method = method_of("mae" if self.arm == "mae" else "dino")
+        method = method_of("mae" if self.model == "mae" else "dino")
         state = method.new_state(params, seed=self.seed)
-        pairs = params.pairs.model_copy(update={"by": "none"}) if self.arm == "dino" else params.pairs
+        pairs = params.pairs.model_copy(update={"by": "none"}) if self.model == "dino" else params.pairs
         task = SslTask(training, "pretrain", pairs, self.seed, checkpoints=kept)
         result = method.train(state, params, task)
         method.save_state(folder / "state", state)
@@ -177,12 +177,12 @@ class Training:
         }  # fmt: skip
 
     def alignments(self) -> tuple[HeadAlignment, ...]:
-        """Return what heads are trained for; the MAE arm, a baseline of the paper, has the paper's head alone."""
-        return ("none",) if self.arm == "mae" else self.params.head.alignments
+        """Return what heads are trained for; the MAE, a baseline of the paper, has the paper's head alone."""
+        return ("none",) if self.model == "mae" else self.params.head.alignments
 
     def _in_domain(self, folder: Path, data: Labelled, validation: FieldSet) -> list[dict[str, Any]]:
         extractor = load_extractor(folder / "extractor")
-        found = answers(extractor, folder, self.arm, self.params, validation)
+        found = answers(extractor, folder, self.model, self.params, validation)
         return [
             {**row, "alignment": way, "target": self.source}
             for way, (classes, probabilities) in found.items()
@@ -215,14 +215,19 @@ Answers = dict[str, tuple[tuple[str, ...], Any]]
 
 
 def answers(
-    extractor: Extractor, trained: Path, arm: Arm, params: Params, fields: FieldSet, raw: Alignment = "none"
+    extractor: Extractor,
+    trained: Path,
+    model: SourceModel,
+    params: Params,
+    fields: FieldSet,
+    raw: Alignment = "none",
 ) -> Answers:
     """Predict fields with an extractor and the frozen heads of a training job, in every way of serving.
 
     Args:
         extractor: The source's own or an adapted one.
         trained: Folder of the training job.
-        arm: What was trained there.
+        model: What was trained there.
         params: Crops, compute and `alignment`.
         fields: Fields to predict; alignment is fitted on them, without labels.
         raw: What is done to the tokens where the answers are called 'none': the paper does nothing.
@@ -232,14 +237,14 @@ def answers(
     """
     # a job that was trained on another machine is served in the precision that it was trained in
     params = settled(model_facts(extractor.config, "the extractor of this job"), Today.of(params))
-    if arm == "supervised":
+    if model == "supervised":
         linear = load_linear_head(trained / "head")
         return {"none": (linear.classes, predict_fields(extractor, linear, fields, params))}
     heads = frozen_heads(trained)
-    if arm == "mae":
+    if model == "mae":
         head = heads["none"].head
         return {"none": (head.classes, predict_fields(extractor, head, fields, params))}
-    if arm == "classical":
+    if model == "classical":
         own = heads["classical"]
         way = Way("none", "standardise", own.head, own.source)  # standardised always: the system knows no other way
         served = serve(front_of(extractor, own.head), [way], fields, params)
