@@ -11,7 +11,6 @@ import pandas as pd
 from coda.adaptation.coda import adapt_extractor
 from coda.adaptation.granularity import Granularity, Subset, subsets, with_equal_iterations
 from coda.benchmark.adapting import Adapting, pairing_for, work
-from coda.benchmark.source_models import Training, answers, frozen_heads
 from coda.benchmark.benchmark_report import write_report
 from coda.benchmark.jobs import EventCallback, Job, attempt_jobs
 from coda.benchmark.score_tables import long_table, summary_table
