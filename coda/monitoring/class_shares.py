@@ -6,7 +6,7 @@ multinomial (Williams 1982): shares of a batch of n wells vary around the centre
 (diag(p) - pp')``, ``g(n) = 1/n + (1 - 1/n) rho``. Variation between batches (rho) and s (below 1: less than chance)
 are estimated by moments from accepted history alone. The squared distance of the batch over this variance is compared
 with an F distribution, which has the uncertainty of a short history in it. tests/monitoring/test_class_shares.py
-states false alarms by simulation, docs/monitoring.md those with a dozen classes.
+states false alarms by simulation, decision 0039 those with a dozen classes.
 """
 
 from collections.abc import Sequence
