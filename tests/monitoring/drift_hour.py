@@ -150,8 +150,9 @@ class Hour:
 def spend(hour: Hour, receiver: Receiver, work: Path, seed: int) -> None:
     """The hour itself."""
     hour.say(
-        "# Follow a drift from a message to its cause\n\nMade by `python tests/monitoring/drift_hour.py runs/demo/seed-0 "
-        "docs/drift_hour.md` where `make demo` ends,\nwhich runs every command. Plates are simulated; pipeline, pages, "
+        "# Follow a drift from a message to its cause\n\nMade by `python "
+        "tests/monitoring/drift_hour.py runs/demo/seed-0 docs/drift_hour.md` where `make demo` "
+        "ends,\nwhich runs every command. Plates are simulated; pipeline, pages, "
         "message and figures are what they are.\n\n## A message\n\nThe operator has set `CODA_NOTIFY_URL` to a "
         "receiver on this machine, and `CODA_NOTIFY_KEY`; it checks signatures."
     )
