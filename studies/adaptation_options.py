@@ -16,7 +16,7 @@ from coda.benchmark.source_models import SourceModel, Training
 from coda.benchmark.systems import paired, score_table, summarise
 from coda.benchmark.table2 import Result, notes
 from coda.config.load import changed
-from coda.contracts.release import Alignment
+from coda.contracts.recipe import Alignment
 
 BASELINE = "no adaptation"
 WAYS = {"none": "raw tokens", "coral": "CORAL", "standardise": "standardised tokens"}

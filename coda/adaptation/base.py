@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from coda.adaptation.candidates import CLASSICAL, INCUMBENT, UNTOUCHED, Candidate
+from coda.adaptation.candidates import INCUMBENT, UNTOUCHED, Candidate
 from coda.config.served_params import ServedAs
-from coda.contracts.release import Alignment
+from coda.contracts.recipe import CLASSICAL, Alignment, HeadAlignment
 from coda.networks.alignment import TokenStatistics
 from coda.networks.classical_head import ClassicalHead
 from coda.networks.extractor import Extractor
@@ -14,9 +13,6 @@ from coda.networks.head import Head
 from coda.networks.profile import Profile
 from coda.plates.stored import Fields
 from coda.training.methods.base import MethodState
-
-HeadAlignment = Literal["none", "standardise", "classical"]
-"""What is done to the tokens that a head is trained on; 'classical' reads the field's profile in place of tokens."""
 
 
 @dataclass(frozen=True)

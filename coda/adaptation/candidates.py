@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter
 
 from coda.contracts.base import Digest, Part
 from coda.contracts.documents import document_at
-from coda.contracts.release import Alignment
+from coda.contracts.recipe import CLASSICAL, RECIPES, Alignment, HeadAlignment, Method, Recipe
 from coda.durable import give_name
 from coda.errors import ConfigError, IntegrityError, Problem
 
@@ -18,36 +18,13 @@ CANDIDATES_FILE = "candidates.json"
 INCUMBENT = "incumbent"
 """Candidate that is the source's own present release, where that is none of the other ways."""
 
-CLASSICAL = "classical"
-"""Candidate that no network serves: the field's classical profile and a linear model (decision 0046)."""
+AnyExtractor = Literal["base", "classical", "adapted", "adapted_oda", "incumbent"]
 
 UNTOUCHED = ("base", CLASSICAL)
 """Extractors of candidates that the source release serves as it is."""
 
-Method = Literal["coda", "oda"]
-"""Self-supervision with pairs of one treatment, or with single images."""
-
 ADAPTED: dict[str, tuple[str, str]] = {"adapted": ("extractor", "state"), "adapted_oda": ("extractor_oda", "state_oda")}
 """Extractor that is adapted here -> folders of the candidates folder for its teacher and its whole state."""
-
-_WAYS: dict[str, tuple[Method | None, Alignment]] = {
-    "unadapted": (None, "none"),
-    CLASSICAL: (None, "standardise"),
-    "aligned": (None, "standardise"),
-    "rescaled": (None, "rescale"),
-    "coral": (None, "coral"),
-    "oda": ("oda", "none"),
-    "oda+aligned": ("oda", "standardise"),
-    "oda+rescaled": ("oda", "rescale"),
-    "oda+coral": ("oda", "coral"),
-    "coda": ("coda", "none"),
-    "coda+aligned": ("coda", "standardise"),
-    "coda+rescaled": ("coda", "rescale"),
-    "coda+coral": ("coda", "coral"),
-}
-"""Name -> how the extractor is adapted, and what is done to its tokens."""
-
-_ORDER: tuple[Alignment, ...] = ("none", "standardise", "rescale", "coral")
 
 
 class Candidate(Part):
@@ -56,12 +33,12 @@ class Candidate(Part):
     name: str = Field(
         description="'unadapted', 'classical', 'aligned', 'coral', 'coda', 'coda+aligned', 'oda', ..., 'incumbent'"
     )
-    extractor: Literal["base", "classical", "adapted", "adapted_oda", "incumbent"] = Field(
+    extractor: AnyExtractor = Field(
         description="The source release's extractor, the classical profile in its place, one adapted here (a second "
         "one by ODA beside CODA), or the incumbent's own."
     )
     alignment: Alignment = Field(description="What is done to the tokens before the head.")
-    head: Literal["none", "standardise", "classical"] = Field(
+    head: HeadAlignment = Field(
         description="Alignment that the head was trained with; 'classical' for the one on profiles."
     )
     extractor_digest: Digest | None = Field(
@@ -83,19 +60,13 @@ class Candidate(Part):
         ODA needs no pairs, so it lies before CODA. What is added as the incumbent needs nothing new at all, so it lies
         with the first.
         """
-        if self.name in {INCUMBENT, "unadapted"}:
-            return 0
-        if self.extractor == CLASSICAL:
-            return 1
-        steps = {None: 1, "oda": 1 + len(_ORDER), "coda": 1 + 2 * len(_ORDER)}
-        return steps[self.method] + _ORDER.index(self.alignment)
+        return list(RECIPES).index(self.name) if self.name in RECIPES else 0
 
     @property
     def method(self) -> Method | None:
         """How its extractor was adapted here; None where it was not."""
-        if self.extractor not in ADAPTED:
-            return None
-        return "oda" if self.name.startswith("oda") else "coda"
+        recipe = RECIPES.get(self.name)
+        return recipe.method if recipe is not None and self.extractor in ADAPTED else None
 
 
 def candidates_for(names: Sequence[str], method: Method) -> list[Candidate]:
@@ -109,25 +80,25 @@ def candidates_for(names: Sequence[str], method: Method) -> list[Candidate]:
     Raises:
         ConfigError: A name is unknown.
     """
-    unknown = [name for name in names if name not in _WAYS]
+    unknown = [name for name in names if name not in RECIPES]
     if unknown:
-        problem = Problem("adaptation.candidates", ", ".join(unknown), f"some of {', '.join(_WAYS)}", "Remove them.")
+        problem = Problem("adaptation.candidates", ", ".join(unknown), f"some of {', '.join(RECIPES)}", "Remove them.")
         raise ConfigError("There are unknown candidates.", [problem])
-    served = dict.fromkeys(name.replace("coda", "oda") if method == "oda" else name for name in names)
-    both = {_WAYS[name][0] for name in served} >= {"coda", "oda"}
-    found = [_candidate(name, second=both and _WAYS[name][0] == "oda") for name in served]
+    wanted = [RECIPES[name] for name in names]
+    if method == "oda":
+        wanted = [recipe.adapted_by("oda") if recipe.method else recipe for recipe in wanted]
+    both = {recipe.method for recipe in wanted} >= {"coda", "oda"}
+    found = [_candidate(recipe, second=both and recipe.method == "oda") for recipe in dict.fromkeys(wanted)]
     return sorted(found, key=lambda candidate: candidate.complexity)
 
 
-def _candidate(name: str, *, second: bool) -> Candidate:
-    method, alignment = _WAYS[name]
-    if name == CLASSICAL:
-        return Candidate(name=name, extractor="classical", alignment=alignment, head="classical")
+def _candidate(recipe: Recipe, *, second: bool) -> Candidate:
+    extractor: AnyExtractor = "base" if recipe.method is None else "adapted_oda" if second else "adapted"
     return Candidate(
-        name=name,
-        extractor="base" if method is None else "adapted_oda" if second else "adapted",
-        alignment=alignment,
-        head="standardise" if alignment == "standardise" else "none",
+        name=str(recipe),
+        extractor="classical" if recipe.head == CLASSICAL else extractor,
+        alignment=recipe.alignment,
+        head=recipe.head,
     )
 
 

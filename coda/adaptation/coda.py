@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from coda.adaptation.base import FrozenHead, HeadAlignment
+from coda.adaptation.base import FrozenHead
 from coda.adaptation.hooks import new_hooks
 from coda.adaptation.pairing_policy import PairingPolicy
 from coda.config.params import Params
 from coda.config.recorded import Today, contradictions, model_facts
+from coda.contracts.recipe import HeadAlignment
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.plates.stored import Fields
 from coda.training.blindness import require_blind

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from coda.adaptation.base import FrozenHead, HeadAlignment
+from coda.adaptation.base import FrozenHead
 from coda.adaptation.early_stopping import LabelFreeEarlyStopping
 from coda.adaptation.serving import Way
 from coda.config.params import Params
+from coda.contracts.recipe import HeadAlignment
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.networks.extractor import set_attention
 from coda.networks.runtime import resolve_runtime

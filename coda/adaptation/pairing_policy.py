@@ -6,6 +6,7 @@ from typing import Literal
 import pandas as pd
 
 from coda.config.params import Adaptation, Pairs
+from coda.contracts.recipe import RECIPES, Method
 from coda.evaluation.percentages import against
 from coda.training.pairs import pairable_share
 
@@ -24,7 +25,7 @@ class PairingPolicy:
         reason: Why, in plain words.
     """
 
-    method: Literal["coda", "oda"]
+    method: Method
     by: Literal["batch", "plate", "none"]
     pairable_share: float
     reason: str
@@ -93,7 +94,7 @@ def pairings_for(rows: pd.DataFrame, adaptation: Adaptation, pairs: Pairs) -> di
         the pairing policy chose CODA. Candidates that list ODA alone get ODA.
     """
     chosen = choose_pairing(rows, min_pairable_share=adaptation.min_pairable_share, by=pairs.by)
-    listed = {name.partition("+")[0] for name in adaptation.candidates}
+    listed = {RECIPES[name].method for name in adaptation.candidates if name in RECIPES}
     if "oda" not in listed or chosen.method == "oda":
         return {"adapted": chosen}
     alone = single_images(rows, "as the candidates ask for")

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from coda.adaptation.base import Base, FrozenHead, Incumbent, heads_of, with_incumbent
 from coda.adaptation.candidates import (
     ADAPTED,
-    CLASSICAL,
     INCUMBENT,
     UNTOUCHED,
     Candidate,
@@ -27,6 +26,7 @@ from coda.adaptation.pairing_policy import AdaptedExtractor, pairings_for
 from coda.adaptation.references import pixel_statistics, reference_features, write_references
 from coda.adaptation.serving import Service, Way, serve
 from coda.config.params import Params
+from coda.contracts.recipe import CLASSICAL
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.networks.classical_head import ClassicalHead
 from coda.networks.extractor import save_extractor

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coda.config.served_params import ServedAs, Views
-from coda.contracts.release import Alignment
+from coda.contracts.recipe import Alignment
 from coda.errors import ConfigError, Problem
-from coda.networks.alignment import TokenStatistics, coral, fit_statistics, rescale, standardise
+from coda.networks.alignment import ALIGN, TokenStatistics, fit_statistics
 from coda.networks.classical_head import ClassicalHead
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head
@@ -195,10 +195,7 @@ def align(
     for name, rows in _by_group(names):
         # a head of before 0017 was trained on tokens aligned by one set of moments
         own = statistics[name].like(source)
-        if alignment == "standardise":
-            aligned[rows] = standardise(tokens[rows], own)
-        else:
-            aligned[rows] = (rescale if alignment == "rescale" else coral)(tokens[rows], own, source)
+        aligned[rows] = ALIGN[alignment](tokens[rows], own, source)
     return aligned
 
 

@@ -14,7 +14,7 @@ from coda.benchmark.scoring import keep_and_score, unseen_compounds
 from coda.benchmark.source_models import MODEL_NAMES, Answers, SourceModel, Training, answers, frozen_heads
 from coda.benchmark.specs import loaded
 from coda.config.params import Params
-from coda.contracts.release import Alignment
+from coda.contracts.recipe import Alignment
 from coda.evaluation.predictions.prediction_levels import TREATED
 from coda.networks.extractor import load_extractor, save_extractor
 from coda.plates.fieldset import FieldSet

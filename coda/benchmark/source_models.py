@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from coda.adaptation.base import FrozenHead, HeadAlignment
+from coda.adaptation.base import FrozenHead
 from coda.adaptation.serving import Way, serve
 from coda.benchmark.data import Labelled
 from coda.benchmark.job import Job
@@ -14,7 +14,7 @@ from coda.benchmark.scoring import keep_and_score, unseen_compounds
 from coda.benchmark.specs import DataSpec, loaded
 from coda.config.params import Params
 from coda.config.recorded import Today, model_facts, settled
-from coda.contracts.release import Alignment
+from coda.contracts.recipe import Alignment, HeadAlignment
 from coda.networks.artifact import folder_digest
 from coda.networks.classical_head import front_of
 from coda.networks.classifier import load_linear_head, save_linear_head

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from coda.cli.hangup import end_on_hangup
 from coda.cli.rows import Column, print_rows
+from coda.contracts.recipe import ALIGNMENTS, METHODS, RECIPES, Recipe
 
 app = typer.Typer(no_args_is_help=True, help="Run the whole loop on this machine, or keep its stack up.")
 
@@ -25,8 +26,9 @@ SERVED = (
     Column("head", lambda item: str(item[1]["head"]["version"]), right=True),
 )
 ORDER = (
-    "unadapted", "classical", "aligned", "rescaled", "coral", "oda", "coda", "oda+aligned", "coda+aligned",
-    "oda+rescaled", "coda+rescaled", "oda+coral", "coda+coral", "incumbent", "released",
+    *(name for name, recipe in RECIPES.items() if recipe.method is None),
+    *(str(Recipe.of(method, alignment)) for alignment in ALIGNMENTS for method in METHODS if method),
+    "incumbent", "released",
 )  # fmt: skip
 """Methods in the order of the table."""
 

@@ -4,12 +4,8 @@ from coda.config.methods import method_problems
 from coda.config.optimizer_configs import optimizer_configs
 from coda.config.options import option_problems
 from coda.config.params import OptimizerConfig, Params
+from coda.contracts.recipe import CLASSICAL, RECIPES
 from coda.errors import Problem
-
-CANDIDATES = (
-    "unadapted", "classical", "aligned", "rescaled", "coral", "oda", "oda+aligned", "oda+rescaled", "oda+coral",
-    "coda", "coda+aligned", "coda+rescaled", "coda+coral",
-)  # fmt: skip
 
 
 def impossible_combinations(params: Params) -> list[Problem]:
@@ -90,19 +86,18 @@ def _masked_autoencoder(params: Params, problems: list[Problem]) -> None:
 
 def _candidates(params: Params, problems: list[Problem]) -> None:
     names = params.adaptation.candidates
-    unknown = [name for name in names if name not in CANDIDATES]
+    unknown = [name for name in names if name not in RECIPES]
     if unknown:
         problems.append(
-            Problem("adaptation.candidates", ", ".join(unknown), f"some of {', '.join(CANDIDATES)}", "Remove them.")
+            Problem("adaptation.candidates", ", ".join(unknown), f"some of {', '.join(RECIPES)}", "Remove them.")
         )
     baseline = params.gate.policy.baseline
     if baseline not in names:
         remedy = "Add it to adaptation.candidates."
         problems.append(Problem("gate.policy.baseline", baseline, "one of adaptation.candidates", remedy))
-    for name in names:
-        if name == "classical":
-            continue  # its head is trained always
-        needs = "standardise" if name.endswith("aligned") else "none"
-        if name in CANDIDATES and needs not in params.head.alignments:
-            remedy = f"Add {needs!r} to head.alignments or drop the candidate."
-            problems.append(Problem("adaptation.candidates", name, f"a head trained with alignment {needs!r}", remedy))
+    for name, recipe in ((name, RECIPES[name]) for name in names if name in RECIPES):
+        # the classical head is trained always
+        if recipe.head != CLASSICAL and recipe.head not in params.head.alignments:
+            needed = f"a head trained with alignment {recipe.head!r}"
+            remedy = f"Add {recipe.head!r} to head.alignments or drop the candidate."
+            problems.append(Problem("adaptation.candidates", name, needed, remedy))

@@ -1,6 +1,7 @@
 """What the chosen method of self-supervision cannot do, told before anything is computed (decision 0045)."""
 
 from coda.config.params import MethodSection, Params
+from coda.contracts.recipe import RECIPES
 from coda.errors import Problem
 
 
@@ -12,7 +13,8 @@ def method_problems(params: Params) -> list[Problem]:
 
 def _candidates(params: Params, section: MethodSection) -> list[Problem]:
     names = params.adaptation.candidates
-    beyond = [name for name in names if name.partition("+")[0] in {"coda", "oda"} - section.adapts_by]
+    recipes = {name: RECIPES[name] for name in names if name in RECIPES}
+    beyond = [name for name, recipe in recipes.items() if recipe.method and recipe.method not in section.adapts_by]
     if not beyond:
         return []
     method = params.ssl.method
@@ -20,7 +22,7 @@ def _candidates(params: Params, section: MethodSection) -> list[Problem]:
     expected += f"adapts by {' and '.join(sorted(section.adapts_by))}" if section.adapts_by else "cannot adapt"
     instead = [name for name in names if name not in beyond]
     if "oda" in section.adapts_by:
-        instead += [name.replace("coda", "oda") for name in beyond]
+        instead += [str(recipes[name].adapted_by("oda")) for name in beyond]
     remedy = f"Set adaptation.candidates=[{', '.join(dict.fromkeys(instead))}], or ssl.method=dino."
     return [Problem("adaptation.candidates", ", ".join(beyond), expected, remedy)]
 

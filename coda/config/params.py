@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from coda.config.moved import completed
 from coda.config.policy import GatePolicy
 from coda.contracts.channels import ChannelName, ChannelNames
+from coda.contracts.recipe import Alignment, Method
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -166,7 +167,7 @@ class MethodSection(Section):
         takes_hooks: Whether adaptation's options (what learns, anchors, diversity, looks, the kept optimizer) hold.
     """
 
-    adapts_by: ClassVar[frozenset[str]] = frozenset({"coda", "oda"})
+    adapts_by: ClassVar[frozenset[Method]] = frozenset({"coda", "oda"})
     takes_hooks: ClassVar[bool] = True
 
 
@@ -278,7 +279,7 @@ class Stopping(Section):
 
     every: int = Field(ge=0, description="Iterations between looks; 0 never looks.")
     criterion: Literal["none", "marginal_entropy", "agreement"] = Field(description="What the best look is chosen by.")
-    alignment: Literal["none", "standardise", "rescale", "coral"] = Field(
+    alignment: Alignment = Field(
         description="What is done to the tokens; 'standardise' looks through the head trained on such tokens."
     )
     patience: Count = Field(description="Looks without a better one that are waited for.")
@@ -321,7 +322,7 @@ class Adaptation(Section):
 class Mae(MethodSection):
     """Masked autoencoder: Dual-model-MAE on the source, ODA-MAE on a target (paper section 4, after He et al.)."""
 
-    adapts_by: ClassVar[frozenset[str]] = frozenset({"oda"})
+    adapts_by: ClassVar[frozenset[Method]] = frozenset({"oda"})
     takes_hooks: ClassVar[bool] = False
 
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(description="Share of patches hidden from the encoder.")

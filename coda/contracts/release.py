@@ -5,8 +5,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from coda.contracts.base import Contract, Digest, Part, Slug
-
-Alignment = Literal["none", "standardise", "rescale", "coral"]
+from coda.contracts.recipe import Alignment
 
 
 class ModelRef(Part):

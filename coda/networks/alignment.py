@@ -5,12 +5,14 @@ of the two is aligned by its own. Statistics of before 0017 have one set over al
 tokens aligned by it are served with it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import safetensors.torch
 import torch
 from torch import Tensor
+
+from coda.contracts.recipe import Alignment
 
 SETS = ("all", "class_token", "patches")
 """Sets of moments in a file; one of before 0017 has the first, under names without a prefix."""
@@ -264,3 +266,12 @@ def _power(covariance: Tensor, exponent: float, shrinkage: float) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
     power: Tensor = vectors @ torch.diag(values.clamp_min(1e-12) ** exponent) @ vectors.T
     return power
+
+
+ALIGN: Mapping[Alignment, Callable[[Tensor, TokenStatistics, TokenStatistics], Tensor]] = {
+    "none": lambda tokens, _own, _source: tokens.float(),
+    "standardise": lambda tokens, own, _source: standardise(tokens, own),
+    "rescale": rescale,
+    "coral": coral,
+}
+"""Alignment -> what it makes of tokens, by the statistics of their own group and of the head's training tokens."""

@@ -12,7 +12,7 @@ from coda.config import params_digest
 from coda.config.params import Params
 from coda.contracts import ModelRef, ReleaseRecord
 from coda.contracts.documents import document_at
-from coda.contracts.release import Alignment
+from coda.contracts.recipe import Alignment
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.registry import Provenance, name_heads, register_extractor, register_head
 from coda.registry.drafts import keep_draft, keep_params, release_name

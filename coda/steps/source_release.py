@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from coda.adaptation.base import Base, FrozenHead, HeadAlignment, Incumbent
+from coda.adaptation.base import Base, FrozenHead, Incumbent
+from coda.contracts.recipe import HeadAlignment
 from coda.contracts.release import ModelRef, ReleaseRecord
 from coda.errors import ConfigError, Problem
 from coda.networks.classical_head import front_of

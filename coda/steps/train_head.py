@@ -8,10 +8,10 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from coda.adaptation.candidates import CLASSICAL
 from coda.config import params_digest
 from coda.config.params import Params
 from coda.config.recorded import Today, set_aside, settled
+from coda.contracts.recipe import CLASSICAL
 from coda.errors import ConfigError, Problem
 from coda.networks.artifact import folder_digest
 from coda.networks.extractor import load_extractor

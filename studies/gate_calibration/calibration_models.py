@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from coda.adaptation.base import Base, FrozenHead, HeadAlignment
+from coda.adaptation.base import Base, FrozenHead
 from coda.adaptation.hooks import new_hooks
 from coda.adaptation.pairing_policy import PairingPolicy, choose_pairing
 from coda.benchmark.source_models import frozen_heads
 from coda.config.params import Params
+from coda.contracts.recipe import HeadAlignment
 from coda.networks.artifact import folder_digest
 from coda.networks.extractor import Extractor, load_extractor, untrained_extractor
 from coda.plates.fieldset import FieldSet

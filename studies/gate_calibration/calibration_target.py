@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coda.adaptation.base import Base
-from coda.adaptation.candidates import Candidate, Method, candidates_for
+from coda.adaptation.candidates import Candidate, candidates_for
 from coda.adaptation.references import reference_features
 from coda.adaptation.serving import Served, Service, Way, serve
 from coda.benchmark.job import Job
@@ -17,6 +17,7 @@ from coda.benchmark.scoring import score_predictions, truth
 from coda.benchmark.source_models import Training, frozen_heads
 from coda.benchmark.specs import Simulated, loaded
 from coda.config.params import Params
+from coda.contracts.recipe import Method, Recipe
 from coda.evaluation.gate.measures import CandidateMeasures, measure_candidate
 from coda.evaluation.gate.untrained_features import measure_reference
 from coda.evaluation.predictions.prediction_levels import field_table
@@ -219,4 +220,4 @@ class Measuring:
 
 def _without_adaptation(candidate: Candidate) -> str:
     """Return the candidate that does the same to the tokens of the unadapted extractor."""
-    return {"none": "unadapted", "standardise": "aligned", "coral": "coral"}[candidate.alignment]
+    return str(Recipe.of(None, candidate.alignment))

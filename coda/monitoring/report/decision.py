@@ -4,20 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from coda.contracts.gate import Compared, GateReport
+from coda.contracts.recipe import RECIPES
 from coda.evaluation.gate.definitions import BY_NAME
 from coda.evaluation.gate.phrases import REFERENCES
-
-CANDIDATE_WORDS = {
-    "incumbent": "model that serves this laboratory now",
-    "unadapted": "earlier model, unchanged",
-    "classical": "classical image features with a linear model, no network",
-    "aligned": "earlier model, features standardised for this batch",
-    "rescaled": "earlier model, features brought to the training laboratory's mean and spread",
-    "coral": "earlier model, features matched to the training laboratory",
-    "coda": "model fitted to this batch",
-    "oda": "model fitted to this batch without pairs",
-}
-"""Candidate -> what it is, for the gate table; a name with '+' is put together from its parts."""
 
 
 def gate_tables(gate: GateReport) -> list[dict[str, Any]]:
@@ -52,13 +41,9 @@ def _gate_table(gate: GateReport, names: Sequence[str]) -> dict[str, Any]:
 
 def candidate_words(name: str) -> str:
     """Return what a candidate is, in words."""
-    base, plus, alignment = name.partition("+")
-    words = CANDIDATE_WORDS.get(base, base)
-    if plus:
-        words += (
-            ", features standardised" if alignment == "aligned" else ", features matched to the training laboratory"
-        )
-    return words
+    if name == "incumbent":
+        return "model that serves this laboratory now"
+    return RECIPES[name].report if name in RECIPES else name
 
 
 ROLE_WORDS = {
