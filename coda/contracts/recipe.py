@@ -30,12 +30,14 @@ class Terms:
         sentence: Its part of the gate's sentences.
         report: Its part of a report's tables.
         head: Alignment of the head that reads what comes out; of alignments alone.
+        reads_source: Whether an alignment brings tokens to the statistics of the head's training tokens.
     """
 
     word: str
     sentence: str
     report: str
     head: HeadAlignment = "none"
+    reads_source: bool = False
 
 
 METHODS: dict[Method | None, Terms] = {
@@ -52,11 +54,11 @@ ALIGNMENTS: dict[Alignment, Terms] = {
     ),
     "rescale": Terms(
         "rescaled", ", on features of the source's mean and spread",
-        ", features brought to the training laboratory's mean and spread",
+        ", features brought to the training laboratory's mean and spread", reads_source=True,
     ),
     "coral": Terms(
         "coral", ", on features aligned with the source's statistics",
-        ", features matched to the training laboratory",
+        ", features matched to the training laboratory", reads_source=True,
     ),
 }  # fmt: skip
 """Alignments, from simple to involved. A new one is an entry, and its map of tokens in `coda.networks.alignment`."""

@@ -9,6 +9,7 @@ from coda.adaptation.candidates import ADAPTED, UNTOUCHED, Candidate, read_candi
 from coda.config import params_digest
 from coda.config.params import Params
 from coda.contracts import DataRevision, GateReport, ModelRef, ReleaseRecord
+from coda.contracts.recipe import ALIGNMENTS
 from coda.errors import ConfigError, IntegrityError, Problem
 from coda.networks import artifact
 from coda.registry import DEFAULT_SCOPE, HEAD, Provenance, ReleaseLog, describe, find, register_extractor
@@ -177,7 +178,7 @@ def _extractor(run: _Run, chosen: Candidate) -> ModelRef:
 def _record(run: _Run, chosen: Candidate, extractor: ModelRef, *, approver: str) -> ReleaseRecord:
     head = _head(run, chosen)
     statistics = None
-    if chosen.alignment in {"rescale", "coral"}:
+    if ALIGNMENTS[chosen.alignment].reads_source:
         # brings the batch's tokens to the head's training tokens: their statistics lie in the head's own folder
         statistics = describe(head, settings=run.settings).tags.get("statistics_digest")
     return ReleaseRecord(

@@ -1,0 +1,44 @@
+"""The doors of docs/architecture.md: each example is named by the files of its row, and by no other of the program."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = ("coda/*.py", "components/*.py", "pipelines/*.py", "params.yaml", "dvc.yaml")
+BACKBONES = {"coda/networks/backbone.py"}
+"""Files that name weights of the same name: backbones of DINOv2."""
+
+
+def rows() -> list[list[str]]:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.partition("## Doors\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def naming(pattern: str) -> set[str]:
+    """Return the files of the program in which a pattern stands."""
+    command = ["git", "grep", "-liE", pattern, "--", *PROGRAM]
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_there_is_a_table_of_doors() -> None:
+    assert len(rows()) >= 2
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_a_door_takes_the_files_of_its_row(row: list[str]) -> None:
+    example = re.search(r"`(\w+)`", row[2])
+    assert example, row
+    places = re.findall(r"`([\w/<>.]+)`", row[1])
+    files = {place.replace("<name>", example[1]) for place in places if "/" in place or place.endswith(".yaml")}
+    # a folder has its name in its path; elsewhere it is a word of its own, or stands in quotes
+    found = naming(example[1]) - BACKBONES if any(file.endswith("/") for file in files) else naming(f'"{example[1]}"')
+    folders = tuple(file for file in files if file.endswith("/"))
+    outside = {file for file in found if not (folders and file.startswith(folders))}
+    assert outside == {file for file in files if not file.endswith("/")}
+    assert len(outside) <= 3
+    assert all((ROOT / file).exists() for file in files)
