@@ -12,7 +12,7 @@ import yaml
 
 from coda.monitoring.metric_names import METRICS
 from tests.pages import ROOT, Page, pages
-from tests.typable import wrong_commands, wrong_parameters, wrong_settings, wrong_targets
+from tests.typable import wrong_call, wrong_commands, wrong_parameters, wrong_settings, wrong_targets
 
 PAGES = pages()
 PRESENT = [page for page in PAGES if page.of_the_present]
@@ -45,6 +45,22 @@ def test_every_link_leads_to_a_file_and_its_heading(page):
 @pytest.mark.parametrize("page", PRESENT, ids=ids)
 def test_every_command_and_option_exists(page):
     assert [fault for line in page.commands() for fault in wrong_commands(f"`{line}`")] == []
+
+
+def test_every_command_of_a_block_is_taken_whole():
+    """What may be copied: neither quoted within a sentence nor shortened by dots."""
+    lines = [(page, line) for page in PRESENT for line in set(page.commands()) - set(page.quoted) if "..." not in line]
+    assert len(lines) > 80
+    faults = [(page.name, line, wrong_call(line)) for page, line in lines if line.split()[1] != "--help"]
+    assert [fault for fault in faults if fault[2]] == []
+
+
+@pytest.mark.parametrize("line", [
+    "coda registry list x", "coda registry lists", "coda step ingest --manifest", "coda step ingest",
+    "coda params show --overlays a",
+])  # fmt: skip
+def test_what_a_command_would_not_take_is_found(line):
+    assert wrong_call(line)
 
 
 @pytest.mark.parametrize("page", PRESENT, ids=ids)

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from typer.exceptions import TyperException
 
 from coda.cli import COMMANDS
 from coda.config.params import Params
@@ -67,6 +69,24 @@ def wrong_commands(text: str) -> Iterator[str]:
                 for word in (part.partition("=")[0].rstrip(",.;") for part in rest if part.startswith("--"))
                 if word not in options(node)
             )
+
+
+def wrong_call(line: str) -> str | None:
+    """Say why a whole command line would be refused: an option without its value, a word too many or too few."""
+    node, rest = command(shlex.split(line)[1]), shlex.split(line)[2:]
+    while hasattr(node, "commands") and rest and rest[0] in node.commands:
+        node, rest = node.commands[rest[0]], rest[1:]
+    if hasattr(node, "commands"):
+        return f"no such command: {rest[0]}" if rest and rest != ["--help"] else None
+    if rest == ["--help"]:
+        return None
+    context = node.context_class(node)
+    try:
+        given, left, _ = node.make_parser(context).parse_args(args=rest)
+    except TyperException as error:
+        return str(error) or type(error).__name__
+    absent = [parameter.name for parameter in node.params if parameter.required and not given.get(parameter.name)]
+    return f"too much: {left}" if left else f"without {', '.join(absent)}" if absent else None
 
 
 def wrong_options(text: str) -> Iterator[str]:
