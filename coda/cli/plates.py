@@ -119,18 +119,11 @@ def import_plates(
     settings = storage_settings()
     tree = place_at(folder, settings)
     identity = Identity(
-        source=source,
-        batch=batch,
-        instrument=instrument,
-        modality=modality,
-        pixel_size_um=pixel_size,
-        bit_depth=bit_depth,
-        plate_wells=plate_wells,
-        plate_map=plate_map,
+        source=source, batch=batch, instrument=instrument, modality=modality, pixel_size_um=pixel_size,
+        bit_depth=bit_depth, plate_wells=plate_wells, plate_map=plate_map,
         solvents=read_solvents(solvents) if solvents is not None else None,
-        roles=roles_given(role),
-        colours=colours_given(colour),
-    )
+        roles=roles_given(role), colours=colours_given(colour),
+    )  # fmt: skip
     options = read_options_of(
         channels=channel, pattern=pattern, batch=jump_batch,
         plates=plate_filter(None, plate, plates, plate_pattern), planes=plane, time=time,

@@ -70,8 +70,9 @@ def train_head(
     count = processes_to_start(today.params.compute, today.params.head.budget.batch_size)
     if count > 1:
         paths = {"dataset": dataset, "pretrained": pretrained, "out": out}
-        told = {"labels": labels}
-        return run_in_processes("train_head", paths, count, params=today, settings=settings, run_id=run_id, texts=told)
+        return run_in_processes(
+            "train_head", paths, count, params=today, settings=settings, run_id=run_id, texts={"labels": labels}
+        )
     extractor = load_extractor(pretrained / "extractor")
     # batches that the extractor has learned from are no test of a head
     facts = facts_of([(where, extractor.config)]) | split_facts(extractor.config, where)
@@ -95,10 +96,9 @@ def train_head(
         SOURCE_STATISTICS: cached.source.to_bytes(),
     }
     provenance = {
-        "extractor": folder_digest(pretrained / "extractor"),
-        "labels": label_list.digest,
+        "extractor": folder_digest(pretrained / "extractor"), "labels": label_list.digest,
         "params_digest": params_digest(params),
-    }
+    }  # fmt: skip
     results: dict[str, HeadResult] = {}
     with ExitStack() as kept:
         should_stop = kept.enter_context(stopping_on_sigterm())
