@@ -46,7 +46,7 @@ def sources_of(module: str, package: Path = PACKAGE) -> dict[str, Path]:
         if name in found or path is None:
             continue
         found[name] = path
-        waiting += _imported(name, path)
+        waiting += _imported(name, path, package)
         waiting += [name.rpartition(".")[0]] if "." in name else []
     return dict(sorted(found.items()))
 
@@ -90,7 +90,7 @@ def _file(name: str, package: Path) -> Path | None:
     return None
 
 
-def _imported(name: str, path: Path) -> Iterator[str]:
+def _imported(name: str, path: Path, package: Path) -> Iterator[str]:
     inside = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
@@ -102,3 +102,20 @@ def _imported(name: str, path: Path) -> Iterator[str]:
             # 'from a import b' may name a module b of a package a, or something in a
             yield where
             yield from (f"{where}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call):
+            yield from _by_name(node, package)
+
+
+def _by_name(call: ast.Call, package: Path) -> Iterator[str]:
+    """Yield the modules that ``import_module(f"pack.methods.{name}...")`` may import: all below the fixed beginning."""
+    given = call.args[0] if call.args and getattr(call.func, "id", "") == "import_module" else None
+    first = given.values[0] if isinstance(given, ast.JoinedStr) else None
+    if not isinstance(first, ast.Constant):
+        return
+    start, _, _ = str(first.value).rpartition(".")
+    top, *rest = start.split(".")
+    folder = _packages(package).get(top)
+    if folder is not None:
+        for path in sorted(folder.joinpath(*rest).rglob("*.py")):
+            inside = path.relative_to(folder).with_suffix("").parts
+            yield ".".join([top, *(part for part in inside if part != "__init__")])

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 VERSION = "profile-1"
 """Name of what is measured and in which order; heads record it, and whoever changes a number below changes it."""
@@ -164,6 +163,8 @@ def _granularity(pyramid: Sequence[Floats]) -> list[float]:
 
 def _shape(channel: Pixels) -> list[float]:
     """Return what stands out of the background, told apart by Otsu's threshold on the halved picture."""
+    from scipy import ndimage  # not with the module: a GPU is checked on few packages
+
     small = _halved(channel)
     threshold = otsu(np.bincount(small.reshape(-1), minlength=256))
     mask = small > threshold

@@ -38,8 +38,9 @@ def test_imports_are_followed_as_python_follows_them(module):
 @pytest.mark.parametrize("module", sorted(TASKS))
 @pytest.mark.parametrize(
     "source",
-    ["networks/extractor.py", "training/methods/dino/loss.py", "adaptation/serving.py", "evaluation/accuracy.py",
-     "plates/dataset.py", "networks/weights.py", "simulation/laboratories.py", "benchmark/scoring.py", "__init__.py"],
+    ["networks/extractor.py", "training/methods/dino/loss.py", "adaptation/serving.py", "plates/dataset.py",
+     "evaluation/metrics/accuracy.py", "networks/weights.py", "simulation/laboratories.py", "benchmark/scoring.py",
+     "__init__.py"],
 )  # fmt: skip
 def test_a_changed_source_gives_another_name(copy, module, source):
     before = sources_digest(module, copy)
@@ -82,6 +83,19 @@ def test_relative_imports_and_those_of_functions_count(tmp_path):
     (package / "top.py").write_text("from pack.inner.deep import VALUE\n\n\ndef f():\n    import pack.late\n")
     assert set(sources_of("pack.top", package)) == {
         "pack", "pack.top", "pack.inner", "pack.inner.deep", "pack.far", "pack.late",
+    }  # fmt: skip
+
+
+def test_what_is_imported_by_a_name_that_is_put_together_is_followed(tmp_path):
+    package = tmp_path / "pack"
+    (package / "methods" / "one").mkdir(parents=True)
+    for path in ("__init__", "methods/__init__", "methods/one/__init__", "methods/one/method", "apart"):
+        (package / f"{path}.py").write_text("")
+    (package / "top.py").write_text(
+        "from importlib import import_module\n\n\ndef f(x):\n    return import_module(f'pack.methods.{x}.method')\n"
+    )
+    assert set(sources_of("pack.top", package)) == {
+        "pack", "pack.top", "pack.methods", "pack.methods.one", "pack.methods.one.method",
     }  # fmt: skip
 
 

@@ -54,9 +54,8 @@ def test_what_is_laid_into_the_store_is_what_was_delivered(tmp_path):
 
 
 def test_what_was_measured_before_is_told_again_in_80_columns(tmp_path, environment):
-    from tests.local.scale.test_scale_growth import row
-
     from benchmarks.scale.scale_runs import Scale
+    from tests.benchmarks.scale.test_scale_growth import row
 
     params = load_params(Path("params.yaml"), [Path("params/demo.yaml")])
     kept = Scale(tmp_path / "work", params, field_px=FIELD_PX, workers=1, told=print).folder / "measured"
