@@ -129,10 +129,10 @@ def test_what_a_method_cannot_do_is_told_with_the_parameters(tiny, monkeypatch):
     assert problems["adaptation.candidates"].found == "coda, coda+aligned, coda+coral"
     typed = re.search(r"adaptation\.candidates=\[.*?\]", problems["adaptation.candidates"].remedy)
     assert tiny("ssl.method=mae", typed[0]).adaptation.candidates == (
-        "unadapted", "aligned", "coral", "oda", "oda+aligned", "oda+coral",
+        "unadapted", "classical", "aligned", "coral", "oda", "oda+aligned", "oda+coral",
     )  # fmt: skip
     monkeypatch.setattr(Mae, "adapts_by", frozenset())
-    with pytest.raises(ConfigError, match=r"cannot adapt.*adaptation\.candidates=\[unadapted, aligned, coral\]"):
+    with pytest.raises(ConfigError, match=r"cannot adapt.*\.candidates=\[unadapted, classical, aligned, coral\]"):
         tiny("ssl.method=mae")
 
 
