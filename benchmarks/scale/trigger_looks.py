@@ -14,9 +14,9 @@ from benchmarks.scale.crowd import counts, settings_at
 from benchmarks.scale.process_use import memory_of
 from coda.config import load_params
 from coda.config.load import shipped_params
+from coda.runners.submit import Request
 from coda.trigger.pace import Pace
 from coda.trigger.service import Trigger
-from coda.trigger.submit import Request
 
 LOOKS = 3
 """The first one reads what it has not seen; the best of the others is what goes on for ever."""

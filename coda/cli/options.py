@@ -1,6 +1,7 @@
 """Options that several sub-commands share."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,16 @@ from coda.errors import ConfigError, Problem
 from coda.plates.tabular.dialect import Dialects, dialects_of
 from coda.plates.tree import Tree
 
+
+class EngineChoice(StrEnum):
+    """Engines that pipelines run on: the names in `coda.runners.engines`, which is imported when one is used."""
+
+    local = "local"
+    docker = "docker"
+    kfp = "kfp"
+
+
+Engine = Annotated[EngineChoice, typer.Option("--runner", help="Processes, containers, or Kubeflow.")]
 ParamsFile = Annotated[Path, typer.Option("--params", help="Complete parameter file.")]
 Overlays = Annotated[list[Path], typer.Option("--overlay", help="File with only the keys it changes; may repeat.")]
 Settings_ = Annotated[list[str], typer.Option("--set", help="One change as dotted.path=value; may repeat.")]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+from coda.cli.options import DEFAULT_PARAMS, Engine, EngineChoice, Overlays, ParamsFile, Settings_, read_params
 from coda.errors import CodaError, ConfigError, Problem
 
 app = typer.Typer(no_args_is_help=True, help="Run or compile the training and adaptation pipelines.")
@@ -26,14 +26,6 @@ class Pipeline(StrEnum):
     adaptation = "adaptation"
 
 
-class RunnerChoice(StrEnum):
-    """What can run them."""
-
-    local = "local"
-    docker = "docker"
-    kfp = "kfp"
-
-
 @app.command()
 def run(
     pipeline: Annotated[Pipeline, typer.Argument(help="Which pipeline.")],
@@ -45,7 +37,7 @@ def run(
             "one run a batch.",
         ),
     ],
-    runner: Annotated[RunnerChoice, typer.Option(help="Processes, containers, or Kubeflow.")] = RunnerChoice.local,
+    runner: Engine = EngineChoice.local,
     params: ParamsFile = DEFAULT_PARAMS,
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006

@@ -9,13 +9,12 @@ from rich.console import Console
 
 from coda.errors import CodaError, IntegrityError, Problem, TransientError
 from coda.runners import run_pipeline
-from coda.runners.port import RunnerName
 from coda.settings import Settings
 from coda.trigger.by_hand import Plan, plan_of
 
 
 def run_batches(
-    uris: Sequence[str], params: Any, *, run_id: str, runner: RunnerName, settings: Settings, work: Path, wait: bool,
+    uris: Sequence[str], params: Any, *, run_id: str, runner: str, settings: Settings, work: Path, wait: bool,
     console: Console,
 ) -> None:  # fmt: skip
     """Adapt to each batch in a run of its own; a batch that fails loses no other.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+from coda.cli.options import DEFAULT_PARAMS, Engine, EngineChoice, Overlays, ParamsFile, Settings_, read_params
 from coda.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -27,14 +27,6 @@ log = logging.getLogger(__name__)
 WORK = Path("runs/pipelines")
 
 
-class SubmitterChoice(StrEnum):
-    """What runs the batches."""
-
-    local = "local"
-    docker = "docker"
-    kfp = "kfp"
-
-
 class LogFormatChoice(StrEnum):
     """Form of the log."""
 
@@ -42,7 +34,6 @@ class LogFormatChoice(StrEnum):
     json = "json"
 
 
-RunnerOption = Annotated[SubmitterChoice, typer.Option("--runner", help="Processes, containers, or Kubeflow.")]
 Ignored = Annotated[list[str], typer.Option("--ignore-source", help="Source whose batches start nothing; may repeat.")]
 Poll = Annotated[bool, typer.Option("--poll/--no-poll", help="List the landing prefix.")]
 Queue = Annotated[bool, typer.Option("--queue/--no-queue", help="Read the queue in CODA_QUEUE_URL, when it is set.")]
@@ -59,7 +50,7 @@ Lease = Annotated[float, typer.Option(min=1, help="Seconds without a sign of lif
 
 @app.command()
 def once(
-    runner: RunnerOption = SubmitterChoice.local,
+    runner: Engine = EngineChoice.local,
     params: ParamsFile = DEFAULT_PARAMS,
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
@@ -91,7 +82,7 @@ def once(
 
 @app.command()
 def serve(
-    runner: RunnerOption = SubmitterChoice.local,
+    runner: Engine = EngineChoice.local,
     params: ParamsFile = DEFAULT_PARAMS,
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
@@ -181,7 +172,7 @@ def _require_a_way(ways: list[str]) -> None:
 
 
 def _trigger(
-    runner: SubmitterChoice,
+    runner: EngineChoice,
     params: Path,
     overlay: list[Path],
     changes: list[str],
@@ -193,16 +184,12 @@ def _trigger(
     lease_s: float,
     patience_s: float,
 ) -> "Trigger":
+    from coda.runners.engines import ENGINES
     from coda.settings import read_settings
     from coda.trigger.service import Pace, Trigger
-    from coda.trigger.submit import KubeflowSubmitter, LocalSubmitter
 
     settings = read_settings()
-    submitter = (
-        KubeflowSubmitter(settings)
-        if runner is SubmitterChoice.kfp
-        else LocalSubmitter(settings, work.resolve(), runner.value)
-    )
+    submitter = ENGINES[runner.value].submitter(settings, work.resolve())
     return Trigger(
         settings,
         submitter,

@@ -10,11 +10,11 @@ from typing import Any
 from coda.config import Params
 from coda.contracts import MANIFEST_NAME
 from coda.errors import CodaError, Problem
+from coda.runners.submit import LocalSubmitter
 from coda.settings import Settings
 from coda.storage.objects import store_for
 from coda.trigger.ledger import TAKEN, Ledger, LedgerState
 from coda.trigger.service import Pace, Trigger
-from coda.trigger.submit import LocalSubmitter
 
 LEASE_S = 3.0
 """One trigger watches the demo's bucket, so a silent run is its own from before an interruption."""

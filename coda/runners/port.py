@@ -16,7 +16,6 @@ from coda.steps.context import clear_failure
 from coda.steps.record import read_run
 
 PipelineName = Literal["training", "adaptation"]
-RunnerName = Literal["local", "docker", "kfp"]
 Say = Callable[[str], None]
 """Takes one line for the person who waits."""
 
@@ -102,7 +101,7 @@ def run_pipeline(
     name: PipelineName,
     arguments: Mapping[str, Any],
     *,
-    runner: RunnerName | Runner,
+    runner: str | Runner,
     settings: Settings,
     work: Path,
     compiled: Path | None = None,
@@ -120,7 +119,7 @@ def run_pipeline(
         name: 'training' or 'adaptation'.
         arguments: Parameters of the pipeline: ``run_id``; ``manifest_uris`` and ``labels``, or ``manifest_uri``;
             ``params`` (`Params` or its JSON).
-        runner: 'local' (processes), 'docker' (containers), 'kfp' (Kubeflow), or any `Runner`.
+        runner: Name of an engine (`coda.runners.engines`), or any `Runner`.
         settings: Where the services are.
         work: Folder that holds one folder a run on this machine.
         compiled: Compiled pipeline; the one beside its definition when not given.
@@ -197,19 +196,13 @@ def _attempt(run: Runner, job: Job, attempts: int, backoff_s: float) -> Path | N
     raise ConfigError("A run needs at least one attempt.")
 
 
-def _runner(name: RunnerName) -> Runner:
-    # KFP and docker are heavy: imported when they are used
-    if name == "local":
-        from coda.runners.local import run_local
+def _runner(name: str) -> Runner:
+    from coda.runners.engines import ENGINES
 
-        return run_local
-    if name == "docker":
-        from coda.runners.docker import run_docker
-
-        return run_docker
-    from coda.runners.kubeflow import run_kubeflow
-
-    return run_kubeflow
+    if name not in ENGINES:
+        problem = Problem("runner", repr(name), f"one of {', '.join(ENGINES)}", "Name one of these.")
+        raise ConfigError("There is no such engine.", [problem])
+    return ENGINES[name].run
 
 
 def _is_slug(text: str) -> bool:

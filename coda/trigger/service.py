@@ -15,6 +15,7 @@ from typing import TypeVar, Unpack
 from coda.config import Params
 from coda.contracts import FailureRecord, RunRecord
 from coda.errors import CodaError, ConfigError, ServiceRefusedError, TransientError
+from coda.runners.submit import Request, Submitter
 from coda.settings import Settings
 from coda.steps.context import read_failure
 from coda.steps.record import read_run
@@ -34,7 +35,6 @@ from coda.trigger.reopening import reopen
 from coda.trigger.rounds import Rounds
 from coda.trigger.rows_without_report import note_end
 from coda.trigger.states import Survey
-from coda.trigger.submit import Request, Submitter
 from coda.trigger.training import TrainingSource
 from coda.trigger.troubles import Troubles, reasons_of
 from coda.trigger.turns import in_turn

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+from coda.runners.submit import Request
 from coda.runners.workdir import is_running
 from coda.settings import Settings
-from coda.trigger.submit import Request
 from tests.faults.chain import Task, run_chain
 from tests.faults.deaths import Deaths
 

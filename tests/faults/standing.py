@@ -14,6 +14,7 @@ from pathlib import Path
 from coda.config import Params, load_params
 from coda.errors import TransientError
 from coda.local.services import EmbeddedServices
+from coda.runners.submit import Submitter
 from coda.settings import Settings
 from coda.simulation.delivery import simulate_batch
 from coda.simulation.design import plan_experiment, write_labels
@@ -21,7 +22,6 @@ from coda.storage.bulk import upload_folder
 from coda.storage.objects import store_for
 from coda.trigger.ledger import Entry, Ledger
 from coda.trigger.service import Pace, Trigger
-from coda.trigger.submit import Submitter
 from tests.faults.chain import Task
 from tests.faults.deaths import Deaths
 from tests.faults.processes import ChainSubmitter, prepared

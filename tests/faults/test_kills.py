@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from coda.trigger.submit import LocalSubmitter
+from coda.runners.submit import LocalSubmitter
 from tests.faults.deaths import Deaths, deaths_of
 from tests.faults.processes import ChainSubmitter
 from tests.faults.standing import PACE, drawn, forget, until

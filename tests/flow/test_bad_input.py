@@ -16,6 +16,7 @@ from coda.errors import ConfigError, ContractError
 from coda.local.offline import offline_settings
 from coda.monitoring.report import write_report
 from coda.runners.port import run_pipeline
+from coda.runners.submit import LocalSubmitter
 from coda.simulation.delivery import simulate_batch
 from coda.simulation.design import plan_experiment
 from coda.steps.adapt import adapt
@@ -25,7 +26,6 @@ from coda.steps.record import read_run
 from coda.steps.validate import validate
 from coda.storage.objects import store_for
 from coda.trigger.service import Trigger
-from coda.trigger.submit import LocalSubmitter
 from tests.flow.breakage import edit_table, flip_a_byte, give, images_of, manifest_of, scribble, write_manifest
 from tests.flow.loop import DESIGN
 from tests.flow.watching import assert_readable, entry_of, registered, shown, trigger_of, variables

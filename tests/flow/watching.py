@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 from coda.cli.ledger import app as ledger_app
 from coda.registry.releases import ReleaseLog
 from coda.registry.versions import list_versions
+from coda.runners.submit import LocalSubmitter
 from coda.storage.data_registry import list_batches
 from coda.storage.objects import store_for
 from coda.trigger.ledger import Ledger
 from coda.trigger.service import Pace, Trigger
-from coda.trigger.submit import LocalSubmitter
 
 PACE = Pace(lease_s=5.0, backoff_s=0.5, tick_s=0.2)
 NOT_FOR_PEOPLE = ("Traceback", "object at 0x", "b'\\x", "\\x", "NoneType", "[Errno", "Input should be", "None", "$")

@@ -7,7 +7,7 @@ from strangers import ANSWERS, PAGE, stranger
 
 from coda.errors import ServiceRefusedError, TransientError
 from coda.runners.kubeflow import Kubeflow
-from coda.trigger.submit import KubeflowSubmitter, Request
+from coda.runners.submit import KubeflowSubmitter, Request
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import yaml
 from coda.errors import ConfigError, ContractError, TransientError
 from coda.runners import kubeflow, run_pipeline
 from coda.runners.spec import compiled_path
+from coda.runners.submit import KubeflowSubmitter, Request
 from coda.storage.objects import ObjectStore
-from coda.trigger.submit import KubeflowSubmitter, Request
 
 
 class Server(ThreadingHTTPServer):

@@ -64,7 +64,7 @@ def main() -> int:
     child = start(["coda", *sys.argv[1:]], env=os.environ, cwd=str(Path.cwd()), files=(0, 1, 2), bound=True)
 
     def hand_on(number: int, _frame: object) -> None:
-        # whoever stops this process means its whole group (coda.trigger.ending_processes)
+        # whoever stops this process means its whole group (coda.runners.ending_processes)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)
 

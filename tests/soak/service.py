@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 from coda.config import Params
+from coda.runners.submit import LocalSubmitter
 from coda.settings import read_settings
 from coda.trigger import server
 from coda.trigger.server import TriggerService
 from coda.trigger.service import Pace, Trigger
-from coda.trigger.submit import LocalSubmitter
 
 PACE = Pace(parallel=2, lease_s=6.0, backoff_s=1.0, tick_s=0.5, patience_s=60.0, recheck_s=2.0)
 

@@ -16,11 +16,11 @@ from conftest_trigger import Immediate, deliver, record_of, train
 
 from coda.config import load_params
 from coda.errors import ConfigError
+from coda.runners.submit import LocalSubmitter, Request
 from coda.storage.objects import ObjectStore
 from coda.trigger.ledger import Ledger
 from coda.trigger.server import TriggerService
 from coda.trigger.service import Pace, Trigger
-from coda.trigger.submit import LocalSubmitter, Request
 
 # stands in for `coda pipeline run`: writes its arguments, holds the run's lock, ends as it is told
 RUN = """
@@ -211,7 +211,7 @@ def test_sigterm_gives_the_run_back_and_ends_its_processes(settings, store, demo
     program = (
         "import json, sys; from pathlib import Path; from coda.config import Params; "
         "from coda.settings import read_settings; from coda.trigger.server import TriggerService; "
-        "from coda.trigger.service import Pace, Trigger; from coda.trigger.submit import LocalSubmitter; "
+        "from coda.trigger.service import Pace, Trigger; from coda.runners.submit import LocalSubmitter; "
         "s = read_settings(); p = Params.model_validate_json(sys.argv[1]); "
         "t = Trigger(s, LocalSubmitter(s, Path(sys.argv[2]), command=(sys.executable, '-c', sys.argv[3])), params=p, "
         "pace=Pace(tick_s=0.05)); v = TriggerService(t, poll_every_s=0.1); v.stop_on_signals(); v.serve(grace_s=5)"

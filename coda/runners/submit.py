@@ -12,12 +12,12 @@ import yaml
 
 from coda.config import Params
 from coda.errors import ConfigError, Problem
+from coda.runners.ending_processes import end_group
 from coda.runners.kubeflow import Kubeflow, experiment_of
 from coda.runners.spec import compiled_path
 from coda.runners.workdir import is_running
 from coda.settings import Settings
 from coda.steps.context import clear_failure
-from coda.trigger.ending_processes import end_group
 
 COMMAND = (sys.executable, "-m", "coda", "pipeline", "run")
 """Starts one run in a process of its own: KFP's local runner allows no more in one process."""
