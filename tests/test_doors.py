@@ -14,7 +14,7 @@ BACKBONES = {"coda/networks/backbone.py"}
 
 def rows() -> list[list[str]]:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    section = text.partition("## Doors\n")[2].partition("\n## ")[0]
+    section = text.partition("## Doors\n")[2].partition("\n## ")[0].partition("\nOthers are held")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 

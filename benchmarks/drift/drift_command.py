@@ -1,14 +1,13 @@
 """`coda benchmark drift`: the drift rules beside plain limits and well-known detectors."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from coda.cli.benchmark_options import Json
 from coda.cli.benchmark_progress import showing_words
-from coda.errors import ConfigError, Problem
 
 REPORT_FROM = 100
 """First seed that figures come from; thresholds are chosen on those below."""
@@ -20,7 +19,7 @@ def drift(
     seeds: Annotated[int, typer.Option(min=1, help=f"Seeds that figures come from, {REPORT_FROM} and up.")] = 100,
     steady: Annotated[int, typer.Option(min=20, help="Steady histories of each choosing seed.")] = 1500,
     changed: Annotated[int, typer.Option(min=2, help="Histories of each seed and change.")] = 50,
-    json: Annotated[Path | None, typer.Option("--json", help="Also write all numbers here.")] = None,
+    json: Json = None,
 ) -> None:
     """False alarms and delays of the drift rules, plain limits and known detectors (docs/drift_rules.md)."""
     from benchmarks.drift.drift_runs import run_study
@@ -28,9 +27,6 @@ def drift(
     from benchmarks.drift.odd_plates import run_plates
     from coda.benchmark.benchmark_report import write_json
 
-    if json is not None and json.is_dir():
-        problem = Problem("--json", f"{json}, a folder", "a file", f"Write for example --json {json / 'drift.json'}.")
-        raise ConfigError("The numbers cannot be written there.", [problem])
     report = range(REPORT_FROM, REPORT_FROM + seeds)
     with showing_words() as told:
         study = run_study(CHOOSE, report, steady=steady, changed=changed, tell=told)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from coda.cli.benchmark_options import Json
 from coda.cli.benchmark_progress import going_on, showing_words
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
 from coda.errors import ConfigError, Problem
@@ -19,7 +20,7 @@ def scale(
     plates: Annotated[str, typer.Option(help="Plates of the batches that are measured, with commas.")] = "1,4,8",
     archive: Annotated[int, typer.Option(min=0, max=20, help="Accepted batches of the source before each.")] = 0,
     field_px: Annotated[int, typer.Option(min=128, max=2160, help="Side of the images, in pixels.")] = 128,
-    json: Annotated[Path | None, typer.Option("--json", help="Also write all numbers here.")] = None,
+    json: Json = None,
     work: Annotated[
         Path, typer.Option("--work", help="Plates, services and sizes that were measured; may be deleted.")
     ] = DEFAULT_WORK,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
@@ -13,9 +14,31 @@ from coda.cli.benchmark_progress import going_on, showing_jobs, showing_plates
 from coda.cli.options import read_params
 from coda.errors import ConfigError, Problem
 
+
+def place_for_numbers(path: Path | None) -> Path | None:
+    """Return a path that numbers will be written to, once it is known that they can be: they take minutes to hours.
+
+    Raises:
+        ConfigError: It is a folder, or none of its folders can be written to.
+    """
+    if path is None:
+        return None
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        found, remedy = str(error), f"Write for example --json runs/{path.stem}.json."
+        problem = Problem(f"--json {path}", found, "a file in a folder that can be written to", remedy)
+        raise ConfigError("The numbers cannot be written there; nothing was computed.", [problem]) from error
+    return path
+
+
 Seeds = Annotated[str, typer.Option("--seeds", help="Seeds, with commas.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the report; runs/benchmark/<name> if not given.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write all numbers here.")]
+Json = Annotated[Path | None, typer.Option("--json", callback=place_for_numbers, help="Also write all numbers here.")]
 Processes = Annotated[
     int, typer.Option("--processes", min=0, help="Jobs at the same time; 0: one for each core, or one on a GPU.")
 ]

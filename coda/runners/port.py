@@ -132,6 +132,7 @@ def run_pipeline(
         ConfigError: An argument is missing, unknown or unusable; the runner is not configured.
         CodaError: A step failed. The error has the type, the exit code and the reasons of that step.
     """
+    start = runner if callable(runner) else _runner(runner)
     values = checked_arguments(name, arguments)
     started = time.monotonic()
     tell = say or _silent
@@ -139,7 +140,7 @@ def run_pipeline(
     done = read_run(job.run_id, settings)
     log: Path | None = None
     if done is None:
-        log = _attempt(runner if callable(runner) else _runner(runner), job, attempts, backoff_s)
+        log = _attempt(start, job, attempts, backoff_s)
         done = read_run(job.run_id, settings)
     else:
         tell(f"{job.run_id} ended before ({done.outcome}); nothing is run again.")

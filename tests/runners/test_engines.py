@@ -12,6 +12,14 @@ from coda.runners.engines import ENGINES
 from coda.runners.submit import KubeflowSubmitter, LocalSubmitter
 from coda.settings import Settings
 
+SETTINGS = Settings(
+    landing="s3://l",
+    platform="s3://p",
+    mlflow_uri="sqlite://",
+    data_registry="/r",
+    data_remote="s3://x",
+    checkpoints="/c",
+)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -20,7 +28,7 @@ def test_commands_offer_every_engine_and_no_other() -> None:
 
 
 def test_a_trigger_submits_to_the_engine_that_a_command_runs(tmp_path: Path) -> None:
-    settings = Settings()
+    settings = SETTINGS
     found = {name: engine.submitter(settings, tmp_path) for name, engine in ENGINES.items()}
     for name in ("local", "docker"):
         own = found[name]
@@ -32,7 +40,7 @@ def test_a_trigger_submits_to_the_engine_that_a_command_runs(tmp_path: Path) -> 
 def test_an_engine_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     arguments = {"run_id": "r", "manifest_uri": "s3://landing/a/b/manifest.json", "params": "{}"}
     with pytest.raises(ConfigError) as caught:
-        run_pipeline("adaptation", arguments, runner="slurm", settings=Settings(), work=tmp_path)
+        run_pipeline("adaptation", arguments, runner="slurm", settings=SETTINGS, work=tmp_path)
     assert "local, docker, kfp" in str(caught.value)
 
 
