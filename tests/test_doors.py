@@ -1,4 +1,4 @@
-"""The doors of docs/architecture.md: each example is named by the files of its row, and by no other of the program."""
+"""The extension points of docs/architecture.md: each example is named by the files of its row, and by no other of the program."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ BACKBONES = {"coda/networks/backbone.py"}
 
 def rows() -> list[list[str]]:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    section = text.partition("## Doors\n")[2].partition("\n## ")[0].partition("\nOthers are held")[0]
+    section = text.partition("## Extension points\n")[2].partition("\n## ")[0].partition("\nOthers have tests")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
