@@ -1,4 +1,4 @@
-"""The extension points of docs/architecture.md: each example is named by the files of its row, and by no other of the program."""
+"""The extension points of docs/architecture.md: each example is named by the files of its row, and by no others."""
 
 import re
 import subprocess

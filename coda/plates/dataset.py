@@ -126,6 +126,21 @@ def open_batches(folder: Path, stores: Stores | None = None) -> list[BatchFolder
     return [BatchFolder(report.parent, stores) for report in sorted(folder.glob(f"*/*/{REPORT_NAME}"))]
 
 
+def ingested_batches(folder: Path, stores: Stores | None = None) -> list[BatchFolder]:
+    """Return the batches of a dataset folder that must hold one; see `open_batches`.
+
+    Raises:
+        ConfigError: There is no such folder, or no ingested batch in it.
+    """
+    batches = open_batches(folder, stores)
+    if not batches:
+        found = "a folder without an ingested batch" if folder.is_dir() else "no such folder"
+        remedy = f"Name the folder that ingest wrote: coda step ingest --manifest FILE --out {folder}."
+        problem = Problem(str(folder), found, f"<source>/<batch>/{REPORT_NAME} in a dataset folder", remedy)
+        raise ConfigError("There is no ingested batch.", [problem])
+    return batches
+
+
 def load_fields(batches: Sequence[BatchFolder], channels: Sequence[str], centre: int) -> FieldSet:
     """Read the accepted fields of batches into memory, verifying each field's checksum.
 

@@ -25,7 +25,7 @@ from coda.contracts.release import ReleaseRecord
 from coda.errors import ConfigError, Problem
 from coda.networks.made_with import made_with
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import BatchFolder, channels_unread, open_batches, open_fields
+from coda.plates.dataset import BatchFolder, channels_unread, ingested_batches, open_batches, open_fields
 from coda.plates.preparation import prepared, record_of
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
@@ -90,7 +90,7 @@ def adapt(
         return read_candidates(out)
     set_threads(params.compute)
     stores = DataStore(settings)
-    batches = open_batches(dataset, stores)
+    batches = ingested_batches(dataset, stores)
     own = {batch.batch_id for batch in batches}
     earlier = [batch for batch in open_batches(archive, stores) if batch.batch_id not in own]
     record = default_release(settings)

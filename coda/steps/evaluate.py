@@ -22,7 +22,7 @@ from coda.networks.extractor import Extractor, load_extractor
 from coda.networks.head import LABELS, Head, load_head, load_source_statistics
 from coda.networks.profile import Profile
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import open_batches, open_fields
+from coda.plates.dataset import ingested_batches, open_fields
 from coda.plates.stored import read_fields
 from coda.settings import Settings
 from coda.steps.recorded_serving import facts_of, require_fitting, serving_of, split_facts, tell
@@ -68,7 +68,7 @@ def evaluate(
     found = {folder: load_head(folder) for folder in _head_folders(heads)}
     serving, split = _made_with(pretrained / "extractor", extractor, found, today)
     set_threads(serving.compute)
-    batches = open_batches(dataset, DataStore(settings))
+    batches = ingested_batches(dataset, DataStore(settings))
     tell([*serving.notes, *require_fitting(batches, extractor, str(pretrained / "extractor"))])
     stored = open_fields(batches, extractor.channels, serving.crops.centre)
     fields = read_fields(stored.take(held_out_fields(stored.table, split)))

@@ -12,13 +12,14 @@ from coda.config.params import Params
 from coda.config.recorded import TRAINED
 from coda.networks.extractor import save_extractor
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import BatchFolder, open_batches, open_fields, require_covered
+from coda.plates.dataset import BatchFolder, ingested_batches, open_fields, require_covered
 from coda.plates.fieldset import FieldSet
 from coda.plates.preparation import prepared, record_of
 from coda.plates.stored import StoredFields
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.progress_bar import shown
+from coda.steps.recorded_serving import tell
 from coda.steps.torchrun import processes_to_start, run_in_processes
 from coda.steps.train_head import read_file
 from coda.storage.plate_stores import DataStore
@@ -68,7 +69,7 @@ def pretrain(
         return run_in_processes("pretrain", paths, count, params=params, settings=settings, run_id=run_id, texts=told)
     set_threads(params.compute)
     with joined() as world, stopping_on_sigterm() as should_stop, ExitStack() as first:
-        batches = open_batches(dataset, DataStore(settings))
+        batches = ingested_batches(dataset, DataStore(settings))
         fields = load_training_fields(batches, params)
         which = params.pretrain.fields
         compounds = _labelled_compounds(labels, settings) if which == "labelled" else None
@@ -90,6 +91,7 @@ def pretrain(
             save_extractor(out / "extractor", state.extractor, provenance)
             method.save_state(out / "state", state)
             _record(out, result)
+            tell(result.pairs.remarks(params.pairs.by))
         return _numbers(result)
 
 

@@ -17,7 +17,7 @@ from coda.networks.artifact import folder_digest
 from coda.networks.extractor import load_extractor
 from coda.networks.head import LABEL_REPORT, LABELS, SOURCE_STATISTICS, save_head
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import open_batches, open_fields, require_covered
+from coda.plates.dataset import ingested_batches, open_fields, require_covered
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.progress_bar import shown
@@ -78,7 +78,7 @@ def train_head(
     facts = facts_of([(where, extractor.config)]) | split_facts(extractor.config, where)
     params = settled(facts, today)
     set_threads(params.compute)
-    batches = open_batches(dataset, DataStore(settings))
+    batches = ingested_batches(dataset, DataStore(settings))
     tell([*set_aside(facts, today), *require_fitting(batches, extractor, where)])
     stored = open_fields(batches, extractor.channels, params.crops.centre)
     require_covered(stored)

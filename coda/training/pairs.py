@@ -21,6 +21,10 @@ KEPT_EPOCHS = 2
 """Orders of epochs kept at a time: the one at hand, and the next, from which batches are read ahead."""
 
 
+FEW_PAIRED = 0.5
+"""Share of treated fields with a partner of the wanted kind below which a person is told."""
+
+
 @dataclass(frozen=True)
 class PairReport:
     """What the fields allow.
@@ -40,6 +44,24 @@ class PairReport:
     pairable_share: float
     without_partner: tuple[str, ...]
     fallbacks: dict[str, int] = field(default_factory=dict)
+
+    def remarks(self, by: str) -> list[str]:
+        """Return what a person must know of pairs that were asked for and not to be had; nothing where most were.
+
+        Args:
+            by: What must differ between the fields of a pair, 'batch' or 'plate'; 'none' asks for no pairs.
+        """
+        if by == "none" or not self.anchors or self.pairable_share >= FEW_PAIRED:
+            return []
+        share = f"Only {self.pairable_share:.0%}" if self.pairable_share else "None"
+        unlike = "batches" if by == "batch" else "plates"
+        told = (
+            f"{share} of the treated fields have a partner of their treatment in another {by} among the training "
+            f"plates (those held out by split are not). {self.fallbacks.get('itself', 0)} of {self.anchors} fields "
+            "were paired with another view of themselves, from which nothing about differences between "
+            f"{unlike} is learned."
+        )
+        return [told]
 
 
 class PairSampler:

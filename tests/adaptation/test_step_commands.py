@@ -65,7 +65,7 @@ def test_predict_writes_the_tables_of_a_release_and_publishes_nothing(
 
 
 def test_what_is_missing_is_told_in_the_words_of_the_pipelines_steps(call, released, tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match="There is nothing to adapt to"):
+    with pytest.raises(ConfigError, match="There is no ingested batch"):
         call("adapt", "--dataset", tmp_path / "none", "--out", "candidates")
     with pytest.raises(ContractError, match="There is nothing to predict"):
         call(
@@ -76,3 +76,10 @@ def test_what_is_missing_is_told_in_the_words_of_the_pipelines_steps(call, relea
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with pytest.raises(ConfigError, match="services are not configured"):
         call("adapt", "--dataset", tmp_path, "--out", "candidates")
+
+
+@pytest.mark.parametrize("step", ["pretrain", "adapt"])
+def test_a_dataset_folder_that_is_not_there_is_named_first(call, step, tmp_path):
+    with pytest.raises(ConfigError, match="There is no ingested batch") as caught:
+        call(step, "--dataset", tmp_path / "nowhere", "--out", "out")
+    assert "no such folder" in str(caught.value)
