@@ -40,7 +40,7 @@ def place(tmp_path, monkeypatch, stored):
     for module in ("pretrain", "recorded_serving"):
         monkeypatch.setattr(f"coda.steps.{module}.prepared", lambda _batches: [])
     for module in ("pretrain", "train_head", "evaluate"):
-        monkeypatch.setattr(f"coda.steps.{module}.open_batches", lambda folder, _stores: [folder])
+        monkeypatch.setattr(f"coda.steps.{module}.ingested_batches", lambda folder, _stores: [folder])
         monkeypatch.setattr(
             f"coda.steps.{module}.open_fields", lambda _batches, _channels, centre: replace(full, centre=centre)
         )
@@ -300,7 +300,7 @@ def test_a_step_reads_its_own_sections_and_no_other(place, tiny):
         return reading.read
 
     assert read_by(lambda params: pretrain(place, place / "pre", params=params, settings=settings, run_id="r")) == {
-        "seed", "compute", "extractor", "crops", "split", "pretrain", "pairs", "dino",
+        "seed", "compute", "extractor", "crops", "split", "pretrain", "pairs", "ssl", "dino",
     }  # fmt: skip
     assert read_by(
         lambda params: train_head(place, place / "pre", labels, place / "heads", params=params, settings=settings,

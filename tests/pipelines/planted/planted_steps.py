@@ -134,15 +134,16 @@ def release(draft, out, *, settings, run_id, approver="gate"):
     out.write_bytes(draft.read_bytes())
 
 
-def adapt(dataset, archive, out, *, params, settings, run_id, models):
+def adapt(dataset, archive, out, *, params, settings, run_id, models, features):
     note("adapt", dataset, archive)
     out.mkdir(parents=True)
     (models / "extractor").mkdir(parents=True)
+    features.mkdir(parents=True)
     return []
 
 
-def judge(dataset, candidates, out, *, params, settings):
-    note("gate", dataset, candidates)
+def judge(dataset, candidates, out, *, params, settings, features):
+    note("gate", dataset, candidates, features)
     from coda.contracts import GateReport
 
     GateReport(
@@ -165,10 +166,10 @@ def predict(dataset, release, out, *, params, settings, gate, candidates, run_id
 
 
 def report(
-    dataset, out, *, params, settings, run_id, candidates=None, gate=None, release=None, predictions=None,
-    evaluation=None,
+    dataset, out, *, params, settings, run_id, candidates=None, features=None, gate=None, release=None,
+    predictions=None, evaluation=None,
 ):  # fmt: skip
-    given = [path for path in (candidates, gate, release, predictions, evaluation) if path is not None]
+    given = [path for path in (candidates, features, gate, release, predictions, evaluation) if path is not None]
     note("report" if given else "refusal_report", dataset, *given)
     out.write_text("<html></html>")
     return out

@@ -48,13 +48,13 @@ class DinoMethod:
 
     def train(self, state: DinoState, params: Params, task: SslTask) -> SslResult:
         """Train student and teacher; see `train_dino`."""
-        own, adapts = params.adaptation, task.stage == "adapt"
+        own = params.adaptation if task.stage == "adapt" else None  # pretraining reads no section of adaptation
         return train_dino(
             task.fields, params, self.optimization(params, task.stage),
             state=state, seed=task.seed, pairs=task.pairs, anchors=task.anchors,
-            dino_head=own.dino_head if adapts else "trained", carry_centre=own.carry_centre if adapts else True,
+            dino_head=own.dino_head if own else "trained", carry_centre=own.carry_centre if own else True,
             hooks=task.hooks, described=task.described, objective=self.objective,
-            keep_moments=own.carry_optimizer if adapts else params.pretrain.keep_optimizer,
+            keep_moments=own.carry_optimizer if own else params.pretrain.keep_optimizer,
             checkpoints=task.checkpoints, report=task.report, should_stop=task.should_stop,
         )  # fmt: skip
 
