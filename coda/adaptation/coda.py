@@ -80,7 +80,7 @@ def adapt_extractor(
     lists = [frozen.compounds for frozen in (heads or {}).values() if frozen.compounds is not None]
     anchors = chosen_fields(fields.table, adaptation.fields, lists[0] if lists else None, key="adaptation.fields")
     method = method_of(state.method)
-    _resume_from(state, params)
+    _refuse_contradictions(state, params)
     method.prepare_to_adapt(state, params)
     hooks, described = new_hooks(state, fields, params, heads or {}, seed=seed)
     task = SslTask(
@@ -93,7 +93,7 @@ def adapt_extractor(
     return Adapted(**vars(result), stopping=stopping.get_extra_state() if stopping is not None else None)
 
 
-def _resume_from(state: MethodState, params: Params) -> None:
+def _refuse_contradictions(state: MethodState, params: Params) -> None:
     """Refuse parameters that contradict what the state was pretrained with: they would be ignored."""
     asked, today = params.ssl.method, Today.of(params)
     problems = contradictions(model_facts(state.extractor.config, "the state that is adapted"), today)

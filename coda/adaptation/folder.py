@@ -73,10 +73,11 @@ def write_answers(
     out.mkdir(parents=True, exist_ok=True)
     features.mkdir(parents=True, exist_ok=True)
     write_parquet(fields.table, out / "fields.parquet")
+    wanted = set(groups.tolist())
     for name, service in services.items():
         np.save(features / f"features_{name}.npy", service.features, allow_pickle=False)
         if any(item.extractor == name and item.alignment != "none" for item in candidates):
-            own = {group: found for group, found in service.statistics.items() if group in set(groups.tolist())}
+            own = {group: found for group, found in service.statistics.items() if group in wanted}
             _write_statistics(statistics_folder(out, name), own)
     for candidate in candidates:
         service = services[candidate.extractor]

@@ -15,6 +15,20 @@ from coda.cli.options import read_params
 from coda.errors import ConfigError, Problem
 
 
+def place_for_report(folder: Path | None) -> Path | None:
+    """Return the folder of a report, once it is known that it can be written to; see `place_for_numbers`."""
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        problem = Problem(f"--out {folder}", str(error), "a folder that can be written to", "Leave it out.")
+        raise ConfigError("The report cannot be written there; nothing was computed.", [problem]) from error
+    return folder
+
+
 def place_for_numbers(path: Path | None) -> Path | None:
     """Return a path that numbers will be written to, once it is known that they can be: they take minutes to hours.
 
@@ -37,7 +51,10 @@ def place_for_numbers(path: Path | None) -> Path | None:
 
 
 Seeds = Annotated[str, typer.Option("--seeds", help="Seeds, with commas.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder of the report; runs/benchmark/<name> if not given.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", callback=place_for_report, help="Folder of the report; runs/benchmark/<name> if not given."),
+]
 Json = Annotated[Path | None, typer.Option("--json", callback=place_for_numbers, help="Also write all numbers here.")]
 Processes = Annotated[
     int, typer.Option("--processes", min=0, help="Jobs at the same time; 0: one for each core, or one on a GPU.")

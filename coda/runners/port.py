@@ -201,7 +201,8 @@ def _runner(name: str) -> Runner:
     from coda.runners.engines import ENGINES
 
     if name not in ENGINES:
-        problem = Problem("runner", repr(name), f"one of {', '.join(ENGINES)}", "Name one of these.")
+        known = ", ".join(f"{engine.name} ({engine.says})" for engine in ENGINES.values())
+        problem = Problem("runner", repr(name), f"one of {known}", "Name one of these.")
         raise ConfigError("There is no such engine.", [problem])
     return ENGINES[name].run
 

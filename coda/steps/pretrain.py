@@ -91,7 +91,7 @@ def pretrain(
             save_extractor(out / "extractor", state.extractor, provenance)
             method.save_state(out / "state", state)
             _record(out, result)
-            tell(result.pairs.remarks(params.pairs.by))
+            tell(result.pairs.remarks())
         return _numbers(result)
 
 

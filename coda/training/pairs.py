@@ -5,6 +5,7 @@ too: edge effects are not removed by pairing, and can even be learned.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,7 @@ class PairReport:
         pairable_share: Share (0..1) of treated fields whose treatment is in another batch (or plate) as well.
         without_partner: Treatments that are in one batch (or plate) only.
         fallbacks: Anchors by what their partner differs in: 'batch', 'plate', 'field' (same plate), or 'itself'.
+        by: What partners were asked to differ in; 'none' where single images were asked for.
     """
 
     anchors: int
@@ -44,19 +46,16 @@ class PairReport:
     pairable_share: float
     without_partner: tuple[str, ...]
     fallbacks: dict[str, int] = field(default_factory=dict)
+    by: Literal["batch", "plate", "none"] = "none"
 
-    def remarks(self, by: str) -> list[str]:
-        """Return what a person must know of pairs that were asked for and not to be had; nothing where most were.
-
-        Args:
-            by: What must differ between the fields of a pair, 'batch' or 'plate'; 'none' asks for no pairs.
-        """
-        if by == "none" or not self.anchors or self.pairable_share >= FEW_PAIRED:
+    def remarks(self) -> list[str]:
+        """Return what a person must know of pairs that were asked for and not to be had; nothing where most were."""
+        if self.by == "none" or not self.anchors or self.pairable_share >= FEW_PAIRED:
             return []
         share = f"Only {self.pairable_share:.0%}" if self.pairable_share else "None"
-        unlike = "batches" if by == "batch" else "plates"
+        unlike = "batches" if self.by == "batch" else "plates"
         told = (
-            f"{share} of the treated fields have a partner of their treatment in another {by} among the training "
+            f"{share} of the treated fields have a partner of their treatment in another {self.by} among the training "
             f"plates (those held out by split are not). {self.fallbacks.get('itself', 0)} of {self.anchors} fields "
             "were paired with another view of themselves, from which nothing about differences between "
             f"{unlike} is learned."
@@ -235,5 +234,6 @@ def _apply_policy(
         raise ConfigError("No field can be trained on.", [Problem("pairs", "no anchor", "at least one", remedy)])
     fallbacks = {kind: int((level[wanted] == kind).sum()) for kind in ("batch", "plate", "field", "itself")}
     by = needed if needed != "none" else "batch"
-    report = PairReport(treated + controls, controls, treated + room, pairable_share(table, by), names, fallbacks)
+    paired = pairable_share(table, by)
+    report = PairReport(treated + controls, controls, treated + room, paired, names, fallbacks, needed)
     return wanted, report

@@ -41,7 +41,7 @@ def test_an_engine_that_is_not_there_is_named_with_those_that_are(tmp_path: Path
     arguments = {"run_id": "r", "manifest_uri": "s3://landing/a/b/manifest.json", "params": "{}"}
     with pytest.raises(ConfigError) as caught:
         run_pipeline("adaptation", arguments, runner="slurm", settings=SETTINGS, work=tmp_path)
-    assert "local, docker, kfp" in str(caught.value)
+    assert "local (processes of this machine), docker (containers of this machine), kfp (" in str(caught.value)
 
 
 def test_an_engine_takes_its_file_its_declaration_and_a_name_for_commands() -> None:
