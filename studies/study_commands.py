@@ -9,115 +9,59 @@ import typer
 from coda.benchmark.benchmark_report import write_json
 from coda.benchmark.jobs import raise_for_failures
 from coda.cli.benchmark_options import (
-    DEFAULT_SEEDS,
     DEFAULT_WORK,
     DEMO_OVERLAY,
     NONE,
-    Datasets,
     Json,
-    Labels,
     Out,
+    PlateOptions,
     Processes,
-    Seeds,
-    Source,
-    Target,
     Work,
     cores_for,
-    finish,
+    on_plates,
     read_seeds,
-    read_setting,
-)  # fmt: skip
+)
 from coda.cli.benchmark_progress import going_on, showing_jobs
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
 
 POLICIES = ["gate-v3", "gate-v4", "gate-v5"]
 
 
-def granularity(
-    seeds: Seeds = DEFAULT_SEEDS,
-    out: Out = None,
-    json: Json = None,
-    processes: Processes = 0,
-    work: Work = DEFAULT_WORK,
-    source: Source = NONE,
-    target: Target = NONE,
-    dataset: Datasets = NONE,
-    labels: Labels = None,
-    params: ParamsFile = DEFAULT_PARAMS,
-    overlay: Overlays = NONE,
-    changes: Settings_ = NONE,
-) -> None:
+@on_plates
+def granularity(plates: PlateOptions) -> None:
     """ODA on a whole source, on each batch and on each plate (the paper's figure 4)."""
     from coda.benchmark import table2 as tables
     from studies.figures import granularity_figure as module
 
-    setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
-    finish(setting, module.granularity, tables.as_json, "granularity", out, json, processes)
+    plates.finish(module.granularity, tables.as_json, "granularity")
 
 
-def cka(
-    seeds: Seeds = DEFAULT_SEEDS,
-    out: Out = None,
-    json: Json = None,
-    processes: Processes = 0,
-    work: Work = DEFAULT_WORK,
-    source: Source = NONE,
-    target: Target = NONE,
-    dataset: Datasets = NONE,
-    labels: Labels = None,
-    params: ParamsFile = DEFAULT_PARAMS,
-    overlay: Overlays = NONE,
-    changes: Settings_ = NONE,
-) -> None:
+@on_plates
+def cka(plates: PlateOptions) -> None:
     """Which layers adaptation changes: CKA before, after, and against the target's own model (the paper's figure 6)."""
     from studies.figures import cka_figure as module
 
-    setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
-    finish(setting, module.cka, module.as_json, "cka", out, json, processes)
+    plates.finish(module.cka, module.as_json, "cka")
 
 
+@on_plates
 def umap(
-    seeds: Seeds = DEFAULT_SEEDS,
-    out: Out = None,
-    json: Json = None,
-    processes: Processes = 0,
-    work: Work = DEFAULT_WORK,
-    source: Source = NONE,
-    target: Target = NONE,
-    dataset: Datasets = NONE,
-    labels: Labels = None,
+    plates: PlateOptions,
     whose: Annotated[Literal["extractor", "head"], typer.Option(help="Whose class token.")] = "extractor",
-    params: ParamsFile = DEFAULT_PARAMS,
-    overlay: Overlays = NONE,
-    changes: Settings_ = NONE,
 ) -> None:
     """Class tokens on a plane, before and after adaptation (the paper's figure 5); needs umap-learn."""
     from studies.figures import umap_figure as module
 
-    setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
-    finish(setting, partial(module.umap, whose=whose), module.as_json, "umap", out, json, processes)
+    plates.finish(partial(module.umap, whose=whose), module.as_json, "umap")
 
 
-def options(
-    seeds: Seeds = DEFAULT_SEEDS,
-    out: Out = None,
-    json: Json = None,
-    processes: Processes = 0,
-    work: Work = DEFAULT_WORK,
-    source: Source = NONE,
-    target: Target = NONE,
-    dataset: Datasets = NONE,
-    labels: Labels = None,
-    params: ParamsFile = DEFAULT_PARAMS,
-    overlay: Overlays = NONE,
-    changes: Settings_ = NONE,
-) -> None:
+@on_plates
+def options(plates: PlateOptions) -> None:
     """Every option of adaptation, one at a time, beside no adaptation and the paper's method (docs/adaptation.md)."""
     from coda.benchmark import table2 as tables
     from studies import adaptation_options as module
 
-    setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
-    finish(setting, module.run_options, tables.as_json, "options", out, json, processes)
+    plates.finish(module.run_options, tables.as_json, "options")
 
 
 def calibrate(

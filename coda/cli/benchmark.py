@@ -5,24 +5,8 @@ from typing import Annotated
 
 import typer
 
-from coda.cli.benchmark_options import (
-    DEFAULT_SEEDS,
-    DEFAULT_WORK,
-    NONE,
-    Datasets,
-    Json,
-    Labels,
-    Out,
-    Processes,
-    Seeds,
-    Source,
-    Target,
-    Work,
-    finish,
-    read_setting,
-)  # fmt: skip
+from coda.cli.benchmark_options import PlateOptions, on_plates
 from coda.cli.checkout import CheckoutGroup, add_checkout_commands
-from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_
 
 app = typer.Typer(
     cls=CheckoutGroup,
@@ -32,19 +16,9 @@ app = typer.Typer(
 
 
 @app.command()
+@on_plates
 def table2(
-    seeds: Seeds = DEFAULT_SEEDS,
-    out: Out = None,
-    json: Json = None,
-    processes: Processes = 0,
-    work: Work = DEFAULT_WORK,
-    source: Source = NONE,
-    target: Target = NONE,
-    dataset: Datasets = NONE,
-    labels: Labels = None,
-    params: ParamsFile = DEFAULT_PARAMS,
-    overlay: Overlays = NONE,
-    changes: Settings_ = NONE,
+    plates: PlateOptions,
     unseen: Annotated[
         float, typer.Option(help="Share of each mechanism's compounds that no head learns from.", min=0, max=0.9)
     ] = 0.0,
@@ -52,31 +26,17 @@ def table2(
     """All eight systems and the classical profile, from one source to the others (the paper's table 2)."""
     from coda.benchmark import table2 as module
 
-    setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
-    finish(setting, partial(module.table2, unseen=unseen), module.as_json, "table2", out, json, processes)
+    plates.finish(partial(module.table2, unseen=unseen), module.as_json, "table2")
 
 
 @app.command()
-def table3(
-    seeds: Seeds = DEFAULT_SEEDS,
-    out: Out = None,
-    json: Json = None,
-    processes: Processes = 0,
-    work: Work = DEFAULT_WORK,
-    source: Source = NONE,
-    target: Target = NONE,
-    dataset: Datasets = NONE,
-    labels: Labels = None,
-    params: ParamsFile = DEFAULT_PARAMS,
-    overlay: Overlays = NONE,
-    changes: Settings_ = NONE,
-) -> None:
+@on_plates
+def table3(plates: PlateOptions) -> None:
     """DINO against a masked autoencoder, with and without adaptation (the paper's table 3)."""
     from coda.benchmark import table2 as tables
     from coda.benchmark import table3 as module
 
-    setting = read_setting(seeds, work, processes, source, target, dataset, labels, params, overlay, changes)
-    finish(setting, module.table3, tables.as_json, "table3", out, json, processes)
+    plates.finish(module.table3, tables.as_json, "table3")
 
 
 add_checkout_commands(app)

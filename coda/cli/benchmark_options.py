@@ -1,6 +1,9 @@
 """Options that the tables and figures of `coda benchmark` share, and what is done with them."""
 
 from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Any
@@ -11,7 +14,7 @@ from coda.benchmark.benchmark_report import write_json
 from coda.benchmark.jobs import raise_for_failures
 from coda.benchmark.setting import Setting, ingested_setting, simulated_setting
 from coda.cli.benchmark_progress import going_on, showing_jobs, showing_plates
-from coda.cli.options import read_params
+from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
 from coda.errors import ConfigError, Problem
 
 
@@ -70,51 +73,75 @@ DEMO_OVERLAY = Path("params/demo.yaml")
 NONE: Any = []
 
 
-def read_setting(
-    seeds: str,
-    work: Path,
-    processes: int,
-    source: list[str],
-    target: list[str],
-    dataset: list[Path],
-    labels: Path | None,
-    params: Path,
-    overlay: list[Path],
-    changes: list[str],
-) -> Setting:
-    """Return what the options of every table and figure ask for."""
-    numbers = read_seeds(seeds)
-    if not dataset:
-        # simulated plates are of the demo's size, unless overlays say otherwise
-        values = read_params(params, overlay or [params.parent / DEMO_OVERLAY], changes)
-        with showing_plates() as progress:
-            return simulated_setting(
-                numbers, values, work, sources=source, targets=target, processes=cores_for(processes), progress=progress
-            )
-    if labels is None:
-        problem = Problem("--labels", "nothing", "the label table of the plates", "Give the CSV with --labels.")
-        raise ConfigError("The plates have no labels to train and score with.", [problem])
-    values = read_params(params, overlay, changes)
-    return ingested_setting(numbers, values, work, folders=dataset, labels=labels, sources=source, targets=target)
+@dataclass(frozen=True)
+class PlateOptions:
+    """What every table and figure is asked for; see the options' own help."""
+
+    seeds: Seeds = DEFAULT_SEEDS
+    out: Out = None
+    json: Json = None
+    processes: Processes = 0
+    work: Work = DEFAULT_WORK
+    source: Source = field(default_factory=list)
+    target: Target = field(default_factory=list)
+    dataset: Datasets = field(default_factory=list)
+    labels: Labels = None
+    params: ParamsFile = DEFAULT_PARAMS
+    overlay: Overlays = field(default_factory=list)
+    changes: Settings_ = field(default_factory=list)
+
+    def setting(self) -> Setting:
+        """Return the plates and models that the options ask for."""
+        numbers = read_seeds(self.seeds)
+        if not self.dataset:
+            # simulated plates are of the demo's size, unless overlays say otherwise
+            files = self.overlay or [self.params.parent / DEMO_OVERLAY]
+            values = read_params(self.params, files, self.changes)
+            with showing_plates() as progress:
+                return simulated_setting(
+                    numbers, values, self.work, sources=self.source, targets=self.target,
+                    processes=cores_for(self.processes), progress=progress,
+                )  # fmt: skip
+        if self.labels is None:
+            problem = Problem("--labels", "nothing", "the label table of the plates", "Give the CSV with --labels.")
+            raise ConfigError("The plates have no labels to train and score with.", [problem])
+        values = read_params(self.params, self.overlay, self.changes)
+        return ingested_setting(
+            numbers, values, self.work, folders=self.dataset, labels=self.labels, sources=self.source,
+            targets=self.target,
+        )  # fmt: skip
+
+    def finish(self, run: Callable[..., Any], as_json: Callable[..., dict[str, Any]], name: str) -> None:
+        """Run a benchmark, say where its report lies, and fail if a job failed."""
+        setting, folder = self.setting(), self.out or Path("runs/benchmark") / name
+        with going_on(setting.root), showing_jobs(name) as report:
+            result = run(setting, folder, processes=cores_for(self.processes), report=report)
+        if self.json is not None:
+            write_json(self.json, as_json(result, setting))
+        typer.echo(f"Wrote {result.page}")
+        raise_for_failures(result.outcomes)
 
 
-def finish(
-    setting: Setting,
-    run: Callable[..., Any],
-    as_json: Callable[..., dict[str, Any]],
-    name: str,
-    out: Path | None,
-    json: Path | None,
-    processes: int,
-) -> None:
-    """Run a benchmark, say where its report lies, and fail if a job failed."""
-    folder = out or Path("runs/benchmark") / name
-    with going_on(setting.root), showing_jobs(name) as report:
-        result = run(setting, folder, processes=cores_for(processes), report=report)
-    if json is not None:
-        write_json(json, as_json(result, setting))
-    typer.echo(f"Wrote {result.page}")
-    raise_for_failures(result.outcomes)
+def on_plates(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that takes all `PlateOptions` beside its own, and is given them as its first argument."""
+    shared = [
+        Parameter(
+            item.name, Parameter.KEYWORD_ONLY,
+            default=[] if item.default is MISSING else item.default, annotation=item.type,
+        )
+        for item in fields(PlateOptions)
+    ]  # fmt: skip
+    own = [it.replace(kind=Parameter.KEYWORD_ONLY) for it in list(signature(command).parameters.values())[1:]]
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        options = PlateOptions(**{item.name: given.pop(item.name) for item in shared})
+        command(options, **given)
+
+    # what typer reads of a function
+    with_options.__signature__ = Signature([*shared, *own])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {item.name: item.annotation for item in [*shared, *own]}
+    return with_options
 
 
 def read_seeds(text: str) -> list[int]:
