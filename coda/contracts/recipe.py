@@ -18,7 +18,7 @@ HeadAlignment = Literal["none", "standardise", "classical"]
 """What was done to the tokens that a head was trained on; 'classical' for the one that reads profiles."""
 
 CLASSICAL: Final = "classical"
-"""Candidate that no network serves: the field's classical profile and a linear model (decision 0046)."""
+"""Candidate without a network: the field's classical profile and a linear model (decision 0046)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Recipe:
     def sentence(self) -> str:
         """What it is called in a sentence of the gate."""
         if self.head == CLASSICAL:
-            return "the classical profile with a linear model, which no network serves"
+            return "the classical profile with a linear model, without a network"
         return METHODS[self.method].sentence + ALIGNMENTS[self.alignment].sentence
 
     @property
