@@ -27,7 +27,7 @@ def family_wise_p(gains: Mapping[Pair, Mapping[str, float]], *, seed: int) -> di
     patterns (Westfall and Young 1993). What lost on the mean is laid around 0, and what lost beyond chance around what
     it lost (Hansen 2005): otherwise a broken candidate would make every gain beside it look like chance, since a loss
     is a gain under the opposite signs. Where gains are symmetric around 0 or below, the probability that any p-value of
-    a true null hypothesis is at most alpha is about alpha (simulated, docs/gate.md). The p-value of a mean above 0
+    a true null hypothesis is at most alpha is about alpha (simulated, decision 0043). The p-value of a mean above 0
     never rises when a gain of its own pair does.
 
     Args:
