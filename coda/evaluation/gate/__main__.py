@@ -4,43 +4,43 @@ import sys
 from pathlib import Path
 
 from coda.evaluation.gate.definitions import METRICS
-from coda.evaluation.metrics.metric import FEATURES, PREDICTIONS, Metric
+from coda.evaluation.metrics.metric import FEATURES, PREDICTIONS, TREATED_WELLS, Metric
 
-HEAD = f"""# Metrics
+HEAD = f"""# Look up a metric
 
-Look up here what a label-free metric says, where it is computed and from what. Every candidate for a batch is measured
-by all of them, on the same wells; which of them decide, guard or only advise is said by the gate's policy
-([gate](gate.md)). This page is written from the declarations in `coda/evaluation/metrics`
-(`python -m coda.evaluation.gate docs/metrics.md`).
+Look up what a label-free metric says and from what it is computed. Every candidate for a batch is measured by all, on
+the same wells; the policy of the [gate](gate.md) says which decide, guard or advise.
 
-*Predictions* are {PREDICTIONS}.
-*Features* are what {FEATURES.removeprefix("features ")}
+*Predictions* are {PREDICTIONS}. *Features* are what {FEATURES.removeprefix("features ")}
 (the class token where the released extractor was pretrained for it). Replicates are compared across batches where
-earlier ones are archived, else across plates. A metric with a value for each treatment has a 95 % bootstrap interval
-over treatments, and a policy may decide or guard by it.
+earlier ones are archived, else across plates. A metric by treatment has a 95 % bootstrap interval over treatments, and
+a policy may decide or guard by it. *Treated wells* are {{treated}}; *limit*: every policy has an absolute one.
 
+Written from the declarations in `coda/evaluation/metrics` by `python -m coda.evaluation.gate docs/metrics.md`.
+
+| metric | says | better | of | from fields to the number |
+|---|---|---|---|---|
 """
 
 
 def page() -> str:
     """Return the page."""
-    return HEAD + "\n".join(_section(metric) for metric in METRICS)
+    treated = TREATED_WELLS.partition(": ")[2]
+    return HEAD.format(treated=treated) + "\n".join(_row(metric) for metric in METRICS) + "\n"
 
 
-def _section(metric: Metric) -> str:
+def _row(metric: Metric) -> str:
     computed = metric.computed_on.replace(PREDICTIONS, "predictions").replace(FEATURES, "features")
-    rows = {
-        "computed on": f"{computed}; {metric.wells}",
-        "fitted": metric.fitted_on,
-        "from fields to the number": metric.aggregated,
-        "a value for each treatment": "yes" if metric.by_treatment else "no",
-        "better": "more" if metric.better == 1 else "less",
-        "absolute limit in every policy": "yes" if metric.has_limit else "no",
-        "source": metric.source or "this project",
-    }
-    lines = [f"| {name} | {text} |" for name, text in rows.items()]
-    says = metric.says[:1].upper() + metric.says[1:]
-    return "\n".join([f"## `{metric.name}`", "", f"{says}.", "", "| | |", "|---|---|", *lines, ""])
+    source = f"; {metric.source}" if metric.source else ""
+    better = "more" if metric.better == 1 else "less"
+    cells = (
+        f"`{metric.name}`",
+        f"{metric.says[:1].upper()}{metric.says[1:]}{source}",
+        ", ".join([better, *["by treatment"] * metric.by_treatment, *["limit"] * metric.has_limit]),
+        f"{computed}; {metric.wells.partition(':')[0] if metric.wells == TREATED_WELLS else metric.wells}",
+        metric.aggregated + ("" if metric.fitted_on == "nothing" else f"; fitted: {metric.fitted_on}"),
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
