@@ -63,7 +63,7 @@ grey values, are of the same kinds of cells, darker, and by the embedding now an
 CONTROLS = """\
 import coda.monitoring
 rows = coda.monitoring.history(source="lab_d")
-rows = rows[(rows.measure == "robust_z_prime") & (rows.batch >= "w07") & (rows.batch <= "w09")]
+rows = rows[(rows.measure == "robust_z_prime") & (rows.batch == "w08")]
 print(rows[["batch", "plate", "value"]].round(2).to_string(index=False))
 """
 
@@ -173,9 +173,6 @@ def spend(hour: Hour, receiver: Receiver, work: Path, seed: int) -> None:
         hour.show(json.dumps(message, indent=2), "json")
     hour.say("## What the pages say")
     hour.run("monitoring", "site", "--out", f"{work}/pages", "--reports")
-    hour.say("The row of `lab_d` on the first page:")
-    row = json.loads((work / "pages/site/known.json").read_text())["sources"][routine.NAME]["row"]
-    hour.show("\n".join(f"{name}: {value}" for name, value in row.items() if value), "text")
     hour.run("monitoring", "history", "--source", routine.NAME)
     hour.say(PAGES)
 

@@ -139,7 +139,6 @@ def spend(hour: Hour, params: Params) -> None:
     first = adapt(hour, params, "week_10", "coda", "release", 0.041)
     held = adapt(hour, params.model_copy(update={"seed": 7}), "week_12", "coda+coral", "hold", 0.012)
     hour.say("## What serves\n\nThe gate released week 10 for source_5 and held week 12 for a person.")
-    hour.run("list")
     hour.run("list", "--versions")
     hour.say("## Compare\n\nThe draft of week 12 beside what serves:")
     hour.run("diff", "source_5", held)
@@ -164,15 +163,13 @@ def spend(hour: Hour, params: Params) -> None:
     connect(hour.settings).set_registered_model_alias("coda-extractor", "serving-source_5", "1")
     hour.run("verify")
     hour.run("verify", "--all", "--repair")
-    hour.say("Nothing is old enough to be collected, and the model card of what serves:")
-    hour.run("gc")
-    hour.run("card", "source_5")
 
 
 def main() -> None:
     params = tiny(load_params(ROOT / "params.yaml", [ROOT / "params" / "demo.yaml"]))
     title = (
-        "# An hour at the registry\n\nMade by `python tests/registry/hour.py`, which runs every command. Networks and\n"
+        "# Compare, promote, roll back and audit releases\n\n"
+        "Made by `python tests/registry/hour.py`, which runs every command. Networks and\n"
     )
     title += "gate figures are made up and small; services, steps, records and refusals are the real ones.\n"
     with tempfile.TemporaryDirectory(prefix="hour-") as folder, EmbeddedServices(Path(folder) / "services") as services:
