@@ -67,29 +67,7 @@ def predict_with_ttt(
             the network; or the checkpoint is another experiment's.
         TransientError: The run was asked to stop; started again, it resumes from the checkpoint.
     """
-    taught = _Taught(state, head, fields, params, seed, points=(params.ttt.steps,))
-    last: Probabilities = taught.run(checkpoints, report, should_stop)[0]
-    return last
-
-
-def ttt_curve(
-    state: MaeState,
-    head: Head | LinearHead | ClassicalHead,
-    fields: FieldSet | StoredFields,
-    params: Params,
-    *,
-    seed: int,
-    checkpoints: Checkpoints | None = None,
-    report: Report | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> Probabilities:
-    """Return every field's class probabilities before the first step and after each one; see `predict_with_ttt`.
-
-    Returns:
-        Float32, shape (1 + ttt.steps, fields, classes); the first are those without test-time training.
-    """
-    taught = _Taught(state, head, fields, params, seed, points=tuple(range(params.ttt.steps + 1)))
-    return taught.run(checkpoints, report, should_stop)
+    return _Taught(state, head, fields, params, seed).run(checkpoints, report, should_stop)
 
 
 class _Taught:
@@ -102,14 +80,13 @@ class _Taught:
         fields: FieldSet | StoredFields,
         params: Params,
         seed: int,
-        points: tuple[int, ...],
     ) -> None:
         require_channels(state.encoder, fields.channels, "fields")
         if head.alignment != "none":
             remedy = "Give the head that was trained on raw tokens."
             problem = Problem("head", f"alignment {head.alignment!r}", "alignment 'none'", remedy)
             raise ConfigError("Test-time training sees one image, which has no batch statistics.", [problem])
-        self.params, self.fields, self.seed, self.points = params, fields, seed, points
+        self.params, self.fields, self.seed = params, fields, seed
         self.runtime = resolve_runtime(params.compute)
         self.state, self.head = state.to(self.runtime.device), head.to(self.runtime.device).eval()
         self.cropper = Cropper(image_source(fields, self.runtime.device, params.compute.images), params.crops)
@@ -130,7 +107,7 @@ class _Taught:
         for weight, buffer in zip(self.weights, self.buffers, strict=True):
             self.optimizer.state[weight]["momentum_buffer"] = buffer
         self.losses = Losses(self.runtime.device)
-        self.found = torch.zeros(len(points), len(fields), len(head.classes))
+        self.found = torch.zeros(len(fields), len(head.classes))
 
     def run(
         self, checkpoints: Checkpoints | None, report: Report | None, should_stop: Callable[[], bool] | None
@@ -139,7 +116,7 @@ class _Taught:
         sections = params.model_dump(mode="json", include={"crops", "ttt"})
         mae = [params.mae.mask_ratio, params.mae.norm_pixels]
         networks = tensors_digest({**self.state.state_dict(), **self.head.state_dict(prefix="head.")})
-        identity = fingerprint("ttt", fields_digest(self.fields), networks, sections, mae, self.seed, self.points)
+        identity = fingerprint("ttt", fields_digest(self.fields), networks, sections, mae, self.seed)
         every = {"batch_size": 1, "checkpoint_every": params.ttt.checkpoint_every}
         try:
             run(
@@ -157,12 +134,9 @@ class _Taught:
         """Learn from one field and predict it."""
         self._reset()
         crops = self.cropper.grid_crops(torch.tensor([iteration]))[0]
-        name, losses = str(self.fields.table["image_id"].iloc[iteration]), []
-        for number in range(self.params.ttt.steps + 1):
-            if number in self.points:
-                self.found[self.points.index(number), iteration] = self._predicted(crops)
-            if number < self.params.ttt.steps:
-                losses.append(self._learn(crops, generator(self.seed, f"ttt {name}", number)))
+        name, steps = str(self.fields.table["image_id"].iloc[iteration]), range(self.params.ttt.steps)
+        losses = [self._learn(crops, generator(self.seed, f"ttt {name}", number)) for number in steps]
+        self.found[iteration] = self._predicted(crops)
         self.losses.note(iteration, *reversed(losses))
         if not measure:
             return None

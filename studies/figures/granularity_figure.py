@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from coda.adaptation.coda import adapt_extractor
-from coda.adaptation.granularity import Granularity, Subset, subsets, with_equal_iterations
 from coda.benchmark.adapting import Adapting, pairing_for, work
 from coda.benchmark.benchmark_report import write_report
 from coda.benchmark.jobs import EventCallback, Job, attempt_jobs
@@ -24,6 +23,7 @@ from coda.evaluation.predictions.prediction_levels import classes_of
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
 from coda.training.methods.dino.state import load_state
+from studies.figures.granularity import Granularity, Subset, subsets, with_equal_iterations
 
 EACH: dict[Granularity, str] = {"batch": "ODA, each batch by itself", "plate": "ODA, each plate by itself"}
 SINGLE: dict[Granularity, str] = {"batch": "ODA, a single batch for all", "plate": "ODA, a single plate for all"}

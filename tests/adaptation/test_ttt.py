@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from coda.adaptation.ttt import predict_with_ttt, ttt_curve
+from coda.adaptation.ttt import predict_with_ttt
 from coda.errors import ConfigError, TransientError
 from coda.networks.head import new_head
 from coda.networks.mae import mae_loss, random_keep
@@ -34,6 +34,10 @@ def setting(tiny, make_plates):
     return build
 
 
+def with_ttt(params, **changes):
+    return params.model_copy(update={"ttt": params.ttt.model_copy(update=changes)})
+
+
 def test_weights_after_are_those_before_and_the_head_is_untouched(setting):
     state, head, fields, params = setting()
     before, kept = tensors_digest(state.state_dict()), tensors_digest(head.state_dict())
@@ -58,8 +62,8 @@ def test_neither_order_nor_company_changes_a_prediction(setting):
 def test_one_image_as_written_out(setting, flips):
     """Momentum, reset, masks and the mean over crops, step by step with plain tensors."""
     state, head, fields, params = setting(f"ttt.flips={flips}", "crops.eval_grid=2")
-    curve = ttt_curve(state, head, fields, params, seed=0)
-    assert curve.shape == (4, 7, 3)
+    curve = [predict_with_ttt(state, head, fields, with_ttt(params, steps=steps), seed=0) for steps in (1, 2, 3)]
+    assert {found.shape for found in curve} == {(7, 3)}
     cropper = Cropper(torch.from_numpy(fields.images), params.crops)
     for place in (0, 5):
         own = new_mae_state(params, seed=1)
@@ -69,7 +73,8 @@ def test_one_image_as_written_out(setting, flips):
         for step in range(4):
             with torch.no_grad():
                 expected = head(own.encoder(crops)).softmax(dim=-1).mean(dim=0).numpy()
-            np.testing.assert_allclose(curve[step, place], expected, atol=1e-5)
+            if step:
+                np.testing.assert_allclose(curve[step - 1][place], expected, atol=1e-5)
             source = generator(0, f"ttt {fields.table['image_id'][place]}", step)
             copies = crops[[0, 1, 2, 3, 0, 1]]
             if flips == "true":
@@ -81,15 +86,14 @@ def test_one_image_as_written_out(setting, flips):
                 for weight, past, gradient in zip(learn, speed, gradients, strict=True):
                     past.mul_(0.9).add_(gradient)
                     weight.sub_(0.5 * past)
-    assert np.array_equal(predict_with_ttt(state, head, fields, params, seed=0), curve[-1])
 
 
-def test_before_the_first_step_it_is_the_unadapted_system(setting):
+def test_steps_of_no_length_are_the_unadapted_system(setting):
     state, head, fields, params = setting("crops.eval_grid=2")
-    curve = ttt_curve(state, head, fields, params, seed=0)
+    still = predict_with_ttt(state, head, fields, with_ttt(params, learning_rate=1e-30), seed=0)
     plain = field_probabilities(head, extract_tokens(state.encoder, fields, params), params)
-    np.testing.assert_allclose(curve[0], plain, atol=1e-5)
-    assert np.abs(curve[-1] - plain).max() > 1e-4
+    np.testing.assert_allclose(still, plain, atol=1e-5)
+    assert np.abs(predict_with_ttt(state, head, fields, params, seed=0) - plain).max() > 1e-4
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 5])

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coda.adaptation.granularity import subsets, with_equal_iterations
 from coda.adaptation.pairing_policy import PairingPolicy
 from coda.training import schedules
 from coda.training.schedules import length_of
+from studies.figures.granularity import subsets, with_equal_iterations
 
 ODA = PairingPolicy("oda", "none", 0.0, "asked for")
 
