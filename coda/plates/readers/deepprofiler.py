@@ -6,7 +6,7 @@ by side, named ``<plate>/<well>_<site>.png``, of which nothing says what the cha
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import pandas as pd
@@ -101,7 +101,7 @@ def _indexed(
         )
         for name, rows in table.groupby("Metadata_Plate")
     }
-    plates: dict[str, PlateBuilder] = defaultdict(lambda: PlateBuilder(present, options=options, once=_ONCE))
+    plates = _builders(present, channels, options)
     problems = []
     for number, values in zip(table.index, table.to_dict("records"), strict=True):
         row = {str(name): str(value) for name, value in values.items()}
@@ -115,7 +115,7 @@ def _indexed(
             stain, reference = stains[name], row[name]
             if stain is None:
                 if reference:
-                    plate.leave_out(name)
+                    plate.stain(name, told=name)
                 continue
             image = _resolved(resolved[row["Metadata_Plate"]], spelled(reference))
             line = f"{where}, line {number}"
@@ -125,9 +125,11 @@ def _indexed(
                 plate.add(place, site, stain, ImageRef(image), where=line)
     raise_if_any(ContractError, f"{where} cannot be imported.", few(problems, where))
     check(where, plates.values())
-    return [
-        _plate(name, plate, list(channels.remarks.values()), channels.seen) for name, plate in sorted(plates.items())
-    ]
+    return [plate.listing(name, bit_depth=8) for name, plate in sorted(plates.items())]
+
+
+def _builders(present: set[str], channels: Channels, options: ReadOptions) -> dict[str, PlateBuilder]:
+    return defaultdict(lambda: PlateBuilder(present, channels, options=options, once=_ONCE))
 
 
 def _is_image(value: str) -> bool:
@@ -153,23 +155,21 @@ def _side_by_side(tree: Tree, images: Sequence[str], options: ReadOptions) -> li
         expected = f"an index with {', '.join(COLUMNS)}, or files named <plate>/<well>_<site>.png"
         raise refusal(tree.where, "neither of them", expected, "Name the folder of DeepProfiler's output.")
     order = _positions(options)
-    present = set(images)
-    plates: dict[str, PlateBuilder] = defaultdict(lambda: PlateBuilder(present, options=options, once=_ONCE))
+    plates = _builders(set(images), Channels(options.channels), options)
     for path, found in matched.items():
         place = parse_well(found["well"])
         plate = plates[found["plate"]]
         if place is None:
             plate.fault(at(tree, path), f"the well {found['well']!r}", "a well")
             continue
-        for number, stain in enumerate(order):
-            if stain == LEFT_OUT:
-                plate.leave_out(f"position {number + 1}")
-            else:
+        for number in range(len(order)):
+            stain = plate.stain(str(number + 1), told=f"position {number + 1}")
+            if stain is not None:
                 image = ImageRef(path, number, len(order))
                 plate.add(place, int(found["site"]), stain, image, where=at(tree, path))
     check(tree.where, plates.values())
     note = f"{len(order)} channels side by side: {', '.join(order)}"
-    return [_plate(name, plate, [note], options.channels) for name, plate in sorted(plates.items())]
+    return [plate.listing(name, [note], bit_depth=8) for name, plate in sorted(plates.items())]
 
 
 def _positions(options: ReadOptions) -> list[str]:
@@ -183,14 +183,3 @@ def _positions(options: ReadOptions) -> list[str]:
         problem = Problem("--channel", found, f"positions 1 to {count or 5}, each a channel or {LEFT_OUT}", remedy)
         raise ConfigError("Nothing in these images says what their channels are.", [problem])
     return [given[number] for number in range(1, count + 1)]
-
-
-def _plate(name: str, builder: PlateBuilder, notes: Sequence[str], channels: Iterable[str]) -> PlateListing:
-    return PlateListing(
-        plate=name,
-        channels=tuple(channels),
-        fields=builder.fields(),
-        bit_depth=8,
-        left_out=dict(builder.left_out),
-        notes=(*notes, *builder.notes()),
-    )

@@ -19,15 +19,13 @@ def gather_names(paths: Sequence[str], channels: Channels, options: ReadOptions)
         channels: Channel numbers ('ch6', 'C06', 'w6' or '6') -> stain; a number means nothing by itself.
         options: Plane and time point of stacks.
     """
-    builder = PlateBuilder(set(paths), options=options)
+    builder = PlateBuilder(set(paths), channels, options=options)
     for path in paths:
         name = parse_image(path.rpartition("/")[2])
         if name is None or name.thumbnail:
             continue
-        stain = channels.stain(*name.labels)
-        if stain is None:
-            builder.leave_out(name.labels[0])
-        else:
+        stain = builder.stain(*name.labels, told=name.labels[0])
+        if stain is not None:
             image = ImageRef(path)
             builder.add(name.place, name.site, stain, image, where=path, plane=name.plane, time=name.time)
     return builder
@@ -57,12 +55,9 @@ def plates_by_names(tree: Tree, family: Family, options: ReadOptions) -> list[Pl
     gathered = {key: gather_names(paths, channels, options) for key, paths in sorted(plates.items())}
     check(tree.where, gathered.values())
     return [
-        PlateListing(
-            plate=prefix or at(tree, folder).rstrip("/").rpartition("/")[2].partition("__")[0],
-            channels=tuple(channels.seen),
-            fields=builder.fields(),
-            left_out=dict(builder.left_out),
-            notes=("no index; the images were read by their names", *builder.notes()),
+        builder.listing(
+            prefix or at(tree, folder).rstrip("/").rpartition("/")[2].partition("__")[0],
+            ["no index; the images were read by their names"],
         )
         for (folder, prefix), builder in gathered.items()
     ]

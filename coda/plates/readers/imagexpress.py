@@ -153,11 +153,11 @@ class _Plate:
         self._where = at(tree, folder)
         self._name = name
         self._htd = htd
-        self._channels = Channels(options.channels)
         # what stands in step 0 is a projection, where steps count from 1
         options = replace(options, made_planes=(0,))
         wells = htd.wells if htd else None
-        self._builder = PlateBuilder(present, options=options, where=self._where, wells=wells, once=_ONCE)
+        channels = Channels(options.channels)
+        self._builder = PlateBuilder(present, channels, options=options, where=self._where, wells=wells, once=_ONCE)
 
     def read(self, images: list[_Image]) -> tuple[PlateBuilder, PlateListing]:
         """Return what was gathered, with its problems, and the plate."""
@@ -166,30 +166,16 @@ class _Plate:
         for image in full:
             labels = image.name.labels
             wave = self._htd.wave(image.name.channel) if self._htd else ""
-            stain = self._channels.stain(wave, *labels)
-            if stain is None:
-                self._builder.leave_out(labels[0] + (f" ({wave})" if wave else ""))
-            else:
+            stain = self._builder.stain(wave, *labels, told=labels[0] + (f" ({wave})" if wave else ""))
+            if stain is not None:
                 self._builder.add(
-                    image.name.place,
-                    image.name.site,
-                    stain,
-                    ImageRef(image.path),
-                    where=f"{self._where}: {image.path}",
-                    plane=image.plane,
-                    time=image.time,
-                )
-        fields = self._builder.fields()
+                    image.name.place, image.name.site, stain, ImageRef(image.path),
+                    where=f"{self._where}: {image.path}", plane=image.plane, time=image.time,
+                )  # fmt: skip
         notes = [f"{thumbnails} thumbnails left out"] * bool(thumbnails)
-        notes += self._absent({item.place for item in fields})
-        return self._builder, PlateListing(
-            plate=self._name,
-            channels=tuple(self._channels.seen),
-            fields=fields,
-            wells=self._htd.wells if self._htd else None,
-            left_out=dict(self._builder.left_out),
-            notes=(*notes, *self._channels.remarks.values(), *self._builder.notes()),
-        )
+        notes += self._absent({item.place for item in self._builder.fields()})
+        wells = self._htd.wells if self._htd else None
+        return self._builder, self._builder.listing(self._name, notes, wells=wells)
 
     def _absent(self, imaged: set[tuple[int, int]]) -> list[str]:
         absent = sorted(self._htd.selected - imaged) if self._htd else []

@@ -178,13 +178,7 @@ class _Batch:
             gatherings.append(builder)
             note = "no load_data; its images were read by their names"
             note += f", with channels as in the batch's other tables ({_told(learned)})" if learned else ""
-            found = PlateListing(
-                plate,
-                builder.fields(),
-                channels=tuple(channels.seen),
-                left_out=dict(builder.left_out),
-                notes=(note, *builder.notes()),
-            )
+            found = builder.listing(plate, [note])
             given = {key.stain: path for path in self._illum(plate) if (key := _key(path)) is not None}
             imaged = in_order(name for item in found.fields for name in item.files)
             plates.append(replace(found, illumination={name: given[name] for name in imaged if name in given}))

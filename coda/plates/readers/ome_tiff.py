@@ -81,9 +81,9 @@ class _Reader:
         self._tree = tree
         self._present = present
         self._options = options
-        self._channels = Channels(options.channels)
+        channels = Channels(options.channels)
         self._plates: dict[str, _Plate] = defaultdict(
-            lambda: _Plate(PlateBuilder(present, options=options, where=tree.where, once=_ONCE))
+            lambda: _Plate(PlateBuilder(present, channels, options=options, where=tree.where, once=_ONCE))
         )
         self._problems: list[Problem] = []
         self._documents: dict[str, OmeDocument] = {}
@@ -182,9 +182,8 @@ class _Reader:
         plate.used.append(image)
         for (channel, z, t), (name, ifd) in sorted(image.planes.items()):
             label = image.channels[channel] if channel < len(image.channels) else ""
-            stain = self._channels.stain(label, str(channel + 1))
+            stain = plate.builder.stain(label, str(channel + 1), told=label or f"channel {channel + 1}")
             if stain is None:
-                plate.builder.leave_out(label or f"channel {channel + 1}")
                 continue
             path = self._file(holder, name)
             if path is None:
@@ -265,16 +264,11 @@ class _Reader:
         sizes = {image.pixel_size_um for image in plate.used} - {None}
         modalities = {image.modality for image in plate.used}
         bits = [image.bits or (8 if image.kind == "uint8" else 0) for image in plate.used]
-        return PlateListing(
-            plate=name,
-            acquisitions=tuple(text for pair in plate.builder.acquisitions.items() for text in pair if text),
-            channels=tuple(self._channels.seen),
-            fields=plate.builder.fields(),
+        return plate.builder.listing(
+            name,
             wells=format_of_size(*plate.size) if plate.size else None,
             pixel_size_um=next(iter(sizes), None),
             modality=modalities.pop() if len(modalities) == 1 else None,
             objective=plate.objective if plate.objective.isprintable() else "",
             bit_depth=max(bits, default=0) or None,
-            left_out=dict(plate.builder.left_out),
-            notes=(*self._channels.remarks.values(), *plate.builder.notes()),
         )

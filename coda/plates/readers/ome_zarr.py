@@ -159,12 +159,11 @@ class _Plate:
         self._root = root
         self._metadata = metadata
         self._options = options
-        self._channels = Channels(options.channels)
         self._arrays: set[str] = set()
         self._sizes: set[float] = set()
         self._other_versions = 0
         self._lost: list[str] = []
-        self.builder = PlateBuilder(self._arrays, options=options, where=where, once=_ONCE)
+        self.builder = PlateBuilder(self._arrays, Channels(options.channels), options=options, where=where, once=_ONCE)
         self._kinds: dict[str, str] = {}
         self._refused: Counter[str] = Counter()
         self.problems: list[Problem] = []
@@ -271,9 +270,8 @@ class _Plate:
             self._sizes.add(round(image.pixel_size_um, 6))
         for channel in range(image.count("c")):
             label = image.labels[channel] if channel < len(image.labels) else ""
-            stain = self._channels.stain(label, str(channel + 1))
+            stain = self.builder.stain(label, str(channel + 1), told=label or f"channel {channel + 1}")
             if stain is None:
-                self.builder.leave_out(label or f"channel {channel + 1}")
                 continue
             for time in range(image.count("t")):
                 for plane in range(image.count("z")):
@@ -292,16 +290,10 @@ class _Plate:
         size = (len(rows), len(columns)) if isinstance(rows, list) and isinstance(columns, list) else (0, 0)
         name = str(self._metadata.get("name") or "")
         folder = self._where.removesuffix(".zip").rpartition("/")[2]
-        return PlateListing(
-            plate=name or folder.removesuffix(".zarr").removesuffix(".ome"),
-            acquisitions=tuple(text for pair in self.builder.acquisitions.items() for text in pair if text),
-            channels=tuple(self._channels.seen),
-            fields=self.builder.fields(),
-            wells=format_of_size(*size),
-            pixel_size_um=next(iter(self._sizes), None),
-            left_out=dict(self.builder.left_out),
-            notes=(*notes, *self._channels.remarks.values(), *self.builder.notes()),
-        )
+        return self.builder.listing(
+            name or folder.removesuffix(".zarr").removesuffix(".ome"), notes,
+            wells=format_of_size(*size), pixel_size_um=next(iter(self._sizes), None),
+        )  # fmt: skip
 
 
 def _place(well: dict[str, Any]) -> tuple[int, int] | None:

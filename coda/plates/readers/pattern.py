@@ -122,8 +122,10 @@ class _Reader:
 
     def __init__(self, tree: Tree, options: ReadOptions, present: set[str]) -> None:
         self._tree = tree
-        self._channels = Channels(options.channels)
-        self._plates: dict[str, PlateBuilder] = defaultdict(lambda: PlateBuilder(present, options=options, once=_ONCE))
+        channels = Channels(options.channels)
+        self._plates: dict[str, PlateBuilder] = defaultdict(
+            lambda: PlateBuilder(present, channels, options=options, once=_ONCE)
+        )
         self._problems: list[Problem] = []
 
     def take(self, path: str, groups: dict[str, str | None]) -> None:
@@ -136,10 +138,8 @@ class _Reader:
             remedy = "Correct the pattern, or the file's name."
             self._problems.append(Problem(at(self._tree, path), str(shown), "a well and a number", remedy))
             return
-        builder, channel = (
-            self._plates[plate].named(f"{self._tree.where}, plate {plain(plate)}"),
-            groups.get("channel") or "",
-        )
+        builder = self._plates[plate].named(f"{self._tree.where}, plate {plain(plate)}")
+        channel = groups.get("channel") or ""
         plane, time = (number_of(groups.get(name) or "") for name in ("plane", "time"))
         where = at(self._tree, path)
         for name, number in (("plane", plane), ("time", time)):
@@ -150,10 +150,8 @@ class _Reader:
             names = [name.strip() for name in channel.split(",") if name.strip()]
             self._pages(builder, path, (place, site), names, plane, time)
             return
-        stain = self._channels.stain(channel)
-        if stain is None:
-            builder.leave_out(channel)
-        else:
+        stain = builder.stain(channel, told=channel)
+        if stain is not None:
             builder.add(place, site, stain, ImageRef(path), where=where, plane=plane, time=time)
 
     def _pages(
@@ -174,10 +172,8 @@ class _Reader:
                 builder.fault(where, f"{name}s: {found}", f"a pattern without the group {name}")
                 return
         for page in pages:
-            stain = self._channels.stain(page.label, str(page.channel))
-            if stain is None:
-                builder.leave_out(page.label or f"channel {page.channel}")
-            else:
+            stain = builder.stain(page.label, str(page.channel), told=page.label or f"channel {page.channel}")
+            if stain is not None:
                 image = ImageRef(path, page.number) if len(pages) > 1 else ImageRef(path)
                 of_plane = page.plane if plane is None else plane
                 of_time = page.time if time is None else time
@@ -188,16 +184,7 @@ class _Reader:
         raise_if_any(ContractError, f"{self._tree.where} cannot be imported.", few(self._problems, self._tree.where))
         check(self._tree.where, self._plates.values())
         notes = [f"{unmatched} images of the folder do not fit the pattern"] * bool(unmatched)
-        return [
-            PlateListing(
-                plate=name,
-                channels=tuple(self._channels.seen),
-                fields=builder.fields(),
-                left_out=dict(builder.left_out),
-                notes=(*notes, *self._channels.remarks.values(), *builder.notes()),
-            )
-            for name, builder in sorted(self._plates.items())
-        ]
+        return [builder.listing(name, notes) for name, builder in sorted(self._plates.items())]
 
 
 def place_of(groups: dict[str, str | None]) -> tuple[int, int] | None:

@@ -88,7 +88,6 @@ class _Measurement:
         self._folder = path.rpartition("/")[0]
         self._present = present
         self._options = options
-        self._stains = Channels(options.channels, CHANNELS)
         self._images: list[dict[str, str]] = []
         data = tree.read(path, at_most=MAX_INDEX_BYTES)
         try:
@@ -127,15 +126,19 @@ class _Measurement:
         """Return the plate; raises `ContractError` with all problems of the index."""
         if not self._images:
             raise refusal(self._where, "no image", "an index that lists the images of a plate")
-        builder = PlateBuilder(self._present, options=self._options, where=self._where, wells=self._wells, once=_ONCE)
+        builder = PlateBuilder(
+            self._present, Channels(self._options.channels, CHANNELS), options=self._options, where=self._where,
+            wells=self._wells, once=_ONCE,
+        )  # fmt: skip
         states: Counter[str] = Counter()
         used: set[tuple[str, ...]] = set()
         for image in self._images:
             values = {**self._channels.get(image.get("ChannelID", ""), {}), **image}
-            stain = self._stain(values)
+            name, number = values.get("ChannelName", ""), values.get("ChannelID", "")
+            stain = builder.stain(name, number, f"ch{number}", told=name or f"channel {values.get('ChannelID', '?')}")
             if stain is None:
-                builder.leave_out(values.get("ChannelName") or f"channel {values.get('ChannelID', '?')}")
-            elif values.get("State", "Ok") != "Ok":
+                continue
+            if values.get("State", "Ok") != "Ok":
                 states[values["State"]] += 1
                 self._add(builder, values, None)
             else:
@@ -147,31 +150,12 @@ class _Measurement:
             states
         )
         notes += self._flatfield_note()
-        return PlateListing(
-            plate=self._text("Name") or self._text("PlateID") or "plate",
-            measurement=self._measurement(),
-            channels=tuple(self._stains.seen),
-            fields=builder.fields(),
-            wells=self._wells,
-            pixel_size_um=optics.pixel_size_um,
-            modality=optics.modality,
-            objective=optics.objective,
-            bit_depth=optics.bit_depth,
-            left_out=dict(builder.left_out),
-            notes=(*notes, *self._stains.remarks.values(), *builder.notes()),
-        )
-
-    def _measurement(self) -> str:
-        """Return the folder that tells this measurement from another one of the plate."""
-        folder = self._where.rpartition("/")[0]
-        return folder.removesuffix("/Images").rpartition("/")[2]
+        name = self._text("Name") or self._text("PlateID") or "plate"
+        folder = self._where.rpartition("/")[0].removesuffix("/Images").rpartition("/")[2]
+        return builder.listing(name, notes, measurement=folder, wells=self._wells, **vars(optics))
 
     def _text(self, name: str) -> str:
         return (self._root.findtext(f"./Plates/Plate/{name}") or "").strip()
-
-    def _stain(self, values: dict[str, str]) -> str | None:
-        number = values.get("ChannelID", "")
-        return self._stains.stain(values.get("ChannelName", ""), number, f"ch{number}")
 
     def _add(self, builder: PlateBuilder, values: dict[str, str], stain: str | None) -> None:
         entry = f"{self._where}, image {values.get('id', '?')[:40]}"

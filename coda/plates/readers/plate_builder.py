@@ -1,12 +1,14 @@
-"""PlateBuilder the images of one plate, one after the other, whatever named them."""
+"""The one assembler of plates: every reader gives it images, one after the other, and gets the listing of a plate."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from coda.errors import ContractError, Problem, raise_if_any
 from coda.plates.layout import FORMATS, fits, well_name
+from coda.plates.readers.channel_names import Channels
 from coda.plates.readers.choosing import Chooser, Shot, Shots
-from coda.plates.readers.listing import FieldListing, ImageRef
+from coda.plates.readers.listing import FieldListing, ImageRef, PlateListing
 from coda.plates.readers.read_options import MAX_SHOWN, ReadOptions, few, plain
 
 MAX_SITE = 9999
@@ -23,6 +25,7 @@ class PlateBuilder:
     def __init__(
         self,
         present: Collection[str],
+        channels: Channels,
         *,
         options: ReadOptions,
         where: str = "",
@@ -33,11 +36,13 @@ class PlateBuilder:
 
         Args:
             present: Paths of the files that the tree holds (a set, or the like).
+            channels: What channels are called; plates of one tree may share it.
             options: What the user chose among planes, time points and acquisitions.
             where: The plate, for messages.
             wells: Wells of the plate format, where it is known.
             once: What a field should have of each stain, for messages.
         """
+        self.channels = channels
         self._present = present
         self._options = options
         self._where = where
@@ -53,6 +58,18 @@ class PlateBuilder:
         """Id of an acquisition -> its name, as far as the plate lists them."""
         self.left_out: Counter[str] = Counter()
         self._faults: list[Problem] = []
+
+    def stain(self, *names: str, told: str) -> str | None:
+        """Return what a channel is called that goes by several names; None, and count the image, where it is left out.
+
+        Args:
+            names: Ways to call it (name, number).
+            told: How it is told to people.
+        """
+        stain = self.channels.stain(*names)
+        if stain is None:
+            self.left_out[plain(told)] += 1
+        return stain
 
     def add(
         self,
@@ -102,10 +119,6 @@ class PlateBuilder:
         self._where = plate
         return self
 
-    def leave_out(self, channel: str) -> None:
-        """Count an image of a channel that is no stain of ours, under the channel's name."""
-        self.left_out[plain(channel)] += 1
-
     def miss(self, place: tuple[int, int], site: int, name: str, *, where: str) -> None:
         """Keep a field and the name of an image of it that is not there; the arguments are those of `add`."""
         self._absent.append(name)
@@ -134,6 +147,24 @@ class PlateBuilder:
         first = min(self._absent)
         said = f"{len(self._absent)} image(s) named by the index are not there (the first: {first})"
         return (*self._told, said)
+
+    def listing(self, plate: str, notes: Iterable[str] = (), **facts: Any) -> PlateListing:
+        """Return the plate, after `check`.
+
+        Args:
+            plate: Its name.
+            notes: What is worth telling first.
+            facts: What the instrument's files say beside: other attributes of a `PlateListing`.
+        """
+        return PlateListing(
+            plate=plate,
+            acquisitions=tuple(text for pair in self.acquisitions.items() for text in pair if text),
+            channels=tuple(self.channels.seen),
+            fields=self.fields(),
+            left_out=dict(self.left_out),
+            notes=(*notes, *self.channels.remarks.values(), *self.notes()),
+            **facts,
+        )
 
     def _settled(self) -> dict[tuple[int, int, int], dict[str, ImageRef]]:
         """Return the image of each stain of each field, chosen once."""

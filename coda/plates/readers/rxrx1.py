@@ -37,18 +37,17 @@ def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
     stains = Channels(options.channels, CHANNELS)
     paths = [file.path for file in tree.files()]
     present = set(paths)
-    once = "one file for each field and stain"
-    plates: dict[str, PlateBuilder] = defaultdict(lambda: PlateBuilder(present, options=options, wells=384, once=once))
+    plates: dict[str, PlateBuilder] = defaultdict(
+        lambda: PlateBuilder(present, stains, options=options, wells=384, once="one file for each field and stain")
+    )
     for path in paths:
         match = _FILE.match(path)
         place = parse_well(match.group(2)) if match else None
         if match is None or place is None:
             continue
         plate, channel = plates[match.group(1)], match.group(4)
-        stain = stains.stain(channel)
-        if stain is None:
-            plate.leave_out(channel)
-        else:
+        stain = plate.stain(channel, told=channel)
+        if stain is not None:
             plate.add(place, int(match.group(3)), stain, ImageRef(path), where=path)
     check(tree.where, plates.values())
     found = {name: plate for name, plate in sorted(plates.items()) if plate.fields()}
@@ -56,19 +55,11 @@ def find_plates(tree: Tree, options: ReadOptions) -> list[PlateListing]:
         remedy = "Name the folder of one experiment, for example train/HUVEC-01."
         raise refusal(tree.where, "no RxRx1 image", "folders Plate1, Plate2, ... with B02_s1_w1.png, ...", remedy)
     as_usual = {stains.stain(name) for name in ("w3", "w6")} == {"AGP", "Golgi"}
-    first = next(iter(found))
-    return [_plate(tree, name, plate, told=as_usual and name == first) for name, plate in found.items()]
-
-
-def _plate(tree: Tree, name: str, plate: PlateBuilder, *, told: bool) -> PlateListing:
+    stains.seen = dict.fromkeys(CHANNELS)
     experiment = tree.where.rstrip("/").rpartition("/")[2]
-    return PlateListing(
-        plate=f"{experiment}_{name}",
-        channels=tuple(CHANNELS),
-        fields=plate.fields(),
-        wells=384,
-        modality="confocal",
-        bit_depth=8,
-        left_out=dict(plate.left_out),
-        notes=(*([_APART] if told else []), *plate.notes()),
-    )
+    return [
+        plate.listing(
+            f"{experiment}_{name}", [_APART] * (as_usual and number == 0), wells=384, modality="confocal", bit_depth=8
+        )
+        for number, (name, plate) in enumerate(found.items())
+    ]

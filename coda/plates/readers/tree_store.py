@@ -123,20 +123,12 @@ class TreeStore(Store):
             data = data[byte_range.offset :]
         elif isinstance(byte_range, SuffixByteRequest):
             data = data[max(0, len(data) - byte_range.suffix) :]
-        if not path.endswith(METADATA) and not self._is_index(byte_range):
-            self._check(data)
+        # the index of a shard lies at its end and is not packed
+        packed = not path.endswith(METADATA) and not isinstance(byte_range, SuffixByteRequest)
+        if packed and not unpacks_within(data, self._compression, self._chunk_bytes):
+            found = f"has a chunk that unpacks to more than the {self._chunk_bytes} bytes of a chunk"
+            raise UnreadableImageError(found)
         return prototype.buffer.from_bytes(data)
-
-    @staticmethod
-    def _is_index(byte_range: ByteRequest | None) -> bool:
-        """Return whether a part of a file is the index of a shard, which lies at its end and is not packed."""
-        return isinstance(byte_range, SuffixByteRequest)
-
-    def _check(self, data: bytes) -> None:
-        if not unpacks_within(data, self._compression, self._chunk_bytes):
-            raise UnreadableImageError(
-                f"has a chunk that unpacks to more than the {self._chunk_bytes} bytes of a chunk"
-            )
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -174,20 +166,8 @@ class TreeStore(Store):
         """Refuse; the store is read-only."""
         raise NotImplementedError(key)
 
-    @property
-    def supports_writes(self) -> bool:
-        """No."""
-        return False
-
-    @property
-    def supports_deletes(self) -> bool:
-        """No."""
-        return False
-
-    @property
-    def supports_listing(self) -> bool:
-        """Yes."""
-        return True
+    supports_writes = supports_deletes = False
+    supports_listing = True
 
     def __eq__(self, value: object) -> bool:
         return isinstance(value, TreeStore) and (value._tree, value._folder) == (self._tree, self._folder)

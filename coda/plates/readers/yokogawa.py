@@ -80,9 +80,11 @@ class _Measurement:
         self._folder = path.rpartition("/")[0]
         self._present = present
         self._options = options
-        self._channels = Channels(options.channels)
         self._details = _Details(tree, self._folder, present)
-        self._builder = PlateBuilder(present, options=options, where=self._where, wells=self._details.wells, once=_ONCE)
+        self._builder = PlateBuilder(
+            present, Channels(options.channels), options=options, where=self._where, wells=self._details.wells,
+            once=_ONCE,
+        )  # fmt: skip
         self._records: list[Element] = []
         self._errors: list[str] = []
         self._used: set[str] = set()
@@ -103,24 +105,18 @@ class _Measurement:
             raise refusal(self._where, "no image", "records of type IMG")
         pixel = self._details.pixel_size(self._used, self._builder, self._where)
         check(self._where, [self._builder])
-        return PlateListing(
-            plate=self._name(),
-            measurement=self._where.split("/")[-2],
-            channels=tuple(self._channels.seen),
-            fields=fields,
+        folder = self._where.split("/")[-2]
+        name = next(iter(self._prefixes)) if len(self._prefixes) == 1 else self._details.plate or folder
+        return self._builder.listing(
+            name,
+            self._notes(raw=raw),
+            measurement=folder,
             wells=self._details.wells,
             pixel_size_um=pixel,
             modality=self._details.modality(self._used),
             objective=self._details.objective(self._used),
             bit_depth=self._details.bit_depth(self._used),
-            left_out=dict(self._builder.left_out),
-            notes=(*self._notes(raw=raw), *self._channels.remarks.values(), *self._builder.notes()),
         )
-
-    def _name(self) -> str:
-        if len(self._prefixes) == 1:
-            return next(iter(self._prefixes))
-        return self._details.plate or self._where.split("/")[-2]
 
     def _error(self, record: Element) -> None:
         """Keep a record of what the instrument could not image; its field stays on the plate."""
@@ -141,9 +137,8 @@ class _Measurement:
             self._builder.fault(entry, "no Row, Column, FieldIndex or Ch", "whole numbers in all of them")
             return
         site, channel = numbers
-        stain = self._channels.stain(*self._details.names(channel))
+        stain = self._builder.stain(*self._details.names(channel), told=self._details.label(channel))
         if stain is None:
-            self._builder.leave_out(self._details.label(channel))
             return
         path = self._file(name)
         if path is None:
