@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from coda.benchmark.data import Labelled, from_datasets, simulated, simulated_digest
 from coda.benchmark.rendering import Progress
@@ -57,7 +58,15 @@ class Ingested:
         return from_datasets(self.folders, self.labels, self.params, sources=self.sources)
 
 
-DataSpec = Simulated | Ingested
+class DataSpec(Protocol):
+    """Describes data to a worker process; it must be small and picklable."""
+
+    @property
+    def digest(self) -> str:
+        """Names the data."""
+
+    def load(self) -> Labelled:
+        """Return the data."""
 
 
 def ingested(folders: Sequence[Path], labels: Path, params: Params, sources: Sequence[str]) -> Ingested:

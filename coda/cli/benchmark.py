@@ -8,6 +8,9 @@ import typer
 from coda.cli.benchmark_options import PlateOptions, on_plates
 from coda.cli.checkout import CheckoutGroup, add_checkout_commands
 
+SHIFTS = ("photometric:1", "optical:0.5", "optical:1", "geometric:0.5", "geometric:1")
+"""Other microscopes that held-out plates are seen through; three kinds, and two strengths where structure changes."""
+
 app = typer.Typer(
     cls=CheckoutGroup,
     no_args_is_help=True,
@@ -37,6 +40,34 @@ def table3(plates: PlateOptions) -> None:
     from coda.benchmark import table3 as module
 
     plates.finish(module.table3, tables.as_json, "table3")
+
+
+@app.command()
+@on_plates
+def real(
+    plates: PlateOptions,
+    hold_out: Annotated[
+        list[str],
+        typer.Option("--hold-out", help="Batch or plate to hold out; may repeat. The last batch if not given."),
+    ] = [],  # noqa: B006
+    shift: Annotated[
+        list[str],
+        typer.Option("--shift", help="Other microscope as KIND:STRENGTH, e.g. optical:1; may repeat, 'none' for none."),
+    ] = list(SHIFTS),  # noqa: B006
+    pseudo_compounds: Annotated[
+        int, typer.Option(min=0, help="Compounds that each mechanism has at least, by dividing wells; 0 divides none.")
+    ] = 4,
+    unseen: Annotated[
+        float, typer.Option(help="Share of each mechanism's compounds that no head learns from.", min=0, max=0.9)
+    ] = 0.25,
+) -> None:
+    """All systems on your own labelled plates: held-out batches, and other microscopes simulated on their pixels."""
+    from coda.benchmark import real as module
+
+    plates.finish(
+        partial(module.real, unseen=unseen), module.as_json, "real",
+        plates.real_setting(hold_out, shift, pseudo_compounds),
+    )  # fmt: skip
 
 
 add_checkout_commands(app)

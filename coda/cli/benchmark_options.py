@@ -1,6 +1,6 @@
 """Options that the tables and figures of `coda benchmark` share, and what is done with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -15,7 +15,7 @@ from coda.benchmark.jobs import raise_for_failures
 from coda.benchmark.setting import Setting, ingested_setting, simulated_setting
 from coda.cli.benchmark_progress import going_on, showing_jobs, showing_plates
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
-from coda.errors import ConfigError, Problem
+from coda.errors import ConfigError, Problem, raise_if_any
 
 
 def place_for_report(folder: Path | None) -> Path | None:
@@ -102,18 +102,60 @@ class PlateOptions:
                     numbers, values, self.work, sources=self.source, targets=self.target,
                     processes=cores_for(self.processes), progress=progress,
                 )  # fmt: skip
-        if self.labels is None:
-            problem = Problem("--labels", "nothing", "the label table of the plates", "Give the CSV with --labels.")
-            raise ConfigError("The plates have no labels to train and score with.", [problem])
         values = read_params(self.params, self.overlay, self.changes)
         return ingested_setting(
-            numbers, values, self.work, folders=self.dataset, labels=self.labels, sources=self.source,
+            numbers, values, self.work, folders=self.dataset, labels=self.label_table(), sources=self.source,
             targets=self.target,
         )  # fmt: skip
 
-    def finish(self, run: Callable[..., Any], as_json: Callable[..., dict[str, Any]], name: str) -> None:
-        """Run a benchmark, say where its report lies, and fail if a job failed."""
-        setting, folder = self.setting(), self.out or Path("runs/benchmark") / name
+    def real_setting(self, hold_out: Sequence[str], shifts: Sequence[str], pseudo_compounds: int) -> Setting:
+        """Return the user's own plates with some held out; see `coda.benchmark.real.real_setting`.
+
+        Raises:
+            CodaError: The options, the plates or the labels cannot be used.
+        """
+        from coda.benchmark.pixel_shifts import read_shift
+        from coda.benchmark.real import real_setting
+
+        problems = []
+        if not self.dataset:
+            remedy = "Give the folder of coda step ingest with --dataset, or use coda benchmark table2."
+            problems.append(Problem("--dataset", "nothing", "your ingested plates", remedy))
+        if len(self.source) != 1:
+            remedy = "Name one, for example --source lab_a."
+            problems.append(Problem("--source", ", ".join(self.source) or "nothing", "one source to train on", remedy))
+        raise_if_any(ConfigError, "It is not said which plates to use.", problems)
+        return real_setting(
+            read_seeds(self.seeds), read_params(self.params, self.overlay, self.changes), self.work,
+            folders=self.dataset, labels=self.label_table(), source=self.source[0], targets=self.target,
+            hold_out=hold_out, shifts=[read_shift(text) for text in shifts if text != "none"],
+            pseudo_compounds=pseudo_compounds,
+        )  # fmt: skip
+
+    def label_table(self) -> Path:
+        """Return the label table of ingested plates.
+
+        Raises:
+            ConfigError: None was given.
+        """
+        if self.labels is None:
+            problem = Problem("--labels", "nothing", "the label table of the plates", "Give the CSV with --labels.")
+            raise ConfigError("The plates have no labels to train and score with.", [problem])
+        return self.labels
+
+    def finish(
+        self,
+        run: Callable[..., Any],
+        as_json: Callable[..., dict[str, Any]],
+        name: str,
+        setting: Setting | None = None,
+    ) -> None:
+        """Run a benchmark, on the plates of the options if not on others, and say where its report lies.
+
+        Raises:
+            CodaError: A job failed; the report was written.
+        """
+        setting, folder = setting or self.setting(), self.out or Path("runs/benchmark") / name
         with going_on(setting.root), showing_jobs(name) as report:
             result = run(setting, folder, processes=cores_for(self.processes), report=report)
         if self.json is not None:

@@ -9,43 +9,28 @@ from typer.testing import CliRunner
 from coda.benchmark import table3 as module
 from coda.cli.benchmark import app
 from coda.errors import CodaError, ConfigError
-from coda.settings import Settings
-from coda.simulation.delivery import simulate_batch
-from coda.simulation.design import Design, plan_experiment, write_labels
-from coda.steps.ingest import ingest
-from tests.benchmark.conftest import DESIGN, SHORT
+from tests.benchmark.conftest import SHORT
 from tests.training.conftest import TINY
 
-SETTINGS = Settings(
-    landing="s3://landing", platform="s3://platform", mlflow_uri="sqlite://", data_registry="x",
-    data_remote="s3://platform/dvc", checkpoints="x",
-)  # fmt: skip
 
-
-@pytest.fixture(scope="module")
-def dataset(short, tmp_path_factory):
-    """Ingested plates of two laboratories, and the label table."""
-    folder = tmp_path_factory.mktemp("plates")
-    experiment = plan_experiment(5, Design.model_validate(DESIGN))
-    uris = []
-    for source, batch in (("lab_a", "b1"), ("lab_a", "b2"), ("lab_a", "b3"), ("lab_b", "b1"), ("lab_b", "b2")):
-        simulate_batch(experiment, source, batch, [f"{source}_{batch}"], folder / "delivered", workers=1)
-        uris.append(str(folder / "delivered" / source / batch / "manifest.json"))
-    ingest(uris, folder / "dataset", params=short, settings=SETTINGS)
-    write_labels(experiment, folder / "labels.csv")
-    return folder
-
-
-def invoke(root, dataset, out, *more):
-    arguments = ["table3", "--seeds", "0,1", "--dataset", str(dataset / "dataset"), "--labels"]
-    arguments += [str(dataset / "labels.csv"), "--work", str(dataset / "work"), "--out", str(out), "--processes", "1"]
+def invoke(root, ingested_plates, out, *more):
+    arguments = ["table3", "--seeds", "0,1", "--dataset", str(ingested_plates / "dataset"), "--labels"]
+    arguments += [
+        str(ingested_plates / "labels.csv"),
+        "--work",
+        str(ingested_plates / "work"),
+        "--out",
+        str(out),
+        "--processes",
+        "1",
+    ]
     arguments += ["--params", str(root / "params.yaml"), "--overlay", str(root / "params" / "demo.yaml")]
     settings = [part for change in (*TINY, *SHORT) for part in ("--set", change)]
     return CliRunner().invoke(app, [*arguments, *settings, *more])
 
 
-def test_a_table_on_ingested_plates_and_its_files(root, dataset, tmp_path):
-    found = invoke(root, dataset, tmp_path, "--source", "lab_a", "--json", str(tmp_path / "all.json"))
+def test_a_table_on_ingested_plates_and_its_files(root, ingested_plates, tmp_path):
+    found = invoke(root, ingested_plates, tmp_path, "--source", "lab_a", "--json", str(tmp_path / "all.json"))
     assert found.exit_code == 0, found.exception
     assert f"Wrote {tmp_path / 'report.html'}" in found.output
     content = json.loads((tmp_path / "all.json").read_text())
@@ -57,7 +42,7 @@ def test_a_table_on_ingested_plates_and_its_files(root, dataset, tmp_path):
     assert "another run on the same plates" in (tmp_path / "report.html").read_text()
 
 
-def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_finished(root, dataset, tmp_path, monkeypatch):
+def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_finished(root, ingested_plates, tmp_path, monkeypatch):
     from coda.benchmark import job
 
     done = []
@@ -70,23 +55,25 @@ def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_finished(root, dataset, tmp_
 
     monkeypatch.setattr(job, "write_job", interrupted)
     work = ("--work", str(tmp_path / "work"), "--source", "lab_a")
-    stopped = invoke(root, dataset, tmp_path / "out", *work)
+    stopped = invoke(root, ingested_plates, tmp_path / "out", *work)
     assert stopped.exit_code == 130
     assert "the same command resumes" in " ".join(stopped.output.split())
     monkeypatch.setattr(job, "write_job", real)
-    finished = invoke(root, dataset, tmp_path / "out", *work)
+    finished = invoke(root, ingested_plates, tmp_path / "out", *work)
     assert finished.exit_code == 0
     assert "kept seed 0" in finished.output
 
 
-def test_failed_jobs_are_named_the_report_is_written_and_the_command_fails(root, dataset, tmp_path, monkeypatch):
+def test_failed_jobs_are_named_the_report_is_written_and_the_command_fails(
+    root, ingested_plates, tmp_path, monkeypatch
+):
     from coda.training.methods.registry import method_of
 
     def broken(*_args, **_kwargs):
         raise RuntimeError("no more memory")
 
     monkeypatch.setattr(type(method_of("mae")), "train", broken)
-    found = invoke(root, dataset, tmp_path / "out", "--work", str(tmp_path / "work"), "--source", "lab_a")
+    found = invoke(root, ingested_plates, tmp_path / "out", "--work", str(tmp_path / "work"), "--source", "lab_a")
     assert isinstance(found.exception, CodaError)
     assert "Dual-model-MAE on lab_a: found RuntimeError: no more memory" in str(found.exception)
     page = (tmp_path / "out" / "report.html").read_text()
@@ -104,13 +91,13 @@ def test_failed_jobs_are_named_the_report_is_written_and_the_command_fails(root,
         (("--source", "lab_a", "--seeds", "one"), "whole numbers"),
     ],
 )
-def test_messages(root, dataset, tmp_path, more, said):
-    found = invoke(root, dataset, tmp_path, *more)
+def test_messages(root, ingested_plates, tmp_path, more, said):
+    found = invoke(root, ingested_plates, tmp_path, *more)
     assert isinstance(found.exception, ConfigError)
     assert said in str(found.exception)
 
 
-def test_real_plates_need_labels(root, dataset, tmp_path):
-    found = CliRunner().invoke(app, ["table2", "--dataset", str(dataset / "dataset"), "--out", str(tmp_path)])
+def test_real_plates_need_labels(root, ingested_plates, tmp_path):
+    found = CliRunner().invoke(app, ["table2", "--dataset", str(ingested_plates / "dataset"), "--out", str(tmp_path)])
     assert isinstance(found.exception, ConfigError)
     assert "--labels" in str(found.exception)
