@@ -68,7 +68,7 @@ class ContractError(CodaError):
 
 
 class IntegrityError(CodaError):
-    """Bytes are not the ones that were recorded: somebody responsible for security must look."""
+    """Bytes are not the ones that were recorded: somebody responsible for security must investigate."""
 
     exit_code = 4
 
@@ -80,7 +80,7 @@ class TransientError(CodaError):
 
 
 class StoppedError(TransientError):
-    """The process was told to end, or lost the one that ran it: a node was taken back, and what was run is sound."""
+    """The process was stopped, or lost the one that ran it: a node was taken back, and what was run is sound."""
 
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})

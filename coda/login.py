@@ -1,4 +1,4 @@
-"""Who runs this, in a word."""
+"""The name of the user who runs this."""
 
 import getpass
 import os

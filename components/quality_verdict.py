@@ -1,4 +1,4 @@
-"""The one word a pipeline branches on."""
+"""The one value a pipeline branches on."""
 
 from kfp import dsl
 

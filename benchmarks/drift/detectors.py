@@ -35,7 +35,7 @@ HALF_RANGE = 5.0
 
 
 def plain(values: Array, kind: str) -> Array:
-    """Return deviations from the mean of history, in its standard deviations, without a sign.
+    """Return distances from the mean of history, in its standard deviations, without a sign.
 
     Args:
         values: Histories.
@@ -50,7 +50,7 @@ def plain(values: Array, kind: str) -> Array:
 
 
 def standardised(values: Array) -> Array:
-    """Return deviations from the first batches, in theirs; NaN for these themselves."""
+    """Return distances from the mean of the first batches, in their standard deviations; NaN for these themselves."""
     z: Array = (values - values[:, :FIRST].mean(axis=1, keepdims=True)) / values[:, :FIRST].std(
         axis=1, ddof=1, keepdims=True
     )
@@ -76,7 +76,7 @@ def self_starting(q: Array) -> Array:
 
 
 def page_hinkley(values: Array, tolerance: float) -> Array:
-    """Return how far the sum of deviations from the running mean is from its extreme, both ways, in deviations.
+    """Return the distance of the cumulative sum about the running mean from its extreme, both ways, in SDs.
 
     Args:
         values: Histories.

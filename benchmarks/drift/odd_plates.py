@@ -25,7 +25,7 @@ COUNTS = (2, 4, 12)
 
 @dataclass(frozen=True)
 class PlateRates:
-    """How often a rule speaks of the newest batch.
+    """How often a rule flags the newest batch.
 
     Attributes:
         rule: Its name.

@@ -30,7 +30,7 @@ class Change:
     lasts: int = 0
 
     def shift(self, batches: int, before: int) -> Array:
-        """Return the shift of each batch, in deviations, when this begins after so many steady ones."""
+        """Return the shift of each batch, in standard deviations, when this begins after so many steady ones."""
         age = np.arange(batches) - before + 1
         gone = (age > self.lasts) if self.lasts else np.zeros(batches, dtype=bool)
         moved: Array = np.where((age > 0) & ~gone, self.step + self.slope * age, 0.0)
@@ -52,7 +52,7 @@ CHANGES = (
 def draw(
     seed: int, count: int, batches: int, change: Change = STEADY, before: int = 0, noise: Noise = "normal"
 ) -> Array:
-    """Return histories, shape (count, batches), of mean 0 and deviation 1 before the change.
+    """Return histories, shape (count, batches), of mean 0 and standard deviation 1 before the change.
 
     The same seed gives the same noise whatever the change: detectors and changes are compared on the same histories.
     """
@@ -75,7 +75,7 @@ def draw(
 def draw_plates(
     seed: int, count: int, batches: int, plates: int, *, spread: float, off: float = 0.0, at: int = -1
 ) -> Array:
-    """Return histories of plates, shape (count, batches, plates); batches differ with deviation 1.
+    """Return histories of plates, shape (count, batches, plates); batches have a standard deviation of 1.
 
     Args:
         seed: Seed.

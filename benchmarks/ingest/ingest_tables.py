@@ -47,7 +47,7 @@ def write_ingest_report(folder: Path, report: IngestReport) -> Path:
 
 
 def ingest_facts(report: IngestReport) -> dict[str, str]:
-    """Return what was measured on, in words."""
+    """Return a description of the machine and the data."""
     return {
         "Fields": f"5 stains of {report.side} x {report.side}, 16 bits, LZW: {report.file_bytes / 1e6:.1f} MB of files",
         "Load before": f"{report.load_before:.1f} running processes",

@@ -1,4 +1,4 @@
-"""Measures the parts that grow with years and not with one batch: looks of the trigger, large manifests, releases."""
+"""Measures the parts that grow with years and not with one batch: polls of the trigger, large manifests, releases."""
 
 import json
 import os
@@ -20,7 +20,7 @@ GLANCE_S = 0.02
 
 
 def measure_looks(objects: int, versions: int) -> dict[str, Any]:
-    """Return what a look and a round cost a trigger with so much behind it; all batches that lie there are known.
+    """Return what a poll and a round cost a trigger with so much behind it; all batches there are known.
 
     Args:
         objects: Objects below the landing prefix, in batches of `crowd.BATCH_OBJECTS`.

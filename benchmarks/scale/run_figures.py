@@ -19,7 +19,7 @@ READS, WRITES = "read_bytes", "written_bytes"
 
 @dataclass(frozen=True)
 class Run:
-    """One run, as it was watched.
+    """One monitored run.
 
     Attributes:
         watching: Its steps.

@@ -1,4 +1,4 @@
-"""Looks on while the local runner runs steps: when, how much processor time and memory, and what is handed over."""
+"""Monitors steps of the local runner: when, how much processor time and memory, and what is handed over."""
 
 import os
 import threading

@@ -25,7 +25,7 @@ def scale(
         Path, typer.Option("--work", help="Plates, services and sizes that were measured; may be deleted.")
     ] = DEFAULT_WORK,
     objects: Annotated[
-        int, typer.Option(min=0, help="Objects in the landing prefix that a trigger looks at; 0: none.")
+        int, typer.Option(min=0, help="Objects in the landing prefix that a trigger polls; 0: none.")
     ] = 100_000,
     versions: Annotated[int, typer.Option(min=0, help="Batch versions in its ledger.")] = 1_000,
     manifest_plates: Annotated[

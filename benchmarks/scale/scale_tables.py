@@ -67,7 +67,7 @@ def print_growth(rows: Sequence[Figures], console: Console) -> None:
 
 
 def print_parts(parts: Mapping[str, Figures], console: Console) -> None:
-    """Print what a trigger's looks cost, a large manifest, and a list of releases."""
+    """Print what a trigger's polls cost, a large manifest, and a list of releases."""
     lines: list[tuple[str, Figures, int]] = []
     if looks := parts.get("looks"):
         behind = f"{looks['objects']:,} objects, {looks['versions']:,} versions"

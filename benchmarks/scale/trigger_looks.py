@@ -1,4 +1,4 @@
-"""One trigger in a process of its own, looked at while it looks: ``python -m benchmarks.scale.trigger_looks ENDPOINT``.
+"""One trigger in a process of its own, measured while it polls: ``python -m benchmarks.scale.trigger_looks ENDPOINT``.
 
 It prints JSON: seconds, processor time and requests of each look and of each round, and the most memory it had.
 """
@@ -43,7 +43,7 @@ class Nobody:
 
 
 def main() -> None:
-    """Look, and print what it cost."""
+    """Poll, and print what it cost."""
     endpoint = sys.argv[1]
     settings = settings_at(endpoint)
     files = shipped_params()

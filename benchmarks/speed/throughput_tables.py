@@ -48,7 +48,7 @@ def write_speed_report(folder: Path, report: SpeedReport) -> Path:
 
 
 def machine_facts(report: SpeedReport) -> dict[str, str]:
-    """Return what was measured on, in words."""
+    """Return a description of the machine."""
     machine = report.machine
     facts = {
         "Processor": f"{machine.cpu}, {machine.cores} cores, {machine.threads} threads",

@@ -1,4 +1,4 @@
-"""Abstentions: rows whose prediction must not be relied on, each with its reason in plain words."""
+"""Abstentions: rows whose prediction must not be relied on, each with its reason."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any

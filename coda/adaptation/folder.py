@@ -32,7 +32,7 @@ class _Pairs(BaseModel):
 
 
 class _Learned(BaseModel):
-    """What of ``training.json`` is told to people; the rest of it is for machines."""
+    """What of ``training.json`` reports show; the rest is for programs."""
 
     reason: str
     pairs: str = ""

@@ -1,4 +1,4 @@
-"""What is measured on, in words."""
+"""A description of the machine that a benchmark ran on."""
 
 import os
 import platform

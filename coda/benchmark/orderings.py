@@ -26,7 +26,7 @@ class Statement:
     worse: str
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return it as text."""
         return f"{self.better} above {self.worse}"
 
 

@@ -1,4 +1,4 @@
-"""Scores as the tables of the paper: mean and deviation over seeds, the best marked, the paper's numbers beside."""
+"""Scores as the tables of the paper: mean and SD over seeds, the best marked, the paper's numbers beside."""
 
 import math
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ def score_matrix(
 
 
 def recall_table(summary: pd.DataFrame, source: str, rows: Sequence[tuple[str, str]]) -> ReportTable:
-    """Return one table of systems by mechanisms: the share of a mechanism's images that are told, mean over targets.
+    """Return one table of systems by mechanisms: recall of each mechanism, mean over targets.
 
     Args:
         summary: Means and deviations of the models that were trained on the source.
@@ -114,7 +114,7 @@ def long_table(scores: pd.DataFrame, name: str, title: str) -> ReportTable:
 
 
 def summary_table(summary: pd.DataFrame, name: str, title: str) -> ReportTable:
-    """Return means and deviations for the CSV; the page shows how many there are."""
+    """Return means and standard deviations for the CSV; the page shows how many there are."""
     counted = summary.groupby([*GROUP[:1], *GROUP[4:]], sort=False)["mean"].size().rename("means").reset_index()
     return ReportTable(name, title, summary, counted, "Sample standard deviation (n - 1) over seeds.")
 

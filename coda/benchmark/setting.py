@@ -207,7 +207,7 @@ def require_pairs(sources: Sequence[str], targets: Sequence[str]) -> None:
 
 
 def machine() -> str:
-    """Return the machine in a few words: processor, cores, and the versions that decide its speed."""
+    """Return a short description of the machine: processor, cores, and the versions that decide its speed."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

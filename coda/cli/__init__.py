@@ -24,7 +24,7 @@ COMMANDS = {
     "step": "Run one step of a pipeline on local paths",
     "manifest": "Describe plates where they lie, and check what is there",
     "labels": "The label table that a head is trained with, from your own annotations",
-    "plates": "Look into plate stores; import plates of real instruments",
+    "plates": "View plate stores; import plates of real instruments",
     "quality": "Read the verdict on a batch",
     "simulate": "Make Cell Painting plates with known truth",
     "benchmark": "The paper's tables and figures, speed and calibration",

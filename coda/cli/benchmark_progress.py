@@ -14,7 +14,7 @@ from coda.benchmark.jobs import Event, EventCallback
 
 @contextmanager
 def showing_plates() -> Iterator[Callable[[int, int], None]]:
-    """Give the function that is told about every plate that was rendered."""
+    """Give a progress callback for rendered plates."""
     with _bars() as bars:
         task = bars.add_task("Simulating plates", total=None, visible=False)
 
@@ -26,7 +26,7 @@ def showing_plates() -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def showing_jobs(name: str) -> Iterator[EventCallback]:
-    """Give the function that is told about every job.
+    """Give a progress callback for jobs.
 
     Args:
         name: Name of the benchmark.
@@ -54,7 +54,7 @@ def showing_jobs(name: str) -> Iterator[EventCallback]:
 
 @contextmanager
 def showing_words() -> Iterator[Callable[[str], None]]:
-    """Give the function that is told what is being measured: a status on a terminal, lines in a log."""
+    """Give a progress callback for messages: a status on a terminal, lines in a log."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda words: print(words, file=sys.stderr, flush=True)

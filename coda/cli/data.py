@@ -38,7 +38,7 @@ def init() -> None:
 @app.command("list")
 def list_(
     source: Source,
-    revision: Annotated[str, typer.Option("--revision", help="Commit to look at; the newest if not given.")] = "",
+    revision: Annotated[str, typer.Option("--revision", help="Commit to read; the newest if not given.")] = "",
     *,
     as_json: AsJson = False,
     wide: Wide = False,

@@ -1,4 +1,4 @@
-"""`coda demo`: the whole loop on this machine, and its stack for a look around."""
+"""`coda demo`: the whole loop on this machine, and its stack to explore."""
 
 import json
 import sys

@@ -15,7 +15,7 @@ app = typer.Typer(help="Whether ledger, runs, releases, models, data and results
 
 @app.command()
 def doctor(
-    fix: Annotated[bool, typer.Option("--repair", help="Repair what is safe, and look again.")] = False,  # noqa: FBT002
+    fix: Annotated[bool, typer.Option("--repair", help="Repair what is safe, and check again.")] = False,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
     work: Annotated[Path, typer.Option(help="Folder of the runs of this machine.")] = WORK,
     lease_s: Lease = 120,

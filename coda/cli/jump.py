@@ -31,7 +31,7 @@ def described(
     compounds_name: str = "compound metadata",
     by_type: bool = False,
 ) -> tuple[Identity, ReadOptions, Maps]:
-    """Complete what the user said by JUMP's tables.
+    """Complete the user's options by JUMP's tables.
 
     Args:
         tree: The consortium's tables, or the platemaps of one batch (with `barcode_platemap.csv`).

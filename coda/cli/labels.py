@@ -157,7 +157,7 @@ def positions(
 
 
 def _by_position(tables: str | None, platemap: Path | None, metadata: Path | None, compounds: Path | None) -> bool:
-    """Return whether compounds are told by the positions of plates; refuses half of what that needs."""
+    """Return whether compounds are identified by plate positions; refuses half of what that needs."""
     given = {"--jump-tables": tables, "--platemap": platemap, "--metadata": metadata}
     missing = [name for name, value in given.items() if value is None]
     if len(missing) == len(given):

@@ -84,7 +84,7 @@ def show(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002
 
 @app.command()
 def retry(name: Name, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """Open the newest version that failed again; the trigger's next look runs it under the name it had."""
+    """Open the newest version that failed again; the trigger's next poll runs it under its name."""
     from coda.settings import read_settings
     from coda.storage.objects import store_for
     from coda.trigger.interventions import mend

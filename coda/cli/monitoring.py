@@ -54,7 +54,7 @@ def alerts(
     *,
     check: Check = False,
 ) -> None:
-    """Write the alert rules and who hears of them, for the compose stack and for clusters."""
+    """Write the alert rules and their receivers, for the compose stack and for clusters."""
     from coda.monitoring.alerts import rule_resource_yaml, rules_yaml
     from coda.monitoring.routes import route_resource_yaml, routes_yaml
 

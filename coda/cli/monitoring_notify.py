@@ -9,9 +9,9 @@ from coda.errors import ConfigError, Problem, TransientError
 
 
 def notify(
-    *, test: Annotated[bool, typer.Option("--test", help="Send a test message and tell the answer.")] = False
+    *, test: Annotated[bool, typer.Option("--test", help="Send a test message and print the answer.")] = False
 ) -> None:
-    """Say who is told of refused, held, failed and drifting batches; with --test, try it. The trigger tells them."""
+    """Show who is notified of refused, held, failed and drifting batches; --test tries it. The trigger notifies."""
     from coda.trigger.notifications import trial
     from coda.trigger.receiver import KEY, URL, read_receiver, send
 

@@ -1,4 +1,4 @@
-"""`coda plates`: look into ingested plates; import plates of real instruments."""
+"""`coda plates`: view ingested plates; import plates of real instruments."""
 
 import functools
 import json
@@ -51,7 +51,7 @@ from coda.storage.named_places import place_at
 RENAMED = "`coda plates adopt` is now called `coda plates import`; the old name goes with the next minor version."
 """Deprecated in 0.1."""
 
-app = typer.Typer(no_args_is_help=True, help="Look into plate stores; import plates of real instruments.")
+app = typer.Typer(no_args_is_help=True, help="View plate stores; import plates of real instruments.")
 
 
 app.command("show")(show_plates)

@@ -28,21 +28,21 @@ app = typer.Typer(
 
 Scope = Annotated[str, typer.Argument(help="A source, or 'default'.")]
 By = Annotated[str, typer.Option("--by", help="Who decides; this login's name when not given.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why, in words; kept in the release log.")]
+Reason = Annotated[str, typer.Option("--reason", help="The reason; kept in the release log.")]
 
 
 @app.command("list")
 def list_(
     *,
     versions: Annotated[
-        bool, typer.Option("--versions", help="Also every registered extractor and head; asks MLflow.")
+        bool, typer.Option("--versions", help="Also every registered extractor and head, from MLflow.")
     ] = False,
     as_json: AsJson = False,
     wide: Wide = False,
 ) -> None:
     """What serves each source; with --versions or --json, every registered version too.
 
-    A source whose newest entry cannot be read is told after the others, and the command fails.
+    A source whose newest entry cannot be read is listed after the others, and the command fails.
     """
     settings = read_settings()
     entries = []
@@ -119,7 +119,7 @@ def promote(
     scope: Annotated[str, typer.Option("--scope", help="Source, or 'default'; the release's own if not given.")] = "",
     by: By = "",
     expected: Annotated[
-        int | None, typer.Option("--expected", help="Number of the entry you looked at; refused if it moved on.")
+        int | None, typer.Option("--expected", help="Newest entry that you saw; refused if there is a newer one.")
     ] = None,
     *,
     as_json: AsJson = False,

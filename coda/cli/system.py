@@ -1,4 +1,4 @@
-"""What the operating system says to a command, in the words of this library.
+"""Errors of the operating system as errors of this library.
 
 Steps and services explain their own files where they know more of them. Whatever comes as far as the command line is a
 path that somebody typed, or a place that this machine does not give.

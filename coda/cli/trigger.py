@@ -62,7 +62,7 @@ def once(
     lease_s: Lease = 120,
     patience_s: Patience = 6 * 3600,
 ) -> None:
-    """Look once, run what is new, and wait for the ends (for a CronJob)."""
+    """Poll once, run what is new, and wait until the runs end (for a CronJob)."""
     receiver = _receiver()
     trigger = _trigger(
         runner, params, overlay, changes, ignore_source, poll, queue, work, parallel, lease_s, patience_s
@@ -106,7 +106,7 @@ def serve(
         LogFormatChoice.text
     ),
 ) -> None:
-    """Look and run until SIGTERM or Ctrl-C, told of new batches by any of --poll, --queue and --webhook."""
+    """Run until SIGTERM or Ctrl-C; new batches are found by any of --poll, --queue and --webhook."""
     from coda.monitoring.listening import address
     from coda.trigger.logs import log_to
     from coda.trigger.receiver import read_site_url

@@ -1,4 +1,4 @@
-"""What the chosen method of self-supervision cannot do, told before anything is computed (decision 0045)."""
+"""What the chosen method of self-supervision cannot do, reported before anything is computed (decision 0045)."""
 
 from coda.config.params import MethodSection, Params
 from coda.contracts.recipe import RECIPES

@@ -1,4 +1,4 @@
-"""Keys that parameters had before, and where they are now: stored parameters stay readable, files are told (0017)."""
+"""Keys that parameters had before, and where they are now: stored parameters stay readable, files fail (0017)."""
 
 from collections.abc import Mapping
 from typing import Any

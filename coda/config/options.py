@@ -14,7 +14,7 @@ def option_problems(params: Params) -> list[Problem]:
     if stopping.criterion != "none" and not stopping.every:
         remedy = "Set adaptation.stopping.every, for example to a tenth of the iterations."
         found = f"0 with criterion {stopping.criterion!r}"
-        problems.append(Problem("adaptation.stopping.every", found, "at least 1 iteration between looks", remedy))
+        problems.append(Problem("adaptation.stopping.every", found, "at least 1 iteration between evaluations", remedy))
     if stopping.criterion == "marginal_entropy" and diversity.strength > 0:
         remedy = "Use adaptation.stopping.criterion=agreement, or adaptation.diversity.strength=0."
         expected = "a criterion that the training does not optimise itself: diversity raises this one whatever it costs"

@@ -164,7 +164,7 @@ class MethodSection(Section):
     Attributes:
         adapts_by: What a candidate may be adapted by: 'coda', with pairs of one treatment; 'oda', with single images.
             Empty for a method that cannot adapt.
-        takes_hooks: Whether adaptation's options (what learns, anchors, diversity, looks, the kept optimizer) hold.
+        takes_hooks: Whether adaptation's options (trainable subset, regularizers, early stopping, kept optimizer) hold.
     """
 
     adapts_by: ClassVar[frozenset[Method]] = frozenset({"coda", "oda"})
@@ -275,14 +275,14 @@ class Diversity(Section):
 
 
 class Stopping(Section):
-    """Looks at the teacher without labels while it adapts, and when to stop (docs/adaptation.md)."""
+    """Early stopping: evaluations of the teacher without labels, and when to stop (docs/adaptation.md)."""
 
-    every: int = Field(ge=0, description="Iterations between looks; 0 never looks.")
-    criterion: Literal["none", "marginal_entropy", "agreement"] = Field(description="What the best look is chosen by.")
+    every: int = Field(ge=0, description="Iterations between evaluations; 0 never evaluates.")
+    criterion: Literal["none", "marginal_entropy", "agreement"] = Field(description="Chooses the best evaluation.")
     alignment: Alignment = Field(
-        description="What is done to the tokens; 'standardise' looks through the head trained on such tokens."
+        description="What is done to the tokens; 'standardise' uses the head trained on such tokens."
     )
-    patience: Count = Field(description="Looks without a better one that are waited for.")
+    patience: Count = Field(description="Evaluations without a better one before it stops.")
 
 
 class Adaptation(Section):

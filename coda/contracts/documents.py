@@ -1,4 +1,4 @@
-"""JSON without a contract of its own that another process wrote: bounded in size, and told in words when it is cut."""
+"""JSON without a contract of its own that another process wrote: bounded in size, with an error when it is cut."""
 
 from pathlib import Path
 from typing import TypeVar

@@ -67,7 +67,7 @@ class FitScope(Part):
     measure: str
     role: Role
     says: str = Field(description="What it says, for a scientist.")
-    wells: str = Field(description="Which wells it looks at.")
+    wells: str = Field(description="Wells it is computed on.")
     computed_on: str = Field(description="Features or predictions it is computed from.")
     fitted_on: str = Field(description="What was estimated from data for it, and on which wells.")
     aggregated: str = Field(description="From fields to the number.")
@@ -84,7 +84,7 @@ class Evidence(Part):
     wells: int = Field(ge=0, description="Treated wells.")
     treatments: int = Field(ge=0, description="Treatments (compound and dose) of treated wells.")
     positive_controls: int = Field(ge=0, description="Treatments among them that are positive controls.")
-    negative_control_wells: int = Field(ge=0, description="Wells that only the distance of controls looks at.")
+    negative_control_wells: int = Field(ge=0, description="Wells that only the distance of controls uses.")
     alignment: str = Field(description="Group and wells on which a candidate's alignment was fitted.")
 
 

@@ -1,4 +1,4 @@
-"""YAML that people write: whatever is wrong with it is told in words, with its place."""
+"""YAML that people write: whatever is wrong with it is an error with its place."""
 
 from typing import Any
 

@@ -49,7 +49,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Records:
-    """One look at everything.
+    """One snapshot of everything.
 
     Attributes:
         settings: Where it all is.
@@ -212,7 +212,7 @@ def _drafted(
 def _found(
     store: ObjectStore, key: str, names: frozenset[str], kind: type[Record], unreadable: list[Problem]
 ) -> Record | None:
-    """Return a record, or None where there is none; one that cannot be read is told of, and stops nothing."""
+    """Return a record, or None where there is none; one that cannot be read is reported, and stops nothing."""
     try:
         return find_record(store, key, kind) if key.rpartition("/")[2] in names else None
     except UnreadableRecordError as error:

@@ -19,7 +19,7 @@ from coda.trigger.service import Pace
 
 @dataclass(frozen=True)
 class Examination:
-    """What one look found.
+    """What one examination found.
 
     Attributes:
         batches: Batch versions in the ledger.
@@ -82,7 +82,7 @@ def examine(
 
 
 def repair(examination: Examination) -> list[str]:
-    """Do what is safe about the findings; return what was done, in words.
+    """Do what is safe about the findings; return a description of what was done.
 
     Raises:
         TransientError: A service went away; what was done stays done.

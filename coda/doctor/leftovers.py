@@ -1,4 +1,4 @@
-"""What runs left where people look (tables, reports) and where nobody does (uploads in parts, temporary folders)."""
+"""What runs left where people see it (tables, reports) and where nobody does (multipart uploads, temporary folders)."""
 
 import shutil
 import tempfile

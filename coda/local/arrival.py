@@ -45,7 +45,7 @@ class _Tail:
 def run_until_settled(
     name: str, settings: Settings, params: Params, work: Path, ignore: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Have the trigger look into the bucket until a batch has come to its end; see `settle`."""
+    """Have the trigger poll the bucket until a batch has come to its end; see `settle`."""
     return settle([name], settings, params, work, [ignore], say=lambda _, line: say(line))[name]
 
 
@@ -62,7 +62,7 @@ def settle(
     ended: Ended = lambda *_: None,
     stopping: threading.Event = threading.Event(),  # noqa: B008  never set
 ) -> dict[str, dict[str, Any]]:
-    """Have the trigger look into the bucket until batches have come to their ends.
+    """Have the trigger poll the bucket until batches have come to their ends.
 
     Args:
         names: The batches, ``source/batch``, in the order of their arrival.

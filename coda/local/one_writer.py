@@ -1,4 +1,4 @@
-"""One process a state folder: a second one is refused in words, and a killed one leaves no lock behind."""
+"""One process a state folder: a second one is refused with an error, and a killed one leaves no lock behind."""
 
 import fcntl
 import os

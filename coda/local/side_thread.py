@@ -1,4 +1,4 @@
-"""Work that goes on in a thread beside the main one, and ends with it."""
+"""Work that runs in a thread beside the main one, and ends with it."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The demo's stack kept up for a look around: object store, MLflow UI, metrics endpoint, trigger."""
+"""The demo's stack kept running to explore: object store, MLflow UI, metrics endpoint, trigger."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""What is watched: the table of batches, metrics, the pages about drift, dashboards and alerts as code, the report.
+"""What is monitored: the table of batches, metrics, the pages about drift, dashboards and alerts as code, the report.
 
 `docs/monitoring.md` says what each family means; `docs/runbooks/` holds one page for each alert.
 """

@@ -322,7 +322,7 @@ def _measured(name: str, subject: str, measure: Measure) -> Number:
 
 
 def training_numbers(inputs: ReportInputs) -> Iterator[Number]:
-    """What the adaptation said of itself: losses, seconds, the share of treatments that could be paired."""
+    """What adaptation logged: losses, seconds, the share of treatments that could be paired."""
     for name, value in (inputs.candidates.training if inputs.candidates else {}).items():
         yield Number(measure=f"adaptation/{name}", value=value)
 

@@ -227,7 +227,7 @@ def _objects(month: pa.Table | None) -> dict[str, tuple[str, int, int]]:
 
 
 def _singles(store: ObjectStore, items: list[ObjectInfo]) -> Iterator[tuple[ObjectInfo, pa.Table]]:
-    """Yield the rows of objects as they were listed; what was replaced meanwhile is left to the next look.
+    """Yield the rows of objects as they were listed; what was replaced meanwhile is left to the next call.
 
     An object that cannot be read is left out with a warning: it must not hide all others.
     """

@@ -1,4 +1,4 @@
-"""What changed, in words, tables and plate maps: the same in the report of a batch and on the pages about drift."""
+"""What changed, as text, tables and plate maps: the same in the report of a batch and on the pages about drift."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ CELL, EDGE = 9, 15
 
 
 def said(changed: WhatChanged) -> str:
-    """Return in sentences whether and how far a batch is told from earlier ones."""
+    """Return in sentences whether and how far a batch differs from earlier ones."""
     whole = changed.whole
     if whole is None:
         return changed.why_not

@@ -1,4 +1,4 @@
-"""Who hears of which alert, as code: one tree of routes for Alertmanager beside the compose stack and on a cluster.
+"""Who receives which alert, as code: one tree of routes for Alertmanager beside the compose stack and on a cluster.
 
 Each tier has a receiver of its own, as an example: an incoming webhook of Slack, or of a chat that takes the same form
 (Mattermost, Rocket.Chat). Its address is a secret, read from a file (compose) or a secret (cluster).

@@ -138,7 +138,7 @@ def q_statistics(x: Array, taken: NDArray[np.bool_]) -> tuple[Array, Array, Arra
 
 @lru_cache(maxsize=4096)
 def _reach(freedom: int) -> float:
-    """Return how many deviations of so short a history are as rare as three of a known one."""
+    """Return how many SDs of so short a history are as rare as three of a known one."""
     return float(t.ppf(norm.cdf(3), freedom))
 
 

@@ -184,10 +184,10 @@ def release_samples(entries: Iterable[PointerEntry]) -> Iterator[Sample]:
 
 
 class StandingMetrics(Collector):
-    """The metrics of the newest look; a scrape sees one look or the next, never parts of both."""
+    """The metrics of the newest survey; a scrape sees one survey or the next, never parts of both."""
 
     def __init__(self) -> None:
-        """Expose nothing until the first look."""
+        """Expose nothing until the first survey."""
         self._registry = CollectorRegistry()
 
     def replace(self, samples: Sequence[Sample]) -> None:
@@ -195,5 +195,5 @@ class StandingMetrics(Collector):
         self._registry = build_registry(samples)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what the newest look said."""
+        """Yield the metrics of the newest survey."""
         yield from self._registry.collect()

@@ -162,7 +162,7 @@ def _granularity(pyramid: Sequence[Floats]) -> list[float]:
 
 
 def _shape(channel: Pixels) -> list[float]:
-    """Return what stands out of the background, told apart by Otsu's threshold on the halved picture."""
+    """Return what stands out of the background by Otsu's threshold on the halved picture."""
     from scipy import ndimage  # not with the module: a GPU is checked on few packages
 
     small = _halved(channel)

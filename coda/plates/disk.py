@@ -1,4 +1,4 @@
-"""What a full or closed disk means, in words."""
+"""Errors for a full or closed disk."""
 
 import errno
 from collections.abc import Iterator

@@ -115,7 +115,7 @@ class TiffPages:
 
 
 def _likely_kind(data: bytes) -> str:
-    """Return what a file that is no image of ours seems to be, in words that its sender can recognise."""
+    """Return what a file that is no image of ours seems to be, in terms that its sender can recognise."""
     for magic, kind in KNOWN_KINDS.items():
         if data.startswith(magic):
             return f", but {kind}"

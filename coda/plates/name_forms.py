@@ -44,7 +44,7 @@ def twins(names: Iterable[str]) -> list[str]:
 
 
 def spelled(name: str) -> str:
-    """Return a name with its normal form, for messages: names that look alike can be told apart by nothing else."""
+    """Return a name with its normal form, for messages: names that look alike are distinguished by nothing else."""
     forms = [form for form in ("NFC", "NFD") if unicodedata.normalize(form, name) == name]
     return f"'{name}' ({' and '.join(forms) or 'neither NFC nor NFD'})"
 
@@ -59,7 +59,7 @@ class AlikeNamesError(FileNotFoundError):
     """There is no file of this very name, and several that differ from it in their normal form alone."""
 
     def __init__(self, path: str, alike: Iterable[str]) -> None:
-        """Keep the path and word what is there."""
+        """Keep the path and describe what is there."""
         super().__init__(path)
         self.reason = (
             f"is in the manifest as {spelled(path)}, and was delivered under several names that differ from it only in "

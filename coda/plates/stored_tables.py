@@ -1,4 +1,4 @@
-"""Tables of a batch folder on the way back in: a damaged one is told in words, never taken for what it should be."""
+"""Tables of a batch folder on the way back in: a damaged one is an error, never taken for what it should be."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath

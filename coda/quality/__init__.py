@@ -1,4 +1,4 @@
-"""Is this batch fit for use? Statistics of fields, expectation suites, history, and a verdict in plain words.
+"""Is this batch fit for use? Statistics of fields, expectation suites, history, and a verdict in sentences.
 
 Great Expectations is imported only while a batch is being validated.
 """

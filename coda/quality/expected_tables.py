@@ -1,4 +1,4 @@
-"""The tables that expectations look at: fields and wells as ingested, and their summaries by plate and by stain."""
+"""The tables that expectations are evaluated on: fields and wells as ingested, and summaries by plate and stain."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

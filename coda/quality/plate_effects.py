@@ -166,7 +166,7 @@ def well_medians(fields: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class ControlSeparation:
-    """How well two kinds of control wells are told apart by one statistic.
+    """How well one statistic separates two kinds of control wells.
 
     Attributes:
         robust_z_prime: 1 - 3 (sd1 + sd2) / abs(median1 - median2), with robust deviations (Zhang et al. 1999, robust

@@ -207,7 +207,7 @@ def _quorum(accepted: int, plates: int, quorum: float) -> Finding:
 def sentence(
     batch_id: str, verdict: Verdict, findings: Sequence[Finding], accepted: Sequence[str], plates: Sequence[str]
 ) -> str:
-    """Say the verdict in plain words, with the first reason for each refused plate and what to do."""
+    """Return the verdict as a sentence, with the first reason for each refused plate and what to do."""
     first: dict[str, Finding] = {}
     for finding in findings:
         if finding.stops:

@@ -86,7 +86,7 @@ def find_garbage(*, settings: Settings, before: datetime, held: bool = False) ->
 
 
 def collect(found: Iterable[Garbage], *, settings: Settings, before: datetime, held: bool = False) -> list[Problem]:
-    """Delete what was found, and is still garbage when it is looked at again.
+    """Delete what was found, and is still garbage when it is checked again.
 
     Drafts go first, so that nobody can promote one whose models are about to go; then everything is looked at anew.
 

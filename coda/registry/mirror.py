@@ -1,4 +1,4 @@
-"""MLflow aliases that mirror the release log, for people who look at MLflow's own pages.
+"""MLflow aliases that mirror the release log, for people who use MLflow's own pages.
 
 The log is the truth: an alias that somebody moved by hand is reported by `drift`, and put back by `repair` or by the
 next promotion.

@@ -1,4 +1,4 @@
-"""The connection to MLflow, and MLflow's failures in the words of this library.
+"""The connection to MLflow, and MLflow's failures as errors of this library.
 
 No process-wide tracking URI is set: two connections of one process may point to different servers.
 """
@@ -166,7 +166,7 @@ def all_pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
 
 
 def _judged(error: "MlflowException", action: str, where: str) -> CodaError:
-    """Return what MLflow, its client or something before it said, by who must act."""
+    """Return the error for an answer of MLflow, its client or a proxy, by who must act."""
     from coda.registry.mlflow_database import REMEDY, refusal_in
 
     words = without_secrets(" ".join(str(error).split()))[:400]

@@ -1,4 +1,4 @@
-"""What the database behind MLflow says: which words are an outage, and which ones wait for a person."""
+"""Errors of the database behind MLflow: which are an outage, and which wait for a person."""
 
 import re
 
@@ -27,5 +27,5 @@ def refused(error: SQLAlchemyError) -> bool:
 
 
 def refusal_in(words: str) -> bool:
-    """Return whether MLflow, which puts its database's words into errors of its own, tells such a refusal."""
+    """Return whether an error of MLflow, which quotes its database, is such a refusal."""
     return bool(re.search(r"\(\w+\.\w*Error\)|migration", words) and _OF_A_PERSON.search(words))

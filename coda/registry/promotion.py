@@ -30,7 +30,7 @@ def promote(
         record: The release.
         scope: Source, or 'default'.
         by: Who promotes it: 'gate', or a person.
-        reason: Why, in words.
+        reason: Why.
         settings: Where the services are.
         expected_sequence: Number of the newest entry the decision was based on; what is newest now when not given.
 
@@ -68,7 +68,7 @@ def rollback(scope: str, *, by: str, reason: str, settings: Settings, steps: int
     Args:
         scope: Source, or 'default'.
         by: Who rolls back.
-        reason: Why, in words.
+        reason: Why.
         settings: Where the services are.
         steps: Releases to go back, at least 1.
 

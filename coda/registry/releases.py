@@ -27,7 +27,7 @@ _ENTRY = re.compile(r"/(\d+)\.json$")
 
 
 class ConflictError(CodaError):
-    """Somebody else moved the pointer in the meantime; look at what serves now, then decide again."""
+    """Somebody else moved the pointer in the meantime; read what serves now, then decide again."""
 
 
 class ReleaseLog:
@@ -186,7 +186,7 @@ class ReleaseLog:
         return None
 
     def index(self) -> None:
-        """Bring the index up to date, so that the next look for a release by its id need not read the whole log."""
+        """Bring the index up to date, so that the next search for a release by its id need not read the whole log."""
 
         def release_of(key: str) -> str | None:
             try:
@@ -230,7 +230,7 @@ class ReleaseLog:
             scope: Source, or 'default'.
             action: What the entry is.
             by: Who moved the pointer.
-            reason: Why, in words.
+            reason: Why.
             after: Sequence of the entry the decision was based on; 0 when there was none.
 
         Raises:

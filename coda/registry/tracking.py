@@ -1,4 +1,4 @@
-"""What a pipeline run tells MLflow, for those who look there: curves, parameters, data sets, results, the report.
+"""What a pipeline run logs to MLflow: curves, parameters, data sets, results, the report.
 
 One MLflow run stands for one pipeline run. Repeating any of it is safe: numbers have the time of the run's start, so a
 second telling of the same number is the same number. The release log decides what serves, never a tag in MLflow.

@@ -20,7 +20,7 @@ from coda.settings import Settings
 
 @dataclass(frozen=True)
 class Verification:
-    """What was looked at, and what is wrong.
+    """What was verified, and what is wrong.
 
     Attributes:
         serving: Scope -> release that serves it.
@@ -36,7 +36,7 @@ class Verification:
 
 
 def verify_registry(*, settings: Settings, everything: bool = False) -> Verification:
-    """Look at all that serves, or at all that is registered, without changing anything.
+    """Verify all that serves, or all that is registered, without changing anything.
 
     Args:
         settings: Where the services are.

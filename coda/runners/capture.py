@@ -62,7 +62,7 @@ class Capture:
         self._started: dict[str, float] = {}
 
     def write(self, text: str) -> int:
-        """Take text as it comes; whole lines go on."""
+        """Take text as it comes; whole lines are passed on."""
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
             self._take(_COLOUR.sub("", line))

@@ -1,4 +1,4 @@
-"""Why a run failed, in the words of the step that failed."""
+"""Why a run failed, as the failed step reported it."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""A step that was killed for want of memory: told apart from a node that was lost, wherever the runner can know it."""
+"""A step that was killed for want of memory: distinguished from a lost node, wherever the runner can know it."""
 
 import re
 
@@ -16,7 +16,7 @@ REMEDY = (
 
 
 def killed_for_memory(words: str) -> bool:
-    """Return whether a runner's words say so: ours, or Kubernetes' as Argo hands them on.
+    """Return whether a runner's message says so: ours, or Kubernetes' as Argo passes it on.
 
     Exit code 137 alone does not: a node that is drained kills its pods in the same way.
     """

@@ -56,7 +56,7 @@ class Submitter(Protocol):
         """
 
     def alive(self, run_id: str) -> bool:
-        """Return whether the run is still going on, as far as this submitter can see."""
+        """Return whether the run is still running, as far as this submitter can see."""
 
     def last_words(self, run_id: str) -> str:
         """Return the end of what the run printed, as far as this submitter can see it; else nothing."""

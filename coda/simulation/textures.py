@@ -23,7 +23,7 @@ class TextureSource:
         self._rng = rng
 
     def draw(self, scale_um: float) -> tuple[Floats, Floats]:
-        """Return two independent textures of this scale, each of the canvas' shape, mean 0, deviation 1."""
+        """Return two independent textures of this scale, each of the canvas' shape, mean 0, SD 1."""
         amplitude = _amplitude(self._side_px, max(scale_um / self._pixel_size_um, 1.0))
         # Real and imaginary part of the transform of complex white noise are independent of each other.
         noise = self._rng.standard_normal((*amplitude.shape, 2), dtype=np.float32)
@@ -34,7 +34,7 @@ class TextureSource:
 
 @functools.lru_cache(maxsize=16)
 def _amplitude(side_px: int, scale_px: float) -> Floats:
-    """Return the square root of the spectrum, shape (side, side), scaled for textures of deviation 1."""
+    """Return the square root of the spectrum, shape (side, side), scaled for textures of standard deviation 1."""
     frequency = 2 * np.pi * scipy.fft.fftfreq(side_px) * scale_px
     k2 = frequency[:, None] ** 2 + frequency[None, :] ** 2
     amplitude = k2 * np.exp(-0.5 * k2)

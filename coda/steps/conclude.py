@@ -70,7 +70,7 @@ class Ended:
 
 @contextmanager
 def closing(run_id: str) -> Iterator[None]:
-    """Let whatever goes wrong inside be told and have no consequence: how the run ended is decided."""
+    """Log whatever goes wrong inside, without consequence: how the run ended is decided."""
     end_with_runner()
     try:
         yield
@@ -136,7 +136,7 @@ def _failure(run_id: str, settings: Settings) -> FailureRecord | None:
 
 
 def _verdicts(store: ObjectStore, prefix: str) -> list[QualityReport]:
-    """Return what validation said of the run's batches, as far as it came and can be read."""
+    """Return validation's verdicts on the run's batches, as far as it came and can be read."""
     keys = [item.key for item in store.list(f"{prefix}quality")]
     return [report for key in sorted(keys) if (report := _document(store, key, QualityReport)) is not None]
 

@@ -110,7 +110,7 @@ def clear_failure(run_id: str, settings: Settings) -> None:
 
 
 def _end(store: ObjectStore, run_id: str, step: str, error: CodaError) -> NoReturn:
-    """Leave the reason where people look for it, and end the process with the error's exit code."""
+    """Write the failure record, and end the process with the error's exit code."""
     failure = FailureRecord.of(step, error)
     _record_failure(store, run_id, failure)
     _say(f"{failure}\n")

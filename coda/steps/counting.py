@@ -14,7 +14,7 @@ Counted = Callable[[int, int, str], None]
 
 @contextmanager
 def counted(title: str, *, unit: str, quiet_s: float = 5.0) -> Iterator[Counted]:
-    """Give a step a function to call as it goes on.
+    """Give a step a progress callback.
 
     Args:
         title: What is going on, in plain words.

@@ -50,7 +50,7 @@ def kept_checkpoints(settings: Settings, run_id: str, step: str) -> Iterator[Che
 
 @contextmanager
 def stopping_on_sigterm() -> Iterator[Callable[[], bool]]:
-    """Give a step a question to ask between iterations: was this process told to end?
+    """Give a step a function to call between iterations: has SIGTERM been received?
 
     Kubernetes sends SIGTERM some seconds before it kills a pod; the step uses them to write a checkpoint. Outside the
     main thread, where signals cannot be caught, the answer is always no.

@@ -79,7 +79,7 @@ def run_on_nodes(
 
 
 class _Wait:
-    """Looks at a job until it has ended; whatever ends the wait but an outage deletes the job."""
+    """Polls a job until it has ended; whatever ends the wait but an outage deletes the job."""
 
     def __init__(self, cluster: Cluster, name: str, nodes: int, store: ObjectStore, asked: Callable[[], bool]) -> None:
         self.cluster, self.name, self.nodes, self.store, self.asked = cluster, name, nodes, store, asked
@@ -107,7 +107,7 @@ class _Wait:
             pause(LOOK_S, self.asked)
 
     def _seen(self) -> tuple[bool, CodaError | None]:
-        """Look once: whether the job is complete, and what ends the wait for it."""
+        """Poll once: whether the job is complete, and what ends the wait for it."""
         job = self.cluster.find(self.name)
         if job is None or job.leaving:
             remedy = "Start the step again; it makes a new job, which resumes from the checkpoint."

@@ -1,4 +1,4 @@
-"""What `coda predict` is asked for, found: the batch, the release that predicts it, and what the gate said of it."""
+"""What `coda predict` is asked for, found: the batch, the release that predicts it, and the gate's decision on it."""
 
 import re
 import tempfile

@@ -105,7 +105,7 @@ def list_batches(source: str, *, settings: Settings, revision: str | None = None
     Args:
         source: The source.
         settings: Where the registry is.
-        revision: Commit to look at; the newest when not given.
+        revision: Commit to read; the newest when not given.
 
     Returns:
         For each batch its newest version at that commit.
@@ -144,7 +144,7 @@ def find_batch(source: str, batch: str, *, settings: Settings, revision: str | N
         source: The source.
         batch: The batch.
         settings: Where the registry is.
-        revision: Commit to look at, in hexadecimal, possibly shortened; the newest when not given.
+        revision: Commit to read, in hexadecimal, possibly shortened; the newest when not given.
 
     Raises:
         ConfigError: The registry does not hold the batch, or the revision is no commit of it.
@@ -268,7 +268,7 @@ def fetch_batch(revision: DataRevision, out: Path, *, settings: Settings) -> Pat
 
 
 def _commit(clone: Clone, revision: str) -> str:
-    """Return the full name of a commit. Only hexadecimal goes to git: another word could be an option of its own."""
+    """Return the full name of a commit. Only hexadecimal goes to git: other text could be an option."""
     found = ""
     if re.fullmatch(r"[0-9a-f]{4,40}", revision):
         with suppress(CodaError):
@@ -332,7 +332,7 @@ def _require_named(item: DataRevision, pointer: str | None) -> str:
 
 
 def _explain_missing(item: DataRevision, settings: Settings) -> None:
-    """Look at every object of a batch that DVC could not fetch, and raise with the names of the bad ones."""
+    """Check every object of a batch that DVC could not fetch, and raise with the names of the bad ones."""
     remote = _remote(settings)
     where = f"{item.path} ({item.revision[:12]})"
     problems = []

@@ -1,4 +1,4 @@
-"""What an S3 client raises, in the words of this library: who must act, and on what."""
+"""What an S3 client raises, as errors of this library: who must act, and on what."""
 
 import errno
 import re

@@ -1,4 +1,4 @@
-"""git and DVC as other processes, with their failures in the words of this library.
+"""git and DVC as other processes, with their failures as errors of this library.
 
 Both are run through their command lines, which are their stable interface. Neither sees the user's hooks, ignored files
 or ways of working (`coda.storage.git_environment`), asks for a password, writes analytics or looks for updates.

@@ -1,1 +1,1 @@
-"""Training on several machines: TrainJobs of Kubeflow Trainer 2, made, looked at and understood (decision 0029)."""
+"""Training on several machines: TrainJobs of Kubeflow Trainer 2, made, polled and understood (decision 0029)."""

@@ -108,7 +108,7 @@ class Cluster:
         return True
 
     def delete(self, name: str) -> None:
-        """Delete a job with its pods, which are told to end; it need not be there."""
+        """Delete a job with its pods, which get SIGTERM; it need not be there."""
         try:
             with self._explained("delete", name):
                 self._jobs.delete_namespaced_custom_object(

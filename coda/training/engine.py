@@ -35,7 +35,7 @@ AGREE_EVERY = 10
 
 @dataclass(frozen=True)
 class Entry:
-    """Numbers of one logged iteration, and what is wrong with them in words."""
+    """Numbers of one logged iteration, and messages about what is wrong with them."""
 
     numbers: dict[str, float]
     alarms: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ class Health:
     feature_spread: float
 
     def alarms(self) -> tuple[str, ...]:
-        """Return what is wrong, in words; nothing when all is well."""
+        """Return messages about what is wrong; none when all is well."""
         found = []
         if abs(self.loss_share - 1) < LOSS_MARGIN and self.teacher_entropy > 1 - LOSS_MARGIN:
             found.append("the loss is pinned at the logarithm of the number of prototypes: every image looks uniform")

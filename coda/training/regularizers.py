@@ -1,7 +1,7 @@
 """Terms beside DINO's loss that keep the frozen head usable (`coda.training.hooks.Regularizer`); none is in the paper.
 
 Two anchors hold the student near the released extractor, without source images: by its weights, or by the moments of
-its tokens. Diversity looks through the frozen head. Nothing here takes a mechanism of a field.
+its tokens. Diversity reads the frozen head. Nothing here takes a mechanism of a field.
 """
 
 from collections.abc import Mapping

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Arrivals:
-    """Looks at queue and landing prefix, and writes down each manifest's version once."""
+    """Polls queue and landing prefix, and records each manifest's version once."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Arrivals:
         """Monotonic time of the last manifest that was looked at: a sign of life of a long look."""
 
     def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0, everything: bool = False) -> list[LedgerState]:
-        """Look everywhere once.
+        """Poll everything once.
 
         Args:
             wait_s: Seconds to wait for a first message.
@@ -88,12 +88,12 @@ class Arrivals:
         return refused
 
     def hasten(self, key: str) -> None:
-        """Have a manifest looked at by the next look; for any thread."""
+        """Have a manifest read by the next poll; for any thread."""
         if self._poll is not None:
             self._poll.hasten(key)
 
     def _polled_key(self, key: str, refused: list[LedgerState]) -> None:
-        """Take one key of many: what goes wrong with it alone is told, and tried again at the next look."""
+        """Take one key of many: what goes wrong with it alone is logged, and tried again at the next poll."""
         self.moved = time.monotonic()
         try:
             known = self._take(key, refused)

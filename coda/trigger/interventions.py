@@ -100,7 +100,7 @@ def _landed(landing: ObjectStore, broken: Unreadable) -> BatchVersion | None:
 
 
 def retry(ledger: Ledger, failed: LedgerState, who: str) -> LedgerState | None:
-    """Open a failed batch version again; the next look runs it under the name it had.
+    """Open a failed batch version again; the next poll runs it under its name.
 
     Records of its run that cannot be read are set aside first: with them it would end in the same way.
 

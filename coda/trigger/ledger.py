@@ -41,7 +41,7 @@ _STATE_KEY = re.compile(r"^ledger/([^/]+)/([^/]+)/([0-9a-f]{16})/states/(\d{4,})
 
 
 class Counted(TypedDict, total=False):
-    """What `Ledger.append` may be told besides; see `LedgerState`."""
+    """What `Ledger.append` may record besides; see `LedgerState`."""
 
     lost: int
     cause: str
@@ -216,7 +216,7 @@ class Ledger:
         return timedelta(seconds=min((age for age in ages if age is not None), default=0.0))
 
     def survey(self, prefix: str = "") -> Survey:
-        """Look at the newest state of every batch version, in the order of their names.
+        """Read the newest state of every batch version, in the order of their names.
 
         Args:
             prefix: Only this ``source`` or ``source/batch``.

@@ -45,7 +45,7 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def wait_s(self, sender: str) -> float:
-        """Count a request of `sender`; return 0 when it may go on, else after how many seconds to send again."""
+        """Count a request of `sender`; return 0 when it may proceed, else after how many seconds to send again."""
         now = time.monotonic()
         with self._lock:
             left, at = self._buckets.pop(sender, (float(self.burst), now))

@@ -19,7 +19,7 @@ ABOUT = ("run_id", "source", "batch", "state", "manifest_digest", "attempt")
 
 
 def about(state: LedgerState) -> dict[str, object]:
-    """Return what a log line about a state says of it besides its words: `extra` of the logging calls."""
+    """Return the fields of a log line about a state besides its message: `extra` of the logging calls."""
     return {name: getattr(state, name) for name in ABOUT}
 
 

@@ -54,7 +54,7 @@ class TriggerMetrics:
             self.lag.observe(max(0.0, lag))
 
     def measure(self, states: Sequence[LedgerState], open_: Sequence[LedgerState], times: Times) -> None:
-        """Set what a look at the ledger shows.
+        """Set the metrics of a ledger survey.
 
         Args:
             states: Newest state of every version.

@@ -60,10 +60,10 @@ Place = tuple[str, int]
 
 
 class Notifier:
-    """Finds what is to be told, and tells it. One thread uses it; `want` is for any."""
+    """Finds due notifications and sends them. One thread uses it; `want` is for any."""
 
     def __init__(self, settings: Settings, receiver: Receiver, metrics: TriggerMetrics, owner: str) -> None:
-        """Know where to look and whom to tell; nothing is asked yet.
+        """Know the ledger and the receiver; nothing is read yet.
 
         Args:
             settings: Where platform bucket and landing prefix are.
@@ -81,11 +81,11 @@ class Notifier:
         self._delivered: set[str] = set()
 
     def want(self) -> None:
-        """Have the ledger looked at soon; for any thread."""
+        """Have the ledger read soon; for any thread."""
         self._wanted.set()
 
     def keep(self, stopping: threading.Event) -> None:
-        """Tell what is to be told until the service stops; trouble is a warning, and is tried again ever later."""
+        """Send notifications until the service stops; a failure is a warning, and is tried again ever later."""
         troubles = 0
         while not stopping.is_set():
             self._wanted.clear()
@@ -104,7 +104,7 @@ class Notifier:
                 self._wanted.wait(EVERY_S)
 
     def begin(self) -> datetime:
-        """Return since when ends are told, by the store's clock; of the first call ever: since now."""
+        """Return since when ends are notified, by the store's clock; of the first call ever: since now."""
         found = self._store.info(SINCE)
         if found is None:
             self._store.put_if_absent(SINCE, b"{}\n")
@@ -112,7 +112,7 @@ class Notifier:
         return found.modified if found is not None else datetime.now(UTC)
 
     def round(self) -> bool:
-        """Look at the ledger once and deliver what is due; return whether the receiver took all of it.
+        """Read the ledger once and deliver what is due; return whether the receiver took all of it.
 
         Raises:
             TransientError: The object store is away.
@@ -162,7 +162,7 @@ class Notifier:
             log.error("The notification %s could not be delivered for a day, and is given up.", note.id)
 
     def _notes(self, place: Place, age: timedelta) -> list[Notification] | None:
-        """Return what is to be told of a state; None when that is to be asked later."""
+        """Return the notifications of a state; None when that is to be asked later."""
         state = self._ledger.at(*place)
         if not isinstance(state, LedgerState) or not state.final or state.reopens:
             return []

@@ -31,7 +31,7 @@ WALK = 20
 
 
 class Poll:
-    """Looks through the landing prefix; remembers entity tags, so settled manifests cost no reads."""
+    """Polls the landing prefix; remembers entity tags, so settled manifests cost no reads."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Poll:
         known: Callable[[], Mapping[tuple[str, str], Landed]],
         ignored: Callable[[], Collection[str]],
     ) -> None:
-        """Look below the landing prefix.
+        """Poll below the landing prefix.
 
         Args:
             landing: The landing prefix.
@@ -102,7 +102,7 @@ class Poll:
         yield from fresh
 
     def settle(self, key: str, etag: str) -> None:
-        """Look at a manifest again only when it changed.
+        """Read a manifest again only when it changed.
 
         Args:
             key: The manifest.
@@ -113,7 +113,7 @@ class Poll:
         self._unsettled.discard(key)
 
     def hasten(self, key: str) -> None:
-        """Ask for a manifest at every look until it is settled, whosever turn it is; for any thread."""
+        """Ask for a manifest at every poll until it is settled, whosever turn it is; for any thread."""
         self._unsettled.add(key)
 
     def _is_settled(self, item: ObjectInfo) -> bool:
@@ -127,7 +127,7 @@ class Poll:
         self._changed = {name: at for name, at in self._changed.items() if name in here}
 
     def _chosen(self, folders: list[str]) -> list[str]:
-        """Return the folders whose manifests are asked for at this look, of sorted ones."""
+        """Return the folders whose manifests are asked for at this poll, of sorted ones."""
         for name in folders:
             if name not in self._changed and (landed := (self._known or {}).get(owner_of(name + MANIFEST_NAME))):
                 self._changed[name] = landed.at

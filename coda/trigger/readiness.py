@@ -31,10 +31,10 @@ class Ready:
 
 
 class Readiness:
-    """Looks at landed versions, and not again at one that misses files before the time for that has come."""
+    """Checks landed versions, and not again one that misses files before the time for that has come."""
 
     def __init__(self, landing: ObjectStore, ledger: Ledger, settings: Settings) -> None:
-        """Look below the landing prefix, and at the other places that the settings allow."""
+        """Check below the landing prefix, and in the other places that the settings allow."""
         self._landing = landing
         self._settings = settings
         self._ledger = ledger
@@ -42,7 +42,7 @@ class Readiness:
         self._awaited: dict[str, Awaited] = {}
 
     def of(self, state: LedgerState, pace: Pace) -> Ready:
-        """Look at one version.
+        """Check one version.
 
         Args:
             state: Its newest state.

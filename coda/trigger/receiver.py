@@ -55,7 +55,7 @@ class Receiver:
 
     @property
     def host(self) -> str:
-        """The part of the address that may be told."""
+        """The part of the address that may be shown."""
         return urlsplit(self.url).hostname or ""
 
 
@@ -77,7 +77,7 @@ class Answer:
         return self.status is not None and HTTPStatus(200) <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return it as text."""
         return f"{self.status} {self.words}".strip() if self.status is not None else f"no answer: {self.words}"
 
 

@@ -91,7 +91,7 @@ class Rounds:
     """The open part of the ledger, as one trigger sees it. Threads may share it."""
 
     def __init__(self, ledger: Ledger) -> None:
-        """Look at this ledger; nothing is read yet."""
+        """Keep this ledger; nothing is read yet."""
         self.ended = Ended()
         self._ledger = ledger
         self._marks = ledger.marks
@@ -131,7 +131,7 @@ class Rounds:
         )
 
     def landed(self) -> dict[tuple[str, str], Landed]:
-        """Return source and batch -> what is known of its manifests; the whole ledger is looked at for this."""
+        """Return source and batch -> what is known of its manifests; the whole ledger is read for this."""
         with self._lock:
             closed = self._compare()
         found: dict[tuple[str, str], Landed] = {}
@@ -172,7 +172,7 @@ class Rounds:
         self._ledger.forget(mark.folder)
 
     def _look(self, folder: str, marks: list[OpenMark]) -> _Known | ClosedMark | None:
-        """Look into one version; return nothing where it has no state."""
+        """Read one version; return nothing where it has no state."""
         times = self._ledger.times(folder)
         newest = max(times, default=0)
         above = [mark for mark in marks if mark.sequence > newest]

@@ -1,4 +1,4 @@
-"""The long-running trigger: a loop that looks and advances, its own pages, and the pages about drift."""
+"""The long-running trigger: a loop that polls and advances, its own pages, and the pages about drift."""
 
 import json
 import logging
@@ -80,7 +80,7 @@ class TriggerService:
         notifier: Notifier | None = None,
         site_url: str = "",
     ) -> None:
-        """Bind the port; nothing is looked at yet.
+        """Bind the port; nothing is polled yet.
 
         Args:
             trigger: The trigger.
@@ -163,7 +163,7 @@ class TriggerService:
         self._news()
 
     def _news(self) -> None:
-        """Have what works beside the loops look for what ended."""
+        """Have the services beside the loops find what ended."""
         self.site.want()
         if self._notifier is not None:
             self._notifier.want()
@@ -186,7 +186,7 @@ class TriggerService:
         threading.Thread(target=wait, name="signals", daemon=True).start()
 
     def _look_on(self) -> None:
-        """Look for what arrives, until the service stops."""
+        """Poll for arrivals, until the service stops."""
         try:
             while not self.trigger.stopping.is_set():
                 look = lambda: self.trigger.look(wait_s=QUEUE_WAIT_S, poll_every_s=self.poll_every_s)  # noqa: E731
@@ -209,7 +209,7 @@ class TriggerService:
             self.trigger.nudged.clear()
 
     def _turn(self, health: Health, act: Callable[[], Answer], name: str) -> Answer | None:
-        """Do one turn of a loop; what goes wrong with it is told, and the next turn comes.
+        """Do one turn of a loop; what goes wrong with it is logged, and the next turn comes.
 
         Raises:
             ConfigError: A setting must be put right first.

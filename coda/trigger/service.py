@@ -97,7 +97,7 @@ class Trigger:
         self._refusal: CodaError | None = None
 
     def run_once(self) -> list[Handled]:
-        """Look once, run everything that can run, wait for the ends, and return what ended.
+        """Poll once, run everything that can run, wait for the ends, and return what ended.
 
         Batches that still miss files stay landed for a later look.
 
@@ -114,7 +114,7 @@ class Trigger:
         return self.taken()
 
     def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0, everything: bool = False) -> None:
-        """Look for arrivals in queue and landing prefix; see `coda.trigger.arrivals.Arrivals.look`.
+        """Poll queue and landing prefix for arrivals; see `coda.trigger.arrivals.Arrivals.look`.
 
         Raises:
             ConfigError: The object store would let several triggers have one claim.
@@ -334,7 +334,7 @@ class Trigger:
         self._flights.pop(run_id, None)
 
     def _recover(self, state: LedgerState) -> bool:
-        """Look after a run that another trigger, or an earlier life of this one, began and left.
+        """Take over a run that another trigger, or an earlier process of this one, began and left.
 
         Returns:
             Whether somebody looks after it now, this trigger or another.

@@ -49,7 +49,7 @@ class Site:
     """Builds and shows the pages of one platform bucket."""
 
     def __init__(self, settings: Settings, url: str) -> None:
-        """Know where to look; nothing is read yet.
+        """Know the bucket; nothing is read yet.
 
         Args:
             settings: Where the platform bucket is.

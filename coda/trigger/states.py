@@ -87,7 +87,7 @@ class LedgerState(Contract):
 
 
 class Heartbeat(Contract):
-    """Sign of life of whoever looks after a run."""
+    """Heartbeat of the trigger that owns a run."""
 
     owner: str
     at: AwareDatetime
@@ -135,7 +135,7 @@ class Unreadable:
 
     @property
     def problem(self) -> Problem:
-        """What a person is told."""
+        """The message for a person."""
         name = f"{self.source}/{self.batch}"
         remedy = f"coda ledger retry {name} opens this version again while its manifest is in the landing prefix."
         if self.newer:
@@ -145,7 +145,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Survey:
-    """One look at the ledger.
+    """One survey of the ledger.
 
     Attributes:
         states: Newest state of every version whose newest state can be read.

@@ -1,4 +1,4 @@
-"""What went wrong with one batch version, and ended nothing but it: told to whoever watches, and tried again later."""
+"""What went wrong with one batch version, and ended nothing but it: reported to monitoring, and tried again later."""
 
 import logging
 from collections import Counter
@@ -47,7 +47,7 @@ class Troubles:
 
 
 def reasons_of(error: Exception) -> tuple[str, ...]:
-    """Return what a person is told of an error."""
+    """Return an error's messages for a person."""
     if isinstance(error, CodaError):
         return (error.message, *map(str, error.problems))
     return (f"a defect of the trigger, {type(error).__name__}: {' '.join(str(error).split())[:300]}",)

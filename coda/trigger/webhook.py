@@ -1,4 +1,4 @@
-"""The webhook's answers: object stores and event buses tell of new data, and hear when it is in the ledger."""
+"""The webhook's answers: object stores and event buses announce new data, and are answered when it is in the ledger."""
 
 import email.message
 import logging
@@ -25,7 +25,7 @@ AGAIN_S = 30
 
 @dataclass(frozen=True)
 class Answer:
-    """What a sender is told.
+    """The answer to a sender.
 
     Attributes:
         status: HTTP status.

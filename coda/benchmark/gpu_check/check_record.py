@@ -80,7 +80,7 @@ def read_record(path: Path) -> Record:
 
 
 def open_record(path: Path, key: dict[str, str], machine: dict[str, Any], planned: list[str]) -> tuple[Record, str]:
-    """Return the record to go on with, and a sentence about one that was set aside.
+    """Return the record to resume, and a sentence about one that was set aside.
 
     A record of another device, torch or code is renamed, never overwritten.
 

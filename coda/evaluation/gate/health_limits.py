@@ -8,7 +8,7 @@ from coda.evaluation.percentages import against
 
 
 def health_reasons(candidate: CandidateMeasures, baseline: CandidateMeasures, policy: Health, source: str) -> list[str]:
-    """Return why a candidate may not serve, in plain words; empty when it is healthy.
+    """Return why a candidate may not serve, as sentences; empty when it is healthy.
 
     Args:
         candidate: Its numbers.

@@ -1,4 +1,4 @@
-"""The second tier beside the deciding measure: guards and references, and what speaks against a candidate."""
+"""The second tier beside the deciding measure: guards and references, and their objections to a candidate."""
 
 from collections.abc import Iterator, Sequence
 
@@ -81,7 +81,7 @@ def _referred(name: str, gain: Measure | None, comparison: Comparison) -> Compar
 
 
 def objections(score: CandidateScore, otherwise: Otherwise, *, unfit: str | None = None) -> Iterator[str]:
-    """Yield what speaks against a candidate with this consequence, in words.
+    """Yield the objections to a candidate that have this consequence, as text.
 
     Args:
         score: The candidate's numbers.

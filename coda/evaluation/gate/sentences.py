@@ -59,7 +59,7 @@ class Decision:
 
     @property
     def unfit(self) -> str | None:
-        """Name of an incumbent that is not fit for the batch: what it does better speaks against nobody."""
+        """Name of an incumbent that is not fit for the batch: what it does better is no objection to anybody."""
         if self.incumbent is None or self.incumbent is self.baseline or self.before is self.incumbent:
             return None
         return self.incumbent.name

@@ -27,7 +27,7 @@ def control_map(retrieval: MetricResult, controls: Collection[str]) -> MetricRes
 
 
 def control_accuracy(features: Matrix, design: Grouping, controls: NDArray[np.bool_]) -> MetricResult:
-    """Return the share of positive-control wells that are told apart from the other positive controls.
+    """Return the share of positive-control wells that are distinguished from the other positive controls.
 
     The nearest neighbour among the control wells of other groups must be the same control.
 

@@ -1,4 +1,4 @@
-"""A classifier two-sample test that names fields: can a batch's be told from those of earlier batches, and which?
+"""A classifier two-sample test that names fields: which of a batch's differ from those of earlier batches?
 
 A linear classifier (LDA, its covariance shrunk after Ledoit and Wolf) learns to tell the fields of a batch from those
 of earlier ones, and is asked about fields of wells that it has not seen (Lopez-Paz and Oquab, ICLR 2017, with folds of

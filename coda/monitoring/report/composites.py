@@ -1,4 +1,4 @@
-"""Example fields as people look at them: stains in colour, before and after illumination correction."""
+"""Example fields as people view them: stains in colour, before and after illumination correction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -40,7 +40,7 @@ def _gate_table(gate: GateReport, names: Sequence[str]) -> dict[str, Any]:
 
 
 def candidate_words(name: str) -> str:
-    """Return what a candidate is, in words."""
+    """Return a description of a candidate."""
     if name == "incumbent":
         return "model that serves this laboratory now"
     return RECIPES[name].report if name in RECIPES else name

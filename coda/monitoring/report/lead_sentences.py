@@ -1,4 +1,4 @@
-"""The report's first words: may this batch be used, and what happened to it."""
+"""The report's lead: may this batch be used, and what happened to it."""
 
 from dataclasses import dataclass
 from typing import Literal

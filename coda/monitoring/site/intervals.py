@@ -33,7 +33,7 @@ def share_rows(shares: Shares) -> list[dict[str, Any]]:
 
 
 def share_sentence(shares: Shares) -> str:
-    """Return the comparison in words."""
+    """Return the comparison as text."""
     told = shares.told
     often = f"one steady batch in {1 / max(told.p_value, 1e-6):,.0f}" if told.p_value < 0.5 else "most steady batches"
     far = "farther than history makes likely" if told.distance > told.limit else "as history makes likely"

@@ -241,7 +241,7 @@ def short(value: float) -> str:
 
 
 def _said(line: Line, batches: pd.DataFrame, *, deviations: bool) -> str:
-    """Return the newest value in words: what a person who sees no picture is told of it."""
+    """Return the newest value as text, for people who see no picture."""
     known = np.flatnonzero(np.isfinite(line.values))
     place = int(known[-1])
     told = f"{batches['batch'].iloc[place]}: {short(line.values[place])}"

@@ -76,7 +76,7 @@ def draw(line: Line, batches: pd.DataFrame, moves: Sequence[Move], *, deviations
 
 
 def bounds(line: Line, *, deviations: bool = False) -> tuple[float, float]:
-    """Return the smallest and the largest value that a picture shows, for the words beside it."""
+    """Return the smallest and the largest value that a picture shows, for the text beside it."""
     values = line.chart.q if deviations else line.values
     low, high = (np.array([-3.0]), np.array([3.0])) if deviations else (line.chart.low, line.chart.high)
     return _ends(values, low, high)

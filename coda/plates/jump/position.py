@@ -1,4 +1,4 @@
-"""JUMP-Target-2: which JCP2022 id is which compound, told by the positions on a plate and not by chemistry.
+"""JUMP-Target-2: which JCP2022 id is which compound, by the positions on a plate and not by chemistry.
 
 Standardisation changed the structures' keys between releases, so that joining by key loses a third of the compounds; a
 plate's wells and the map it was made by agree well for well.

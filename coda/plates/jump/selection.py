@@ -14,7 +14,7 @@ LOAD_DATA = "workspace/load_data_csv"
 
 @dataclass(frozen=True)
 class PlateFilter:
-    """What a plate must be to be taken; with nothing said, all are.
+    """What a plate must be to be taken; by default all are.
 
     Attributes:
         types: Plate types, in any letter case; a plate is of one of them.
@@ -69,7 +69,7 @@ class PlateFilter:
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a source's plates before any is looked at: batch -> plate -> its type ('' if not known)."""
+    """What is known of a source's plates before any is read: batch -> plate -> its type ('' if not known)."""
 
     name: str
     batches: Mapping[str, Mapping[str, str]]

@@ -70,7 +70,7 @@ def _put_list(out: Place, path: str, data: bytes, *, replacing: bool) -> None:
 
 
 def _existing(out: Place) -> BatchManifest | str | None:
-    """Return the manifest that is there; a few words where it is none that can be read; None where there is none."""
+    """Return the manifest that is there; a short text where it cannot be read; None where there is none."""
     size = out.size(MANIFEST_NAME)
     if size is None:
         return None

@@ -1,4 +1,4 @@
-"""How large a compressed chunk says it becomes, told from its first bytes before anything is unpacked.
+"""The declared size of a compressed chunk, read from its first bytes before anything is unpacked.
 
 A few kilobytes can stand for gigabytes. The formats that zarr arrays use say the unpacked size in their header (or can
 be unpacked piece by piece up to a limit); a chunk that says more than its array's chunks hold is refused.

@@ -310,7 +310,7 @@ def _kept_by(plates: Sequence[PlateListing]) -> list[str]:
 
 
 def _calls(name: str, label: str) -> bool:
-    """Return whether a channel goes by a name, where it is told as `Cy3`, `w2 (FITC)`, `C01 (DNA; 405nm)`, `channel 3`.
+    """Return whether a channel goes by a name, written as `Cy3`, `w2 (FITC)`, `C01 (DNA; 405nm)`, `channel 3`.
 
     A part of a word is none of its names: `4` of `Alexa 647` would be another channel's number.
     """

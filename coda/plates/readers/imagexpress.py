@@ -145,7 +145,7 @@ def _descriptions(tree: Tree, paths: list[str]) -> dict[tuple[str, str], _Htd]:
 
 
 class _Plate:
-    """One plate while its images are looked at."""
+    """One plate while its images are read."""
 
     def __init__(
         self, tree: Tree, folder: str, name: str, htd: _Htd | None, present: set[str], options: ReadOptions

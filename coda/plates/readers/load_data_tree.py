@@ -94,7 +94,7 @@ def pick_tables(tree: Tree, paths: Sequence[str]) -> list[str]:
 
 
 def _names_a_plate(stem: str) -> bool:
-    """Return whether a table's name has more than the usual words, as `BR00117010_load_data` has."""
+    """Return whether a table's name has more than the usual parts, as `BR00117010_load_data` has."""
     return bool(stem.replace("load_data", "").replace("with_illum", "").strip("_-."))
 
 

@@ -75,7 +75,7 @@ class _Alone:
 
 
 class _Reader:
-    """Plates while files are looked at; files that an earlier file's OME-XML covers are not opened."""
+    """Plates while files are read; files that an earlier file's OME-XML covers are not opened."""
 
     def __init__(self, tree: Tree, present: set[str], options: ReadOptions) -> None:
         self._tree = tree

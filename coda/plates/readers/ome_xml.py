@@ -47,7 +47,7 @@ class OmeImage:
 
     @property
     def modality(self) -> Literal["widefield", "confocal"] | None:
-        """Widefield or confocal, where it is said of all channels alike."""
+        """Widefield or confocal, where all channels declare the same."""
         if self.modalities and all(name in _CONFOCAL for name in self.modalities):
             return "confocal"
         return "widefield" if self.modalities == {"WideField"} else None
@@ -160,7 +160,7 @@ def _pixel_size(pixels: Element) -> float | None:
 
 
 def _planes(pixels: Element, sizes: dict[str, int]) -> dict[tuple[int, int, int], tuple[str | None, int]]:
-    """Return where each plane is; without a word about it, planes stand in a row in the document's own file."""
+    """Return where each plane is; if not declared, planes stand in a row in the document's own file."""
     order = [axis for axis in pixels.get("DimensionOrder", "XYCZT") if axis in "CZT"]
     if sorted(order) != ["C", "T", "Z"]:
         raise NotOmeError(f"says DimensionOrder={pixels.get('DimensionOrder', '')[:20]!r}")

@@ -169,7 +169,7 @@ class _Plate:
         self.problems: list[Problem] = []
 
     def read(self) -> None:
-        """Look at all wells and images."""
+        """Read all wells and images."""
         listed = self._metadata.get("acquisitions")
         for item in listed if isinstance(listed, list) else []:
             if isinstance(item, dict) and item.get("id") is not None:
@@ -316,7 +316,7 @@ def _labels(attributes: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _pixel_size(scales: dict[str, Any], first: dict[str, Any]) -> float | None:
-    """Return micrometres a pixel of the full resolution, where unit and scale are said."""
+    """Return micrometres a pixel of the full resolution, where unit and scale are declared."""
     axis = scales["axes"][-1]
     unit = _UNITS.get(str(axis.get("unit"))) if isinstance(axis, dict) else None
     size = 1.0

@@ -118,7 +118,7 @@ def matches(pattern: str, paths: list[str], where: str) -> dict[str, dict[str, s
 
 
 class _Reader:
-    """Plates while the matches are looked at."""
+    """Plates while the matches are read."""
 
     def __init__(self, tree: Tree, options: ReadOptions, present: set[str]) -> None:
         self._tree = tree

@@ -1,4 +1,4 @@
-"""What a user says about a tree before it is read, and the words of what is wrong with it."""
+"""A user's options about a tree before it is read, and the errors about them."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping

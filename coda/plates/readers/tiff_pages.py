@@ -22,7 +22,7 @@ class Page:
 
 
 class NoPagesError(ValueError):
-    """The file's pages cannot be told apart; the text is the reason, as a part of a sentence."""
+    """The file's pages cannot be distinguished; the text is the reason, as a part of a sentence."""
 
 
 def pages_of(tree: Tree, path: str, names: list[str]) -> list[Page]:

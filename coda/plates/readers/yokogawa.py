@@ -222,7 +222,7 @@ class _Details:
         return tuple(named)
 
     def label(self, channel: int) -> str:
-        """Return how a channel is told to people."""
+        """Return a channel's label for people."""
         target = "; ".join(name for name in self.names(channel)[3:] if name.strip())
         return f"C{channel:02d}" + (f" ({target[:80]})" if target else "")
 

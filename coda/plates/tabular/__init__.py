@@ -1,1 +1,1 @@
-"""The one reader of tables that people and programs made: separator, encoding, decimal sign and units told or asked."""
+"""The one reader of tables of people and programs: separator, encoding, decimal sign, units detected or asked."""

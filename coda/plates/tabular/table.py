@@ -45,7 +45,7 @@ class Table:
 
 
 def read(data: bytes, dialect: Dialect | None = None) -> Table:
-    """Read a table of any kind, told apart by its first bytes; how text is written is told from the text, or asked.
+    """Read a table of any kind, detected by its first bytes; how text is written is detected from it, or asked.
 
     Args:
         data: The whole file: delimited text (separator, encoding and decimal sign as `coda.plates.tabular.rows`,

@@ -1,4 +1,4 @@
-"""Numbers as people write them: the decimal sign is told from a whole column, and thousands are never guessed."""
+"""Numbers as people write them: the decimal sign is detected from a whole column, and thousands are never guessed."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Texts of somebody else's in messages, and the words with which tables say that there is no value."""
+"""Foreign texts in messages, and the spellings with which tables mark a missing value."""
 
 NOTHING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "<na>", "-nan", "-", "--"})
 """Texts, in lower case, with which tables say that there is no value."""

@@ -53,7 +53,7 @@ class MethodState(Protocol):
 
 @dataclass(frozen=True)
 class SslTask:
-    """What a method is to learn from, and how the run is watched over.
+    """What a method is to learn from, and the run's context.
 
     Attributes:
         fields: Unlabelled fields with the extractor's stains; in memory, or left in their plate stores.
