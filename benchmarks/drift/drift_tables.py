@@ -61,7 +61,7 @@ def _matched(words: str, rows: Sequence[Matched], source: str) -> Table:
 def _plates(rows: Sequence[PlateRates]) -> Table:
     cases = list(rows[0].rates)
     cells = [[row.rule, str(row.plates), *(_percent(row.rates[case]) for case in cases)] for row in rows]
-    return "How often a rule speaks of the newest batch, %", ["rule", "plates", *cases], cells
+    return "How often a rule flags the newest batch, %", ["rule", "plates", *cases], cells
 
 
 def _percent(one: Rate) -> str:

@@ -145,7 +145,7 @@ def stored_plates(source: str, batch: str, settings: Settings) -> dict[str, int]
     if absent or not sizes:
         found = f"no bytes of {', '.join(absent[:3])}" if absent else "no plate store"
         problem = Problem(f"{source}/{batch}", found, "plate stores in the data registry", "See `coda data list`.")
-        raise CodaError("The stored bytes of the batch cannot be told.", [problem])
+        raise CodaError("The stored bytes of the batch cannot be determined.", [problem])
     return {key: size for key, size in sizes.items() if size}
 
 

@@ -68,7 +68,7 @@ class Remote:
         except (EOFError, ConnectionResetError) as error:
             self._process.join()
             found = f"a process that ended with exit code {self._process.exitcode}"
-            problem = Problem("coda benchmark speed", found, "a time", "Look at free memory; run it again.")
+            problem = Problem("coda benchmark speed", found, "a time", "Check free memory; run it again.")
             raise TransientError("A measuring process died.", [problem]) from error
         return answer
 

@@ -90,7 +90,7 @@ def what_changed(
     if not alike:
         before = "an accepted batch of this microscope" if earlier else "an accepted batch of this source"
         why = f"There is no earlier field to compare with: the archive holds no field of {before}. "
-        return WhatChanged(**facts, why_not=why + "How far the batch lies from the training source is told by drift.")
+        return WhatChanged(**facts, why_not=why + "How far the batch lies from the training source is under drift.")
     facts["against"] = tuple(name.partition("/")[2] for name in alike)
     wells = group_names(table, "well")
     mine = names == batch.batch_id

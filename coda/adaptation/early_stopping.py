@@ -50,7 +50,7 @@ class LabelFreeEarlyStopping:
         self._best: dict[str, Tensor] | None = None
         if not self._treated.any():
             problem = Problem("dataset", "no treated field", "at least one", "Set adaptation.stopping.every=0.")
-            raise ConfigError("There is nothing to look at while adapting.", [problem])
+            raise ConfigError("There is nothing to evaluate while adapting.", [problem])
         self.evaluate(0, teacher)
         criterion = self.stopping.criterion
         if criterion != "none" and not math.isfinite(self._values()[0]):

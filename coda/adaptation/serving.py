@@ -99,7 +99,7 @@ def serve(
         ConfigError: There are no fields, or their stains are not the extractor's.
     """
     if not len(fields):
-        problem = Problem("dataset", "no accepted field", "at least one", "Look at the quality report of the batch.")
+        problem = Problem("dataset", "no accepted field", "at least one", "Read the quality report of the batch.")
         raise ConfigError("There is nothing to predict.", [problem])
     names = group_names(fields.table, params.alignment.by)
     groups = params.alignment

@@ -95,8 +95,8 @@ def recall_table(summary: pd.DataFrame, source: str, rows: Sequence[tuple[str, s
         | {name.removeprefix(RECALL): format_mean_sd(row[name.removeprefix(RECALL)], math.nan) for name in names}
         for row in values
     ]
-    caption = "Share of each mechanism's images that the system tells, mean over seeds and the targets, in percent."
-    title = f"Which mechanisms are told, trained on {source}"
+    caption = "Recall of each mechanism's images, mean over seeds and the targets, in percent."
+    title = f"Recall of mechanisms, trained on {source}"
     return ReportTable(f"table2_{source}_recall", title, pd.DataFrame(values), pd.DataFrame(shown), caption)
 
 

@@ -166,7 +166,7 @@ def _by_position(tables: str | None, platemap: Path | None, metadata: Path | Non
     if compounds is not None:
         remedy = "Leave out either --compounds or the other three."
         problems.append(Problem("--compounds", str(compounds), "one table of the plates' compounds", remedy))
-    raise_if_any(ConfigError, "The compounds cannot be told by positions.", problems)
+    raise_if_any(ConfigError, "The compounds cannot be identified by positions.", problems)
     return True
 
 

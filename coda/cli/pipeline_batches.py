@@ -86,4 +86,4 @@ def _failure(failed: Mapping[str, CodaError]) -> CodaError:
         for name, error in failed.items()
         for problem in error.problems or (Problem(name, error.message, "a batch that can be run", "See above."),)
     ]
-    return kind(f"{len(failed)} batch(es) failed; the others are as told above.", problems)
+    return kind(f"{len(failed)} batch(es) failed; the others are as listed above.", problems)

@@ -98,7 +98,7 @@ def _replacement(reason: str | None, by: str) -> "Replacement | None":
     if reason is None:
         return None
     if not reason.strip():
-        problem = Problem("--replace-because", "nothing", "a reason in words", "Write why; it is kept for good.")
+        problem = Problem("--replace-because", "nothing", "a reason", "Write why; it is kept for good.")
         raise ConfigError("Published tables are not replaced without a reason.", [problem])
     return Replacement(by, reason.strip())
 

@@ -99,7 +99,7 @@ class Extractor(Section):
     overrides: dict[str, int] = Field(description="timm constructor arguments: embed_dim, depth, num_heads, ...")
     weights: Literal["imagenet", "random"] | str = Field(description="'imagenet', 'random' or a safetensors path.")
     pool: Literal["cls", "mean"] = Field(
-        description="Its feature: the class token, or the mean of all tokens. What DINO's head and the gate look at."
+        description="Its feature: the class token, or the mean of all tokens. What DINO's head and the gate read."
     )
     drop_path: Share = Field(description="Stochastic depth of the student; the teacher has none.")
 

@@ -11,12 +11,10 @@ class ToldApart(Part):
     """How well one set of numbers tells the batch's fields from earlier ones, in wells that it has not learned from."""
 
     by: str = Field(description="'all', a stain, or 'embedding'.")
-    accuracy: float = Field(
-        ge=0, le=1, description="Mean of the shares of both sides told rightly; a half is guessing."
-    )
+    accuracy: float = Field(ge=0, le=1, description="Balanced accuracy; a half is guessing.")
     separation: float = Field(description="Distance of the sides' scores in their standard deviations (d').")
     earlier: tuple[float, ...] = Field(
-        default=(), description="The same of each earlier batch, told from the other earlier ones."
+        default=(), description="The same of each earlier batch against the other earlier ones."
     )
     p_value: float | None = Field(
         default=None, ge=0, le=1, description="How often a steady history gives a batch as far away; null: too short."
@@ -27,7 +25,7 @@ class PlateTold(Part):
     """One plate of the batch."""
 
     plate: str
-    told: float = Field(ge=0, le=1, description="Share of its fields that are told as fields of this batch.")
+    told: float = Field(ge=0, le=1, description="Share of its fields that are classified as fields of this batch.")
     score: float = Field(ge=0, le=1, description="Mean probability of being of this batch.")
     fields: int = Field(ge=1)
     wells: dict[str, float] = Field(description="Well -> mean probability of its fields.")

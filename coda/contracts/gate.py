@@ -114,7 +114,7 @@ class GateReport(Contract):
         description="Whether what serves after this decision (for 'hold': what served before) is fit for the batch. "
         "Where it is not, its predictions are withheld.",
     )
-    sentence: str = Field(description="The decision in words a scientist can read.")
+    sentence: str = Field(description="The decision as a sentence for scientists.")
     held_because: tuple[str, ...] = Field(default=(), description="Why a person must decide.")
     approvers: tuple[str, ...] = Field(
         default=(), description="Who may decide what is held; nobody named: whoever may promote."

@@ -43,7 +43,7 @@ class Number(Part):
     """One number: of a batch where no plate is named, else of that plate."""
 
     measure: str
-    value: float | None = Field(default=None, description="None where only `text` tells.")
+    value: float | None = Field(default=None, description="None where there is only `text`.")
     plate: str = ""
     subject: str = Field(default="", description="Stain, class, candidate, compound, step, ... that it is of.")
     low: float | None = Field(default=None, description="Lower end of its interval.")
@@ -51,7 +51,7 @@ class Number(Part):
     limit_low: float | None = Field(default=None, description="Smallest usual value when the batch was judged.")
     limit_high: float | None = Field(default=None, description="Largest usual value when the batch was judged.")
     n: int | None = Field(default=None, ge=0, description="Units behind it.")
-    text: str = Field(default="", description="What it is in words, where it has a name: a predicted class.")
+    text: str = Field(default="", description="Its name, where it has one: a predicted class.")
 
 
 class BatchNumbers(Contract):
@@ -62,7 +62,7 @@ class BatchNumbers(Contract):
     manifest_digest: Digest
     run_id: str
     pipeline: str
-    sentence: str = Field(default="", description="Verdict and decision in words.")
+    sentence: str = Field(default="", description="Verdict and decision as sentences.")
     numbers: tuple[Number, ...] = ()
 
     @property

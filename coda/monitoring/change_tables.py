@@ -42,10 +42,10 @@ def said(changed: WhatChanged) -> str:
 
 def _verdict(whole: ToldApart) -> str:
     if whole.p_value is None:
-        return "Whether that is unusual cannot be said before three earlier batches can be told from each other."
+        return "Whether that is unusual cannot be said before there are three earlier batches to compare."
     usual = f"separation {_short(whole.separation)}; earlier batches from each other {_range(whole)}"
     if whole.p_value >= 0.5:
-        return f"Earlier batches are told from each other as well ({usual})."
+        return f"Earlier batches are separated from each other as well ({usual})."
     rare = (
         f"one steady batch in {1 / whole.p_value:,.0f} is" if whole.p_value > 1e-4 else "no steady batch in 10,000 is"
     )

@@ -24,7 +24,7 @@ _PLATE_REMEDY = (
     "Upload the missing or damaged files of this plate; then write the manifest again, with a new created_at, as the "
     "last file."
 )
-_BATCH_REMEDY = "Correct what is wrong with the whole batch; the plate itself was not looked at."
+_BATCH_REMEDY = "Correct what is wrong with the whole batch; the plate itself was not judged."
 
 
 @dataclass(frozen=True)

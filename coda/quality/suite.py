@@ -31,7 +31,7 @@ class Expectation(_Strict):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{2,59}$")
     group: Literal["contract", "plate", "history"]
     severity: Literal["critical", "warning", "info"]
-    table: TableName = Field(description="Table it looks at; docs/quality.md lists the columns.")
+    table: TableName = Field(description="Table it is evaluated on; docs/quality.md lists the columns.")
     expect: str = Field(pattern=r"^expect_[a-z0-9_]+$", description="Great Expectations' name of the expectation.")
     arguments: dict[str, Any] = Field(default_factory=dict, description="Its arguments; {$PARAMETER: x} is quality.x.")
     found: Words = Field(description="What was found, with $column for the values of the row that failed.")

@@ -70,7 +70,7 @@ def _crashed(outcome: Outcome) -> Finding:
         observed=f"the check could not be carried out: {outcome.crash}",
         expected=_fill(item.expected, {}),
         reason="A check that cannot be carried out protects nobody, so the batch is not used.",
-        remedy="Correct the expectation in the suite file, or tell the people who run the pipeline.",
+        remedy="Correct the expectation in the suite file, or inform the people who run the pipeline.",
     )  # fmt: skip
     return Finding(check)
 

@@ -187,7 +187,7 @@ def _judged(error: "MlflowException", action: str, where: str) -> CodaError:
         remedy = "Let MLFLOW_TRACKING_URI name MLflow itself; check its credentials (docs/settings.md)."
         problem = Problem(where, words, "an answer of MLflow", remedy)
         return ServiceRefusedError("Something else answers in place of MLflow.", [problem])
-    problem = Problem(where, words, "an accepted request", "Look at MLflow's own log; the step can be repeated.")
+    problem = Problem(where, words, "an accepted request", "Read MLflow's own log; the step can be repeated.")
     if refusal_in(words):
         problem = Problem(where, words, "a database of this MLflow", REMEDY)
     if error.error_code in _REFUSED or refusal_in(words):

@@ -106,7 +106,7 @@ def adapt(
         stored = open_fields([*batches, *earlier], base.extractor.channels, params.crops.centre)
         is_batch = np.isin(batch_names(stored.table), sorted(own))
         if not is_batch.any():
-            remedy = "Look at the quality report: a refused batch is not adapted to."
+            remedy = "Read the quality report: a refused batch is not adapted to."
             problem = Problem(str(dataset), f"{len(batches)} batch(es) without an accepted field", "a field", remedy)
             raise ConfigError("There is nothing to adapt to.", [problem])
         chosen = sample_archive(stored.table, is_batch, params.adaptation.archive_fields, seed=params.seed)

@@ -97,7 +97,7 @@ class _Wait:
             except TransientError as away:
                 if time.monotonic() - answered > AWAY_S:
                     raise
-                self._tell(f"cannot be looked at: {away.problems[0].found if away.problems else away.message}")
+                self._tell(f"cannot be read: {away.problems[0].found if away.problems else away.message}")
             if complete or error is not None:
                 self.cluster.delete(self.name)
             if error is not None:

@@ -67,7 +67,7 @@ def _kept_settings() -> list[tuple[str, str | None]]:
         return []  # git itself is the next that is run, and says more
     if done.returncode != 0 and "bad" in done.stderr and "config" in done.stderr:
         words = without_secrets(" ".join(done.stderr.split()))[:300]
-        remedy = "Correct the file; `git config --list` tells when it can be read."
+        remedy = "Correct the file; `git config --list` shows when it can be read."
         raise ConfigError("git cannot read its settings.", [Problem("~/.gitconfig", words, "git settings", remedy)])
     entries = [entry.partition("\n") for entry in done.stdout.split("\0") if entry]
     return [(key, value if marker else None) for key, marker, value in entries if KEPT.match(key.lower())]

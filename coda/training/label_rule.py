@@ -121,7 +121,7 @@ def single_mechanism(
     }
     if len(labels.classes) < 2:
         found_ = f"{len(labels.compounds)} compound(s) of {len(labels.classes)} mechanism(s)"
-        remedy = "Look at the counts: join by another column, or annotate more compounds."
+        remedy = "Check the counts: join by another column, or annotate more compounds."
         problem = Problem("the single-mechanism rule", f"{found_} ({counts})", "at least two mechanisms", remedy)
         raise ContractError("No head can be trained with these labels.", [problem])
     return labels, dropped, counts

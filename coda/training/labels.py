@@ -115,7 +115,7 @@ def read_labels(content: bytes, where: str, *, built: bool = False) -> LabelList
         problems += [replace(problem, remedy=BUILD) for problem in doubtful(named[MECHANISM], where)]
     if named[MECHANISM].nunique() < 2:
         found = f"{named[MECHANISM].nunique()} mechanism(s)"
-        problems.append(Problem(where, found, "at least two to tell apart", REMEDY))
+        problems.append(Problem(where, found, "at least two to distinguish", REMEDY))
     raise_if_any(ContractError, f"The label table {where} cannot be used.", problems)
     return LabelList(dict(zip(named[COMPOUND], named[MECHANISM], strict=True)))
 

@@ -151,7 +151,7 @@ class Notifier:
                     log.warning("%s did not take the notification %s: %s", self._receiver.host, note.id, said)
                     return answer
                 self._delivered.add(note.id)
-                log.info("%s was told: %s", self._receiver.host, note.id)
+                log.info("%s was notified: %s", self._receiver.host, note.id)
             self._store.put_if_absent(key, note.to_json().encode())
             notes.remove(note)
         return None

@@ -127,7 +127,7 @@ def read_receiver(environment: MutableMapping[str, str]) -> Receiver | None:
         problems.append(Problem(f"{KEY}, {KEY}_FILE", f"{len(keys)} keys", "one key that signs", remedy))
     kinds = tuple(dict.fromkeys(part.strip() for part in on.split(",") if part.strip())) or KINDS
     if not set(kinds) <= set(KINDS):
-        remedy = f"Name what is to be told, or unset {ON} for all."
+        remedy = f"Name what to notify of, or unset {ON} for all."
         problems.append(Problem(ON, ", ".join(sorted(set(kinds) - set(KINDS))), f"some of {','.join(KINDS)}", remedy))
     site = _site(where, problems)
     raise_if_any(ConfigError, "The receiver of notifications is not configured as it must be.", problems)

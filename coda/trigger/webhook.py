@@ -89,11 +89,11 @@ class Webhook:
         except _RefusedError as error:
             return error.answer
         except TransientError as error:
-            log.warning("A message could not be recorded, and its sender is told to send it again: %s", error)
+            log.warning("A message could not be recorded, and its sender is asked to send it again: %s", error)
             return _away()
         except CodaError:
             # what is wrong here is for the operator; the sender's part is to keep the message
-            log.exception("A message could not be recorded, and its sender is told to send it again.")
+            log.exception("A message could not be recorded, and its sender is asked to send it again.")
             return _away()
 
     def _recorded(self, message: Message) -> Answer:

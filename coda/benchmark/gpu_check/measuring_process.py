@@ -78,7 +78,7 @@ class Worker:
             answer: Answer = self._connection.recv()
         except (EOFError, OSError):
             self.end()
-            words = f"its process died (exit code {self._process.exitcode}); look at free memory"
+            words = f"its process died (exit code {self._process.exitcode}); check free memory"
             return Answer(None, words, time.perf_counter() - started, {})
         self._busy = False
         return answer

@@ -52,7 +52,7 @@ def wells_by_type(tables: JumpTables, plate: JumpPlate) -> tuple[dict[str, str],
         expected = f"at least {LEAST_PLATES}, which agree in {LEAST_SHARE:.0%} of their wells"
         remedy = "Leave the plate out, or give its wells with --plate-map and a build of its own."
         problem = Problem(where, found, expected, remedy)
-        raise ContractError(f"The wells of {plate.plate} cannot be told by its type.", [problem])
+        raise ContractError(f"The wells of {plate.plate} cannot be derived from its type.", [problem])
     sources = ", ".join(sorted({source for source, _ in known}))
     said = (
         f"Plate {plate.plate}: the table of wells lacks it; it was given what all {len(known)} known "

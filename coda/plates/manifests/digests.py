@@ -118,7 +118,7 @@ def digests_of(
         kept.keep(file, mark, digest)
         result[file.path] = digest
         progress(1, file.size_bytes)
-    more = [Problem(place.where, f"{len(problems) - MOST_PROBLEMS} more such files", "none", "Look at all of them.")]
+    more = [Problem(place.where, f"{len(problems) - MOST_PROBLEMS} more such files", "none", "Check all of them.")]
     shown = problems if len(problems) <= MOST_PROBLEMS else [*problems[:MOST_PROBLEMS], *more]
     raise_if_any(ContractError, "Some files cannot be put into a manifest.", shown)
     return result

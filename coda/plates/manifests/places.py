@@ -75,7 +75,7 @@ class LocalPlace(LocalTree):
                 while block := file.read(BLOCK_BYTES):
                     yield block
         except OSError as error:
-            problem = Problem(str(place), str(error.strerror), "a file that can be read", "Look at disk and rights.")
+            problem = Problem(str(place), str(error.strerror), "a file that can be read", "Check disk and rights.")
             raise ContractError(f"{path} cannot be read.", [problem]) from error
 
     def put(self, path: str, data: bytes, content_type: str) -> None:

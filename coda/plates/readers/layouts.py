@@ -108,7 +108,7 @@ def detect(tree: Tree) -> str:
     looked = "; ".join(f"{text} ({name})" for name, (text, _) in SIGNS.items())
     remedy = f"Name the layout ({', '.join(LAYOUTS)}), or the folder that holds the plates."
     raise ContractError(
-        f"{tree.where} has no layout that can be told by its files.",
+        f"{tree.where} has no layout that its files identify.",
         [Problem(tree.where, "none of them", looked, remedy)],
     )
 
