@@ -11,15 +11,13 @@ from coda.benchmark.gains import gain_table, gains_over_aligned
 from coda.benchmark.held_out_plates import HELD_OUT, HeldOutPlates, choose_held_out, described
 from coda.benchmark.jobs import EventCallback
 from coda.benchmark.pixel_shifts import PixelShift, shifted
-from coda.benchmark.score_tables import long_table, present, recall_table
+from coda.benchmark.score_tables import WAY_WORDS, long_table, present, recall_table
 from coda.benchmark.setting import Setting, require_pairs
 from coda.benchmark.specs import ingested, loaded
 from coda.benchmark.systems import SYSTEMS, summarise
 from coda.benchmark.table2 import Result, as_json, matrices, notes, run_table
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem
-
-WAYS = ("none", "coral", "standardise")
 
 NOTES = (
     (
@@ -105,7 +103,7 @@ def real(
     facts = {"Held out": ", ".join(spec.held_out), **described(data.fields.table, data.labels)}
     outcomes, scores = run_table(setting, systems, out, processes=processes, report=report, unseen=unseen)
     summary = summarise(scores)
-    rows = present(summary[summary["source"] == source], systems, WAYS)
+    rows = present(summary[summary["source"] == source], systems, tuple(WAY_WORDS))
     tables: list[ReportTable] = [
         gain_table(gains_over_aligned(outcomes, setting.root, data.labels, unseen), rows, setting.targets),
         *matrices(summary, source, setting, rows, "real"),

@@ -13,8 +13,11 @@ from coda.benchmark.systems import GROUP
 
 MISSING = (float("nan"), float("nan"))
 PAPER_COLUMN = "paper: {}"
-WAY_WORDS = {"none": "", "coral": " + CORAL", "standardise": " + standardised tokens"}
-"""What is done to the tokens -> what is added to the system's name; the last has its own head."""
+WAY_WORDS = {
+    "none": "", "coral": " + CORAL", "standardise": " + standardised tokens", "controls": ", by controls",
+    "sphered": " + sphering", "controls-sphered": ", by controls + sphering", "combat": ", ComBat",
+}  # fmt: skip
+"""What is done to tokens or profiles, in the order of tables -> what is added to the system's name."""
 
 
 def format_mean_sd(mean: float, sd: float) -> str:

@@ -16,6 +16,8 @@ from coda.benchmark.specs import DataSpec, Simulated, ingested, loaded
 from coda.config import params_digest
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem, raise_if_any
+from coda.simulation.laboratories import Laboratory, find_laboratory
+from coda.simulation.shifts import Shifts, name_of, shifted_by_kind
 
 SIMULATED_NOTES = (
     (
@@ -118,6 +120,7 @@ def simulated_setting(
     *,
     sources: Sequence[str] = (),
     targets: Sequence[str] = (),
+    shifts: Sequence[Shifts] = (),
     design: Mapping[str, Any] | None = None,
     processes: int = 1,
     progress: Progress | None = None,
@@ -129,26 +132,45 @@ def simulated_setting(
         params: Parameters.
         root: Folder of the benchmark.
         sources: Laboratories that are trained on; `lab_a` when not given.
-        targets: Laboratories that are applied to; the other built-in ones when not given.
+        targets: Laboratories that are applied to; the demo's other ones when not given.
+        shifts: Each makes of every target a target of its own, between the source and that laboratory; the laboratory
+            itself when not given.
         design: Fields of the `Design` that differ from the demo's.
         processes: Plates rendered at the same time.
         progress: Called after every plate.
 
     Raises:
-        ConfigError: A laboratory is unknown, or the names leave nothing to do.
+        ConfigError: A laboratory is unknown, the names leave nothing to do, or it is not clear where a shift begins.
     """
     trained = tuple(sources) or (next(iter(DEMO_BATCHES)),)
     applied = tuple(targets) or tuple(name for name in DEMO_BATCHES if name not in trained)
     require_pairs(trained, applied)
     most, usual = max(DEMO_BATCHES.values()), min(DEMO_BATCHES.values())
+    made: dict[str, tuple[Laboratory, Shifts]] = {}
+    if shifts:
+        base = find_laboratory(_begins(trained))
+        for target, shift in ((find_laboratory(name), it) for name in applied if name != base.name for it in shifts):
+            made[f"{target.name}-{name_of(shift)}"] = (shifted_by_kind(base, target, shift), shift)
+        applied = tuple(made)
     batches = {name: most if name in trained else usual for name in dict.fromkeys((*trained, *applied))}
-    plan = simulation_plan(params, batches, design=design)
+    plan = simulation_plan(
+        params, batches, design=design, laboratories={name: laboratory for name, (laboratory, _) in made.items()},
+        layouts={name: shift for name, (_, shift) in made.items()},
+    )  # fmt: skip
     data: dict[int, DataSpec] = {}
     for seed in seeds:
         spec = Simulated(seed, plan, root / "plates")
         spec.load(processes=processes, progress=progress)
         data[seed] = spec
     return Setting(data, trained, applied, params, root, 1 / plan.design.mechanisms, simulated=True)
+
+
+def _begins(trained: Sequence[str]) -> str:
+    """Return the laboratory that shifts begin at."""
+    if len(trained) > 1:
+        problem = Problem("--source", ", ".join(trained), "one source", "Give a table for each source.")
+        raise ConfigError("Shifts begin at the source that is trained on: there can be only one.", [problem])
+    return trained[0]
 
 
 def ingested_setting(

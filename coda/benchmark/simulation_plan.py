@@ -11,6 +11,8 @@ from coda.contracts.channels import STAINS, ChannelNames
 from coda.errors import ConfigError, Problem
 from coda.simulation.design import Compound, Design, Experiment, WellPlan, holding
 from coda.simulation.laboratories import Laboratory, find_laboratory
+from coda.simulation.shifted_layouts import laid_out
+from coda.simulation.shifts import Shift
 
 DEMO_BATCHES = {"lab_a": 5, "lab_b": 3, "lab_c": 3}
 """Batches of the demo's laboratories: enough to hold one out of `lab_a`, and to pair in the others."""
@@ -27,6 +29,9 @@ class SourcePlan(Part):
         default_factory=dict,
         description="Mechanism or compound -> what its wells hold instead on this source's plates: another mechanism "
         "or compound, or nothing (not imaged). That makes plates on which classes are missing or frequent.",
+    )
+    layout: tuple[Shift, ...] = Field(
+        default=(), description="Shifts of the layout of its plates; those of laboratories are in `laboratory`."
     )
 
     def batch_names(self) -> tuple[str, ...]:
@@ -56,6 +61,7 @@ def simulation_plan(
     plates: int = 2,
     laboratories: Mapping[str, Laboratory] | None = None,
     wells: Mapping[str, Mapping[str, str | None]] | None = None,
+    layouts: Mapping[str, tuple[Shift, ...]] | None = None,
     design: Mapping[str, Any] | None = None,
 ) -> SimulationPlan:
     """Return the plan of a simulated data set that is processed as these parameters say.
@@ -66,6 +72,7 @@ def simulation_plan(
         plates: Plates of each batch.
         laboratories: Source -> laboratory, for sources that are not the built-in one of their name.
         wells: Source -> what its wells hold instead; see `SourcePlan`.
+        layouts: Source -> shifts of its layout.
         design: Fields of the `Design` that differ from the demo's.
 
     Raises:
@@ -85,6 +92,7 @@ def simulation_plan(
             batches=number,
             plates=plates,
             wells=dict(changed.get(name, {})),
+            layout=(layouts or {}).get(name, ()),
         )
         for name, number in (batches or DEMO_BATCHES).items()
     )
@@ -103,5 +111,5 @@ def imaged_wells(experiment: Experiment, source: SourcePlan) -> list[tuple[WellP
     Raises:
         ConfigError: The plan names a mechanism or compound that the experiment does not have.
     """
-    held = holding(experiment, source.wells)
+    held = holding(laid_out(experiment, source.layout), source.wells)
     return [(plan, held.compound(plan.compound)) for plan in held.imaged_wells()]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from coda.adaptation.base import FrozenHead
 from coda.adaptation.serving import Way, serve
+from coda.benchmark.classical_references import Measured, references
 from coda.benchmark.data import Labelled
 from coda.benchmark.job import Job
 from coda.benchmark.scoring import keep_and_score, unseen_compounds
@@ -28,6 +29,7 @@ from coda.networks.head import (
     load_source_statistics,
     save_head,
 )
+from coda.networks.profile import Profile
 from coda.plates.fieldset import FieldSet
 from coda.training.checkpoint import Checkpoints
 from coda.training.classical_training import train_classical
@@ -139,6 +141,7 @@ class Training:
         result = train_classical(extractor, training, validation, labels, self.params)
         extra = {LABELS: labels.to_bytes(), SOURCE_STATISTICS: result.source.to_bytes()}
         save_head(folder / "heads" / "classical", result.head, extra)
+        Measured.of(training, Profile(extractor.config), self.params, labels).write(folder)
         return {"seconds": {"training": result.seconds}, "log": [], "alarms": []}
 
     def _dual(
@@ -248,7 +251,9 @@ def answers(
         own = heads["classical"]
         way = Way("none", "standardise", own.head, own.source)  # standardised always: the system knows no other way
         served = serve(front_of(extractor, own.head), [way], fields, params)
-        return {way.name: (own.head.classes, served.ways[way.name].probabilities)}
+        measured = Measured.of(fields, Profile(extractor.config), params)
+        found = {way.name: served.ways[way.name].probabilities, **references(Measured.read(trained), measured)}
+        return {name: (own.head.classes, probabilities) for name, probabilities in found.items()}
     ways = [
         Way(alignment, raw if alignment == "none" else alignment, heads[needed].head, heads[needed].source)
         for alignment, needed in WAYS

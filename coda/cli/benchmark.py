@@ -25,11 +25,20 @@ def table2(
     unseen: Annotated[
         float, typer.Option(help="Share of each mechanism's compounds that no head learns from.", min=0, max=0.9)
     ] = 0.0,
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Simulated: a target at KIND:STRENGTH of the way from the source, or several with +; may repeat. "
+            "Kinds: photometric, optical, geometric, biological, all; missing, dominant, doses, moved (layouts)."
+        ),
+    ] = None,
+    system: Annotated[list[str] | None, typer.Option(help="Only this system; may repeat.")] = None,
 ) -> None:
     """All eight systems and the classical profile, from one source to the others (the paper's table 2)."""
     from coda.benchmark import table2 as module
 
-    plates.finish(partial(module.table2, unseen=unseen), module.as_json, "table2")
+    run = partial(module.table2, unseen=unseen, systems=system or module.ALL)
+    plates.finish(run, module.as_json, "table2", plates.setting(shift or ()))
 
 
 @app.command()

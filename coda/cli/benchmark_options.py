@@ -16,6 +16,7 @@ from coda.benchmark.setting import Setting, ingested_setting, simulated_setting
 from coda.cli.benchmark_progress import going_on, showing_jobs, showing_plates
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
 from coda.errors import ConfigError, Problem, raise_if_any
+from coda.simulation.shifts import read_shifts
 
 
 def place_for_report(folder: Path | None) -> Path | None:
@@ -90,18 +91,28 @@ class PlateOptions:
     overlay: Overlays = field(default_factory=list)
     changes: Settings_ = field(default_factory=list)
 
-    def setting(self) -> Setting:
-        """Return the plates and models that the options ask for."""
-        numbers = read_seeds(self.seeds)
+    def setting(self, shift: Sequence[str] = ()) -> Setting:
+        """Return the plates and models that the options ask for.
+
+        Args:
+            shift: Shifts of simulated targets, as `coda.simulation.shifts.read_shifts` reads them.
+
+        Raises:
+            CodaError: The options, the plates or the labels cannot be used.
+        """
+        numbers, shifts = read_seeds(self.seeds), [read_shifts(text) for text in shift]
         if not self.dataset:
             # simulated plates are of the demo's size, unless overlays say otherwise
             files = self.overlay or [self.params.parent / DEMO_OVERLAY]
             values = read_params(self.params, files, self.changes)
             with showing_plates() as progress:
                 return simulated_setting(
-                    numbers, values, self.work, sources=self.source, targets=self.target,
+                    numbers, values, self.work, sources=self.source, targets=self.target, shifts=shifts,
                     processes=cores_for(self.processes), progress=progress,
                 )  # fmt: skip
+        if shifts:
+            problem = Problem("--shift", ", ".join(shift), "no --dataset beside it", "Leave out one of the two.")
+            raise ConfigError("Only simulated plates can be shifted.", [problem])
         values = read_params(self.params, self.overlay, self.changes)
         return ingested_setting(
             numbers, values, self.work, folders=self.dataset, labels=self.label_table(), sources=self.source,

@@ -13,7 +13,9 @@ from coda.simulation.broken import KINDS, break_batch
 from coda.simulation.contact_sheet import contact_sheet
 from coda.simulation.delivery import rendering_pool, simulate_batch
 from coda.simulation.design import PLATE_SHAPES, Design, plan_experiment, write_labels
-from coda.simulation.laboratories import LABORATORIES
+from coda.simulation.laboratories import LABORATORIES, find_laboratory
+from coda.simulation.shifted_layouts import laid_out
+from coda.simulation.shifts import read_shifts, shifted_by_kind
 
 app = typer.Typer(no_args_is_help=True, help="Make Cell Painting plates with known truth (docs/simulation.md).")
 
@@ -38,6 +40,14 @@ def _showing(progress: Progress, task: TaskID) -> Callable[[int, int], None]:
 def batch(
     out: Annotated[Path, typer.Argument(help="Folder; the batches go to <out>/<lab>/<batch>/.")],
     lab: Annotated[str, typer.Option(help=f"Laboratory: {', '.join(LABORATORIES)}.")] = "lab_a",
+    shift: Annotated[
+        str,
+        typer.Option(
+            help="KIND:STRENGTH, or several with +: the laboratory differs from --shift-from in these kinds only. "
+            "Kinds: photometric, optical, geometric, biological, all; missing, dominant, doses, moved (layouts)."
+        ),
+    ] = "all:1",
+    shift_from: Annotated[str, typer.Option(help="Laboratory at strength 0.")] = "lab_a",
     batches: Annotated[int, typer.Option(min=1, max=1000, help="Number of batches.")] = 1,
     plates: Annotated[int, typer.Option(min=1, max=100, help="Plates in each batch.")] = 2,
     first: Annotated[int, typer.Option(min=1, help="Number of the first batch.")] = 1,
@@ -52,7 +62,10 @@ def batch(
     labels: Annotated[Path | None, typer.Option(help="Also write the truth (Metadata_Compound, moa) here.")] = None,
 ) -> None:
     """Simulate batches of one laboratory; the same seed gives the same compounds and layout in every laboratory."""
-    experiment = plan_experiment(seed, _design(plate_wells, field_px, binning, sites))
+    shifts = read_shifts(shift)
+    laboratory = shifted_by_kind(find_laboratory(shift_from), find_laboratory(lab), shifts)
+    planned = plan_experiment(seed, _design(plate_wells, field_px, binning, sites))
+    experiment = laid_out(planned, shifts)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with rendering_pool(workers) as pool, Progress(*columns, console=console) as progress:
@@ -61,7 +74,7 @@ def batch(
             task = progress.add_task(f"{lab}/{name}: fields", total=None)
             manifest = simulate_batch(
                 experiment,
-                lab,
+                laboratory,
                 name,
                 [f"{lab}_{name}_p{plate}" for plate in range(1, plates + 1)],
                 out,

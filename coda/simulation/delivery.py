@@ -21,7 +21,7 @@ from coda.errors import ConfigError, Problem, raise_if_any
 from coda.plates.file_lists import with_lists
 from coda.simulation.delivery_files import describe_file, write_image
 from coda.simulation.delivery_tables import load_data_table, plate_map_table
-from coda.simulation.design import Compound, Design, Experiment, WellPlan
+from coda.simulation.design import Compound, Design, Experiment, WellPlan, plan_experiment
 from coda.simulation.field import render_field
 from coda.simulation.laboratories import Laboratory, find_laboratory
 from coda.simulation.microscope_names import image_folder, image_names
@@ -233,7 +233,10 @@ def _plate_entry(
 def _parameters(experiment: Experiment, source: Laboratory, batch: str, plates: Sequence[str]) -> dict[str, object]:
     """Return what the manifest says about the simulation: all but the compounds, whose mechanisms are the truth."""
     seed, design = experiment.seed, experiment.design
+    planned = plan_experiment(seed, design).layout
+    wells = {well.well: well.treatment for well, usual in zip(experiment.layout, planned, strict=True) if well != usual}
     return {
+        **({"layout": wells} if wells else {}),
         "version": SIMULATION_VERSION,
         "seed": seed,
         "design": design.model_dump(mode="json"),

@@ -5,10 +5,8 @@ one. What differs between the laboratories is what differs between real ones; no
 how an adaptation method fares.
 """
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from annotated_types import Le
 from pydantic import BaseModel, ConfigDict, Field
 
 from coda.contracts import STAINS
@@ -230,78 +228,6 @@ def with_lamp(laboratory: Laboratory, output: float) -> Laboratory:
         raise ConfigError("The lamp cannot be simulated.", [problem])
     photons = tuple(output * number for number in laboratory.camera.photons)
     return laboratory.model_copy(update={"camera": laboratory.camera.model_copy(update={"photons": photons})})
-
-
-STRONGEST_SHIFT = 3.0
-"""Largest share that `shifted` accepts: beyond it microscopes stop being microscopes."""
-
-
-def shifted(base: Laboratory, target: Laboratory, share: float) -> Laboratory:
-    """Return a laboratory on the way from one to another, and beyond: the strength of a domain shift as one number.
-
-    Amounts are blended as logarithms, ``base**(1 - share) * target**share``, effects of the cell stock linearly, and
-    so are amounts that are 0 on one side. What passes its valid range stays at its end. Labels (name, microscope, file
-    names, channel numbers) are always the target's, so that it is the same source at every strength and its random
-    streams are the same ones: batches at two strengths differ in the shift and in nothing else.
-
-    Args:
-        base: Laboratory without shift.
-        target: Laboratory at share 1.
-        share: 0 has the numbers of `base`, 1 is `target`; above 1 extrapolates. 0 to `STRONGEST_SHIFT`.
-
-    Raises:
-        ConfigError: The share is out of range.
-    """
-    if not 0 <= share <= STRONGEST_SHIFT:
-        problem = Problem("share", repr(share), f"0 to {STRONGEST_SHIFT:g}", "Choose a strength in this range.")
-        raise ConfigError("The laboratories cannot be blended.", [problem])
-    return Laboratory.model_validate(_blend(base, target, share))
-
-
-def _blend(base: Model, target: Model, share: float) -> dict[str, Any]:
-    """Return the blended fields of two models of one class."""
-    blended: dict[str, Any] = {}
-    for name, info in type(base).model_fields.items():
-        old, new = getattr(base, name), getattr(target, name)
-        most = next((float(rule.le) for rule in info.metadata if isinstance(rule, Le)), math.inf)  # type: ignore[arg-type]
-        if isinstance(new, Model):
-            blended[name] = _blend(old, new, share)
-        elif name == "crosstalk":
-            blended[name] = _blend_crosstalk(old, new, share)
-        elif name == "biology":
-            effects = {key: _linear(old.get(key, 0.0), new.get(key, 0.0), share) for key in {**new, **old}}
-            blended[name] = {key: effect for key, effect in effects.items() if effect}
-        elif name == "bit_depth":
-            blended[name] = min(max(round(_linear(old, new, share)), 8), int(most))
-        elif isinstance(new, float):
-            blended[name] = min(_amount(old, new, share), most)
-        elif isinstance(new, tuple) and all(isinstance(value, float) for value in new):
-            blended[name] = tuple(_amount(a, b, share) for a, b in zip(old, new, strict=True))
-        else:
-            blended[name] = new
-    return blended
-
-
-def _blend_crosstalk(
-    old: tuple[tuple[str, str, float], ...], new: tuple[tuple[str, str, float], ...], share: float
-) -> tuple[tuple[str, str, float], ...]:
-    """Return the leaks of both, in the target's order; one that a side lacks is 0 there."""
-    before, after = ({(origin, into): leak for origin, into, leak in leaks} for leaks in (old, new))
-    pairs = [*after, *(pair for pair in before if pair not in after)]
-    leaks = [(*pair, min(_amount(before.get(pair, 0.0), after.get(pair, 0.0), share), 1.0)) for pair in pairs]
-    return tuple(leak for leak in leaks if leak[2] > 0)
-
-
-def _linear(old: float, new: float, share: float) -> float:
-    # the ends exactly, not up to rounding: a shift of 1 is the laboratory itself, to the last bit of its images
-    return new if share == 1 else old + share * (new - old)
-
-
-def _amount(old: float, new: float, share: float) -> float:
-    """Return the blend of two numbers that are not negative, on their logarithms where both are positive."""
-    if old <= 0 or new <= 0:
-        return max(_linear(old, new, share), 0.0)
-    return new if share == 1 or old == new else old * (new / old) ** share
 
 
 STAIN_INDEX = {stain: position for position, stain in enumerate(STAINS)}

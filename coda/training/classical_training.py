@@ -72,7 +72,10 @@ def train_classical(
     aligned = _standardised(raw, training, params)[torch.from_numpy(np.flatnonzero(known))]
     head = new_classical_head(params, extractor, labels.classes)
     # float64: the solver ends where the gradient is small, which float32 hides in its rounding
-    _fit(head, aligned[:, 0, 0].double().numpy(), codes[known])
+    weights, bias = logistic_regression(aligned[:, 0, 0].double().numpy(), codes[known])
+    with torch.no_grad():
+        head.classifier.weight.copy_(torch.from_numpy(weights))
+        head.classifier.bias.copy_(torch.from_numpy(bias))
     return ClassicalResult(
         head.requires_grad_(requires_grad=False).eval(),
         fit_statistics(raw),
@@ -87,23 +90,34 @@ def _standardised(raw: Tensor, fields: Fields, params: Params) -> Tensor:
     return standardise_groups(raw, group_names(fields.table, groups.by), statistics)
 
 
-def _fit(head: ClassicalHead, profiles: NDArray[np.float64], codes: NDArray[np.int64]) -> None:
-    """Fit the regression and copy its weights; with one mechanism there is nothing to tell apart."""
-    classes = np.unique(codes)
-    weights, bias = np.zeros((1, profiles.shape[1])), np.zeros(1)
-    if len(classes) > 1:
-        model = LogisticRegression(C=STRENGTH, max_iter=MOST_ITERATIONS, class_weight="balanced")
-        model.fit(profiles, codes)
-        if int(model.n_iter_[0]) >= MOST_ITERATIONS:
-            remedy = "Look for plates whose numbers are far from the others' (`coda plates show`), or report this."
-            problem = Problem("classical head", f"{MOST_ITERATIONS} steps", "a solver that comes to an end", remedy)
-            raise ConfigError("The classical head cannot be fitted.", [problem])
-        weights, bias = model.coef_, model.intercept_
-        if len(weights) == 1:  # of two mechanisms: the logit of the second over the first
-            weights, bias = np.concatenate([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])
-    with torch.no_grad():
-        head.classifier.weight.copy_(torch.from_numpy(weights))
-        head.classifier.bias.copy_(torch.from_numpy(bias))
+def logistic_regression(
+    profiles: NDArray[np.float64], codes: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit the classical head's regression: every mechanism weighs the same.
+
+    Args:
+        profiles: Numbers of about standard deviation 1, shape (fields, width).
+        codes: Class of each field, shape (fields,).
+
+    Returns:
+        Weights, shape (classes, width), and bias, shape (classes,); of a single class, which leaves nothing to tell
+        apart, zeros.
+
+    Raises:
+        ConfigError: The solver did not come to an end.
+    """
+    if len(np.unique(codes)) < 2:
+        return np.zeros((1, profiles.shape[1])), np.zeros(1)
+    model = LogisticRegression(C=STRENGTH, max_iter=MOST_ITERATIONS, class_weight="balanced")
+    model.fit(profiles, codes)
+    if int(model.n_iter_[0]) >= MOST_ITERATIONS:
+        remedy = "Look for plates whose numbers are far from the others' (`coda plates show`), or report this."
+        problem = Problem("classical head", f"{MOST_ITERATIONS} steps", "a solver that comes to an end", remedy)
+        raise ConfigError("The classical head cannot be fitted.", [problem])
+    weights, bias = model.coef_, model.intercept_
+    if len(weights) == 1:  # of two mechanisms: the logit of the second over the first
+        weights, bias = np.concatenate([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])
+    return weights, bias
 
 
 @torch.inference_mode()

@@ -12,7 +12,8 @@ from coda.benchmark.source_models import Training
 from coda.benchmark.specs import Simulated
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem, raise_if_any
-from coda.simulation.laboratories import STRONGEST_SHIFT, find_laboratory, shifted
+from coda.simulation.laboratories import find_laboratory
+from coda.simulation.shifts import STRONGEST_SHIFT, shifted
 from studies.gate_calibration.calibration_estimates import estimate_table
 from studies.gate_calibration.calibration_gate import gate_outcomes, gate_sets
 from studies.gate_calibration.calibration_policy import Derived, derive_policy

@@ -101,3 +101,13 @@ def test_real_plates_need_labels(root, ingested_plates, tmp_path):
     found = CliRunner().invoke(app, ["table2", "--dataset", str(ingested_plates / "dataset"), "--out", str(tmp_path)])
     assert isinstance(found.exception, ConfigError)
     assert "--labels" in str(found.exception)
+
+
+@pytest.mark.parametrize(
+    ("shift", "said"), [("optical:1", "no --dataset beside it"), ("optic:1", "Write for example --shift optical:1")]
+)
+def test_only_simulated_plates_are_shifted(ingested_plates, tmp_path, shift, said):
+    dataset = ["--dataset", str(ingested_plates / "dataset"), "--labels", str(ingested_plates / "labels.csv")]
+    found = CliRunner().invoke(app, ["table2", *dataset, "--out", str(tmp_path), "--shift", shift])
+    assert isinstance(found.exception, ConfigError)
+    assert said in str(found.exception)

@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from coda.benchmark.adapting import Adapting, work
+from coda.benchmark.classical_references import REFERENCES
 from coda.benchmark.jobs import run_jobs
 from coda.benchmark.source_models import Training
 from coda.benchmark.specs import loaded
@@ -16,6 +17,7 @@ from coda.benchmark.systems import SYSTEMS, lay_out, paired, score_table, summar
 from coda.benchmark.table2 import as_json, table2
 from coda.benchmark.table3 import SYSTEMS as OF_TABLE_3
 from coda.benchmark.table3 import table3
+from coda.errors import ConfigError
 from coda.evaluation.predictions.prediction_levels import compound_table, well_table
 from coda.networks.artifact import folder_digest
 
@@ -34,8 +36,10 @@ def test_all_systems_have_scores_on_every_seed_and_target(result, setting):
         assert sorted(own[own["target"] == "lab_b"]["system"]) == sorted(SYSTEMS)
         assert len(own[own["target"] == "lab_a"]) == 5
     ways = image[(image["target"] == "lab_b") & (image["alignment"] != "none")]
-    assert set(ways["system"]) == {"Dual-model-DINO", "Dual-model-CB", "ODA", "CODA"}
-    assert set(ways["alignment"]) == {"coral", "standardise"}
+    measured = ways["system"] == "Classical profile"
+    assert set(ways[~measured]["system"]) == {"Dual-model-DINO", "Dual-model-CB", "ODA", "CODA"}
+    assert set(ways[~measured]["alignment"]) == {"coral", "standardise"}
+    assert set(ways[measured]["alignment"]) == set(REFERENCES)
 
 
 def test_scores_are_those_of_the_kept_predictions(result, setting):
@@ -67,7 +71,7 @@ def test_scores_are_those_of_the_kept_predictions(result, setting):
                     assert row[0]["value"] == pytest.approx(value)
                     assert row[0]["n"] == len(known)
                     checked += 1
-    assert checked == 6 * (9 + 2 * 4)
+    assert checked == 6 * (9 + 2 * 4 + len(REFERENCES))
 
 
 def test_in_domain_scores_are_of_a_batch_that_nothing_was_trained_on(result, setting):
@@ -168,6 +172,11 @@ def test_the_json_holds_everything_and_is_strict(result, setting, tmp_path):
     assert len(content["scores"]) == len(result.scores)
     assert content["failed"] == []
     assert content["setting"]["seeds"] == [3, 4]
+
+
+def test_a_system_that_is_not_there_is_named(setting, tmp_path):
+    with pytest.raises(ConfigError, match=r"--system: found 'CODE'.*ODA-MAE"):
+        table2(setting, tmp_path, systems=["CODA", "CODE"])
 
 
 def test_score_table_passes_over_failed_jobs(result):

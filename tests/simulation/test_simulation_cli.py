@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from coda.cli.simulate import app
+from coda.contracts import BatchManifest
 from coda.errors import ConfigError
+from coda.simulation import LABORATORIES
 from coda.simulation.contact_sheet import contact_sheet
 
 RUNNER = CliRunner()
@@ -26,6 +28,22 @@ def test_a_batch_is_simulated_broken_and_drawn(tmp_path):
     result = RUNNER.invoke(app, ["sheet", str(tmp_path), str(tmp_path / "sheet.png")])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def test_a_batch_is_shifted_by_kind_and_its_layout_with_it(tmp_path):
+    arguments = ["batch", str(tmp_path), "--lab", "lab_b", "--plates", "1", "--field-px", "32", "--sites", "1"]
+    shift = ("--workers", "1", "--shift", "optical:1+missing:0.5")
+    assert RUNNER.invoke(app, [*arguments, *shift]).exit_code == 0
+    manifest = BatchManifest.read(tmp_path / "lab_b" / "batch_01" / "manifest.json")
+    made = manifest.simulation["laboratory"]
+    assert made["optics"]["section_um"] == LABORATORIES["lab_b"].optics.section_um
+    assert made["camera"] == LABORATORIES["lab_a"].camera.model_dump(mode="json")
+    assert len(manifest.simulation["layout"]) == 12
+    again = RUNNER.invoke(app, [*arguments, *shift])
+    assert again.exit_code == 0
+    other = RUNNER.invoke(app, [*arguments, *shift[:-1], "optical:1"])
+    assert isinstance(other.exception, ConfigError)
+    assert "other parameters" in str(other.exception)
 
 
 def test_an_impossible_plate_is_refused(tmp_path):

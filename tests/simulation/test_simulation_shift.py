@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from coda.errors import ConfigError
 from coda.simulation import Design, plan_experiment
 from coda.simulation.field import render_field
-from coda.simulation.laboratories import LABORATORIES, STRONGEST_SHIFT, Laboratory, shifted
+from coda.simulation.laboratories import LABORATORIES, Laboratory
+from coda.simulation.shifts import STRONGEST_SHIFT, shifted
 
 NAMES = sorted(LABORATORIES)
 LABELS = ("name", "instrument", "modality", "objective", "file_names", "channel_numbers", "compression")
