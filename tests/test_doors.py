@@ -33,12 +33,11 @@ def test_there_is_a_table_of_doors() -> None:
 def test_a_door_takes_the_files_of_its_row(row: list[str]) -> None:
     example = re.search(r"`(\w+)`", row[2])
     assert example, row
-    places = re.findall(r"`([\w/<>.]+)`", row[1])
-    files = {place.replace("<name>", example[1]) for place in places if "/" in place or place.endswith(".yaml")}
-    # a folder has its name in its path; elsewhere it is a word of its own, or stands in quotes
-    found = naming(example[1]) - BACKBONES if any(file.endswith("/") for file in files) else naming(f'"{example[1]}"')
-    folders = tuple(file for file in files if file.endswith("/"))
-    outside = {file for file in found if not (folders and file.startswith(folders))}
-    assert outside == {file for file in files if not file.endswith("/")}
-    assert len(outside) <= 3
-    assert all((ROOT / file).exists() for file in files)
+    places = [place for place in re.findall(r"`([\w/<>.]+)`", row[1]) if "/" in place or place.endswith(".yaml")]
+    own = tuple(place.replace("<name>", example[1]) for place in places if "<name>" in place)
+    others = {place for place in places if "<name>" not in place}
+    # a file or folder of its own has the name in its path, and others name it as a word; else it stands in quotes
+    found = naming(example[1]) - BACKBONES if own else naming(f'"{example[1]}"')
+    assert {file for file in found if not (own and file.startswith(own))} == others
+    assert len(others) <= 3
+    assert all((ROOT / file).exists() for file in (*own, *others))

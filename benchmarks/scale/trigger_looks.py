@@ -49,7 +49,7 @@ def main() -> None:
     files = shipped_params()
     params = load_params(files["params.yaml"], [], ["extractor.weights=random"])
     pace = Pace(tick_s=2.0, recheck_s=30.0)
-    trigger = Trigger(settings, Nobody(), params=params, queue=False, pace=pace)
+    trigger = Trigger(settings, Nobody(), params=params, events=("poll",), pace=pace)
     trigger.ledger.store.exists("x")  # connect
     counts(endpoint)
     looks = [{"look": _cost(endpoint, trigger.look), "round": _cost(endpoint, trigger.advance)} for _ in range(LOOKS)]

@@ -1,9 +1,7 @@
 """Options that the tables and figures of `coda benchmark` share, and what is done with them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from functools import wraps
-from inspect import Parameter, Signature, signature
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Any
@@ -14,7 +12,7 @@ from coda.benchmark.benchmark_report import write_json
 from coda.benchmark.jobs import raise_for_failures
 from coda.benchmark.setting import Setting, ingested_setting, simulated_setting
 from coda.cli.benchmark_progress import going_on, showing_jobs, showing_plates
-from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
+from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params, taking
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.simulation.shifts import read_shifts
 
@@ -175,26 +173,8 @@ class PlateOptions:
         raise_for_failures(result.outcomes)
 
 
-def on_plates(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that takes all `PlateOptions` beside its own, and is given them as its first argument."""
-    shared = [
-        Parameter(
-            item.name, Parameter.KEYWORD_ONLY,
-            default=[] if item.default is MISSING else item.default, annotation=item.type,
-        )
-        for item in fields(PlateOptions)
-    ]  # fmt: skip
-    own = [it.replace(kind=Parameter.KEYWORD_ONLY) for it in list(signature(command).parameters.values())[1:]]
-
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        options = PlateOptions(**{item.name: given.pop(item.name) for item in shared})
-        command(options, **given)
-
-    # what typer reads of a function
-    with_options.__signature__ = Signature([*shared, *own])  # type: ignore[attr-defined]
-    with_options.__annotations__ = {item.name: item.annotation for item in [*shared, *own]}
-    return with_options
+on_plates = taking(PlateOptions)
+"""Gives a command all `PlateOptions` beside its own, as its first argument."""
 
 
 def read_seeds(text: str) -> list[int]:

@@ -1,9 +1,12 @@
 """Options that several sub-commands share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
 from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,6 +62,31 @@ DEFAULT_PARAMS = Path("params.yaml")
 def read_params(params: Path, overlays: list[Path] | None, changes: list[str] | None) -> Params:
     """Return the parameters a command line asks for."""
     return load_params(params, overlays or (), changes or ())
+
+
+def taking(options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return what gives a command all options of a dataclass beside its own, as one value: its first argument."""
+    shared = [
+        Parameter(
+            item.name, Parameter.KEYWORD_ONLY,
+            default=[] if item.default is MISSING else item.default, annotation=item.type,
+        )
+        for item in fields(options)
+    ]  # fmt: skip
+
+    def to_command(command: Callable[..., None]) -> Callable[..., None]:
+        own = [it.replace(kind=Parameter.KEYWORD_ONLY) for it in list(signature(command).parameters.values())[1:]]
+
+        @wraps(command)
+        def with_options(**given: Any) -> None:
+            command(options(**{item.name: given.pop(item.name) for item in shared}), **given)
+
+        # what typer reads of a function
+        with_options.__signature__ = Signature([*shared, *own])  # type: ignore[attr-defined]
+        with_options.__annotations__ = {item.name: item.annotation for item in [*shared, *own]}
+        return with_options
+
+    return to_command
 
 
 def table_dialects(

@@ -2,146 +2,105 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 
 from coda.errors import ConfigError, TransientError
-from coda.settings import Settings
-from coda.storage.objects import store_for
 from coda.trigger.batch_versions import Arrival, in_words, missing_files, owner_of, read_arrival
-from coda.trigger.ledger import Ledger, LedgerState
-from coda.trigger.metrics import TriggerMetrics
-from coda.trigger.polling import Poll
-from coda.trigger.queue import Queue
-from coda.trigger.rounds import Rounds
+from coda.trigger.event_source import SourceContext
+from coda.trigger.event_sources import chosen
+from coda.trigger.ledger import LedgerState
 
 log = logging.getLogger(__name__)
 
 
 class Arrivals:
-    """Polls queue and landing prefix, and records each manifest's version once."""
+    """Polls the event sources, and records each manifest's version once."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        ledger: Ledger,
-        metrics: TriggerMetrics,
-        *,
-        rounds: Rounds,
-        ignored: Callable[[], Collection[str]],
-        poll: bool,
-        queue: bool,
-    ) -> None:
-        """Set up the front ends.
+    def __init__(self, context: SourceContext, events: Iterable[str], ended: Callable[[LedgerState], None]) -> None:
+        """Set up the event sources.
 
         Args:
-            settings: Where landing prefix and queue are.
-            ledger: Where arrivals are written.
-            metrics: What is counted.
-            rounds: What is known of the ledger.
-            ignored: Returns the sources whose batches start nothing.
-            poll: List the landing prefix.
-            queue: Read the queue, when one is configured.
+            context: Where arrivals are read and written, and what event sources may use.
+            events: Event sources, each ``NAME`` or ``NAME=WHERE``.
+            ended: Called with every version that was refused as it arrived.
+
+        Raises:
+            ConfigError: An event source is not there, or lacks a setting.
         """
-        self.landing = store_for(settings.landing, settings)
-        self._settings = settings
-        self._ledger = ledger
-        self._metrics = metrics
-        self._rounds = rounds
-        self._ignored = ignored
-        self._poll = Poll(self.landing, rounds.landed, ignored) if poll else None
-        self._queue = (
-            Queue(settings.queue_url, self.landing, ledger.store, metrics) if queue and settings.queue_url else None
-        )
-        self._polled = float("-inf")
-        self._reached = False
+        self.landing = context.landing
+        self.sources = [source.make(context, where) for source, where in chosen(events).items()]
+        self._context = context
+        self._ended = ended
         self.moved = time.monotonic()
         """Monotonic time of the last manifest that was looked at: a sign of life of a long look."""
 
-    def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0, everything: bool = False) -> list[LedgerState]:
-        """Poll everything once.
+    def look(self, *, wait_s: int = 0, everything: bool = False) -> None:
+        """Poll every event source once; one that is away keeps no other from being polled.
 
         Args:
-            wait_s: Seconds to wait for a first message.
-            poll_every_s: List the landing prefix only when the last time is so long ago.
+            wait_s: Seconds that each may wait for a first event.
             everything: Ask for every manifest in the landing prefix, and not for some of the settled ones in turn.
-
-        Returns:
-            Versions that were refused as they arrived.
 
         Raises:
             TransientError: Object store or queue are away; what was not seen stays where it is.
         """
-        refused: list[LedgerState] = []
-        if self._queue is not None:
-            if not self._reached:
-                # received in vain, a message would come nearer to the dead-letter queue with every look and every start
-                self._ledger.store.exists("ledger/claim.json")
-                self.landing.exists("manifest.json")
-            self._reached = False
-            self._queue.drain(lambda key: self.take(key, refused), wait_s=wait_s)
-            self._reached = not self._queue.doubtful
-        if self._poll is not None and time.monotonic() - self._polled >= poll_every_s:
-            for key in self._poll.keys(everything=everything):
-                self._polled_key(key, refused)
-            self._polled = time.monotonic()
-        self._metrics.last_poll.set_to_current_time()
-        return refused
+        away: TransientError | None = None
+        for source in self.sources:
+            try:
+                source.drain(self._take_apart, wait_s=wait_s, everything=everything)
+            except TransientError as error:
+                away = away or error
+        if away is not None:
+            raise away
+        self._context.metrics.last_poll.set_to_current_time()
 
     def hasten(self, key: str) -> None:
         """Have a manifest read by the next poll; for any thread."""
-        if self._poll is not None:
-            self._poll.hasten(key)
+        for source in self.sources:
+            source.hasten(key)
 
-    def _polled_key(self, key: str, refused: list[LedgerState]) -> None:
+    def _take_apart(self, key: str) -> bool:
         """Take one key of many: what goes wrong with it alone is logged, and tried again at the next poll."""
         self.moved = time.monotonic()
         try:
-            known = self._take(key, refused)
-            if known is not None:
-                # without its tag in the ledger it was read for nothing: not again by the next start
-                self._rounds.remember(known.version, known.etag)
+            return self.take(key)
         except (TransientError, ConfigError):
             raise
         except Exception:
-            self._metrics.defects.labels(outcome="arrival").inc()
+            self._context.metrics.defects.labels(outcome="arrival").inc()
             log.exception("%s could not be taken.", self.landing.url(key))
+            return False
 
-    def take(self, key: str, refused: list[LedgerState]) -> bool:
+    def take(self, key: str) -> bool:
         """Write down the manifest at `key` unless this version of it is known.
 
         Returns:
             True: what is at the key is in the ledger, or is nothing that belongs there.
         """
-        self._take(key, refused)
+        if owner_of(key)[0] in self._context.ignored():
+            return True
+        arrival = read_arrival(self.landing, key, self._context.settings)
+        if arrival is not None:
+            known = not self._record(arrival)
+            for source in self.sources:
+                source.settle(arrival, known=known)
         return True
 
-    def _take(self, key: str, refused: list[LedgerState]) -> Arrival | None:
-        """Write down the manifest at `key`; return it when its version was in the ledger before."""
-        if owner_of(key)[0] in self._ignored():
-            return None
-        arrival = read_arrival(self.landing, key, self._settings)
-        if arrival is None:
-            return None
-        recorded = self._record(arrival, refused)
-        if self._poll is not None:
-            self._poll.settle(key, arrival.etag)
-        return None if recorded else arrival
-
-    def _record(self, arrival: Arrival, refused: list[LedgerState]) -> bool:
+    def _record(self, arrival: Arrival) -> bool:
         """Write down the first state of a version; return whether there was none."""
-        version = arrival.version
-        if self._ledger.seen(version):
-            self._metrics.events.labels(outcome="repeated").inc()
+        version, ledger, events = arrival.version, self._context.ledger, self._context.metrics.events
+        if ledger.seen(version):
+            events.labels(outcome="repeated").inc()
             return False
         if arrival.manifest is None:
             reasons = in_words(arrival.problems)
-            state = self._ledger.append(version, "refused", after=None, reasons=reasons, manifest_etag=arrival.etag)
-            self._metrics.events.labels(outcome="invalid").inc()
+            state = ledger.append(version, "refused", after=None, reasons=reasons, manifest_etag=arrival.etag)
+            events.labels(outcome="invalid").inc()
             if state is not None:
-                refused.append(state)
+                self._ended(state)
             return True
-        missing = missing_files(self.landing, version, arrival.manifest, self._settings)
+        missing = missing_files(self.landing, version, arrival.manifest, self._context.settings)
         reasons = (f"waits for {missing.count} file(s)", *in_words(missing.problems)) if missing else ()
-        self._ledger.append(version, "landed", after=None, reasons=reasons, manifest_etag=arrival.etag)
-        self._metrics.events.labels(outcome="claimed").inc()
+        ledger.append(version, "landed", after=None, reasons=reasons, manifest_etag=arrival.etag)
+        events.labels(outcome="claimed").inc()
         return True

@@ -5,16 +5,20 @@ turn, so it costs the same whatever lies there; what it may see late, and what n
 """
 
 import random
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from heapq import nlargest
 from itertools import chain
+from typing import Self
 
 from coda.contracts import MANIFEST_NAME
+from coda.errors import ConfigError, Problem
 from coda.storage.objects import ObjectInfo, ObjectStore
-from coda.trigger.batch_versions import is_manifest, owner_of
-from coda.trigger.rounds import Landed
+from coda.trigger.batch_versions import Arrival, is_manifest, owner_of
+from coda.trigger.event_source import EventSource, SourceContext, Take
+from coda.trigger.rounds import Landed, Rounds
 from coda.trigger.side_by_side import side_by_side
 
 WATCHED = 64
@@ -30,24 +34,27 @@ WALK = 20
 """Requests of one such search."""
 
 
-class Poll:
+class Poll(EventSource):
     """Polls the landing prefix; remembers entity tags, so settled manifests cost no reads."""
 
+    name = "poll"
+    says = "the list of the landing prefix: poll=SECONDS between two listings"
+
     def __init__(
-        self,
-        landing: ObjectStore,
-        known: Callable[[], Mapping[tuple[str, str], Landed]],
-        ignored: Callable[[], Collection[str]],
+        self, landing: ObjectStore, rounds: Rounds, ignored: Callable[[], Collection[str]], every_s: float = 0.0
     ) -> None:
         """Poll below the landing prefix.
 
         Args:
             landing: The landing prefix.
-            known: Returns what is known of the manifests of each source and batch; asked once, at the first look.
+            rounds: What is known of the manifests of each source and batch; asked once, at the first look.
             ignored: Returns the sources that are not looked at.
+            every_s: Seconds between two listings; 0 lists at each look.
         """
         self.landing = landing
-        self._ask = known
+        self._rounds = rounds
+        self._every_s = every_s
+        self._polled = float("-inf")
         self._known: Mapping[tuple[str, str], Landed] | None = None
         self._ignored = ignored
         self._settled: dict[str, str] = {}
@@ -56,6 +63,32 @@ class Poll:
         self._bare: set[str] = set()
         self._unsettled: set[str] = set()
         self._turns: dict[str, str] = {}
+
+    @classmethod
+    def make(cls, context: SourceContext, where: str) -> Self:
+        """Return the source that lists so often."""
+        try:
+            every_s = float(where or 0)
+        except ValueError as error:
+            problem = Problem(
+                "--events poll", repr(where), "seconds between two listings", "Write for example poll=30."
+            )
+            raise ConfigError("How often to list the landing prefix cannot be understood.", [problem]) from error
+        return cls(context.landing, context.rounds, context.ignored, every_s)
+
+    @property
+    def description(self) -> str:
+        """How often it lists."""
+        return f"the list of the landing prefix, every {self._every_s:.0f} s"
+
+    def drain(self, take: Take, *, wait_s: int = 0, everything: bool = False) -> int:
+        """Take what is new or changed, unless the last listing was a moment ago."""
+        del wait_s
+        if time.monotonic() - self._polled < self._every_s:
+            return 0
+        done = sum(take(key) for key in self.keys(everything=everything))
+        self._polled = time.monotonic()
+        return done
 
     def keys(self, *, everything: bool = False) -> Iterator[str]:
         """Yield the key of every manifest that was found and is not settled as it is now.
@@ -67,7 +100,7 @@ class Poll:
             TransientError: The object store is away.
         """
         if self._known is None:
-            self._known = self._ask()
+            self._known = self._rounds.landed()
         ignored = frozenset(self._ignored())
         top = self.landing.level()
         sources = [name for name in top.folders if name[:-1] not in ignored]
@@ -101,15 +134,14 @@ class Poll:
         self._unsettled.update(fresh)
         yield from fresh
 
-    def settle(self, key: str, etag: str) -> None:
-        """Read a manifest again only when it changed.
-
-        Args:
-            key: The manifest.
-            etag: Entity tag of what was read; where that is empty, the one it had when it was found.
-        """
-        if etag or key in self._seen:
-            self._settled[key] = etag or self._seen[key]
+    def settle(self, arrival: Arrival, *, known: bool) -> None:
+        """Read a manifest again only when it changed: has another entity tag than what was read, or was found."""
+        key = arrival.version.key
+        if arrival.etag or key in self._seen:
+            self._settled[key] = arrival.etag or self._seen[key]
+        if known and key in self._unsettled:
+            # without its tag in the ledger it was read for nothing: not again by the next start
+            self._rounds.remember(arrival.version, arrival.etag)
         self._unsettled.discard(key)
 
     def hasten(self, key: str) -> None:

@@ -2,16 +2,16 @@
 
 import json
 import logging
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from coda.errors import ConfigError, TransientError
+from coda.errors import ConfigError, Problem, TransientError
 from coda.storage.clients import sqs_client
 from coda.storage.failures import explained
 from coda.storage.objects import ObjectStore
+from coda.trigger.event_source import EventSource, SourceContext, Take
 from coda.trigger.events import fingerprint, manifest_keys, read_message
 from coda.trigger.metrics import TriggerMetrics
 from coda.trigger.visibility import KeptInvisible
@@ -28,8 +28,11 @@ STALE = ("ReceiptHandleIsInvalid", "AWS.SimpleQueueService.ReceiptHandleIsInvali
 """Answers to an acknowledgement that came after the message was handed out again."""
 
 
-class Queue:
+class Queue(EventSource):
     """One SQS queue with notifications of the landing bucket."""
+
+    name = "queue"
+    says = "the notifications in an SQS queue: queue=URL, or the one in CODA_QUEUE_URL"
 
     def __init__(
         self, url: str, landing: ObjectStore, platform: ObjectStore, metrics: TriggerMetrics | None = None
@@ -49,16 +52,34 @@ class Queue:
         self._hidden_s: int | None = None
         self._redrives: bool | None = None
         self._metrics = metrics or TriggerMetrics()
-        self.doubtful = False
-        """Whether the last drain met an error that may be a service's: then it is asked before more is received."""
+        self._reached = False
+        self._doubtful = False
 
-    def drain(self, take: Callable[[str], bool], *, wait_s: int = 0, rounds: int = 100) -> int:
+    @classmethod
+    def make(cls, context: SourceContext, where: str) -> Self:
+        """Return the source at an address."""
+        url = where or context.settings.queue_url
+        if not url:
+            problem = Problem("--events queue", "no address", "CODA_QUEUE_URL or queue=URL", "Say which queue.")
+            raise ConfigError("The queue is not named.", [problem])
+        return cls(url, context.landing, context.ledger.store, context.metrics)
+
+    @property
+    def description(self) -> str:
+        """Which queue it is."""
+        return f"the queue {self.url}"
+
+    def drain(self, take: Take, *, wait_s: int = 0, everything: bool = False, rounds: int = 100) -> int:
         """Hand the manifests of waiting messages to `take`, and acknowledge those it made durable.
+
+        Where the last drain met an error that may be a service's, that is asked first: received in vain, each message
+        would come nearer to the dead-letter queue with every poll and every start.
 
         Args:
             take: Gets the key of a manifest below the landing prefix; returns whether it is recorded. An exception
                 leaves this message and the rest in the queue, where they appear again.
             wait_s: Seconds to wait for a first message, at most 20.
+            everything: Changes nothing.
             rounds: Answers to read at most, so that a flood cannot keep the trigger from its other work.
 
         Returns:
@@ -68,11 +89,14 @@ class Queue:
             TransientError: The queue is away.
             ConfigError: The queue is not there, or may not be read.
         """
+        del everything
+        if not self._reached:
+            self.platform.exists("ledger/claim.json")
+            self.landing.exists("manifest.json")
         count = 0
-        self.doubtful = False
+        self._reached, self._doubtful = False, False
         for round_ in range(rounds):
-            if self.doubtful:
-                # received in vain, each message would come nearer to the dead letters
+            if self._doubtful:
                 break
             messages = self._receive(wait_s if round_ == 0 else 0)
             if not messages:
@@ -83,16 +107,17 @@ class Queue:
                         self._delete(message["ReceiptHandle"])
                         kept.done(message["ReceiptHandle"])
                         count += 1
+        self._reached = not self._doubtful
         return count
 
-    def _recorded(self, body: str, take: Callable[[str], bool]) -> bool:
+    def _recorded(self, body: str, take: Take) -> bool:
         try:
             recorded = self._take(body, take)
         except (TransientError, ConfigError):
             raise
         except Exception:
             # it comes again, until the queue's own redrive policy sets it aside; those behind it need not wait for that
-            self.doubtful = True
+            self._doubtful = True
             self._metrics.defects.labels(outcome="arrival").inc()
             log.exception("A message could not be handled and stays in the queue.")
             recorded = False
@@ -100,17 +125,18 @@ class Queue:
             self._metrics.messages.labels(outcome="kept").inc()
         return recorded
 
-    def _take(self, body: str, take: Callable[[str], bool]) -> bool:
+    def _take(self, body: str, take: Take) -> bool:
         message = read_message(body)
         if message.problem:
             return self._set_aside(body, message.problem)
         keys = manifest_keys(message, self.landing)
         # all of a message is tried; it is acknowledged only when all of it is recorded
         taken = [take(key) for key in keys]
-        recorded = all(taken)
-        if recorded:
+        if all(taken):
             self._metrics.messages.labels(outcome="recorded" if keys else "elsewhere").inc()
-        return recorded
+            return True
+        self._doubtful = True
+        return False
 
     def _set_aside(self, body: str, problem: str) -> bool:
         """Keep a message that nobody can read where a person can; return whether it may leave the queue.

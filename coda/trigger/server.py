@@ -21,7 +21,6 @@ from coda.monitoring.listening import family_of, listening
 from coda.trigger.notifications import Notifier
 from coda.trigger.service import Handled, Trigger
 from coda.trigger.site import Site, policy_of
-from coda.trigger.webhook_server import WebhookServer
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +75,6 @@ class TriggerService:
         host: str = "127.0.0.1",
         port: int = 0,
         tell: Callable[[Handled], None] | None = None,
-        webhook: WebhookServer | None = None,
         notifier: Notifier | None = None,
         site_url: str = "",
     ) -> None:
@@ -84,11 +82,10 @@ class TriggerService:
 
         Args:
             trigger: The trigger.
-            poll_every_s: Seconds between two listings of the landing prefix.
+            poll_every_s: Seconds between two looks, where a round does not come sooner.
             host: Address to listen on.
             port: Port; any free one for 0.
             tell: Called with every batch version that ended.
-            webhook: Takes messages by HTTP while the service works; it hands them to `trigger.take`.
             notifier: Tells the operator's receiver of what ended.
             site_url: Address at which people reach the pages; this machine's own when not given.
 
@@ -101,7 +98,6 @@ class TriggerService:
         self.looks = Health(time.monotonic())
         self._end: BaseException | None = None
         self._tell = tell
-        self._webhook = webhook
         self._notifier = notifier
         self._signals: tuple[socket.socket, ...] = ()
         if trigger.settings.metrics_dir is not None:
@@ -127,8 +123,8 @@ class TriggerService:
         """
         pages = threading.Thread(target=self._pages.serve_forever, name="pages", daemon=True)
         pages.start()
-        if self._webhook is not None:
-            self._webhook.start()
+        for source in self.trigger.arrivals.sources:
+            source.start()
         looking = threading.Thread(target=self._look_on, name="looks", daemon=True)
         looking.start()
         beside = [
@@ -143,8 +139,8 @@ class TriggerService:
                 self._round()
         finally:
             self.stop()  # both loops, when this one met an error
-            if self._webhook is not None:
-                self._webhook.stop()
+            for source in self.trigger.arrivals.sources:
+                source.stop()
             try:
                 self.trigger.stop(grace_s)
             finally:
@@ -189,8 +185,7 @@ class TriggerService:
         """Poll for arrivals, until the service stops."""
         try:
             while not self.trigger.stopping.is_set():
-                look = lambda: self.trigger.look(wait_s=QUEUE_WAIT_S, poll_every_s=self.poll_every_s)  # noqa: E731
-                self._turn(self.looks, look, "look")
+                self._turn(self.looks, lambda: self.trigger.look(wait_s=QUEUE_WAIT_S), "look")
                 self.trigger.nudged.set()  # what arrived has its turn now
                 self.trigger.stopping.wait(min(PAUSE_S, self.poll_every_s))
         except BaseException as error:  # noqa: BLE001  the other loop, which ends the program with it, is told

@@ -8,7 +8,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from queue import SimpleQueue
 from typing import TypeVar, Unpack
 
@@ -24,6 +24,7 @@ from coda.storage.probe import require_conditional_writes
 from coda.storage.records import UnreadableRecordError
 from coda.trigger.arrivals import Arrivals
 from coda.trigger.endings import ending_of
+from coda.trigger.event_source import SourceContext
 from coda.trigger.failure_page import write_page
 from coda.trigger.interventions import mend
 from coda.trigger.ledger import TAKEN, Counted, Ledger, LedgerState, State
@@ -56,8 +57,7 @@ class Trigger:
         *,
         params: Params,
         ignore_sources: Collection[str] = (),
-        poll: bool = True,
-        queue: bool = True,
+        events: Iterable[str] | None = None,
         pace: Pace | None = None,
         owner: str | None = None,
     ) -> None:
@@ -68,8 +68,8 @@ class Trigger:
             submitter: Starts the runs.
             params: Parameters of the runs.
             ignore_sources: Sources whose batches start nothing; the default release's own source is always one.
-            poll: List the landing prefix.
-            queue: Read the queue, when one is configured.
+            events: Event sources, each ``NAME`` or ``NAME=WHERE`` (`coda.trigger.event_sources`); when not given, the
+                list of the landing prefix, and the queue where one is configured.
             pace: How patient to be.
             owner: Name of this process in the ledger.
         """
@@ -81,9 +81,11 @@ class Trigger:
         self.nudged = threading.Event()
         self.ledger = Ledger(store_for(settings.platform, settings), owner)
         self.rounds = Rounds(self.ledger)
-        self.arrivals = Arrivals(
-            settings, self.ledger, self.metrics, rounds=self.rounds, ignored=self._ignored, poll=poll, queue=queue
-        )
+        if events is None:
+            events = ("poll", "queue") if settings.queue_url else ("poll",)
+        landing = store_for(settings.landing, settings)
+        context = SourceContext(settings, landing, self.ledger, self.rounds, self.metrics, self._ignored, self.take)
+        self.arrivals = Arrivals(context, events, self._ended)
         self._readiness = Readiness(self.arrivals.landing, self.ledger, settings)
         self._submitter = submitter
         self._training = TrainingSource(settings)
@@ -113,15 +115,14 @@ class Trigger:
             self.stopping.wait(self.pace.tick_s)
         return self.taken()
 
-    def look(self, *, wait_s: int = 0, poll_every_s: float = 0.0, everything: bool = False) -> None:
-        """Poll queue and landing prefix for arrivals; see `coda.trigger.arrivals.Arrivals.look`.
+    def look(self, *, wait_s: int = 0, everything: bool = False) -> None:
+        """Poll the event sources for arrivals; see `coda.trigger.arrivals.Arrivals.look`.
 
         Raises:
             ConfigError: The object store would let several triggers have one claim.
         """
         require_conditional_writes(self.ledger.store)
-        for state in self.arrivals.look(wait_s=wait_s, poll_every_s=poll_every_s, everything=everything):
-            self._ended(state)
+        self.arrivals.look(wait_s=wait_s, everything=everything)
 
     def take(self, key: str) -> bool:
         """Write down the manifest at a key of the landing prefix, and have the next round come soon; for any thread.
@@ -132,10 +133,7 @@ class Trigger:
         Raises:
             TransientError: The object store is away.
         """
-        refused: list[LedgerState] = []
-        taken = self.arrivals.take(key, refused)
-        for state in refused:
-            self._ended(state)
+        taken = self.arrivals.take(key)
         self.nudged.set()
         return taken
 

@@ -6,15 +6,19 @@ A port of its own, so that a network policy can open it to senders without showi
 import io
 import json
 import logging
+import os
 import socket
 import sys
 import threading
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
-from coda.monitoring.listening import family_of, listening
+from coda.errors import ConfigError, Problem
+from coda.monitoring.listening import address, family_of, listening
+from coda.trigger.authentication import read_secrets
+from coda.trigger.event_source import EventSource, SourceContext
 from coda.trigger.limits import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
@@ -42,8 +46,12 @@ LINGER_BYTES = 4 * MAX_BODY_BYTES
 """How much of a refused request is read and thrown away, so that its sender gets to read the answer."""
 
 
-class WebhookServer:
+class WebhookServer(EventSource):
     """Takes messages by HTTP POST and answers with what a `Webhook` says."""
+
+    name = "webhook"
+    says = "messages by HTTP, with CODA_WEBHOOK_TOKEN or CODA_WEBHOOK_KEY: webhook=HOST:PORT"
+    polled = False
 
     def __init__(
         self,
@@ -67,8 +75,26 @@ class WebhookServer:
             ConfigError: The port is taken.
         """
         self._thread: threading.Thread | None = None
+        self._host = host
         with listening("The webhook", host, port, "webhook-"):
             self._server = _Server((host, port), webhook, request_s, most_connections)
+
+    @classmethod
+    def make(cls, context: SourceContext, where: str) -> Self:
+        """Return the source that listens at an address; the secrets are taken out of the environment."""
+        host, _, port = (where or "127.0.0.1:8081").rpartition(":")
+        if not host or not (port.isascii() and port.isdigit()):
+            problem = Problem("--events webhook", repr(where), "HOST:PORT", "Write for example webhook=127.0.0.1:8081.")
+            raise ConfigError("Where the webhook is to listen cannot be understood.", [problem])
+        webhook = Webhook(
+            context.take, landing=context.landing, secrets=read_secrets(os.environ), metrics=context.metrics
+        )
+        return cls(webhook, host=host.strip("[]"), port=int(port))
+
+    @property
+    def description(self) -> str:
+        """Where it listens."""
+        return f"the webhook http://{address(self._host, self.port)}{PATH}"
 
     @property
     def port(self) -> int:

@@ -76,7 +76,7 @@ class Platform:
 
     def trigger(self, submitter: Submitter, settings: Settings | None = None, **changes: object) -> Trigger:
         return Trigger(
-            settings or self.settings, submitter, params=self.params, ignore_sources=(TRAINED,), queue=False,
+            settings or self.settings, submitter, params=self.params, ignore_sources=(TRAINED,), events=("poll",),
             pace=replace(PACE, **changes),
         )  # fmt: skip
 

@@ -54,7 +54,7 @@ def watch(plan: Watch, environment: dict[str, str]) -> None:
     submitter = ChainSubmitter(settings, plan.work, multiprocessing.get_context("fork"), {})
     trigger = Trigger(
         settings, submitter, params=Params.model_validate_json(plan.params), ignore_sources=("lab_a",),
-        poll=not plan.queue, queue=plan.queue, pace=plan.pace,
+        events=["queue" if plan.queue else "poll"], pace=plan.pace,
     )  # fmt: skip
     if plan.deaths is not None:
         plan.work.mkdir(parents=True, exist_ok=True)

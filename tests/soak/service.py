@@ -29,7 +29,7 @@ def main() -> None:
     trigger = Trigger(
         settings, LocalSubmitter(settings, Path(work), command=RUN),
         params=Params.model_validate_json(Path(params).read_text(encoding="utf-8")),
-        poll="poll" in front_ends, queue="queue" in front_ends, pace=PACE,
+        events=front_ends.replace("poll", "poll=3").split("+"), pace=PACE,
     )  # fmt: skip
     service = TriggerService(trigger, poll_every_s=3.0)
     service.stop_on_signals()

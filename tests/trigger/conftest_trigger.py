@@ -251,7 +251,7 @@ def in_memory(replace):
     disk = Disk()
     store_class = type("Store", (MemoryStore,), {"disk": disk})
     make = lambda uri, settings: store_class(uri)  # noqa: E731
-    for place in ("coda.trigger.service", "coda.trigger.arrivals", "coda.registry.releases"):
+    for place in ("coda.trigger.service", "coda.registry.releases"):
         replace(f"{place}.store_for", make)
     for place in ("coda.steps.context", "coda.steps.record"):
         replace(f"{place}.ObjectStore", store_class)

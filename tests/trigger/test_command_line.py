@@ -159,6 +159,8 @@ def test_batches_held_for_a_person_are_listed_and_retried_as_json(place):
         ("once", ["--no-poll"], "Nothing would tell the trigger"),
         ("serve", ["--no-poll"], "Nothing would tell the trigger"),
         ("serve", ["--webhook"], "cannot tell who may use it"),
+        ("once", ["--events", "webhook=127.0.0.1:0"], "a trigger that polls once"),
+        ("serve", ["--events", "kafka=broker"], "no such event source"),
     ],
 )
 def test_trigger_that_nobody_tells_anything_does_not_start(place, root, tmp_path, monkeypatch, verb, options, said):

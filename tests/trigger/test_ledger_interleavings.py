@@ -183,7 +183,7 @@ _RUNNING = [0]
 def _act(verb, value, platform, cluster, triggers, make):
     acts = {
         "look": lambda: triggers[value].look(),
-        "event": lambda: triggers[value].arrivals.take("lab_b/b1/manifest.json", []),
+        "event": lambda: triggers[value].arrivals.take("lab_b/b1/manifest.json"),
         "advance": lambda: triggers[value].advance(),
         "compare": lambda: triggers[value].rounds.landed(),
         "restart": lambda: triggers.__setitem__(value, make()),

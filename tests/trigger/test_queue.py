@@ -47,7 +47,9 @@ def place(moto_server, tmp_path):
             return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
         def trigger(self, submitter, params, **more):
-            return Trigger(settings, submitter, params=params, poll=False, pace=Pace(tick_s=0, backoff_s=0), **more)
+            return Trigger(
+                settings, submitter, params=params, events=("queue",), pace=Pace(tick_s=0, backoff_s=0), **more
+            )
 
     return Place()
 

@@ -41,7 +41,7 @@ class Idle:
 
 @pytest.fixture
 def served(settings, demo_params):
-    service = TriggerService(Trigger(settings, Idle(), params=demo_params, poll=False), port=0)
+    service = TriggerService(Trigger(settings, Idle(), params=demo_params, events=()), port=0)
     thread = threading.Thread(target=service.serve, kwargs={"grace_s": 0})
     thread.start()
     yield service

@@ -43,7 +43,7 @@ class Place:
 
     def __init__(self, platform, params, **more):
         self.trigger = Trigger(
-            platform.settings, Immediate(platform.store), params=params, poll=False, pace=Pace(tick_s=0, backoff_s=0)
+            platform.settings, Immediate(platform.store), params=params, events=(), pace=Pace(tick_s=0, backoff_s=0)
         )
         self.platform = platform
         self.taken = []
@@ -178,7 +178,7 @@ def test_store_that_is_away_has_the_sender_send_again_and_the_signature_stays_go
     headers = signed(body)
     with monkeypatch.context() as patch:
 
-        def fail(key, refused):
+        def fail(key):
             raise error
 
         patch.setattr(place.trigger.arrivals, "take", fail)
@@ -265,7 +265,7 @@ def test_old_signature_and_one_of_the_future_are_refused(place, seconds):
 def test_request_under_way_is_answered_when_the_service_ends(place, monkeypatch):
     entered, leave, answers = threading.Event(), threading.Event(), []
 
-    def slow(key, refused):
+    def slow(key):
         entered.set()
         return leave.wait(30)
 
@@ -286,7 +286,7 @@ def test_signature_sent_twice_at_once_is_taken_once(place, monkeypatch):
     headers = signed(body)
     entered, leave = threading.Event(), threading.Event()
 
-    def slow(key, refused):
+    def slow(key):
         entered.set()
         leave.wait(30)
         return True
