@@ -168,12 +168,13 @@ def spend(hour: Hour, receiver: Receiver, work: Path, seed: int) -> None:
         "trigger", "once", "--overlay", "params/demo.yaml", "--set", "adaptation.budget.iterations=8",
         "--ignore-source", "lab_a", "--work", f"{work}/work",
     )  # fmt: skip
-    hour.say(f"The receiver got {len(receiver.told)} message(s), signed, of which this is one:")
+    count = len(receiver.told)
+    hour.say(f"The receiver got {count} message(s), signed; this is one (without `text`, the same for a chat):")
     for message in receiver.told[:1]:
-        hour.show(json.dumps(message, indent=2), "json")
+        shown = {name: value for name, value in message.items() if name != "text"}  # the same again, for a chat
+        hour.show(json.dumps(shown, indent=2), "json")
     hour.say("## What the pages say")
     hour.run("monitoring", "site", "--out", f"{work}/pages", "--reports")
-    hour.run("monitoring", "history", "--source", routine.NAME)
     hour.say(PAGES)
 
 
