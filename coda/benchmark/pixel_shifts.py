@@ -88,6 +88,11 @@ def shifted(images: NDArray[np.uint8], names: list[str], shift: PixelShift) -> N
 
     Returns:
         The same shape.
+
+    Example:
+        >>> flat = np.full((1, 1, 4, 4), 100, np.uint8)
+        >>> np.unique(shifted(flat, ["f1"], read_shift("optical:1"))).tolist()
+        [100]
     """
     out = np.empty_like(images)
     for place, (field, name) in enumerate(zip(images, names, strict=True)):

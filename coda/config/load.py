@@ -41,6 +41,12 @@ def load_params(base: Path, overlays: Sequence[Path] = (), settings: Sequence[st
     Raises:
         ConfigError: A file cannot be read, a key is unknown, a value has the wrong type or is out of range, or a
             combination is impossible; all of them together, each with its dotted path and the remedy.
+
+    Example:
+        >>> from pathlib import Path
+        >>> params = load_params(Path("params.yaml"), [Path("params/demo.yaml")], ["adaptation.budget.iterations=96"])
+        >>> params.adaptation.budget.iterations
+        96
     """
     merged = anchored(_read(base), base.parent)
     problems = [_moved_key(base.name, key) for key in MOVED if found_at(merged, key)]
@@ -102,6 +108,12 @@ def changed(params: Params, changes: Mapping[str, Any]) -> Params:
 
     Raises:
         ConfigError: A key is unknown, or a value or a combination cannot be used; all problems together.
+
+    Example:
+        >>> from pathlib import Path
+        >>> params = load_params(Path("params.yaml"))
+        >>> changed(params, {"seed": 7}).seed, params.seed
+        (7, 0)
     """
     merged, problems = params.model_dump(mode="json"), list[Problem]()
     for path, value in changes.items():

@@ -72,6 +72,10 @@ class Recipe:
         method: How the extractor is adapted to the batch; None for the source release's own.
         alignment: What is done to its tokens.
         head: Which head reads them.
+
+    Example:
+        >>> str(Recipe.of("coda", "standardise")), str(Recipe.of(None, "none"))
+        ('coda+aligned', 'unadapted')
     """
 
     method: Method | None

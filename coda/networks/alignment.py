@@ -163,6 +163,11 @@ def fit_statistics(tokens: Tensor | Iterable[Tensor]) -> TokenStatistics:
 
     Raises:
         ValueError: There is no token.
+
+    Example:
+        >>> tokens = torch.tensor([[[1.0, 10.0], [0.0, 0.0]], [[3.0, 30.0], [2.0, 4.0]]])  # two fields of two tokens
+        >>> fit_statistics(tokens).class_token.mean
+        tensor([ 2., 20.])
     """
     running = RunningStatistics()
     for part in _parts(tokens):
@@ -180,6 +185,12 @@ def standardise(tokens: Tensor, stats: TokenStatistics, *, eps: float = 1e-6) ->
 
     Returns:
         Float32, the shape of `tokens`.
+
+    Example:
+        >>> tokens = torch.tensor([[[1.0, 10.0], [0.0, 0.0]], [[3.0, 30.0], [2.0, 4.0]]])
+        >>> standardise(tokens, fit_statistics(tokens))[:, 0].round()
+        tensor([[-1., -1.],
+                [ 1.,  1.]])
     """
 
     def by(own: Moments, _: Moments, part: Tensor) -> Tensor:

@@ -146,6 +146,17 @@ def new_extractor(params: Params, *, seed: int, drop_path: float | None = None) 
 
     Raises:
         ConfigError: The network cannot be built, or its weights cannot be had or do not fit.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from coda.config import load_params
+        >>> params = load_params(Path("params.yaml"), [Path("params/demo.yaml")])
+        >>> extractor = new_extractor(params, seed=0).eval()
+        >>> size = params.crops.global_size
+        >>> with torch.inference_mode():
+        ...     tokens = extractor(torch.zeros(2, len(extractor.channels), size, size))
+        >>> pool_tokens(tokens, "cls").shape == (2, tokens.shape[-1])
+        True
     """
     wanted = params.extractor
     weights = initial_weights(wanted.weights, wanted.arch)

@@ -18,6 +18,12 @@ class FieldSet:
             It never holds a mechanism of action.
         channels: Stain names along the channel axis.
         rows: Place of each field in `pool`, shape (fields,); None where the fields are the pool, in its order.
+
+    Example:
+        >>> table = pd.DataFrame({"image_id": ["f1", "f2"], "Metadata_Well": ["A01", "B02"]})
+        >>> fields = FieldSet(np.zeros((2, 1, 8, 8), np.uint8), table, ("DNA",))
+        >>> fields.take(fields.table["Metadata_Well"].to_numpy() == "B02").table["image_id"].tolist()
+        ['f2']
     """
 
     pool: NDArray[np.uint8]

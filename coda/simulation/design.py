@@ -111,6 +111,11 @@ def plan_experiment(seed: int, design: Design) -> Experiment:
 
     Raises:
         ConfigError: The seed is negative, or the design needs more wells than the plate has.
+
+    Example:
+        >>> experiment = plan_experiment(0, Design())
+        >>> [well.well for well in experiment.layout][:2]
+        ['A01', 'A02']
     """
     if seed < 0:
         problem = Problem("seed", str(seed), "0 or more", "Choose another seed.")

@@ -72,7 +72,7 @@ class JoinReport:
 
 
 def read_labels(content: bytes, where: str, *, built: bool = False) -> LabelList:
-    """Read a label table: CSV with the columns Metadata_Compound and moa; rows without a mechanism are passed over.
+    r"""Read a label table: CSV with the columns Metadata_Compound and moa; rows without a mechanism are passed over.
 
     Args:
         content: The file.
@@ -83,6 +83,11 @@ def read_labels(content: bytes, where: str, *, built: bool = False) -> LabelList
         ContractError: The table cannot be read, lacks a column, gives a compound two mechanisms, spells one mechanism
             in two ways, has names that look like several mechanisms, or has fewer than two mechanisms; all problems
             together.
+
+    Example:
+        >>> labels = read_labels(b"Metadata_Compound,moa\nc1,tubulin inhibitor\nc2,kinase inhibitor\n", "labels.csv")
+        >>> labels.classes
+        ('kinase inhibitor', 'tubulin inhibitor')
     """
     try:
         table = read(content).rows

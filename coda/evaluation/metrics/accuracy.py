@@ -12,6 +12,10 @@ def accuracy(probabilities: Matrix, truth: NDArray[np.intp]) -> MetricResult:
     Args:
         probabilities: Shape (rows, classes).
         truth: Class of each row; rows below 0 have no label and are left out.
+
+    Example:
+        >>> accuracy(np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 0, -1]))  # the last has no label
+        MetricResult(value=0.5, n=2, by_treatment={})
     """
     known = np.asarray(truth) >= 0
     if not known.any():

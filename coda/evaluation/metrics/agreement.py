@@ -21,6 +21,14 @@ def agreement(probabilities: Matrix, design: Grouping) -> MetricResult:
 
     Returns:
         One value for each treatment seen in two groups or more, between -1 and 1; `n` counts these treatments.
+
+    Example:
+        >>> from coda.evaluation.metrics.metric_result import Grouping
+        >>> design = Grouping.of(["a", "b", "a", "b"], ["batch 1", "batch 1", "batch 2", "batch 2"])
+        >>> agreement(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), design).value
+        1.0
+        >>> agreement(np.full((4, 2), 0.5), design).value
+        0.0
     """
     p = np.asarray(probabilities, dtype=np.float64)
     treatments, groups = len(design.names), design.groups
