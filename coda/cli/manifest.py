@@ -12,33 +12,10 @@ from coda.cli.jump import jump_tables_of
 from coda.cli.manifest_batches import build_batches, places_of, wanted_plates
 from coda.cli.manifest_build import Wish, build_one, images_are_read, progress_bar, write_absent
 from coda.cli.manifest_check import findings_json, print_findings
-from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, table_dialects
-from coda.cli.reading import (
-    DIGESTS,
-    AcquisitionOption,
-    BitDepthOption,
-    ChannelOption,
-    ColourOption,
-    DigestsFolder,
-    ImageOption,
-    JoinOption,
-    LayoutOption,
-    ModalityOption,
-    MovedOption,
-    PatternOption,
-    PixelSizeOption,
-    PlaneOption,
-    PlateMapOption,
-    PlateWellsOption,
-    RenameOption,
-    RoleOption,
-    TimeOption,
-    colours_given,
-    read_options_of,
-    roles_given,
-)
+from coda.cli.options import taking
+from coda.cli.reading import ReadingOptions
 from coda.cli.rows import AsJson, Wide, print_json
-from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, PlateType, plate_filter
+from coda.cli.selecting import PlateType
 from coda.contracts.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, SMALLER, BatchManifest
 from coda.errors import ConfigError, ContractError, Problem
 from coda.local.offline import storage_settings
@@ -47,9 +24,7 @@ from coda.plates.manifests.check import check
 from coda.plates.manifests.digests import KeptDigests
 from coda.plates.manifests.draft import AUTO, AbsentImage
 from coda.plates.manifests.places import Place
-from coda.plates.readers.assemble import Identity
 from coda.plates.readers.jump import recognised
-from coda.plates.solvents import read_solvents
 from coda.settings import Settings
 from coda.storage.named_places import images_tree, place_at
 
@@ -59,31 +34,14 @@ Workers = Annotated[int, typer.Option(min=1, max=256, help="Files that are read 
 
 
 @app.command()
+@taking(ReadingOptions)
 def build(
+    given: ReadingOptions,
     prefix: Annotated[str, typer.Argument(help="Folder or s3:// prefix with the images; of several sources, above.")],
     source: Annotated[list[str], typer.Option(help="Laboratory, such as source_4; JUMP: may repeat.")],
     batch: Annotated[str, typer.Option(help="Name of the batch; the one of --jump-batch if not given.")] = "",
-    layout: LayoutOption = AUTO,
     instrument: Annotated[str, typer.Option(help="Name of the microscope; from the JUMP tables if not given.")] = "",
-    pixel_size: PixelSizeOption = None,
-    modality: ModalityOption = None,
-    bit_depth: BitDepthOption = None,
-    plate_wells: PlateWellsOption = None,
-    plate_map: PlateMapOption = None,
-    channel: ChannelOption = None,
-    role: RoleOption = None,
-    colour: ColourOption = None,
-    pattern: PatternOption = None,
-    plate: PlateOption = None,
-    plates: PlatesFile = None,
-    plate_pattern: PlatePattern = None,
     plate_type: PlateType = None,
-    plane: PlaneOption = None,
-    time: TimeOption = None,
-    acquisition: AcquisitionOption = None,
-    image: ImageOption = None,
-    rename: RenameOption = None,
-    moved: MovedOption = None,
     jump_tables: Annotated[
         str | None,
         typer.Option(help="Folder or prefix with JUMP's plate.csv.gz, well.csv.gz, ...; or a batch's platemaps."),
@@ -95,17 +53,12 @@ def build(
         Path | None, typer.Option(help="Table of broad_sample, for a batch's platemaps.")
     ] = None,
     compound_column: Annotated[str, typer.Option(help="Column of that table that names a compound.")] = "broad_sample",
-    solvents: SolventsFile = None,
-    table_separator: TableSeparator = None,
-    table_encoding: TableEncoding = None,
-    table_decimal: TableDecimal = None,
     out: Annotated[
         str | None,
         typer.Option(help="Folder or s3:// prefix for manifest and tables; PREFIX if not given. Of several batches: "
                           "for OUT/SOURCE/BATCH."),
     ] = None,
     workers: Workers = 16,
-    work: DigestsFolder = DIGESTS,
     absent: Annotated[Path | None, typer.Option(help="Write the list of absent images to this CSV.")] = None,
     *,
     all_batches: Annotated[bool, typer.Option("--all-batches", help="All batches of the source (JUMP).")] = False,
@@ -113,7 +66,6 @@ def build(
         bool,
         typer.Option("--wells-by-type", help="Plates that well.csv lacks hold what all others of their type hold."),
     ] = False,
-    join: JoinOption = False,
     replacing: Annotated[bool, typer.Option("--replace", help="Replace another manifest that is there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written; read no image.")] = False,
 ) -> None:  # fmt: skip
@@ -123,31 +75,19 @@ def build(
     every batch of the sources that has such plates gets a manifest of its own below OUT.
     """
     settings = storage_settings()
-    chosen = plate_filter(plate_type, plate, plates, plate_pattern)
+    chosen = given.wanted(plate_type)
     batches, sources = list(dict.fromkeys(jump_batch or ())), list(dict.fromkeys(source))
     places = places_of(prefix, sources, settings)
-    several = _several(
-        places, batch, batches, layout, chosen, all_batches=all_batches, listed=plates is not None
-    )  # fmt: skip
+    listed = given.plates is not None
+    several = _several(places, batch, batches, given.layout, chosen, all_batches=all_batches, listed=listed)
     target = place_at(out, settings, new=True) if out is not None else places[sources[0]]
     _refuse_unwritable(places[sources[0]], target, out, several=several)
     jump = place_at(jump_tables, settings) if jump_tables is not None else None
+    tables, trees = [given.plate_map, compound_metadata], [*places.values(), *([jump] if jump is not None else [])]
     wish = Wish(
-        layout=layout,
-        identity=Identity(
-            source=sources[0], batch=batch or (batches[0] if batches else ""), instrument=instrument,
-            modality=modality, bit_depth=bit_depth, pixel_size_um=pixel_size, plate_wells=plate_wells,
-            plate_map=plate_map, solvents=read_solvents(solvents) if solvents is not None else None,
-            roles=roles_given(role), colours=colours_given(colour),
-        ),
-        options=read_options_of(
-            channels=channel, pattern=pattern, batch=batches[0] if batches else None, plates=chosen, planes=plane,
-            time=time, acquisition=acquisition, join=join, image=image, sparse=False, renames=rename, moved=moved,
-            tables=table_dialects(
-                table_separator, table_encoding, table_decimal, [plate_map, compound_metadata],
-                [*places.values(), *([jump] if jump is not None else [])],
-            ),
-        ),
+        layout=given.layout,
+        identity=given.identity(sources[0], batch or (batches[0] if batches else ""), instrument),
+        options=given.read_options(batches[0] if batches else None, chosen, tables, trees),
         jump=jump, tables=jump_tables_of(jump) if jump is not None else None, compounds=compound_metadata,
         compound_column=compound_column, by_type=wells_by_type, workers=workers, replacing=replacing, dry_run=dry_run,
     )  # fmt: skip
@@ -155,12 +95,12 @@ def build(
     try:
         if several and out is not None:
             wanted = wanted_plates(wish, places, chosen, batches)
-            build_batches(wish, places, wanted, out, work, absent, settings, console)
+            build_batches(wish, places, wanted, out, given.work, absent, settings, console)
         else:
             alone = _of_its_types(wish, places, chosen, batches)
-            _build_alone(alone, places[sources[0]], target, work, absent, settings, console)
+            _build_alone(alone, places[sources[0]], target, given.work, absent, settings, console)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The digests so far are in {work}; the same command resumes from there.")
+        console.print(f"Stopped. The digests so far are in {given.work}; the same command resumes from there.")
         raise typer.Exit(130) from None
 
 

@@ -11,41 +11,14 @@ from rich.progress import Progress
 
 from coda.cli.import_images import Images, leave, way_of
 from coda.cli.manifest_build import images_are_read
-from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, table_dialects
+from coda.cli.options import taking
 from coda.cli.plates_show import show_plates
-from coda.cli.reading import (
-    DIGESTS,
-    AcquisitionOption,
-    BitDepthOption,
-    ChannelOption,
-    ColourOption,
-    DigestsFolder,
-    ImageOption,
-    JoinOption,
-    LayoutOption,
-    ModalityOption,
-    MovedOption,
-    PatternOption,
-    PixelSizeOption,
-    PlaneOption,
-    PlateMapOption,
-    PlateWellsOption,
-    RenameOption,
-    RoleOption,
-    SparseOption,
-    TimeOption,
-    colours_given,
-    read_options_of,
-    roles_given,
-)
-from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, plate_filter
+from coda.cli.reading import AUTO, ReadingOptions
 from coda.contracts.manifest import BatchManifest
 from coda.local.offline import storage_settings
 from coda.plates.earlier_illumination import write_earlier
-from coda.plates.readers.deliver import Identity
 from coda.plates.readers.deliver import import_plates as deliver
 from coda.plates.readers.layouts import detect, find_plates
-from coda.plates.solvents import read_solvents
 from coda.storage.named_places import place_at
 
 RENAMED = "`coda plates adopt` is now called `coda plates import`; the old name goes with the next minor version."
@@ -71,7 +44,9 @@ def keep_illumination(
 
 
 @app.command("import")
+@taking(ReadingOptions)
 def import_plates(
+    given: ReadingOptions,
     folder: Annotated[
         str, typer.Argument(help="Folder as the instrument (or the download) left it, or an s3:// prefix.")
     ],
@@ -79,30 +54,7 @@ def import_plates(
     source: Annotated[str, typer.Option(help="Laboratory.")],
     batch: Annotated[str, typer.Option(help="Name of the batch.")],
     instrument: Annotated[str, typer.Option(help="Name of the microscope.")],
-    layout: LayoutOption = "auto",
-    modality: ModalityOption = None,
-    pixel_size: PixelSizeOption = None,
-    bit_depth: BitDepthOption = None,
-    plate_wells: PlateWellsOption = None,
-    plate_map: PlateMapOption = None,
-    channel: ChannelOption = None,
-    role: RoleOption = None,
-    colour: ColourOption = None,
-    pattern: PatternOption = None,
-    plate: PlateOption = None,
-    plates: PlatesFile = None,
-    plate_pattern: PlatePattern = None,
     jump_batch: Annotated[str | None, typer.Option(help="Batch folder of a gallery source (layout jump).")] = None,
-    plane: PlaneOption = None,
-    time: TimeOption = None,
-    acquisition: AcquisitionOption = None,
-    image: ImageOption = None,
-    rename: RenameOption = None,
-    moved: MovedOption = None,
-    solvents: SolventsFile = None,
-    table_separator: TableSeparator = None,
-    table_encoding: TableEncoding = None,
-    table_decimal: TableDecimal = None,
     images: Annotated[
         Images,
         typer.Option(
@@ -110,27 +62,19 @@ def import_plates(
             "read them there, else linked, and copied only where they are few."
         ),
     ] = "auto",
-    work: DigestsFolder = DIGESTS,
     *,
-    join: JoinOption = False,
-    sparse: SparseOption = False,
+    sparse: Annotated[
+        bool,
+        typer.Option("--sparse", help="Chunks that are absent were never written: they stand for the fill value."),
+    ] = False,
 ) -> None:
     """Make a delivery with a manifest out of a folder of real images, which stay as they are (docs/instruments.md)."""
     settings = storage_settings()
     tree = place_at(folder, settings)
-    identity = Identity(
-        source=source, batch=batch, instrument=instrument, modality=modality, pixel_size_um=pixel_size,
-        bit_depth=bit_depth, plate_wells=plate_wells, plate_map=plate_map,
-        solvents=read_solvents(solvents) if solvents is not None else None,
-        roles=roles_given(role), colours=colours_given(colour),
-    )  # fmt: skip
-    options = read_options_of(
-        channels=channel, pattern=pattern, batch=jump_batch,
-        plates=plate_filter(None, plate, plates, plate_pattern), planes=plane, time=time,
-        acquisition=acquisition, join=join, image=image, sparse=sparse, renames=rename, moved=moved,
-        tables=table_dialects(table_separator, table_encoding, table_decimal, [plate_map], [tree]),
-    )  # fmt: skip
-    if layout == "auto":
+    identity = given.identity(source, batch, instrument)
+    options = given.read_options(jump_batch, given.wanted(), [given.plate_map], [tree], sparse=sparse)
+    layout = given.layout
+    if layout == AUTO:
         layout = detect(tree)
         typer.echo(f"Layout: {layout}.")
     found = find_plates(layout, tree, options)
@@ -138,7 +82,7 @@ def import_plates(
     typer.echo(way.said)
     console = Console(stderr=True, highlight=False)
     if way.in_place:
-        manifest, remarks = leave(tree, found, layout, options, identity, out / source / batch, work)
+        manifest, remarks = leave(tree, found, layout, options, identity, out / source / batch, given.work)
         images_are_read(tree.where, settings, console)
     else:
         with Progress(console=console, transient=True) as shown:
@@ -157,4 +101,4 @@ def import_plates(
 def adopt_plates(*args: object, **kwargs: object) -> None:
     """Do what `import` does, under its former name, and say so."""
     Console(stderr=True, highlight=False).print(RENAMED, style="yellow", markup=False, soft_wrap=True)
-    import_plates(*args, **kwargs)  # type: ignore[arg-type]
+    import_plates(*args, **kwargs)

@@ -18,13 +18,12 @@ from instrument_trees import (
     put,
 )
 
-from coda.cli.reading import read_options_of
+from coda.cli.reading import ReadingOptions
 from coda.contracts import STAINS
 from coda.errors import ConfigError, ContractError
 from coda.plates.jump.selection import PlateFilter
 from coda.plates.readers.deliver import Identity, import_plates
 from coda.plates.readers.read_options import ReadOptions
-from coda.plates.tabular.dialect import Dialects
 from coda.plates.tree import LocalTree
 from coda.quality.stats import image_focus
 
@@ -185,23 +184,16 @@ def test_measurements_of_one_plate_are_chosen_by_their_folder(tmp_path):
         found("phenix", tmp_path, plane=1, acquisition="P1__2024-Measurement 3")
 
 
-def options(**changes):
-    names = ("channels", "pattern", "batch", "plates", "planes", "time", "acquisition", "image", "renames", "moved")
-    return read_options_of(
-        **(
-            dict.fromkeys(names)
-            | {"plates": PlateFilter(), "join": False, "sparse": False, "tables": Dialects()}
-            | changes
-        )
-    )
+def options(**given):
+    return ReadingOptions(**given).read_options(None, PlateFilter(), [], [])
 
 
 def test_options_are_read_and_slips_are_told_together():
-    given = options(planes=["2", "DNA=maximum"], renames=["HeLa+=a"], moved=["D:\\hcs=images", "/lab/x="])
+    given = options(plane=["2", "DNA=maximum"], rename=["HeLa+=a"], moved=["D:\\hcs=images", "/lab/x="])
     assert (given.plane, dict(given.planes), dict(given.renames)) == (2, {"DNA": "maximum"}, {"HeLa+": "a"})
     assert [(move.old, move.new) for move in given.moved] == [(("D:", "hcs"), ("images",)), (("lab", "x"), ())]
     with pytest.raises(ConfigError) as caught:
-        options(planes=["max", "1", "2"], renames=["x"], moved=["=y"], join=True, acquisition="a")
+        options(plane=["max", "1", "2"], rename=["x"], moved=["=y"], join=True, acquisition="a")
     assert [problem.where for problem in caught.value.problems] == [
         "--plane", "--plane", "--rename", "--moved", "--join-acquisitions",
     ]  # fmt: skip
