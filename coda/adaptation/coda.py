@@ -6,9 +6,9 @@ classifier head is within reach of the training; options that look through a fro
 the field index does not have is refused (`coda.training.blindness`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from coda.adaptation.base import FrozenHead
 from coda.adaptation.hooks import new_hooks
@@ -19,10 +19,9 @@ from coda.contracts.recipe import HeadAlignment
 from coda.errors import ConfigError, Problem, raise_if_any
 from coda.plates.stored import Fields
 from coda.training.blindness import require_blind
-from coda.training.checkpoint import Checkpoints
+from coda.training.engine import Running
 from coda.training.methods.base import MethodState, SslResult, SslTask
 from coda.training.methods.registry import method_of
-from coda.training.progress import Report
 from coda.training.subset import chosen_fields
 
 
@@ -46,9 +45,7 @@ def adapt_extractor(
     *,
     seed: int,
     heads: Mapping[HeadAlignment, FrozenHead] | None = None,
-    checkpoints: Checkpoints | None = None,
-    report: Report | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    **running: Unpack[Running],
 ) -> Adapted:
     """Continue the source release's self-supervision on a batch and its archived neighbours.
 
@@ -66,9 +63,7 @@ def adapt_extractor(
         seed: Seed of the run.
         heads: Frozen heads of the source release by the alignment they were trained with; only options that look
             through them, or need the source's token statistics or the names of labelled compounds, read them.
-        checkpoints: Where to keep checkpoints; a run that was stopped resumes from the newest.
-        report: Called as training goes.
-        should_stop: Asked before every iteration.
+        **running: As every training takes them, see `coda.training.engine.Running`.
 
     Raises:
         ConfigError: The table holds other columns, parameters contradict what the state was made with, an option needs
@@ -85,8 +80,7 @@ def adapt_extractor(
     hooks, described = new_hooks(state, fields, params, heads or {}, seed=seed)
     task = SslTask(
         fields, "adapt", params.pairs.model_copy(update={"by": pairing.by}), seed,
-        anchors=anchors, hooks=hooks, described=described,
-        checkpoints=checkpoints, report=report, should_stop=should_stop,
+        anchors=anchors, hooks=hooks, described=described, **running,
     )  # fmt: skip
     result = method.train(state, params, task)
     stopping = hooks.early_stopping

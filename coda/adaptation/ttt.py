@@ -5,8 +5,7 @@ copy with its own mask; encoder and mask token learn, the decoder and the head a
 before the next image. Nothing is learned from one image for another, so the order of the images does not matter.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -23,13 +22,11 @@ from coda.networks.mae import mae_loss, random_keep
 from coda.networks.runtime import resolve_runtime
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
-from coda.training.checkpoint import Checkpoints
 from coda.training.crops import Cropper, turned_at_random
-from coda.training.engine import Entry, fields_digest, fingerprint, run, tensors_digest
+from coda.training.engine import Entry, Running, fields_digest, fingerprint, run, tensors_digest
 from coda.training.images import image_source
 from coda.training.losses import Losses
 from coda.training.methods.mae.state import MaeState
-from coda.training.progress import Report
 from coda.training.randomness import generator
 from coda.training.schedules import Length
 
@@ -43,9 +40,7 @@ def predict_with_ttt(
     params: Params,
     *,
     seed: int,
-    checkpoints: Checkpoints | None = None,
-    report: Report | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    **running: Unpack[Running],
 ) -> Probabilities:
     """Return every field's class probabilities after the last step of its own test-time training.
 
@@ -55,9 +50,7 @@ def predict_with_ttt(
         fields: Images with the encoder's stains.
         params: `crops`, `mae`, `ttt` and `compute`.
         seed: Of masks and turns; a field's own depend on its ``image_id``, not on its place.
-        checkpoints: Where to keep what is predicted already, every ``ttt.checkpoint_every`` fields.
-        report: Called as it goes; an iteration is a field.
-        should_stop: Asked before every field; when it says yes, a checkpoint is written and the run ends.
+        **running: As every training takes them, see `coda.training.engine.Running`; an iteration is a field.
 
     Returns:
         Float32, shape (fields, classes); rows sum to 1.
@@ -67,7 +60,7 @@ def predict_with_ttt(
             the network; or the checkpoint is another experiment's.
         TransientError: The run was asked to stop; started again, it resumes from the checkpoint.
     """
-    return _Taught(state, head, fields, params, seed).run(checkpoints, report, should_stop)
+    return _Taught(state, head, fields, params, seed).run(running)
 
 
 class _Taught:
@@ -109,9 +102,7 @@ class _Taught:
         self.losses = Losses(self.runtime.device)
         self.found = torch.zeros(len(fields), len(head.classes))
 
-    def run(
-        self, checkpoints: Checkpoints | None, report: Report | None, should_stop: Callable[[], bool] | None
-    ) -> Probabilities:
+    def run(self, running: Running) -> Probabilities:
         params, count = self.params, len(self.fields)
         sections = params.model_dump(mode="json", include={"crops", "ttt"})
         mae = [params.mae.mask_ratio, params.mae.norm_pixels]
@@ -121,8 +112,7 @@ class _Taught:
         try:
             run(
                 self, length=Length(count, count), budget=params.mae.adaptation.model_copy(update=every),
-                identity=identity, checkpoints=checkpoints, report=report, should_stop=should_stop,
-                rate="ttt.learning_rate",
+                identity=identity, rate="ttt.learning_rate", **running,
             )  # fmt: skip
         finally:
             self._reset()

@@ -7,7 +7,7 @@ around the step is here once.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 import numpy as np
 import safetensors.torch
@@ -95,17 +95,30 @@ class RunResult:
     speed: list[dict[str, float]]
 
 
+class Running(TypedDict, total=False):
+    """How a training is kept, told of and stopped: what `run`, and every training, takes by these names.
+
+    Attributes:
+        checkpoints: Where to keep checkpoints, every ``checkpoint_every`` iterations; none when not given.
+        report: Called after every logged iteration.
+        should_stop: Asked before every iteration (of several processes, before every tenth); when it says yes, a
+            checkpoint is written and the run ends.
+    """
+
+    checkpoints: Checkpoints | None
+    report: Report | None
+    should_stop: Callable[[], bool] | None
+
+
 def run(
     objective: Objective,
     *,
     length: Length,
     budget: OptimizerConfig,
     identity: str,
-    checkpoints: Checkpoints | None = None,
-    report: Report | None = None,
-    should_stop: Callable[[], bool] | None = None,
     flops_per_sample: float = 0.0,
     rate: str = "learning_rate",
+    **running: Unpack[Running],
 ) -> RunResult:
     """Take an objective through its iterations, from the newest checkpoint where there is one.
 
@@ -120,18 +133,16 @@ def run(
         length: Iterations.
         budget: ``batch_size`` (of all processes together) and ``checkpoint_every`` are read.
         identity: Names the experiment (`fingerprint`); a checkpoint of another one is refused.
-        checkpoints: Where to keep checkpoints; none when not given.
-        report: Called after every logged iteration.
-        should_stop: Asked before every iteration (of several processes, before every tenth); when it says yes, a
-            checkpoint is written and the run ends.
         flops_per_sample: Floating-point work of one sample, for the report.
         rate: Dotted name of the parameter that sets the learning rate, for the remedy of a divergence.
+        **running: See `Running`.
 
     Raises:
         ConfigError: The checkpoint is another experiment's, or a loss, gradient or weight is no number.
         StoppedError: The run was asked to stop; started again, it resumes from the checkpoint.
     """
-    way = _Run(objective, length.iterations, budget.checkpoint_every, identity, checkpoints, rate)
+    report, should_stop = running.get("report"), running.get("should_stop")
+    way = _Run(objective, length.iterations, budget.checkpoint_every, identity, running.get("checkpoints"), rate)
     start = way.resume()
     clock = Clock(start, length.iterations, budget.batch_size, flops_per_sample)
     every = max(1, length.iterations // LOGGED)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -12,13 +13,11 @@ from coda.config.params import Params
 from coda.networks.alignment import TokenStatistics
 from coda.networks.extractor import Extractor
 from coda.networks.head import Head, new_head
-from coda.training.checkpoint import Checkpoints
 from coda.training.classifier_trainer import ClassifierTrainer, Plateau, require_fields
 from coda.training.distributed import together, world
-from coda.training.engine import fingerprint, run, tensors_digest
+from coda.training.engine import Running, fingerprint, run, tensors_digest
 from coda.training.groups import standardise_groups
 from coda.training.passes import passes
-from coda.training.progress import Report
 from coda.training.randomness import derived_seed
 from coda.training.schedules import Length, length_of
 from coda.training.tokens import BATCH, field_probabilities
@@ -87,9 +86,7 @@ def train_head(
     classes: tuple[str, ...],
     alignment: str,
     seed: int,
-    checkpoints: Checkpoints | None = None,
-    report: Report | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    **running: Unpack[Running],
 ) -> HeadResult:
     """Train one head on tokens: warm-up, plateau schedule, best validation kept.
 
@@ -104,9 +101,7 @@ def train_head(
         classes: Mechanisms in the order of the codes.
         alignment: What was done to the tokens; kept in the head's config.
         seed: Of first weights and order.
-        checkpoints: Where to keep checkpoints, every ``head.budget.checkpoint_every`` iterations.
-        report: Called after each validation.
-        should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
+        **running: As every training takes them, see `coda.training.engine.Running`.
 
     Raises:
         ConfigError: There is nothing to train on or to validate with, the checkpoint is another experiment's, or the
@@ -126,7 +121,7 @@ def train_head(
     trainer = _HeadTrainer(head, training, first, validation, params, length, seed)
     result = run(
         trainer, length=length, budget=budget, identity=identity,
-        checkpoints=checkpoints, report=report, should_stop=should_stop, rate="head.budget.learning_rate",
+        rate="head.budget.learning_rate", **running,
     )  # fmt: skip
     trainer.take_best()
     return HeadResult(head, trainer.accuracy, result.log, result.seconds)

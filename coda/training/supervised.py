@@ -1,7 +1,7 @@
 """Supervised DeiT-S: extractor and a linear layer learn end to end from labels (paper section 4, the baseline)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -12,16 +12,14 @@ from coda.config.params import Params
 from coda.networks.classifier import LinearHead, new_linear_head
 from coda.networks.extractor import Extractor, new_extractor, require_channels
 from coda.plates.fieldset import FieldSet
-from coda.training.checkpoint import Checkpoints
 from coda.training.classifier_trainer import ClassifierTrainer, Plateau, require_fields
 from coda.training.crops import Cropper
 from coda.training.distributed import together, world
-from coda.training.engine import fields_digest, fingerprint, run, tensors_digest
+from coda.training.engine import Running, fields_digest, fingerprint, run, tensors_digest
 from coda.training.flops import supervised_step
 from coda.training.images import image_source
 from coda.training.labels import LabelList
 from coda.training.passes import passes
-from coda.training.progress import Report
 from coda.training.randomness import derived_seed, generator
 from coda.training.schedules import Length, length_of
 from coda.training.tokens import predict_fields
@@ -53,9 +51,7 @@ def train_supervised(
     params: Params,
     *,
     seed: int,
-    checkpoints: Checkpoints | None = None,
-    report: Report | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    **running: Unpack[Running],
 ) -> SupervisedResult:
     """Train extractor and linear layer by cross-entropy on random crops of labelled fields.
 
@@ -69,9 +65,7 @@ def train_supervised(
         labels: Mechanisms by compound.
         params: `extractor`, `crops`, `supervised` and `compute`.
         seed: Of first weights, order and crops.
-        checkpoints: Where to keep checkpoints, every ``supervised.checkpoint_every`` iterations.
-        report: Called after each validation.
-        should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
+        **running: As every training takes them, see `coda.training.engine.Running`.
 
     Raises:
         ConfigError: The first weights cannot be had, no field has a label, images do not fit the network or the
@@ -93,8 +87,7 @@ def train_supervised(
     data = [fields_digest(learn), fields_digest(check), labels.digest]
     identity = fingerprint("supervised", data, tensors_digest(trainer.state_dict()), options)
     result = run(
-        trainer, length=length, budget=params.supervised, identity=identity,
-        checkpoints=checkpoints, report=report, should_stop=should_stop,
+        trainer, length=length, budget=params.supervised, identity=identity, **running,
         flops_per_sample=supervised_step(extractor, len(labels.classes), params.crops.global_size),
         rate="supervised.learning_rate",
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """The DINO training of pretraining and adaptation alike (paper section 4)."""
 
-from collections.abc import Callable
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -12,15 +12,13 @@ from coda.networks.runtime import resolve_runtime
 from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
 from coda.training.blindness import require_blind
-from coda.training.checkpoint import Checkpoints
-from coda.training.engine import fields_digest, fingerprint, run, tensors_digest
+from coda.training.engine import Running, fields_digest, fingerprint, run, tensors_digest
 from coda.training.hooks import Hooks
 from coda.training.images import image_source
 from coda.training.methods.base import SslResult
 from coda.training.methods.dino.objective import DinoHeadMode, DinoObjective
 from coda.training.methods.dino.state import DinoState
 from coda.training.pairs import PairSampler
-from coda.training.progress import Report
 from coda.training.schedules import length_of
 
 
@@ -39,9 +37,7 @@ def train_dino(
     described: object = None,
     keep_moments: bool = False,
     objective: type[DinoObjective] = DinoObjective,
-    checkpoints: Checkpoints | None = None,
-    report: Report | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    **running: Unpack[Running],
 ) -> SslResult:
     """Train student and teacher on unlabelled fields; `state` is changed in place.
 
@@ -62,9 +58,7 @@ def train_dino(
         described: What the hooks are, as JSON, for the name of the experiment that checkpoints belong to.
         objective: The step: DINO's, or that of a method built on it.
         keep_moments: Leave the optimizer's moments in the state, for a training that continues from it.
-        checkpoints: Where to keep checkpoints, every ``budget.checkpoint_every`` iterations.
-        report: Called after every logged iteration.
-        should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
+        **running: As every training takes them, see `coda.training.engine.Running`.
 
     Raises:
         ConfigError: Images do not fit the network or the views, the table holds more than the field index, nothing can
@@ -95,8 +89,7 @@ def train_dino(
         keep_moments=keep_moments,
     )  # fmt: skip
     result = run(
-        steps, length=length, budget=budget, identity=identity, checkpoints=checkpoints, report=report,
-        should_stop=should_stop, flops_per_sample=steps.work(),
+        steps, length=length, budget=budget, identity=identity, flops_per_sample=steps.work(), **running,
         rate=f"{'pretrain' if isinstance(budget, Pretrain) else 'adaptation.budget'}.learning_rate",
     )  # fmt: skip
     steps.finish()

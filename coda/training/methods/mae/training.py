@@ -1,7 +1,6 @@
 """Masked-autoencoder training: Dual-model-MAE on the source and ODA-MAE on a target alike (paper section 4)."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -16,10 +15,9 @@ from coda.plates.fieldset import FieldSet
 from coda.plates.stored import StoredFields
 from coda.training import schedules
 from coda.training.blindness import require_blind
-from coda.training.checkpoint import Checkpoints
 from coda.training.crops import Cropper
 from coda.training.distributed import together, world
-from coda.training.engine import Entry, fields_digest, fingerprint, run, tensors_digest
+from coda.training.engine import Entry, Running, fields_digest, fingerprint, run, tensors_digest
 from coda.training.flops import mae_step
 from coda.training.health import spread_alarms, spread_of
 from coda.training.images import image_source
@@ -28,7 +26,6 @@ from coda.training.methods.base import SslResult
 from coda.training.methods.mae.state import MaeState
 from coda.training.optimizer import clip_global_norm, new_optimizer, optimizer_tensors, restore_optimizer, set_rates
 from coda.training.pairs import PairSampler
-from coda.training.progress import Report
 from coda.training.randomness import generator
 from coda.training.schedules import Length, length_of
 
@@ -41,9 +38,7 @@ def train_mae(
     state: MaeState,
     seed: int,
     anchors: NDArray[np.bool_] | None = None,
-    checkpoints: Checkpoints | None = None,
-    report: Report | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    **running: Unpack[Running],
 ) -> SslResult:
     """Train encoder and decoder to paint hidden patches of unlabelled fields; `state` is changed in place.
 
@@ -58,9 +53,7 @@ def train_mae(
         state: What to start from.
         seed: Of order, crops and masks.
         anchors: Fields that are learned from; all when not given.
-        checkpoints: Where to keep checkpoints, every ``budget.checkpoint_every`` iterations.
-        report: Called after every logged iteration.
-        should_stop: Asked before every iteration; when it says yes, a checkpoint is written and the run ends.
+        **running: As every training takes them, see `coda.training.engine.Running`.
 
     Raises:
         ConfigError: Images do not fit the network or the crops, the table holds more than the field index, the
@@ -83,8 +76,7 @@ def train_mae(
         mask_ratio=params.mae.mask_ratio, width=width, depth=depth, hidden=4 * width,
     )  # fmt: skip
     result = run(
-        objective, length=length, budget=budget, identity=identity,
-        checkpoints=checkpoints, report=report, should_stop=should_stop, flops_per_sample=work,
+        objective, length=length, budget=budget, identity=identity, flops_per_sample=work, **running,
         rate=f"mae.{'pretrain' if budget is params.mae.pretrain else 'adaptation'}.learning_rate",
     )  # fmt: skip
     state.encoder.eval()
