@@ -7,7 +7,7 @@ the manifest may be absent. What is absent is left out of the page.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -118,26 +118,32 @@ class ReportInputs:
         return "adaptation" if adapted or alone else "training"
 
 
-def gather(
-    dataset: Path,
-    *,
-    candidates: Path | None = None,
-    features: Path | None = None,
-    gate: Path | None = None,
-    release: Path | None = None,
-    predictions: Path | None = None,
-    evaluation: Path | None = None,
-) -> ReportInputs:
-    """Read the outputs of the steps.
+class Outputs(TypedDict, total=False):
+    """Where the outputs of a run's steps lie; whoever makes a report takes them by these names.
 
-    Args:
-        dataset: Dataset folder with at least one batch.
+    Attributes:
         candidates: Candidates folder, if the run adapted.
         features: Folder of its features; `candidates` when not given.
         gate: Gate report, if the run judged.
         release: Release record, if there is one.
         predictions: Folder with field, well and compound tables, if the run predicted.
-        evaluation: Metrics of a training run as JSON.
+        evaluation: Metrics of a training run as JSON, or their folder.
+    """
+
+    candidates: Path | None
+    features: Path | None
+    gate: Path | None
+    release: Path | None
+    predictions: Path | None
+    evaluation: Path | None
+
+
+def gather(dataset: Path, **outputs: Unpack[Outputs]) -> ReportInputs:
+    """Read the outputs of the steps.
+
+    Args:
+        dataset: Dataset folder with at least one batch.
+        **outputs: See `Outputs`.
 
     Raises:
         ContractError: The dataset has no batch, an output that is named does not exist, or a document breaks its
@@ -149,25 +155,20 @@ def gather(
             str(dataset), "no batch", f"<source>/<batch>/{MANIFEST_NAME}", "Give the dataset folder that ingest wrote."
         )
         raise ContractError("There is no batch to report on.", [problem])
-    given = {
-        "candidates": candidates,
-        "features": features,
-        "gate": gate,
-        "release": release,
-        "predictions": predictions,
-    }
-    given["evaluation"] = evaluation
+    given: dict[str, Path] = {name: path for name, path in outputs.items() if isinstance(path, Path)}
     absent = [
         Problem(name, f"nothing at {path}", "the output of that step", "Run the step again, or leave it out.")
         for name, path in given.items()
-        if path is not None and not path.exists()
+        if not path.exists()
     ]
     raise_if_any(ContractError, "Outputs that the report is to be made from are missing.", absent)
+    candidates, gate, release = (given.get(name) for name in ("candidates", "gate", "release"))
+    predictions, evaluation = given.get("predictions"), given.get("evaluation")
     return ReportInputs(
         batches=tuple(_batch(path.parent) for path in manifests),
         gate=GateReport.read(gate) if gate else None,
         release=ReleaseRecord.read(release) if release else None,
-        candidates=_candidates(candidates, features or candidates) if candidates else None,
+        candidates=_candidates(candidates, given.get("features", candidates)) if candidates else None,
         predictions=_tables(predictions) if predictions else {},
         evaluation=_document(evaluation) if evaluation else {},
     )

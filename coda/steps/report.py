@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Unpack
 
 from coda.config import Params
 from coda.contracts import StepRecord
@@ -11,6 +12,7 @@ from coda.contracts.changed import WhatChanged
 from coda.monitoring.batch_numbers import collect, is_about
 from coda.monitoring.change_tables import picture_name
 from coda.monitoring.facts import samples
+from coda.monitoring.inputs import Outputs
 from coda.monitoring.push import push
 from coda.monitoring.report import Page, ReportInputs, gather, write_page
 from coda.monitoring.summaries import BatchSummary, gate_key, read_history, report_prefix
@@ -31,12 +33,7 @@ def report(
     params: Params,
     settings: Settings,
     run_id: str,
-    candidates: Path | None = None,
-    features: Path | None = None,
-    gate: Path | None = None,
-    release: Path | None = None,
-    predictions: Path | None = None,
-    evaluation: Path | None = None,
+    **outputs: Unpack[Outputs],
 ) -> Path:
     """Write the report of a run, keep it below ``reports/`` of the platform bucket, and push the metrics.
 
@@ -49,12 +46,7 @@ def report(
         params: Parameters of the run.
         settings: Platform bucket, Pushgateway and metrics folder.
         run_id: The run.
-        candidates: Candidates folder of the adaptation.
-        features: Folder of its features; `candidates` when not given.
-        gate: ``gate.json``.
-        release: Release record that serves after the run.
-        predictions: Folder with the prediction tables.
-        evaluation: ``metrics.json`` of a training run, or its folder.
+        **outputs: What the run's steps wrote.
 
     Returns:
         `out`.
@@ -63,10 +55,7 @@ def report(
         ContractError: There is no batch, or a document breaks its contract.
         TransientError: The platform bucket is away.
     """
-    inputs = gather(
-        dataset, candidates=candidates, features=features, gate=gate, release=release, predictions=predictions,
-        evaluation=evaluation,
-    )  # fmt: skip
+    inputs = gather(dataset, **outputs)
     store = ObjectStore(settings.platform, settings.s3_endpoint)
     steps = [StepRecord(name=times.name, seconds=times.seconds) for times in finished_steps(store, run_id)]
     history = {source: _history(store, inputs, source) for source in _sources(inputs)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from coda.durable import give_name
 from coda.errors import ConfigError, Problem
 from coda.evaluation.predictions.prediction_levels import TREATED
 from coda.monitoring.facts import summarise
-from coda.monitoring.inputs import BatchInputs, ReportInputs, gather
+from coda.monitoring.inputs import BatchInputs, Outputs, ReportInputs, gather
 from coda.monitoring.report import decision, report_tables
 from coda.monitoring.report.composites import draw_examples, read_examples
 from coda.monitoring.report.data_uris import Picture
@@ -61,35 +61,21 @@ def write_report(
     *,
     params: Params | None,
     run_id: str,
-    candidates: Path | None = None,
-    features: Path | None = None,
-    gate: Path | None = None,
-    release: Path | None = None,
-    predictions: Path | None = None,
-    evaluation: Path | None = None,
+    **outputs: Unpack[Outputs],
 ) -> Page:
-    """Read the outputs of the steps and write their report; see `gather` for the folders.
+    """Read the outputs of the steps and write their report.
 
     Args:
         dataset: Dataset folder with at least one batch.
         out: HTML file to write.
         params: Parameters of the run; None where they are not at hand, and the release is asked for their digest.
         run_id: Run to name.
-        candidates: Candidates folder, if the run adapted.
-        features: Folder of its features; `candidates` when not given.
-        gate: Gate report, if the run judged.
-        release: Release record, if there is one.
-        predictions: Folder of the prediction tables, if the run predicted.
-        evaluation: Metrics of a training run.
+        **outputs: What the run's steps wrote.
 
     Raises:
         ContractError: There is no batch, or a document breaks its contract.
     """
-    inputs = gather(
-        dataset, candidates=candidates, features=features, gate=gate, release=release, predictions=predictions,
-        evaluation=evaluation,
-    )  # fmt: skip
-    return write_page(inputs, out, params=params, run_id=run_id)
+    return write_page(gather(dataset, **outputs), out, params=params, run_id=run_id)
 
 
 def _made_with(params: Params | None, inputs: ReportInputs, run_id: str) -> dict[str, str]:
