@@ -102,9 +102,6 @@ def machine_error(error: BaseException) -> CodaError | None:
     had: none of them says anything about the bytes that were being read. Readers that take any error for damage hide
     them, so the errors behind `error` are looked through, too.
 
-    Args:
-        error: What was raised.
-
     Returns:
         A `ConfigError` for a disk without room and for a file that may not be read, which last until somebody acts; a
         `TransientError` for the rest.

@@ -131,12 +131,7 @@ def _statistics(folder: Path) -> dict[str, TokenStatistics]:
 
 
 def drawn(table: pd.DataFrame, seed: str) -> NDArray[np.intp]:
-    """Return the rows to prove, in order: of each plate one in 64, at least 8.
-
-    Args:
-        table: One row a field.
-        seed: What the draw hangs on.
-    """
+    """Return the rows to prove, in order: of each plate one in 64, at least 8."""
     random = np.random.default_rng(int(digest_of_json(seed)[:16], 16))
     plates = group_names(table, "plate")
     rows = []

@@ -26,11 +26,7 @@ def showing_plates() -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def showing_jobs(name: str) -> Iterator[EventCallback]:
-    """Give a progress callback for jobs.
-
-    Args:
-        name: Name of the benchmark.
-    """
+    """Give a progress callback for jobs."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _line
@@ -65,12 +61,7 @@ def showing_words() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def going_on(work: Path, what: str = "jobs") -> Iterator[None]:
-    """Say what Ctrl-C leaves.
-
-    Args:
-        work: Folder that keeps it.
-        what: What is kept, in the plural.
-    """
+    """Say what Ctrl-C leaves."""
     try:
         yield
     except KeyboardInterrupt:

@@ -41,13 +41,6 @@ class Way:
 def way_of(images: Images, tree: Place, found: Sequence[PlateListing], target: Path, settings: Settings) -> Way:
     """Choose what happens to the images of found plates.
 
-    Args:
-        images: What the user wants.
-        tree: Where they lie.
-        found: The plates.
-        target: Folder of the delivery.
-        settings: Places that ingest may read images at.
-
     Raises:
         ContractError: They shall stay, and some are no files of their own.
         ConfigError: Many bytes would be copied, and nobody asked for it.

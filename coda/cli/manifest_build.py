@@ -67,14 +67,6 @@ def build_one(
 ) -> tuple[Outcome, BatchManifest]:
     """Find the plates of one batch, tell about them, and write its tables and manifest.
 
-    Args:
-        wish: What is asked for.
-        place: Where the images lie.
-        target: Where tables and manifest go.
-        kept: Digests of earlier calls.
-        console: Where it is said how far it is.
-        absent: Takes the images that the tree lacks.
-
     Raises:
         CodaError: The batch cannot be described; see `draft` and `publish`.
     """

@@ -42,9 +42,6 @@ def moved(path: str) -> tuple[str, ...]:
 def as_of_today(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return stored parameters with their keys where they are now.
 
-    Args:
-        values: All of the parameters, as they were written down by any version.
-
     Returns:
         A copy; values that are of today already are returned as they are.
     """

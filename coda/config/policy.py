@@ -76,12 +76,7 @@ class Health(_Choices):
         return self
 
     def largest_share(self, classes: int, source: str) -> float:
-        """Return the largest share of fields that one class may take.
-
-        Args:
-            classes: Classes of the head.
-            source: Source of the batch.
-        """
+        """Return the largest share of fields that one class may take."""
         assay = (self.sources or {}).get(source)
         if assay is not None:
             return assay.max_top_class_share

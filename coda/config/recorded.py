@@ -217,11 +217,6 @@ def settled(facts: Facts, today: Today) -> Params:
 def told(facts: Facts, today: Today, needed: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the values that serving needs: recorded, or, where no record tells them, stated by a person.
 
-    Args:
-        facts: What is recorded.
-        today: What is said for this call.
-        needed: Dotted paths.
-
     Returns:
         Path -> value, and a sentence for each that no record tells.
 

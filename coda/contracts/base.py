@@ -99,9 +99,6 @@ class Contract(Part):
     def upgraded(cls, raw: dict[str, Any]) -> dict[str, Any]:
         """Return a document of an earlier version in the form of this one; here, no earlier version is known.
 
-        Args:
-            raw: The document as it was written, of whatever version.
-
         Returns:
             The same where it needs no change or cannot be read; then its version tells the reader.
         """

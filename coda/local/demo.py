@@ -97,12 +97,6 @@ def demo_params(seed: int, root: Path) -> Params:
 def run_seed(folder: Path, seed: int, params: Params, console: Console) -> dict[str, Any]:
     """Run the demo of one seed, resuming from what an interrupted run left.
 
-    Args:
-        folder: Where its state is kept.
-        seed: Seed of the plates and of the training.
-        params: Parameters of the pipelines.
-        console: Where it says what it does.
-
     Returns:
         The summary of this seed; see docs/demo.md for its keys.
 

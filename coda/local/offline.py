@@ -28,9 +28,6 @@ def storage_settings(work: Path = Path("runs")) -> Settings:
 
     `AWS_ENDPOINT_URL_S3` and `CODA_IMAGE_ROOTS` are taken from the environment; all else is as in `offline_settings`.
 
-    Args:
-        work: Folder below which checkpoints would be.
-
     Raises:
         ConfigError: One of the two variables cannot be understood.
     """

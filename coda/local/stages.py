@@ -23,11 +23,6 @@ class Stages:
     def __init__(self, folder: Path, fingerprint: str, console: Console) -> None:
         """Open the memory of the job in `folder`.
 
-        Args:
-            folder: Folder of the job.
-            fingerprint: Name of everything the results depend on.
-            console: Where stages are announced.
-
         Raises:
             ConfigError: The folder holds results of a job with another fingerprint.
         """

@@ -24,13 +24,6 @@ WELL = ["Metadata_Batch", "Metadata_Plate", "Metadata_Well"]
 def summarise_seed(folder: Path, seed: int, stages: Stages, settings: Settings, source: str) -> dict[str, Any]:
     """Compare every way of serving with the truth, and list what the registry and the ledger hold.
 
-    Args:
-        folder: State of the seed's demo.
-        seed: Its seed.
-        stages: Its finished stages.
-        settings: Where its services are.
-        source: Source that was trained on.
-
     Returns:
         The keys ``sources``, ``refused``, ``stages``, ``runs``, ``models``, ``data_revisions``, ``reports``,
         ``pages``, ``drift`` and ``seed``; see docs/demo.md.

@@ -18,13 +18,7 @@ GRACE_S = 25.0
 
 
 def start(command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a program that ends with this process; `end` ends it sooner.
-
-    Args:
-        command: Program and arguments.
-        environment: All its variables.
-        log: File that its output is added to.
-    """
+    """Start a program that ends with this process; `end` ends it sooner."""
     with log.open("ab") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "coda.local.tied", *command],

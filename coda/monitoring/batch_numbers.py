@@ -85,16 +85,7 @@ def collect(
     *,
     run_id: str,
 ) -> BatchNumbers:
-    """Return every number of one batch of a run; what cannot be known is left out, never reported as zero.
-
-    Args:
-        inputs: The whole run.
-        batch: One of its batches.
-        summary: Its summary.
-        history: Earlier summaries of the source, for the limits that were in force.
-        steps: Steps of the run that have ended.
-        run_id: The run.
-    """
+    """Return every number of one batch of a run; what cannot be known is left out, never reported as zero."""
     alone = len(inputs.batches) == 1
     found = [
         *_batch(batch),

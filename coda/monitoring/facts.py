@@ -48,15 +48,7 @@ def samples(
     history: Sequence[BatchSummary],
     steps: Sequence[StepRecord] = (),
 ) -> list[Sample]:
-    """Return all samples of one batch; what cannot be known is left out, never reported as zero.
-
-    Args:
-        inputs: The whole run.
-        batch: One of its batches.
-        summary: Its summary.
-        history: Earlier summaries of the source.
-        steps: Steps of the run that have ended.
-    """
+    """Return all samples of one batch; what cannot be known is left out, never reported as zero."""
     source = {"source": batch.manifest.source}
     scope = {**source, "instrument": batch.manifest.instrument.name}
     found = [

@@ -157,11 +157,6 @@ def load_class_shares(
 ) -> tuple[float, ...] | None:
     """Verify a head's model folder and return each class's share of the labelled compounds it was trained with.
 
-    Args:
-        folder: Model folder of a head.
-        classes: Classes in the order of the logits.
-        expected_digest: Digest of the folder.
-
     Returns:
         Shares, sum 1; None where there is no label list, or it names no compound of one of the classes.
 

@@ -75,11 +75,6 @@ class EarlierLight:
 def write_earlier(folder: Path, plate: str, out: Path) -> str:
     """Write the function of a plate of an ingested batch to a file, and return the file's SHA-256.
 
-    Args:
-        folder: Batch folder.
-        plate: One of its plates whose function was estimated.
-        out: The file, npz.
-
     Raises:
         ConfigError: There is no such plate, or its function is not its own.
     """

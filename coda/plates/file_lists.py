@@ -65,10 +65,6 @@ class FileList:
 def files_of_plate(files: BatchFiles, entry: PlateEntry) -> Iterator[FileEntry]:
     """Yield all files of a plate, wherever they are listed: first the images of its file list, if it has one.
 
-    Args:
-        files: The delivery.
-        entry: The plate.
-
     Raises:
         FileListError: It has a file list that is absent, another one than the manifest's, or wrong.
         TransientError: The storage is away.
@@ -117,11 +113,7 @@ def listed_apart(count: int) -> bool:
 
 
 def with_list(entry: PlateEntry) -> tuple[PlateEntry, dict[str, bytes]]:
-    """Return a plate whose images are in a file list, and path -> bytes of the list; one without images stays as it is.
-
-    Args:
-        entry: The plate with all of its files.
-    """
+    """Return a plate whose images are in a file list, and path -> bytes of the list; one without images stays."""
     images = [file for file in entry.files if file.path not in entry.not_images]
     if not images:
         return entry, {}

@@ -71,10 +71,6 @@ class TiffPages:
     def __init__(self, file: BinaryIO, size: int) -> None:
         """Read the header.
 
-        Args:
-            file: The file, open for reading; closed with this object.
-            size: Bytes of the file.
-
         Raises:
             UnreadableImageError: It is no TIFF.
         """

@@ -102,11 +102,6 @@ def known_parameters(record: Mapping[str, Any]) -> dict[str, Any]:
 def require_prepared(plates: Sequence[Prepared], record: Mapping[str, Any], model: str) -> list[str]:
     """Refuse plates that were prepared in another way than those that a model was trained on.
 
-    Args:
-        plates: The plates that it is to read.
-        record: What the model keeps of its training plates.
-        model: Its name, for messages.
-
     Returns:
         Sentences about what no record tells: nothing is refused for that.
 

@@ -37,12 +37,7 @@ class Solvents:
     """
 
     def __init__(self, names: Collection[str], unclear: Collection[str] = ()) -> None:
-        """Keep the names.
-
-        Args:
-            names: Solvents, and what else a well without compound is called.
-            unclear: Names that do not say what a well holds.
-        """
+        """Keep the names."""
         self._names = {tuple(_tokens(name)) for name in names} - {()}
         self._joined = {"".join(name) for name in self._names}
         self._unclear = {tuple(_tokens(name)) for name in unclear} - {()}

@@ -21,10 +21,6 @@ REMEDY = "Fetch this batch again from the data registry, or ingest it again; fin
 def read_stored(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table that ingest or validation wrote.
 
-    Args:
-        path: The parquet file.
-        needed: Columns without which it cannot be used.
-
     Raises:
         IntegrityError: It is absent, damaged, or lacks a column.
         TransientError: The machine failed while it was read.

@@ -16,11 +16,6 @@ def require_approver(record: ReleaseRecord, who: str, *, settings: Settings) -> 
     policy named nobody, whoever may promote decides. `who` is what the caller says: this keeps people from deciding by
     mistake, and whoever may write to the release log from nothing.
 
-    Args:
-        record: Draft of a run, or any release.
-        who: The person who promotes.
-        settings: Where the platform bucket is.
-
     Raises:
         ConfigError: The policy names others.
         IntegrityError: The decision is missing, or is not the one that the release was drafted from.

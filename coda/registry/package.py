@@ -102,13 +102,7 @@ def digests_of(folder: Path) -> dict[str, str]:
 
 
 def changed_files(folder: Path, files_digest: str, where: str) -> list[Problem]:
-    """Return one problem for each file of a fetched version that is not the registered one.
-
-    Args:
-        folder: The whole version, as MLflow stores it.
-        files_digest: What the registry recorded for its list of files.
-        where: Name of the version, for messages.
-    """
+    """Return one problem for each file of a fetched version that is not the registered one."""
     remedy = "Do not use this version; restore its artifacts, and find out who changed them."
     listing = folder / PACKAGE / FILES
     found = _sha256(listing) if listing.is_file() else "no such file"

@@ -20,10 +20,6 @@ _REMEDY = (
 def verify_release(record: ReleaseRecord, *, settings: Settings) -> None:
     """Fetch both models of a release, verify every byte, and check that they belong together.
 
-    Args:
-        record: The release.
-        settings: Where MLflow is.
-
     Raises:
         IntegrityError: A file is not the recorded one; named.
         ConfigError: A version does not exist, or extractor and head do not fit; every reason at once.

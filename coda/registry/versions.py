@@ -190,12 +190,6 @@ def fetch_state(ref: ModelRef, out: Path, *, settings: Settings) -> Path:
 def download(version: Version, part: str, folder: Path, *, settings: Settings) -> Path | None:
     """Fetch one file or folder of a version as it is stored, verifying nothing.
 
-    Args:
-        version: The version.
-        part: Path within the version; '' for all of it.
-        folder: Folder to write below.
-        settings: Where MLflow is.
-
     Returns:
         Where the part is now; none where the version has no such part.
 

@@ -105,12 +105,6 @@ class Kubeflow:
     def submit(self, compiled: Path, name: str, experiment: str, arguments: Mapping[str, Any]) -> Submission:
         """Submit a compiled pipeline unless a run of this name is alive or succeeded.
 
-        Args:
-            compiled: Compiled pipeline.
-            name: Name of the run, the same for the same batch version.
-            experiment: KFP's group of runs; one for each source.
-            arguments: Values of the pipeline's parameters.
-
         Raises:
             TransientError: The server is away or overloaded.
             ConfigError: The server refused: no rights, or no such namespace.

@@ -32,10 +32,6 @@ def run_local(job: Job, watch: Watch = unwatched) -> Path:
 
     KFP keeps its configuration in the process: one run at a time in one process.
 
-    Args:
-        job: What to run.
-        watch: Looks on while a step runs.
-
     Returns:
         The log file.
 

@@ -83,11 +83,6 @@ def closing(run_id: str) -> Iterator[None]:
 def conclude(ended: Ended, *, params: Params, settings: Settings) -> RunRecord | None:
     """Write down what is left of a run that failed; doing it twice writes the same again.
 
-    Args:
-        ended: The run, and how the engine saw it end.
-        params: Parameters of the run.
-        settings: Platform bucket, Pushgateway and metrics folder.
-
     Returns:
         The record, with the outcome 'failed'; None for a run that ended well or recorded how it ended.
 

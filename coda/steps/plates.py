@@ -28,11 +28,6 @@ MOST_GROUPS = 100
 def plan_groups(manifest_uris: Sequence[str], *, params: Params, settings: Settings) -> list[str]:
     """Divide the plates of batches into groups of similar size, in the order of manifests and plates.
 
-    Args:
-        manifest_uris: One manifest a batch.
-        params: Not used; every step has it.
-        settings: Where object storage is.
-
     Returns:
         Names of the groups, ``<number>/<groups>``, at least one.
 

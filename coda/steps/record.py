@@ -109,10 +109,6 @@ def finished_steps(store: ObjectStore, run_id: str) -> list[StepTimes]:
     """Return when the steps of a run began, in that order, and how long each took.
 
     A step that was done in parts is one step, and its seconds are those of all parts.
-
-    Args:
-        store: The platform bucket.
-        run_id: The run.
     """
     listed = (step_times(store, item.key) for item in store.list(f"runs/{run_id}/steps/"))
     found: dict[str, StepTimes] = {}

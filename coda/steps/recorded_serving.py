@@ -30,9 +30,6 @@ def named(ref: ModelRef) -> str:
 def facts_of(models: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Fact]:
     """Return what model folders record together.
 
-    Args:
-        models: Name and config of each.
-
     Raises:
         ConfigError: They contradict each other.
     """
@@ -57,12 +54,6 @@ def release_facts(
 
     What its own model folders do not tell, because they are older than decision 0015, is looked up in the parameters
     that its run kept, if these are the ones that the release names.
-
-    Args:
-        record: The release.
-        extractor: Its extractor.
-        head: Its head.
-        settings: Where the platform bucket is.
 
     Raises:
         ConfigError: Two of the records contradict each other.

@@ -31,11 +31,6 @@ def default_release(settings: Settings) -> ReleaseRecord:
 def fetch_base(record: ReleaseRecord, work: Path, settings: Settings) -> Base:
     """Fetch extractor, adaptation state and every head of a release, verifying every byte.
 
-    Args:
-        record: The source release.
-        work: Folder to fetch into.
-        settings: Where the registry is.
-
     Raises:
         IntegrityError: A byte is not the recorded one.
         ConfigError: A version does not exist, or the extractor has no adaptation state.
@@ -74,12 +69,6 @@ def own_release(source: str, settings: Settings, *, run_id: str) -> ReleaseRecor
 
 def fetch_incumbent(record: ReleaseRecord, base: Base, work: Path, settings: Settings) -> Incumbent:
     """Fetch extractor and head of a release, verifying every byte; what the base has already is not fetched again.
-
-    Args:
-        record: The release that serves the source.
-        base: The source release, fetched.
-        work: Folder to fetch into.
-        settings: Where the registry is.
 
     Raises:
         IntegrityError: A byte is not the recorded one.

@@ -18,13 +18,6 @@ from coda.storage.data_registry import BatchToCommit, commit_batches
 def version(dataset: Path, out: Path, *, params: Params, settings: Settings, run_id: str) -> list[DataRevision]:
     """Put every batch that validation did not refuse into the data registry, each content once.
 
-    Args:
-        dataset: Validated dataset folder.
-        out: File to write: the revisions as a JSON list.
-        params: Not used; every step has it.
-        settings: Where the data registry is.
-        run_id: Run that brings the batches.
-
     Returns:
         One revision for each batch that was not refused, by source and batch.
 

@@ -132,10 +132,6 @@ def cloned(url: str, remote: str) -> Iterator[Clone]:
     All commits are cloned: they hold nothing but .dvc files of some hundred bytes, and the history answers which
     commit brought a batch.
 
-    Args:
-        url: Git URL or path of the registry.
-        remote: DVC remote.
-
     Raises:
         ConfigError: There is no such repository.
         TransientError: It does not answer.

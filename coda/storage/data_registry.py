@@ -62,11 +62,6 @@ def commit_batches(batches: Sequence[BatchToCommit], *, settings: Settings, run_
 
     What lies in a batch folder is sent to the data store; plate stores that it names there stay where they are.
 
-    Args:
-        batches: The batches; all that are new go into one commit.
-        settings: Where the registry and its remote are.
-        run_id: Run that brings them, for the commit message.
-
     Returns:
         One revision a batch, in the order given.
 
@@ -163,10 +158,6 @@ def missing_revisions(revisions: Sequence[DataRevision], *, settings: Settings) 
 
     One clone for all; of the store only the list of a batch's files is looked for, not the files: in listings, of which
     one answers for up to a thousand.
-
-    Args:
-        revisions: What is named elsewhere.
-        settings: Where the registry and its remote are.
 
     Raises:
         ConfigError: There is no such registry.

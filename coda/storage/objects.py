@@ -324,10 +324,6 @@ class ObjectStore:
 
         A page of a listing begins just before the first object that is not known yet and answers for all that lie in
         it: there are never many more requests than objects asked for, nor than pages of what lies between them.
-
-        Args:
-            keys: The objects.
-            prefix: What all their keys begin with.
         """
         waiting = sorted(set(keys), key=str.encode, reverse=True)  # the next one is the last
         found: set[str] = set()

@@ -40,9 +40,6 @@ class DataStore:
     def keep(self, path: Path) -> StoreReference:
         """Write a plate store to its key, unless its content lies there already.
 
-        Args:
-            path: The finished store.
-
         Returns:
             The reference with which it is found again.
 

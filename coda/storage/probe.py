@@ -22,9 +22,6 @@ def require_conditional_writes(platform: ObjectStore) -> None:
 
     Two requests at the first use of a bucket, one at every later start.
 
-    Args:
-        platform: Store at the platform prefix.
-
     Raises:
         ConfigError: The store overwrites; nothing was claimed yet.
         TransientError: It does not answer.

@@ -132,11 +132,6 @@ def _treated(table: pd.DataFrame) -> NDArray[np.bool_]:
 def join(labels: LabelList, table: pd.DataFrame, where: str) -> tuple[LabelList, JoinReport]:
     """Keep the labels that the fields can teach, and report what was missed.
 
-    Args:
-        labels: The user's table.
-        table: Field index of the training batches.
-        where: Name of the label table for messages.
-
     Returns:
         The frozen list: only compounds that at least one treated field shows.
 

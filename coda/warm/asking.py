@@ -25,13 +25,6 @@ class Asker:
     def start(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, out: int, err: int) -> "Program":
         """Start ``python -m <command>``; its turn lasts until `Program.wait` has returned.
 
-        Args:
-            command: Module and arguments.
-            env: All its variables.
-            cwd: Its working directory.
-            out: File for its standard output.
-            err: File for its standard error.
-
         Raises:
             ConnectionError: The worker is gone.
         """

@@ -64,13 +64,7 @@ def plate_matrix(rows: pd.DataFrame, column: str, wells: int) -> NDArray[np.floa
 
 
 def draw_heat_maps(index: pd.DataFrame, plates: Sequence[str], wells: int) -> list[tuple[str, Picture]]:
-    """Draw each chosen statistic for the plates side by side, with one colour scale for all plates of the batch.
-
-    Args:
-        index: Field index of one batch.
-        plates: Plates to draw, in order.
-        wells: Wells of the plate format.
-    """
+    """Draw each chosen statistic for the plates side by side, with one colour scale for all plates of the batch."""
     return [
         (words, _draw(index, column, words, plates, wells))
         for column, words in (chosen_statistics(index) if plates and len(index) else [])

@@ -34,13 +34,7 @@ Found = tuple[dict[str, Any], WhatChanged]
 
 
 def read_changes(store: ObjectStore, source: Source, rows: pd.DataFrame) -> list[Found]:
-    """Return what the reports of the newest compared batches keep, the newest first.
-
-    Args:
-        store: The platform bucket.
-        source: The source.
-        rows: Its rows of the table of batches, which say what was compared.
-    """
+    """Return what the reports of the newest compared batches keep, the newest first."""
     compared = set(rows.loc[rows["measure"] == "two_sample/against", "manifest_digest"])
     mine = source.batches[source.batches["manifest_digest"].isin(compared) & (source.batches["page"] != "")]
     found: list[Found] = []

@@ -186,10 +186,6 @@ class JumpTables:
 
         The table is read in blocks, of which only these plates are kept: memory does not grow with its 20 MB.
 
-        Args:
-            source: Source.
-            plates: Plates.
-
         Returns:
             Plate -> well, as the table writes it -> JCP2022 id; a plate without any row is not in it.
 
@@ -204,9 +200,6 @@ class JumpTables:
 
     def keep(self, plates: Collection[tuple[str, str]]) -> None:
         """Read the wells of plates of any sources, all in one turn through the table; they are not read again.
-
-        Args:
-            plates: Source and name of each.
 
         Raises:
             ContractError: The table is not there or cannot be read. What contradicts itself is told by `wells`.

@@ -92,11 +92,6 @@ class Source:
 def source_of(name: str, tree: Tree, tables: JumpTables | None) -> Source:
     """Return the batches and plates of a source, by the consortium's tables, else by its folder of load_data tables.
 
-    Args:
-        name: Source.
-        tree: Its prefix.
-        tables: The consortium's tables, which alone know types.
-
     Raises:
         ContractError: A table cannot be read, or has no plate of this source.
         TransientError: The storage is away.

@@ -125,11 +125,6 @@ class Workspace:
     def samples(self, compounds: bytes, column: str, where: str) -> dict[str, Content]:
         """Return sample -> content by a table of compounds.
 
-        Args:
-            compounds: The file.
-            column: Column that names the compound.
-            where: Name of the file.
-
         Raises:
             ContractError: It cannot be read, lacks a column, or says two things of a sample; all of it together.
         """

@@ -199,11 +199,6 @@ def wells_of(plates: Sequence[PlateListing], identity: Identity) -> tuple[int, b
 def tables_of(plate: PlateListing, plate_map: str, stains: Sequence[str]) -> dict[str, str]:
     """Return the tables of a plate as CSV text, by the names that a manifest has for them.
 
-    Args:
-        plate: The plate; its images as the manifest will name them.
-        plate_map: CSV text of its map.
-        stains: Stains of the batch.
-
     Returns:
         'load_data' (a row for each field, empty names where a stain lacks) and 'plate_map'.
     """

@@ -40,13 +40,7 @@ class Chooser:
     """Chooses the images of one plate."""
 
     def __init__(self, options: ReadOptions, names: Mapping[str, str], where: str) -> None:
-        """Keep what the user chose.
-
-        Args:
-            options: Plane, time point and acquisition.
-            names: Id of an acquisition -> its name.
-            where: The plate, for messages.
-        """
+        """Keep what the user chose."""
         self._options = options
         self._names = names
         self._where = where or "the plate"

@@ -195,13 +195,6 @@ def plates_of_table(
 ) -> tuple[list[PlateListing], list[Problem]]:
     """Find the images of one load_data table.
 
-    Args:
-        tree: The tree that holds it.
-        path: The table's path.
-        table: Its rows.
-        files: Files that its rows may mean.
-        options: Channels of the table -> stains.
-
     Returns:
         The plates it is about; and all problems of the table.
     """

@@ -45,12 +45,7 @@ class PlaneReader:
     """
 
     def __init__(self, tree: Tree, *, sparse: bool = False) -> None:
-        """Keep the tree; nothing is read yet.
-
-        Args:
-            tree: The tree that holds the files.
-            sparse: Whether chunks of arrays that are not there stand for fill values.
-        """
+        """Keep the tree; nothing is read yet."""
         self._tree = tree
         self._sparse = sparse
         self._archives: dict[str, ZipTree] = {}

@@ -57,11 +57,7 @@ class Dialects:
         return self.named.get(path.replace("\\", "/").rpartition("/")[2], self.default)
 
     def require_used(self, paths: Collection[str]) -> None:
-        """Raise a `ConfigError` when an option names a table that was not read.
-
-        Args:
-            paths: Tables that were read.
-        """
+        """Raise a `ConfigError` when an option names a table that was not read."""
         known = {path.replace("\\", "/").rpartition("/")[2] for path in paths}
         problems = [
             Problem("--table-*", f"options for {name}", f"a table among {', '.join(sorted(known)[:20]) or 'none'}",

@@ -43,10 +43,6 @@ def load_state(folder: Path, expected_digest: str | None = None) -> MethodState:
 def require_state(config: Mapping[str, Any], folder: Path) -> None:
     """Refuse a model folder that holds no state of a method.
 
-    Args:
-        config: Its config.json.
-        folder: Where it is, for the message.
-
     Raises:
         ConfigError: It holds another kind of network.
     """
