@@ -1,7 +1,7 @@
 """What a plate of a manifest should give, read from its tables before any image is opened."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from coda.config.params import Params
@@ -162,7 +162,7 @@ def plan_plate(files: BatchFiles, manifest: BatchManifest, entry: PlateEntry, pa
         fields, plan.wells = found
         plan.problems += [recorded(problem, entry.plate) for problem in _fit(plan, fields, params)]
         plan.sites = expected_sites(fields, plan.wells, entry.sites_per_well)
-        plan.expected = _expected(fields, plan.sites)
+        plan.expected = sum(plan.sites.values()) + sum(row.well not in plan.sites for row in fields)
         plan.jobs = _jobs(plan, fields, params.ingest.channels, listed)
         if not fields and not plan.problems:
             problem = Problem(f"plate {entry.plate}", "no field", "one row of load_data a field", "Deliver load_data.")
@@ -225,10 +225,6 @@ def _fit(plan: PlatePlan, fields: Sequence[FieldRow], params: Params) -> list[Pr
     ]
     shifted = shift_problem(fields, plan.wells, where=where, quorum=params.quality.plate_quorum)
     return [*problems, shifted] if shifted is not None else problems
-
-
-def _expected(fields: Sequence[FieldRow], sites: Mapping[str, int]) -> int:
-    return sum(sites.values()) + sum(row.well not in sites for row in fields)
 
 
 def _jobs(

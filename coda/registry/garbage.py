@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from coda.contracts import DataRevision, ModelRef, ReleaseRecord
+from coda.contracts import DataRevision, ReleaseRecord
 from coda.contracts.base import problems_of
 from coda.errors import IntegrityError, Problem
 from coda.registry.artifacts import remove, size_of, stored_models
@@ -151,7 +151,7 @@ def _drafts(settings: Settings, before: datetime, *, held: bool) -> tuple[list[G
 def _roots(kept: Iterable[ReleaseRecord], versions: Iterable[Version], settings: Settings, before: datetime) -> _Roots:
     known = {(item.name, item.ref.version): item for item in versions}
     refs = [ref for record in kept for ref in (record.extractor, record.head, *record.heads)]
-    waiting = [_place(ref) for ref in refs]
+    waiting = [(ref.name, ref.version) for ref in refs]
     waiting += [place for place, item in known.items() if item.created >= before]
     reached: set[tuple[str, int]] = set()
     while waiting:
@@ -239,10 +239,6 @@ def _forget(settings: Settings, run: str) -> None:
 def _empty(store: ObjectStore, prefix: str) -> None:
     for item in list(store.list(prefix)):
         store.delete(item.key)
-
-
-def _place(ref: ModelRef) -> tuple[str, int]:
-    return ref.name, ref.version
 
 
 def _name(version: tuple[str, int] | None, model_id: str) -> str:

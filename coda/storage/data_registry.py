@@ -85,7 +85,7 @@ def commit_batches(batches: Sequence[BatchToCommit], *, settings: Settings, run_
         if new:
             names = ", ".join(path.removeprefix("data/") for path in new)
             clone.publish(new, f"Add {names}\n\nrun: {run_id}\n")
-        return [_revision(clone, path, tree.digest) for path, tree in trees.items()]
+        return [_named(path, clone.last_change(path), tree.digest) for path, tree in trees.items()]
 
 
 def commit_batch(folder: Path, source: str, batch: str, *, settings: Settings, run_id: str) -> DataRevision:
@@ -261,10 +261,6 @@ def _require_files(batches: Sequence[BatchToCommit]) -> None:
 def _known(clone: Clone, path: str, digest: str) -> bool:
     before = clone.pointer(path)
     return before is not None and digest_in(before, path) == digest
-
-
-def _revision(clone: Clone, path: str, digest: str) -> DataRevision:
-    return _named(path, clone.last_change(path), digest)
 
 
 def _named(path: str, commit: str, digest: str) -> DataRevision:

@@ -155,7 +155,7 @@ def _fetched(item: Entry, remote: ObjectStore, path: Path) -> str:
 def listed_entries(digest: str, remote: ObjectStore, *, where: str) -> list[Entry]:
     """Return the files of a version of a batch from its list, verified; see `fetch_tree`."""
     listing = remote.find(object_key(digest))
-    if listing is None or _md5(listing) != digest.removesuffix(".dir"):
+    if listing is None or hashlib.md5(listing, usedforsecurity=False).hexdigest() != digest.removesuffix(".dir"):
         found = "nothing" if listing is None else "other bytes"
         problem = Problem(f"{where}: list of files", found, remote.url(object_key(digest)), REMEDY)
         raise IntegrityError("The store behind the data registry does not hold this batch.", [problem])
@@ -173,7 +173,3 @@ def _references(folder: Path, stores: Sequence[Entry], remote: ObjectStore) -> S
         size = known.get(item.relpath) or remote.size(object_key(item.md5)) or 0
         found.append(StoreReference(store=item.relpath, md5=item.md5, size_bytes=size))
     return StoreReferences(stores=tuple(found))
-
-
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()

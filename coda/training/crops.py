@@ -15,6 +15,11 @@ from coda.config.params import Crops
 from coda.errors import ConfigError, Problem
 from coda.training.images import ImageSource, MemoryImages
 
+TURNS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda crops: crops.transpose(-2, -1), lambda crops: crops.flip(-2), lambda crops: crops.flip(-1),
+)  # fmt: skip
+"""Transposed, upside down, mirrored."""
+
 
 @dataclass(frozen=True)
 class Views:
@@ -207,7 +212,7 @@ def _turns(coins: Tensor, crops: Crops) -> Tensor:
 
 
 def _turned(crops: Tensor, turns: Tensor) -> Tensor:
-    for chosen, turn in zip(turns, (_transposed, _upside_down, _mirrored), strict=True):
+    for chosen, turn in zip(turns, TURNS, strict=True):
         where = chosen.nonzero().flatten().to(crops.device)
         if len(where):
             crops[where] = turn(crops[where])
@@ -260,15 +265,3 @@ def _grid_places(side: int, size: int, grid: int) -> list[int]:
     step = min(size, room / (grid - 1))
     first = (room - step * (grid - 1)) / 2
     return [round(first + step * number) for number in range(grid)]
-
-
-def _transposed(crops: Tensor) -> Tensor:
-    return crops.transpose(-2, -1)
-
-
-def _upside_down(crops: Tensor) -> Tensor:
-    return crops.flip(-2)
-
-
-def _mirrored(crops: Tensor) -> Tensor:
-    return crops.flip(-1)

@@ -30,17 +30,17 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class ImageSource(Protocol):
-    """Images that crops are cut from; ``reads_ahead`` says whether it gains by knowing what comes next."""
+    """Images that crops are cut from.
+
+    Attributes:
+        reads_ahead: Whether it gains by knowing what comes next.
+        shape: Fields, channels, height and width.
+        device: Device that crops come out on.
+    """
 
     reads_ahead: bool
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Fields, channels, height and width."""
-
-    @property
-    def device(self) -> torch.device:
-        """Device that crops come out on."""
+    shape: tuple[int, int, int, int]
+    device: torch.device
 
     def cut(self, rows: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
         """Cut one square from each row; see `cut_crops`."""
@@ -66,26 +66,17 @@ class MemoryImages:
             places: Image of each field, shape (fields,), on the CPU; the fields are the images when not given.
         """
         self._images, self._places = images, places
-        self._device = device or images.device
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Fields, channels, height and width."""
-        images, channels, height, width = self._images.shape
-        return images if self._places is None else len(self._places), channels, height, width
-
-    @property
-    def device(self) -> torch.device:
-        """Device that crops come out on."""
-        return self._device
+        self.device = device or images.device
+        count, channels, height, width = images.shape
+        self.shape = (count if places is None else len(places), channels, height, width)
 
     def cut(self, rows: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
         """Cut one square from each row; see `cut_crops`."""
-        return _sent(cut_crops(self._images, self._placed(rows), tops, lefts, size), self._device)
+        return _sent(cut_crops(self._images, self._placed(rows), tops, lefts, size), self.device)
 
     def whole(self, rows: Tensor) -> Tensor:
         """Return whole images, uint8, shape (rows, channels, height, width)."""
-        return _sent(self._images[self._placed(rows).to(self._images.device)], self._device)
+        return _sent(self._images[self._placed(rows).to(self._images.device)], self.device)
 
     def expect(self, rows: Sequence[NDArray[np.intp]]) -> None:
         """Need nothing: all is here."""
@@ -107,34 +98,24 @@ class StoredImages:
             device: Where crops go.
             held_bytes: Decoded fields to keep, at least those of one batch.
         """
-        self._fields, self._device = fields, device
+        self._fields, self.device, self.shape = fields, device, fields.shape
         self._most = max(1, held_bytes // max(1, int(np.prod(fields.shape[1:]))))
         self._held: OrderedDict[int, Future[NDArray[np.uint8]]] = OrderedDict()
         self._readers = ThreadPoolExecutor(fields.readers, thread_name_prefix="plate-reader")
         # a source is made for every look at the fields; its threads must not outlive it
         weakref.finalize(self, self._readers.shutdown, wait=False)
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Fields, channels, height and width."""
-        return self._fields.shape
-
-    @property
-    def device(self) -> torch.device:
-        """Device that crops come out on."""
-        return self._device
-
     def cut(self, rows: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
         """Cut one square from each row; see `cut_crops`."""
         held = self._hold(rows.tolist())
         corners = zip(rows.tolist(), tops.tolist(), lefts.tolist(), strict=True)
         cut = [held[row][:, top : top + size, left : left + size] for row, top, left in corners]
-        return _sent(torch.from_numpy(np.stack(cut)), self._device)
+        return _sent(torch.from_numpy(np.stack(cut)), self.device)
 
     def whole(self, rows: Tensor) -> Tensor:
         """Return whole images, uint8, shape (rows, channels, height, width)."""
         held = self._hold(rows.tolist())
-        return _sent(torch.from_numpy(np.stack([held[row] for row in rows.tolist()])), self._device)
+        return _sent(torch.from_numpy(np.stack([held[row] for row in rows.tolist()])), self.device)
 
     def expect(self, rows: Sequence[NDArray[np.intp]]) -> None:
         """Begin to read the fields of the next batches."""

@@ -96,18 +96,6 @@ def random_crop_batches(
         yield number, rows, tokens
 
 
-def random_crop_tokens(
-    extractor: Extractor, fields: FieldSet | StoredFields, params: Views, *, seed: int, crops: int
-) -> Tensor:
-    """Return the tokens of `random_crop_batches` for all fields.
-
-    Returns:
-        Float32 on the CPU, shape (crops, fields, 1 + patches, width).
-    """
-    parts = [tokens for _, _, tokens in random_crop_batches(extractor, fields, params, seed=seed, crops=crops)]
-    return torch.cat(parts).view(crops, len(fields), *parts[0].shape[1:])
-
-
 def field_features(tokens: Tensor, pool: Literal["cls", "mean"]) -> Tensor:
     """Return one feature vector a field: tokens pooled, then averaged over crops.
 

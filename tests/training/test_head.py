@@ -14,7 +14,7 @@ from coda.training.head import TokenSet, train_head
 from coda.training.head_dataset import cache_head_tokens
 from coda.training.labels import LabelList
 from coda.training.split import held_out
-from coda.training.tokens import extract_tokens, field_features, field_probabilities, random_crop_tokens
+from coda.training.tokens import extract_tokens, field_features, field_probabilities, random_crop_batches
 
 LABELS = LabelList({f"compound_{n}": f"moa_{n % 2}" for n in range(4)})
 
@@ -168,7 +168,12 @@ def test_tokens_of_fields_do_not_depend_on_how_they_are_batched(tiny, fields, mo
 def test_random_crops_follow_their_seed(tiny, fields):
     params = tiny()
     extractor = new_extractor(params, seed=0)
-    one, again, other = (random_crop_tokens(extractor, fields, params, seed=s, crops=2) for s in (1, 1, 2))
+
+    def tokens(seed):
+        found = random_crop_batches(extractor, fields, params, seed=seed, crops=2)
+        return torch.cat([part for _, _, part in found]).unflatten(0, (2, -1))
+
+    one, again, other = map(tokens, (1, 1, 2))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert not torch.equal(one[0], one[1])

@@ -171,13 +171,14 @@ class _Batch:
         if not folders:
             return []
         learned = _numbers(others)
+        said = ", ".join(f"{number} {stain}" for number, stain in sorted(learned.items()))
         plates, gatherings = [], []
         for plate, folder in folders.items():
             channels = Channels(self._options.channels, learned)
             builder = gather_names(self._folder(folder), channels, self._options)
             gatherings.append(builder)
             note = "no load_data; its images were read by their names"
-            note += f", with channels as in the batch's other tables ({_told(learned)})" if learned else ""
+            note += f", with channels as in the batch's other tables ({said})" if learned else ""
             found = builder.listing(plate, [note])
             given = {key.stain: path for path in self._illum(plate) if (key := _key(path)) is not None}
             imaged = in_order(name for item in found.fields for name in item.files)
@@ -232,7 +233,3 @@ def _numbers(plates: Sequence[PlateListing]) -> dict[str, str]:
                     seen[str(name.channel)][stain] += 1
     certain = {number: next(iter(stains)) for number, stains in seen.items() if len(stains) == 1}
     return certain if len(certain) == len(set(certain.values())) == len(seen) else {}
-
-
-def _told(numbers: dict[str, str]) -> str:
-    return ", ".join(f"{number} {stain}" for number, stain in sorted(numbers.items()))

@@ -108,7 +108,7 @@ def _of_code_page(data: bytes) -> tuple[str, str]:
         text = data.decode(_WESTERN)
     except UnicodeDecodeError as error:
         raise UnreadableTableError(f"is not text in UTF-8 (byte {error.start})", _ASK) from error
-    words = [word for word in _words(text) if not word.isascii()]
+    words = [word for word in dict.fromkeys(_WORD.findall(text)) if not word.isascii()]
     unsure = [word for word in words if not _sure(word)]
     if unsure or "\0" in text:
         raw = unsure[0].encode(_WESTERN) if unsure else b""
@@ -117,10 +117,6 @@ def _of_code_page(data: bytes) -> tuple[str, str]:
         raise UnreadableTableError(f"is not in UTF-8, and its code page is not sure: a word may be {may}", _ASK)
     told = ", ".join(repr(plain(word, 40)) for word in words[:5]) + (", ..." if len(words) > 5 else "")
     return text, f"encoding Windows-1252, which gives {told}"
-
-
-def _words(text: str) -> list[str]:
-    return list(dict.fromkeys(_WORD.findall(text)))
 
 
 def _sure(word: str) -> bool:
