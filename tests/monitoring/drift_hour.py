@@ -36,7 +36,7 @@ from coda.simulation.delivery import simulate_batch  # noqa: E402
 LOOK = """\
 import coda.monitoring
 rows = coda.monitoring.history(source="lab_d")
-rows = rows[rows.measure.isin(["p95", "negcon_p95", "poscon_p95"])]
+rows = rows[rows.measure.isin(["p95", "negcon_p95"])]
 table = rows.groupby(["measure", "subject", "batch"]).value.median().unstack()
 print((100 * table.div(table[["w01", "w02", "w03", "w04"]].mean(axis=1), axis=0)).round().astype(int).to_string())
 """
@@ -181,8 +181,8 @@ def spend(hour: Hour, receiver: Receiver, work: Path, seed: int) -> None:
 def look(hour: Hour) -> None:
     """From numbers to the cause."""
     hour.say(
-        "## The cause\n\nBright structures of every stain, of the whole batch and of the controls, per cent of the "
-        "first four weeks:"
+        "## The cause\n\nBright structures of every stain, of the whole batch and of the negative controls, per cent "
+        "of the first four weeks:"
     )
     hour.python(LOOK)
     hour.say("Focus, cells, certainty and embedding:")
