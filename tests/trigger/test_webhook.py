@@ -378,6 +378,15 @@ def test_body_above_the_limit_is_refused_unread_and_its_sender_reads_why(place):
     assert str(MAX_BODY_BYTES) in said["error"]
 
 
+@pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, 2_000_000, 3_500_000])
+def test_sender_who_writes_on_reads_why_it_was_refused(place, size):
+    """Else the kernel resets the connection for what was not read, and the answer is lost with it (decision 0053)."""
+    for _ in range(5):
+        answer = place.raw(head(f"Content-Length: {size}") + b" " * size)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert str(MAX_BODY_BYTES).encode() in answer
+
+
 def head(*lines, path=PATH):
     return "\r\n".join([f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {TOKEN}", *lines, "", ""]).encode()
 
