@@ -7,7 +7,7 @@ import typer
 import yaml
 
 from coda.cli.options import DEFAULT_PARAMS, Overlays, ParamsFile, Settings_, read_params
-from coda.config import params_digest
+from coda.config import changed, params_digest
 from coda.config.load import shipped_params
 from coda.durable import write_durably
 from coda.errors import ConfigError, Problem, raise_if_any
@@ -53,5 +53,9 @@ def check(
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
 ) -> None:
-    """Report every problem of the parameters at once; exit code 2 when there are any."""
-    typer.echo(f"The parameters are in order (digest {params_digest(read_params(params, overlay, changes))}).")
+    """Report every problem of the parameters, and build their network without weights; exit code 2 if there are any."""
+    from coda.networks.extractor import new_extractor
+
+    found = read_params(params, overlay, changes)
+    new_extractor(changed(found, {"extractor.weights": "random"}), seed=0)
+    typer.echo(f"The parameters are in order (digest {params_digest(found)}).")

@@ -26,7 +26,9 @@ def _design(plate_wells: int, field_px: int, binning: int, sites: int) -> Design
         problem = Problem("--plate-wells", str(plate_wells), f"one of {known}", "Choose a plate format.")
         raise ConfigError("This plate cannot be simulated.", [problem])
     sizes = {"plate_wells": plate_wells, "field_px": field_px, "binning": binning, "sites_per_well": sites}
-    return Design.model_validate(sizes)
+    # the usual 24 compounds and 10 controls do not fit on the smallest plate: two compounds of each mechanism do
+    fewer = {"compounds_per_mechanism": 2, "negcon_wells": 6} if plate_wells == min(PLATE_SHAPES) else {}
+    return Design.model_validate(sizes | fewer)
 
 
 def _showing(progress: Progress, task: TaskID) -> Callable[[int, int], None]:
@@ -54,7 +56,7 @@ def batch(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the experiment: compounds, layout and everything else.")
     ] = 0,
-    plate_wells: Annotated[int, typer.Option(help="Wells of a plate: 24, 48, 96 or 384.")] = 48,
+    plate_wells: Annotated[int, typer.Option(help="Wells of a plate: 24 (fewer compounds), 48, 96 or 384.")] = 48,
     field_px: Annotated[int, typer.Option(min=32, max=4096, help="Edge of a raw field in pixels.")] = 256,
     binning: Annotated[int, typer.Option(min=1, max=8, help="Camera binning; 1 is about 0.6 um a pixel.")] = 2,
     sites: Annotated[int, typer.Option(min=1, max=16, help="Fields in each well.")] = 2,

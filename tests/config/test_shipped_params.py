@@ -35,6 +35,22 @@ def test_a_file_that_differs_is_kept_and_nothing_is_written(tmp_path):
     assert (tmp_path / "params.yaml").read_text() == "seed: 3\n"
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("extractor.arch=vit_nothing", "vit_nothing"),
+        ("extractor.overrides={patch_size: 8, depht: 3}", "depht"),
+        ("extractor.arch=resnet50", "resnet50"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_found_by_the_check(root, change, named):
+    params = ["--params", str(root / "params.yaml"), "--overlay", str(root / "params/demo.yaml")]
+    assert CliRunner().invoke(app, ["check", *params]).exit_code == 0
+    result = CliRunner().invoke(app, ["check", *params, "--set", change])
+    assert isinstance(result.exception, ConfigError)
+    assert named in str(result.exception)
+
+
 def test_a_wheel_carries_them(root):
     told = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
     carried = {

@@ -12,6 +12,7 @@ from coda.contracts import BatchManifest
 from coda.errors import ConfigError
 from coda.simulation import LABORATORIES
 from coda.simulation.contact_sheet import contact_sheet
+from coda.simulation.design import PLATE_SHAPES
 
 RUNNER = CliRunner()
 
@@ -50,6 +51,15 @@ def test_an_impossible_plate_is_refused(tmp_path):
     result = RUNNER.invoke(app, ["batch", str(tmp_path), "--plate-wells", "40"])
     assert isinstance(result.exception, ConfigError)
     assert "40" in str(result.exception)
+
+
+@pytest.mark.parametrize("wells", PLATE_SHAPES)
+def test_every_plate_that_is_offered_can_be_simulated(wells, tmp_path):
+    arguments = ["batch", str(tmp_path), "--plates", "1", "--field-px", "32", "--sites", "1", "--workers", "1"]
+    result = RUNNER.invoke(app, [*arguments, "--plate-wells", str(wells), "--labels", str(tmp_path / "labels.csv")])
+    assert result.exit_code == 0, result.exception
+    mechanisms = {line.partition(",")[2] for line in (tmp_path / "labels.csv").read_text().splitlines()[1:]}
+    assert len(mechanisms) == 8
 
 
 def test_the_sheet_has_a_row_for_each_source_and_treatment(deliveries, tmp_path):
