@@ -240,7 +240,10 @@ def _parameters(experiment: Experiment, source: Laboratory, batch: str, plates: 
         "version": SIMULATION_VERSION,
         "seed": seed,
         "design": design.model_dump(mode="json"),
-        "laboratory": source.model_dump(mode="json"),
+        # as manifests of before have it: a delivery without this nuisance is the same delivery
+        "laboratory": source.model_dump(
+            mode="json", exclude=None if source.variation.well_background else {"variation": {"well_background"}}
+        ),
         "batch": draw_batch(seed, source, batch, design).described(),
         "plates": {plate: draw_plate(seed, source, batch, plate, design).described() for plate in plates},
     }

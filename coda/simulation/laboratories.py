@@ -1,4 +1,4 @@
-"""Laboratories: microscope, camera, stain recipe and habits of the three built-in sources.
+"""Laboratories: microscope, camera, stain recipe and habits of the built-in sources.
 
 The values are typical of the instruments named, taken from their data sheets' order of magnitude, not measured on
 one. What differs between the laboratories is what differs between real ones; nothing here was chosen by looking at
@@ -71,6 +71,7 @@ class Variation(Model):
     plate_density: Spread
     well_density: Spread
     background: Spread = Field(description="Standard deviation of log background from batch to batch.")
+    well_background: Spread = Field(default=0.0, description="Standard deviation of log background from well to well.")
     edge_effect: Spread = Field(description="Typical loss of cells and stain in the outermost wells, as log.")
     gradient: Spread = Field(description="Typical log change of staining from one side of the plate to the other.")
     debris_per_field: Spread = Field(description="Expected bright specks of dust in a field.")
@@ -118,6 +119,11 @@ _ROUTINE = Variation(
     plate_density=0.02, well_density=0.08, background=0.03, edge_effect=0.05, gradient=0.04, debris_per_field=0.4,
 )  # fmt: skip
 """A screen by routine: one cell stock, one stain lot, one operator, the same plates every week."""
+
+_UNEVEN = _VARIATION.model_copy(
+    update={"well_background": 0.5, "batch_focus_um": 1.5, "field_focus_um": 1.2, "edge_effect": 0.2, "gradient": 0.15}
+)
+"""Wells that differ: medium left over, plates that lie unevenly, gradients."""
 
 LABORATORIES: dict[str, Laboratory] = {
     "lab_a": Laboratory(
@@ -194,8 +200,32 @@ LABORATORIES: dict[str, Laboratory] = {
         },
         cells_per_mm2=940.0,
     ),
+    "lab_e": Laboratory(
+        name="lab_e", instrument="CellVoyager (0.63x tube lens)", modality="confocal", objective="20x/0.75",
+        file_names="cellvoyager", channel_numbers=(1, 2, 3, 4, 5),
+        optics=Optics(
+            pixel_size_um=0.87, psf_sigma_um=0.65, numerical_aperture=0.75, section_um=2.5, haze=0.10,
+            haze_sigma_um=7.0, background=(0.20, 0.30, 0.35, 0.25, 0.20), vignetting=0.30, vignetting_offset=0.25,
+            crosstalk=(
+                ("ER", "RNA", 0.30), ("RNA", "ER", 0.20), ("RNA", "AGP", 0.10), ("AGP", "Mito", 0.12),
+                ("DNA", "ER", 0.05),
+            ),
+        ),
+        camera=Camera(
+            photons=(400.0, 300.0, 280.0, 340.0, 300.0), read_noise=5.0, gain=5.0, offset=60.0, gamma=1.0,
+            bit_depth=12,
+        ),
+        variation=_UNEVEN, stain_recipe=(1.3, 0.7, 1.4, 0.75, 0.8),
+        biology={
+            "cell_radius_um": -0.30, "nucleus_radius_um": -0.12, "cell_elongation": -0.15, "fibres": -0.90,
+            "cortex": 0.60, "nucleoli_area": 0.40, "chromatin_contrast": 0.30, "golgi_level": -0.50,
+            "er_perinuclear": 0.40, "mito_network": 0.80,
+        },
+        cells_per_mm2=1500.0,
+    ),
 }  # fmt: skip
-"""The built-in laboratories: `lab_a` trains, `lab_b` and `lab_c` are what adaptation is for, `lab_d` is a routine."""
+"""The built-in laboratories: `lab_a` trains, `lab_b` and `lab_c` are what adaptation is for, `lab_d` is a routine, and
+`lab_e` differs in what moments of a batch do not tell: wells, focus, saturation, magnification, another cell line."""
 
 
 def find_laboratory(name: str) -> Laboratory:

@@ -112,6 +112,8 @@ def draw_well(seed: int, laboratory: Laboratory, names: Sequence[str], plan: Wel
     above = draw_plate(seed, laboratory, batch, plate, design)
     rng = stream(seed, laboratory.name, batch, plate, plan.well, "conditions")
     variation, factor = laboratory.variation, design.batch_strength
+    # a stream of its own: laboratories without this nuisance have the draws that they always had
+    background = stream(seed, laboratory.name, batch, plate, plan.well, "background")
     rows, columns = design.shape
     on_edge = plan.row in (0, rows - 1) or plan.column in (0, columns - 1)
     place = above.log_edge * on_edge
@@ -119,7 +121,7 @@ def draw_well(seed: int, laboratory: Laboratory, names: Sequence[str], plan: Wel
     return Conditions(
         biology=above.biology + _biology(rng, variation.well_biology * factor),
         log_staining=above.log_staining + place + _normal(rng, variation.well_staining * factor, len(STAINS)),
-        log_background=above.log_background,
+        log_background=above.log_background + _one(background, variation.well_background * factor),
         log_density=above.log_density + above.log_edge * on_edge + _one(rng, variation.well_density * factor),
         focus_um=above.focus_um,
         tilt_um=above.tilt_um,

@@ -20,6 +20,7 @@ STRONGEST_SHIFT = 3.0
 PARTS: Mapping[LaboratoryKind, tuple[str, ...]] = {
     "photometric": (
         "camera", "optics.background", "optics.vignetting", "optics.vignetting_offset", "variation.background",
+        "variation.well_background",
     ),
     "optical": (
         "optics.psf_sigma_um", "optics.numerical_aperture", "optics.section_um", "optics.haze",

@@ -81,7 +81,8 @@ def distance(base: Laboratory, other: Laboratory) -> float:
         old, new = value(base, path), value(other, path)
         if path not in LABELS and path not in {"biology", "optics.crosstalk"}:
             each = zip(old, new, strict=True) if isinstance(old, tuple) else [(old, new)]
-            total += sum(abs(math.log(b / a)) for a, b in each)
+            # nuisance that one laboratory lacks grows from 0
+            total += sum(abs(math.log(b / a)) if a > 0 and b > 0 else abs(b - a) for a, b in each)
     effects = [abs(other.biology.get(key, 0) - base.biology.get(key, 0)) for key in {**base.biology, **other.biology}]
     return total + sum(effects)
 

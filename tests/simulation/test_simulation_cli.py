@@ -40,6 +40,8 @@ def test_a_batch_is_shifted_by_kind_and_its_layout_with_it(tmp_path):
     assert made["optics"]["section_um"] == LABORATORIES["lab_b"].optics.section_um
     assert made["camera"] == LABORATORIES["lab_a"].camera.model_dump(mode="json")
     assert len(manifest.simulation["layout"]) == 12
+    # what no laboratory had when manifests were first written is there only where it is used
+    assert "well_background" not in made["variation"]
     again = RUNNER.invoke(app, [*arguments, *shift])
     assert again.exit_code == 0
     other = RUNNER.invoke(app, [*arguments, *shift[:-1], "optical:1"])

@@ -1,5 +1,7 @@
 """Compounds, doses and layout."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -99,3 +101,18 @@ def test_edge_wells_lose_cells_and_batch_strength_0_switches_all_nuisance_off():
     assert not one.biology.any()
     assert (one.log_staining == other.log_staining).all()
     assert one.focus_um == 0
+
+
+def test_background_differs_from_well_to_well_where_a_laboratory_has_that_and_no_other_draw_with_it():
+    layout, design = plan_experiment(0, Design()).layout, Design()
+    uneven = find_laboratory("lab_e")
+    even = uneven.model_copy(update={"variation": uneven.variation.model_copy(update={"well_background": 0.0})})
+    names = [(f"b{batch}", "p") for batch in range(10)]
+    apart = []
+    for batch, plan in ((batch, plan) for batch in names for plan in layout):
+        one, other = (draw_well(0, laboratory, batch, plan, design) for laboratory in (uneven, even))
+        apart.append(one.log_background - other.log_background)
+        assert other.log_background == draw_plate(0, even, *batch, design).log_background
+        assert replace(one, log_background=0.0).described() == replace(other, log_background=0.0).described()
+    assert np.std(apart) == pytest.approx(0.5, rel=0.1)
+    assert np.mean(apart) == pytest.approx(0, abs=0.1)
