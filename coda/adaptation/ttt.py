@@ -20,8 +20,7 @@ from coda.networks.extractor import require_channels, set_attention
 from coda.networks.head import Head
 from coda.networks.mae import mae_loss, random_keep
 from coda.networks.runtime import resolve_runtime
-from coda.plates.fieldset import FieldSet
-from coda.plates.stored import StoredFields
+from coda.plates.stored import Fields
 from coda.training.crops import Cropper, turned_at_random
 from coda.training.engine import Entry, Running, fields_digest, fingerprint, run, tensors_digest
 from coda.training.images import image_source
@@ -36,7 +35,7 @@ Probabilities = NDArray[np.float32]
 def predict_with_ttt(
     state: MaeState,
     head: Head | LinearHead | ClassicalHead,
-    fields: FieldSet | StoredFields,
+    fields: Fields,
     params: Params,
     *,
     seed: int,
@@ -70,7 +69,7 @@ class _Taught:
         self,
         state: MaeState,
         head: Head | LinearHead | ClassicalHead,
-        fields: FieldSet | StoredFields,
+        fields: Fields,
         params: Params,
         seed: int,
     ) -> None:

@@ -13,9 +13,8 @@ from coda.config.recorded import TRAINED
 from coda.networks.extractor import save_extractor
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import BatchFolder, ingested_batches, open_fields, require_covered
-from coda.plates.fieldset import FieldSet
 from coda.plates.preparation import prepared, record_of
-from coda.plates.stored import StoredFields
+from coda.plates.stored import Fields
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.progress_bar import shown
@@ -95,7 +94,7 @@ def pretrain(
         return _numbers(result)
 
 
-def load_training_fields(batches: Sequence[BatchFolder], params: Params) -> FieldSet | StoredFields:
+def load_training_fields(batches: Sequence[BatchFolder], params: Params) -> Fields:
     """Return the accepted fields of the batches that are not held out; see `pretrain` for the errors."""
     stored = open_fields(batches, params.extractor.channels, params.crops.centre)
     # chosen before anything is read, so that what is held out takes neither time nor memory

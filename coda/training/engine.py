@@ -17,8 +17,7 @@ from coda.config.params import OptimizerConfig
 from coda.contracts.base import digest_of_json
 from coda.errors import ConfigError, Problem, StoppedError
 from coda.networks.finite import not_finite
-from coda.plates.fieldset import FieldSet
-from coda.plates.stored import StoredFields
+from coda.plates.stored import Fields, StoredFields
 from coda.training.checkpoint import Checkpoints
 from coda.training.distributed import agreed, from_first, world
 from coda.training.losses import Losses, NotFiniteError
@@ -272,7 +271,7 @@ def fingerprint(*parts: object) -> str:
     return digest_of_json(list(parts))
 
 
-def fields_digest(fields: FieldSet | StoredFields) -> str:
+def fields_digest(fields: Fields) -> str:
     """Return a digest of which fields there are and of their pixels.
 
     Of images in memory a sparse grid is read; fields in plate stores are named by the recorded digests of all pixels.

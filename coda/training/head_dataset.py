@@ -19,16 +19,13 @@ from coda.config.params import Params
 from coda.networks.alignment import RunningStatistics, TokenStatistics
 from coda.networks.extractor import Extractor
 from coda.plates.disk import writing
-from coda.plates.fieldset import FieldSet
-from coda.plates.stored import StoredFields
+from coda.plates.stored import Fields
 from coda.training.engine import fields_digest, fingerprint, tensors_digest
 from coda.training.groups import GroupStatistics
 from coda.training.head import TokenSet
 from coda.training.labels import LabelList
 from coda.training.randomness import derived_seed
 from coda.training.tokens import random_crop_batches, token_batches
-
-Fields = FieldSet | StoredFields
 
 
 @dataclass(frozen=True)

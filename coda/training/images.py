@@ -17,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coda.plates.fieldset import FieldSet
-from coda.plates.stored import StoredFields, read_fields
+from coda.plates.stored import Fields, StoredFields, read_fields
 
 HELD_BYTES = 1 << 30
 """Decoded fields that are kept of a plate store: a field is often drawn again soon, as anchor or as partner."""
@@ -140,7 +139,7 @@ class StoredImages:
         return held
 
 
-def image_source(fields: FieldSet | StoredFields, device: torch.device, where: str = "auto") -> ImageSource:
+def image_source(fields: Fields, device: torch.device, where: str = "auto") -> ImageSource:
     """Return where the images of fields are cut from.
 
     Args:
@@ -168,7 +167,7 @@ _UPLOADED: dict[tuple[int, str], Tensor] = {}
 """Images on a device, by the array in host memory that they are a copy of."""
 
 
-def place_fields(stored: StoredFields, where: str) -> FieldSet | StoredFields:
+def place_fields(stored: StoredFields, where: str) -> Fields:
     """Read fields into memory, or leave them in their plate stores.
 
     Args:

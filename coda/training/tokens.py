@@ -15,8 +15,7 @@ from coda.networks.classifier import LinearHead
 from coda.networks.extractor import Extractor, pool_tokens, require_channels, set_attention
 from coda.networks.head import Head
 from coda.networks.runtime import resolve_runtime
-from coda.plates.fieldset import FieldSet
-from coda.plates.stored import StoredFields
+from coda.plates.stored import Fields
 from coda.training.crops import Cropper
 from coda.training.distributed import by_turns
 from coda.training.images import image_source
@@ -26,7 +25,7 @@ BATCH = 256
 """Crops in one forward pass."""
 
 
-def extract_tokens(extractor: Extractor, fields: FieldSet | StoredFields, params: Views) -> Tensor:
+def extract_tokens(extractor: Extractor, fields: Fields, params: Views) -> Tensor:
     """Return the tokens of every field's evaluation crops: one centre crop, or a grid (``crops.eval_grid``).
 
     Args:
@@ -45,7 +44,7 @@ def extract_tokens(extractor: Extractor, fields: FieldSet | StoredFields, params
 
 
 @torch.inference_mode()
-def token_batches(extractor: Extractor, fields: FieldSet | StoredFields, params: Views) -> Iterator[Tensor]:
+def token_batches(extractor: Extractor, fields: Fields, params: Views) -> Iterator[Tensor]:
     """Yield the tokens of `extract_tokens` for a few fields at a time, in order."""
     cropper, per_batch = _prepare(extractor, fields, params), max(1, BATCH // params.crops.eval_grid**2)
 
@@ -60,7 +59,7 @@ def token_batches(extractor: Extractor, fields: FieldSet | StoredFields, params:
 @torch.inference_mode()
 def random_crop_batches(
     extractor: Extractor,
-    fields: FieldSet | StoredFields,
+    fields: Fields,
     params: Views,
     *,
     seed: int,
@@ -134,7 +133,7 @@ def field_probabilities(head: Head | LinearHead | ClassicalHead, tokens: Tensor,
 
 
 def predict_fields(
-    extractor: Extractor, head: Head | LinearHead | ClassicalHead, fields: FieldSet | StoredFields, params: Views
+    extractor: Extractor, head: Head | LinearHead | ClassicalHead, fields: Fields, params: Views
 ) -> NDArray[np.float32]:
     """Return the class probabilities of every field without keeping tokens, for a head trained on raw tokens.
 
@@ -145,7 +144,7 @@ def predict_fields(
     return np.concatenate(parts)
 
 
-def _prepare(extractor: Extractor, fields: FieldSet | StoredFields, params: Views) -> Cropper:
+def _prepare(extractor: Extractor, fields: Fields, params: Views) -> Cropper:
     require_channels(extractor, fields.channels, "fields")
     runtime = resolve_runtime(params.compute)
     extractor.to(runtime.device).eval()

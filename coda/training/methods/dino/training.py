@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from coda.config.params import DinoOptimizerConfig, Pairs, Params, Pretrain
 from coda.networks.extractor import require_channels
 from coda.networks.runtime import resolve_runtime
-from coda.plates.fieldset import FieldSet
-from coda.plates.stored import StoredFields
+from coda.plates.stored import Fields
 from coda.training.blindness import require_blind
 from coda.training.engine import Running, fields_digest, fingerprint, run, tensors_digest
 from coda.training.hooks import Hooks
@@ -23,7 +22,7 @@ from coda.training.schedules import length_of
 
 
 def train_dino(
-    fields: FieldSet | StoredFields,
+    fields: Fields,
     params: Params,
     budget: DinoOptimizerConfig,
     *,

@@ -11,8 +11,7 @@ from coda.config.params import OptimizerConfig, Params
 from coda.networks.extractor import pool_tokens, require_channels, set_attention
 from coda.networks.mae import mae_loss, random_keep
 from coda.networks.runtime import resolve_runtime
-from coda.plates.fieldset import FieldSet
-from coda.plates.stored import StoredFields
+from coda.plates.stored import Fields
 from coda.training import schedules
 from coda.training.blindness import require_blind
 from coda.training.crops import Cropper
@@ -31,7 +30,7 @@ from coda.training.schedules import Length, length_of
 
 
 def train_mae(
-    fields: FieldSet | StoredFields,
+    fields: Fields,
     params: Params,
     budget: OptimizerConfig,
     *,
@@ -105,7 +104,7 @@ class _MaeObjective:
 
     def __init__(
         self,
-        fields: FieldSet | StoredFields,
+        fields: Fields,
         params: Params,
         budget: OptimizerConfig,
         *,
