@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scale.run_watching import STORE_ENDING, Watched, Watching, bytes_on_disk
+from benchmarks.scale.traffic import Request
 from coda.errors import CodaError, Problem
-from coda.local.traffic import Request
 from coda.runners.port import RunOutcome
 from coda.settings import Settings
 from coda.storage.clone import entries_in, object_key

@@ -22,13 +22,13 @@ from benchmarks.scale.small_plates import (
     simulate,
     take_away,
 )
+from benchmarks.scale.traffic import read_requests
 from coda.benchmark.benchmark_report import write_json
 from coda.config import Params, params_digest
 from coda.config.load import changed
 from coda.contracts.base import digest_of_json
 from coda.errors import CodaError, Problem
 from coda.local.services import LANDING_BUCKET, EmbeddedServices
-from coda.local.traffic import read_requests
 from coda.runners.local import run_local
 from coda.runners.port import RunOutcome, run_pipeline
 from coda.simulation.delivery import SIMULATION_VERSION
@@ -188,7 +188,9 @@ class Scale:
         *earlier, measured = size.deliveries
         folders = {it: self._simulated(it) for it in size.deliveries}
         shutil.copytree(self._trained, self._live)
-        with EmbeddedServices(self._live, traffic=self._traffic) as services:
+        with EmbeddedServices(
+            self._live, store=("benchmarks.scale.traffic", "--traffic", str(self._traffic))
+        ) as services:
             for delivery in earlier:
                 self._deliver(services, folders[delivery], delivery)
                 self._adapt(services, delivery, changed(self.params, SMALLEST), runner="local")

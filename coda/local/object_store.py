@@ -13,14 +13,17 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 from coda.durable import write_durably
-from coda.local.traffic import Application, Environ, Metered, StartResponse
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 """The one account that moto's server serves, and where its queue is."""
@@ -163,14 +166,16 @@ def create_queue(name: str) -> None:
     sqs_backends[ACCOUNT][REGION].create_queue(name, None)
 
 
-def serve(root: Path, port: int, queue: str | None = None, traffic: Path | None = None) -> None:
+def serve(
+    root: Path, port: int, queue: str | None = None, layer: Callable[[Application], Application] | None = None
+) -> None:
     """Serve S3 and SQS on loopback until the process ends.
 
     Args:
         root: Folder of the objects.
         port: Port to listen on.
         queue: Name of a queue that is there from the first request on; none without it.
-        traffic: File that gets a line for each request; none is written without it.
+        layer: What requests pass first; nothing without it.
     """
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
@@ -181,8 +186,7 @@ def serve(root: Path, port: int, queue: str | None = None, traffic: Path | None 
     if queue is not None:
         create_queue(queue)
     application: Application = WriteThrough(DomainDispatcherApplication(create_backend_app), root)
-    if traffic is not None:
-        application = Metered(application, traffic)
+    application = layer(application) if layer is not None else application
     server = make_server("127.0.0.1", port, application, threaded=True)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -196,15 +200,19 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def main() -> None:
-    """Read the command line and serve."""
+def command_line() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--queue")
-    parser.add_argument("--traffic", type=Path)
-    arguments = parser.parse_args()
-    serve(arguments.root, arguments.port, arguments.queue, arguments.traffic)
+    return parser
+
+
+def main() -> None:
+    """Read the command line and serve."""
+    arguments = command_line().parse_args()
+    serve(arguments.root, arguments.port, arguments.queue)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from coda.settings import Settings
 LANDING_BUCKET = "coda-landing"
 PLATFORM_BUCKET = "coda-platform"
 QUEUE = "coda-landing-events"
+STORE = ("coda.local.object_store",)
 
 
 class EmbeddedServices:
@@ -29,16 +31,16 @@ class EmbeddedServices:
     The object store ends with this process however it ends: it watches a pipe this process holds open.
     """
 
-    def __init__(self, root: Path, *, traffic: Path | None = None, images: Path | None = None) -> None:
+    def __init__(self, root: Path, *, store: Sequence[str] = STORE, images: Path | None = None) -> None:
         """Keep all state below `root`; nothing is started before `__enter__`.
 
         Args:
             root: Folder of the state.
-            traffic: File in which the object store writes down its requests (`coda.local.traffic`), if any.
+            store: Module that is the object store, and arguments of its own.
             images: Folder that manifests may name as the place of their images, beside the usual ones.
         """
         self.root = root.resolve()
-        self._traffic = traffic
+        self._store = store
         self._images = images
         self._stack = ExitStack()
         self._object_store = ExitStack()
@@ -124,9 +126,7 @@ class EmbeddedServices:
         }
 
     def _start_object_store(self, port: int) -> None:
-        command = [sys.executable, "-m", "coda.local.object_store", "--root", str(self.root / "objects")]
-        command += ["--queue", QUEUE]
-        command += ["--traffic", str(self._traffic.resolve())] if self._traffic is not None else []
+        command = [sys.executable, "-m", *self._store, "--root", str(self.root / "objects"), "--queue", QUEUE]
         log = self._object_store.enter_context((self.root / "object-store.log").open("a"))
         process = subprocess.Popen(
             [*command, "--port", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True

@@ -12,8 +12,8 @@ import pytest
 from benchmarks.scale.measured_code import code_digest
 from benchmarks.scale.run_figures import Run, by_step, figures_of, kind_of, stored_plates, traffic
 from benchmarks.scale.run_watching import Stretch, Watching, bytes_below, bytes_on_disk
+from benchmarks.scale.traffic import Metered, Request, read_requests
 from coda.local.services import LANDING_BUCKET, EmbeddedServices
-from coda.local.traffic import Metered, Request, read_requests
 from coda.runners.port import RunOutcome
 from coda.storage.data_registry import commit_batch
 from coda.storage.objects import store_for
@@ -142,7 +142,7 @@ def test_every_byte_of_the_store_is_counted_dvcs_own_too(environment, tmp_path):
     for name, size in sizes.items():
         (batch / name).write_bytes(os.urandom(size))
     log = tmp_path / "traffic.jsonl"
-    with EmbeddedServices(tmp_path / "services", traffic=log) as services:
+    with EmbeddedServices(tmp_path / "services", store=("benchmarks.scale.traffic", "--traffic", str(log))) as services:
         settings = services.settings
         _, place = read_requests(log)
         commit_batch(batch, "lab_b", "b1", settings=settings, run_id="r1")

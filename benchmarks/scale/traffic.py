@@ -1,20 +1,18 @@
 """What goes in and out of the embedded object store, request by request: written to a file, and read again.
 
-The bytes are those of the bodies: what a store is paid for and a network carries, headers aside.
+The bytes are those of the bodies: what a store is paid for and a network carries, headers aside. Run as
+``python -m benchmarks.scale.traffic --traffic FILE ...`` it is that store, with the arguments of its own.
 """
 
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs
 
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
-Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+from coda.local.object_store import Application, Environ, StartResponse, command_line, serve
 
 
 @dataclass(frozen=True)
@@ -93,3 +91,15 @@ def read_requests(log: Path, *, since: int = 0) -> tuple[list[Request], int]:
         text = file.read()
     whole = text[: text.rfind(b"\n") + 1]
     return [Request(*json.loads(line)) for line in whole.splitlines()], since + len(whole)
+
+
+def main() -> None:
+    """Serve, and write down what was asked."""
+    parser = command_line()
+    parser.add_argument("--traffic", type=Path, required=True)
+    given = parser.parse_args()
+    serve(given.root, given.port, given.queue, lambda application: Metered(application, given.traffic))
+
+
+if __name__ == "__main__":
+    main()
