@@ -14,6 +14,7 @@ from coda.benchmark.benchmark_report import ReportTable
 from coda.benchmark.jobs import Outcome
 from coda.benchmark.score_tables import WAY_WORDS
 from coda.benchmark.scoring import truth, unseen_compounds
+from coda.benchmark.systems import paired
 from coda.evaluation.predictions.prediction_levels import classes_of
 from coda.training.labels import LabelList
 
@@ -131,6 +132,46 @@ def gain_table(found: dict[Key, Gain], rows: Sequence[tuple[str, str]], targets:
         "comparisons."
     )  # fmt: skip
     return ReportTable("gains", "Gain over standardised tokens", values, pd.DataFrame(shown), caption)
+
+
+def gains_by_seed(
+    scores: pd.DataFrame, source: str, rows: Sequence[tuple[str, str]], targets: Sequence[str]
+) -> list[ReportTable]:
+    """Return the table of what each system gains over `REFERENCE` in the same cell (seed and target); none without it.
+
+    Args:
+        scores: From `coda.benchmark.systems.score_table`.
+        source: Source that was trained on.
+        rows: (system, alignment) of each row.
+        targets: Columns.
+    """
+    values, shown = [], []
+    for system, way in rows:
+        difference = paired(scores, (system, way), REFERENCE)
+        own = difference[difference.index.get_level_values("source") == source].groupby(level="target")
+        if (system, way) == REFERENCE or not len(own):
+            continue
+        mean, deviation = own.mean(), own.std()
+        values += [
+            {"system": system, "alignment": way, "target": target, "mean": mean[target], "sd": deviation[target]}
+            for target in targets
+            if target in mean.index
+        ]
+        texts = {target: format_gain(mean.get(target), deviation.get(target)) for target in targets if target != source}
+        shown.append({"system": f"{system}{WAY_WORDS[way]}"} | texts)
+    caption = (
+        "Accuracy over images minus that of standardised tokens of the cross-batch model without training, on the same "
+        "plates and from the same seed, in percentage points: mean ± sample standard deviation over seeds."
+    )
+    name, title = f"table2_{source}_gains", f"Gain over standardised tokens, trained on {source}"
+    return [ReportTable(name, title, pd.DataFrame(values), pd.DataFrame(shown), caption)] if values else []
+
+
+def format_gain(mean: float | None, deviation: float | None) -> str:
+    """Return percentage points: '+3.2 ± 1.1', the mean alone of one seed, a dash of none."""
+    if mean is None or np.isnan(mean):
+        return "–"
+    return f"{100 * mean:+.1f}" + ("" if deviation is None or np.isnan(deviation) else f" ± {100 * deviation:.1f}")
 
 
 def _correct_by_compound(

@@ -10,6 +10,7 @@ import pandas as pd
 from coda.benchmark.adapting import work
 from coda.benchmark.benchmark_figures import bars
 from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
+from coda.benchmark.gains import gains_by_seed
 from coda.benchmark.jobs import EventCallback, Job, Outcome, attempt_jobs
 from coda.benchmark.orderings import TABLE_2, ordering_table, ratio_table
 from coda.benchmark.paper import SHORT, table_2
@@ -117,7 +118,8 @@ def table2(
     )  # fmt: skip
     for source in setting.sources:
         own = summary[summary["source"] == source]
-        tables += [recall_table(own, source, present(own, systems, tuple(WAY_WORDS)))]
+        rows = present(own, systems, tuple(WAY_WORDS))
+        tables += [*gains_by_seed(scores, source, rows, setting.targets), recall_table(own, source, rows)]
     tables += [ordering_table(scores, TABLE_2), ratio_table(scores)]
     tables += references(setting.sources)
     tables += [summary_table(summary, "table2_summary", "All means"), long_table(scores, "table2_scores", "All scores")]
