@@ -1,4 +1,4 @@
-"""A short-lived clone of the data registry: where batches are added, and where their versions are looked up."""
+"""A short-lived clone of the data registry: where batches are added, and where they are fetched."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from coda.contracts.documents import document
 from coda.errors import CodaError, ConfigError, Problem, ServiceRefusedError, TransientError
 from coda.settings import without_secrets
-from coda.storage.programs import git, git_files
+from coda.storage.programs import dvc, git, git_files
 
 BRANCH = "main"
 OBJECTS = "files/md5/"
@@ -38,7 +38,6 @@ _LOST = re.compile(
 
 # '?*' and not '*': DVC reads the file with dulwich, for which '*' matches nothing at all too, and would then leave out
 # every folder of a source
-_DVC_IGNORED = "/config.local\n/tmp\n/cache\n"
 _IGNORED = "# DVC keeps the batches themselves; Git keeps the .dvc files\n/data/?*/?*/\n"
 
 
@@ -49,21 +48,32 @@ class Clone:
     Attributes:
         folder: The working copy.
         remote: DVC remote, ``s3://bucket/prefix``.
+        endpoint: S3 endpoint URL; none for AWS itself.
         branch: Branch that holds the registry, for writers and readers alike.
     """
 
     folder: Path
     remote: str
+    endpoint: str | None
     branch: str = BRANCH
 
+    def configure(self) -> None:
+        """Write the local DVC configuration: the address of the remote, no analytics, no secrets."""
+        lines = ["[core]", "    remote = coda", "    analytics = false", "    check_update = false"]
+        # a clone links to its own cache, so a large batch is not copied again; fetched objects are hashed
+        lines += ["[cache]", '    type = "hardlink,copy"', "['remote \"coda\"']"]
+        lines += [f"    url = {self.remote}", "    verify = true"]
+        if self.endpoint is not None:
+            lines.append(f"    endpointurl = {self.endpoint}")
+        (self.folder / ".dvc" / "config.local").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
     def initialise(self) -> None:
-        """Make the first commit of an empty registry: the files of `dvc init`, and the name of the remote."""
+        """Make the first commit of an empty registry: DVC's own files and the name of the remote."""
+        dvc(self.folder, "init", "--quiet")
         shared = f"[core]\n    remote = coda\n    analytics = false\n['remote \"coda\"']\n    url = {self.remote}\n"
-        files = {".dvc/config": shared, ".dvc/.gitignore": _DVC_IGNORED, ".dvcignore": "", ".gitignore": _IGNORED}
-        (self.folder / ".dvc").mkdir()
-        for name, text in files.items():
-            (self.folder / name).write_text(text, encoding="utf-8")
-        git(self.folder, "add", "--", *files)
+        (self.folder / ".dvc" / "config").write_text(shared, encoding="utf-8")
+        (self.folder / ".gitignore").write_text(_IGNORED, encoding="utf-8")
+        git(self.folder, "add", ".dvc", ".dvcignore", ".gitignore")
         git(self.folder, "commit", "--quiet", "-m", "Create the data registry")
 
     def pointer(self, path: str, revision: str = "HEAD") -> str | None:
@@ -126,17 +136,23 @@ class Clone:
 
 
 @contextmanager
-def cloned(url: str, remote: str) -> Iterator[Clone]:
+def cloned(url: str, remote: str, endpoint: str | None, near: Path | None = None) -> Iterator[Clone]:
     """Clone the data registry, initialising an empty one, and forget the clone afterwards.
 
     All commits are cloned: they hold nothing but .dvc files of some hundred bytes, and the history answers which
     commit brought a batch.
 
+    Args:
+        url: Git URL or path of the registry.
+        remote: DVC remote.
+        endpoint: S3 endpoint URL; none for AWS itself.
+        near: Folder on the file system the data lies on, so that files can be linked and not copied.
+
     Raises:
         ConfigError: There is no such repository.
         TransientError: It does not answer.
     """
-    root = Path(tempfile.mkdtemp(prefix=WORKING))
+    root = Path(tempfile.mkdtemp(prefix=WORKING, dir=near))
     try:
         if "://" not in url and "@" not in url and not Path(url).exists():
             remedy = "Create it with `coda data init`, or correct CODA_DATA_REGISTRY."
@@ -146,13 +162,14 @@ def cloned(url: str, remote: str) -> Iterator[Clone]:
             url = str(Path(url).resolve())  # git runs in another folder, and takes what is before a colon for a host
         branch = _branch(root, url)
         chosen = ["--branch", branch, "--single-branch"] if branch else []
-        # said in the clone itself: git reads the user's list of ignored files wherever it lies
+        # said in the clone itself, for DVC reads the user's list of ignored files by ways of its own
         own = [f"--config=core.{name}={os.devnull}" for name in ("excludesFile", "attributesFile")]
         git(root, "clone", "--quiet", "--no-tags", "--template=", *own, *chosen, "--", url, "registry")
-        clone = Clone(root / "registry", remote, branch or BRANCH)
+        clone = Clone(root / "registry", remote, endpoint, branch or BRANCH)
         if not (clone.folder / ".dvc").is_dir():
             git(clone.folder, "checkout", "--quiet", "-B", clone.branch)
             clone.initialise()
+        clone.configure()
         yield clone
     finally:
         shutil.rmtree(root, ignore_errors=True)

@@ -57,7 +57,7 @@ def lost_objects(deleted: Collection[str], kept: Collection[DataRevision], *, se
 
 
 def _digests(kept: Collection[DataRevision], settings: Settings) -> set[str]:
-    with cloned(settings.data_registry, settings.data_remote) as clone:
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
         return {item.digest for item in kept} | _named_digests(clone)
 
 

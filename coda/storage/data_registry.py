@@ -5,6 +5,7 @@ before the commit that names them, so a commit never points at nothing; DVC's st
 twice changes nothing.
 """
 
+import hashlib
 import re
 import shutil
 import tempfile
@@ -17,14 +18,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from coda.contracts import DataRevision
 from coda.contracts.base import Slug
-from coda.errors import CodaError, ConfigError, IntegrityError, Problem, raise_if_any
+from coda.errors import CodaError, ConfigError, IntegrityError, Problem, TransientError, raise_if_any
 from coda.settings import Settings
 from coda.storage.clone import BRANCH, OBJECTS, Clone, cloned, digest_in, object_key
-from coda.storage.dvc_tree import fetch_tree, store_tree, tree_of
+from coda.storage.dvc_tree import REMEDY, fetch_tree, listed_entries, store_tree, tree_of
 from coda.storage.failures import disk_explained
 from coda.storage.objects import ObjectStore
 from coda.storage.plate_stores import DataStore
-from coda.storage.programs import git
+from coda.storage.programs import dvc, git
 
 _SOURCE: TypeAdapter[str] = TypeAdapter(Slug)
 
@@ -53,7 +54,7 @@ def create_registry(path: Path, remote: str) -> None:
     with disk_explained(path):
         path.mkdir(parents=True, exist_ok=True)
     git(path, "init", "--quiet", "--bare", "--template=", f"--initial-branch={BRANCH}")
-    with cloned(str(path), remote) as clone:
+    with cloned(str(path), remote, endpoint=None) as clone:
         clone.publish({}, "")
 
 
@@ -75,7 +76,7 @@ def commit_batches(batches: Sequence[BatchToCommit], *, settings: Settings, run_
     _require_files(batches)
     remote, data = _remote(settings), DataStore(settings)
     remote.exists(".coda")  # fails in seconds, and in plain words, when the store is away
-    with cloned(settings.data_registry, settings.data_remote) as clone:
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
         trees = {item.path: tree_of(item.folder) for item in batches}
         for tree in trees.values():
             # what the registry knows is looked up as well: it costs little, and heals a store that lost something
@@ -114,7 +115,7 @@ def list_batches(source: str, *, settings: Settings, revision: str | None = None
         remedy = "Give the source's name as its manifests have it, without a path."
         problem = Problem("source", repr(source), "a name of letters, digits, '.', '_' and '-'", remedy)
         raise ConfigError("There is no such source.", [problem]) from error
-    with cloned(settings.data_registry, settings.data_remote) as clone:
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
         at = _commit(clone, revision) if revision else "HEAD"
         log = git(clone.folder, "log", "--reverse", "--format=%x00%H", "--name-only", at, "--", f"data/{source}/")
         newest: dict[str, str] = {}
@@ -167,7 +168,7 @@ def missing_revisions(revisions: Sequence[DataRevision], *, settings: Settings) 
     if not revisions:
         return found
     remote = _remote(settings)
-    with cloned(settings.data_registry, settings.data_remote) as clone:
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
         there = remote.present([object_key(item.digest) for item in revisions], OBJECTS)
         pointers = clone.pointers([(item.path, item.revision) for item in revisions])
         for item, pointer in zip(revisions, pointers, strict=True):
@@ -182,16 +183,48 @@ def missing_revisions(revisions: Sequence[DataRevision], *, settings: Settings) 
     return found
 
 
-def fetch_batches(
-    revisions: Sequence[DataRevision], out: Path, *, settings: Settings, pixels: bool = True
-) -> list[Path]:
+def fetch_batches(revisions: Sequence[DataRevision], out: Path, *, settings: Settings) -> list[Path]:
     """Fetch batches into a dataset folder, every byte verified.
 
     Args:
         revisions: What to fetch.
         out: Dataset folder; batches come to ``<out>/<source>/<batch>``, replacing what is there.
         settings: Where the registry and its remote are.
-        pixels: Whether plate stores come too; else they stay in the data store and are named.
+
+    Returns:
+        The batch folders, in the order given.
+
+    Raises:
+        IntegrityError: The registry names another digest than the revision, or the store's bytes are not the
+            recorded ones; with the file's name.
+        TransientError: Git or the object store does not answer.
+    """
+    if not revisions:
+        return []
+    _remote(settings).exists(".coda")
+    with disk_explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint, out.parent) as clone:
+        for item in revisions:
+            _write_pointer(clone, item)
+        try:
+            dvc(clone.folder, "pull", *(f"{item.path}.dvc" for item in revisions))
+        except (ConfigError, TransientError):
+            raise
+        except CodaError:
+            for item in revisions:
+                _explain_missing(item, settings)
+            raise
+        return [_move(clone.folder / item.path, out / item.source / item.batch) for item in revisions]
+
+
+def fetch_tables(revisions: Sequence[DataRevision], out: Path, *, settings: Settings) -> list[Path]:
+    """Fetch batches into a dataset folder without their plate stores, which stay in the data store and are named.
+
+    Args:
+        revisions: What to fetch.
+        out: Dataset folder; batches come to ``<out>/<source>/<batch>``, replacing what is there.
+        settings: Where the registry and its remote are.
 
     Returns:
         The batch folders, in the order given.
@@ -204,28 +237,20 @@ def fetch_batches(
     if not revisions:
         return []
     remote = _remote(settings)
-    with cloned(settings.data_registry, settings.data_remote) as clone:
-        for item, pointer in zip(
-            revisions, clone.pointers([(item.path, item.revision) for item in revisions]), strict=True
-        ):
-            _require_named(item, pointer)
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
+        for item in revisions:
+            _named_pointer(clone, item)
     with disk_explained(out):
         out.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".fetched-", dir=out))
+        work = Path(tempfile.mkdtemp(prefix=".tables-", dir=out))
     try:
         targets = []
         for number, item in enumerate(revisions):
-            where = f"{item.path} ({item.revision[:12]})"
-            fetch_tree(item.digest, remote, work / str(number), where=where, pixels=pixels)
+            fetch_tree(item.digest, remote, work / str(number), where=f"{item.path} ({item.revision[:12]})")
             targets.append(_move(work / str(number), out / item.source / item.batch))
         return targets
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def fetch_tables(revisions: Sequence[DataRevision], out: Path, *, settings: Settings) -> list[Path]:
-    """Fetch batches without their plate stores, which stay in the data store and are named; see `fetch_batches`."""
-    return fetch_batches(revisions, out, settings=settings, pixels=False)
 
 
 def fetch_batch(revision: DataRevision, out: Path, *, settings: Settings) -> Path:
@@ -268,7 +293,19 @@ def _named(path: str, commit: str, digest: str) -> DataRevision:
     return DataRevision(source=source, batch=batch, path=path, revision=commit, digest=digest)
 
 
-def _require_named(item: DataRevision, pointer: str | None) -> None:
+def _write_pointer(clone: Clone, item: DataRevision) -> None:
+    pointer = _named_pointer(clone, item)
+    file = clone.folder / f"{item.path}.dvc"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(pointer, encoding="utf-8")
+
+
+def _named_pointer(clone: Clone, item: DataRevision) -> str:
+    """Return the .dvc file that a revision names, with the digest it names."""
+    return _require_named(item, clone.pointer(item.path, item.revision))
+
+
+def _require_named(item: DataRevision, pointer: str | None) -> str:
     if pointer is None:
         remedy = "Check CODA_DATA_REGISTRY, and whether its history was rewritten."
         problem = Problem(f"{item.path} at {item.revision}", "nothing", "a version of the batch", remedy)
@@ -278,9 +315,26 @@ def _require_named(item: DataRevision, pointer: str | None) -> None:
         remedy = "Find out who changed the record or the registry."
         problem = Problem(f"{item.path} at {item.revision}", f"digest {found}", f"digest {item.digest}", remedy)
         raise IntegrityError("The data registry holds other data under this revision.", [problem])
+    return pointer
+
+
+def _explain_missing(item: DataRevision, settings: Settings) -> None:
+    """Check every object of a batch that DVC could not fetch, and raise with the names of the bad ones."""
+    remote = _remote(settings)
+    where = f"{item.path} ({item.revision[:12]})"
+    problems = []
+    for entry in listed_entries(item.digest, remote, where=where):
+        content = remote.find(object_key(entry.md5))
+        if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != entry.md5:
+            found = "nothing" if content is None else "other bytes"
+            problems.append(Problem(f"{where}: {entry.relpath}", found, f"MD5 {entry.md5}", REMEDY))
+    raise_if_any(IntegrityError, "The store behind the data registry does not hold what was recorded.", problems)
 
 
 def _move(folder: Path, target: Path) -> Path:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(0o644)  # DVC write-protects what it links to its cache
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         shutil.rmtree(target)

@@ -1,7 +1,7 @@
 """A batch as DVC keeps a folder: its files under the MD5 of their content, a list of them, and the pointer Git keeps.
 
-Written and read here and not by DVC, which can only add what lies on this disk: plate stores do not. Tests compare
-every byte with DVC's own, and have DVC fetch what was written.
+Written here and not by DVC, which can only add what lies on this disk: plate stores do not. A test compares every byte
+with DVC's own.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from coda.contracts.placement import STORES_NAME, StoreReference, StoreReference
 from coda.errors import ContractError, IntegrityError, Problem, raise_if_any
 from coda.storage.bulk import content_type_of
 from coda.storage.clone import Entry, entries_in, object_key
-from coda.storage.failures import ObjectNotFoundError, disk_explained
+from coda.storage.failures import disk_explained
 from coda.storage.objects import ObjectStore
 from coda.storage.plate_stores import DataStore, md5_of
 
@@ -104,52 +104,38 @@ def store_tree(tree: BatchTree, remote: ObjectStore, data: DataStore) -> None:
         remote.put(object_key(tree.digest), tree.listing, "application/json")
 
 
-def fetch_tree(digest: str, remote: ObjectStore, folder: Path, *, where: str, pixels: bool) -> None:
-    """Fetch a version of a batch: all of it, or as a folder of tables that names its plate stores in the data store.
+def fetch_tree(digest: str, remote: ObjectStore, folder: Path, *, where: str) -> None:
+    """Fetch a version of a batch as a folder of tables that names its plate stores in the data store.
 
     Args:
         digest: DVC's name for the folder ('<md5>.dir').
         remote: The data store.
         folder: Folder to write; it is not there yet.
         where: Name of the version, for messages.
-        pixels: Whether plate stores, and what is for people alone, come too.
 
     Raises:
         IntegrityError: The store does not hold the recorded bytes; all such files together.
         TransientError: It is away.
     """
     entries = listed_entries(digest, remote, where=where)
-    stores = [item for item in entries if not pixels and item.relpath.endswith(STORE_SUFFIX)]
-    wanted = [
-        item
-        for item in entries
-        if pixels or not (item.relpath.endswith(STORE_SUFFIX) or item.relpath.startswith(FOR_PEOPLE))
+    tables = [
+        item for item in entries if not item.relpath.endswith(STORE_SUFFIX) and not item.relpath.startswith(FOR_PEOPLE)
     ]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        contents = list(pool.map(lambda item: remote.find(object_key(item.md5)), tables))
+    problems = [
+        Problem(f"{where}: {item.relpath}", "nothing" if data is None else "other bytes", f"MD5 {item.md5}", REMEDY)
+        for item, data in zip(tables, contents, strict=True)
+        if data is None or hashlib.md5(data, usedforsecurity=False).hexdigest() != item.md5
+    ]
+    raise_if_any(IntegrityError, "The store behind the data registry does not hold what was recorded.", problems)
     with disk_explained(folder):
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            found = list(pool.map(lambda item: _fetched(item, remote, folder / item.relpath), wanted))
-        problems = [
-            Problem(f"{where}: {item.relpath}", wrong, f"MD5 {item.md5}", REMEDY)
-            for item, wrong in zip(wanted, found, strict=True)
-            if wrong
-        ]
-        raise_if_any(IntegrityError, "The store behind the data registry does not hold what was recorded.", problems)
-        if not pixels:
-            _references(folder, stores, remote).write(folder / STORES_NAME)
-
-
-def _fetched(item: Entry, remote: ObjectStore, path: Path) -> str:
-    """Write a file of a batch, however large; return what is wrong with it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.md5(usedforsecurity=False)
-    try:
-        with path.open("wb") as file:
-            for block in remote.blocks(object_key(item.md5)):
-                digest.update(block)
-                file.write(block)
-    except ObjectNotFoundError:
-        return "nothing"
-    return "" if digest.hexdigest() == item.md5 else "other bytes"
+        for item, data in zip(tables, contents, strict=True):
+            path = folder / item.relpath
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data or b"")
+        stores = [item for item in entries if item.relpath.endswith(STORE_SUFFIX)]
+        _references(folder, stores, remote).write(folder / STORES_NAME)
 
 
 def listed_entries(digest: str, remote: ObjectStore, *, where: str) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""The environment of git: how it works is chosen here, how it reaches a server is the user's own.
+"""The environment of git and DVC: how they work is chosen here, how they reach a server is the user's own.
 
 A person's ~/.gitconfig names other remotes, ignores folders, signs commits and translates line ends; none of this may
 change what a registry holds. Their credentials, proxies, certificates, addresses and trusted folders must stay, or no
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from coda.errors import ConfigError, Problem
+from coda.login import login_name
 from coda.settings import without_secrets
 
 KEPT = re.compile(r"(credential|http|url|ssh|safe|protocol)\.|core\.(sshcommand|gitproxy|askpass)$")
@@ -46,10 +47,12 @@ def chosen_environment(home: Path) -> Iterator[dict[str, str]]:
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("GIT_") or _OF_ACCESS.match(name)
     }
+    # a user number without a name, as containers have it: DVC wants one
+    someone = {"USER": login_name(), "LOGNAME": login_name(), "HOME": os.environ.get("HOME") or str(home)}
     with tempfile.NamedTemporaryFile("w", prefix="coda-git-", encoding="utf-8") as file:  # readable by its owner alone
         file.write(_as_file(_kept_settings()))
         file.flush()
-        yield {"HOME": str(home), **inherited, **CHOSEN, "GIT_CONFIG_GLOBAL": file.name}
+        yield {**someone, **inherited, **CHOSEN, "GIT_CONFIG_GLOBAL": file.name}
 
 
 def _kept_settings() -> list[tuple[str, str | None]]:

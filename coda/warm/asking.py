@@ -1,10 +1,11 @@
-"""Asks the warm worker to run a Python program."""
+"""Asks the warm worker to run a Python program; the asker sees what `subprocess` would show it."""
 
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from coda.warm.wire import receive, send
+
+ASKED_THROUGH = "CODA_WARM_WORKER"
+"""Variable of a program that the worker started: number of the socket by which it may ask for more."""
 
 
 class Asker:
@@ -89,3 +93,62 @@ def worker(modules: Sequence[str], log: Path) -> Iterator[Asker]:
         finally:
             process.kill()  # it holds nothing
             process.wait()
+
+
+_inherited: dict[int, Asker] = {}
+"""Process number -> the asker of this process, so that a fork of it does not talk into its parent's connection."""
+
+
+def run(
+    command: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float
+) -> "subprocess.CompletedProcess[str]":
+    """Run ``python -m <command>`` to its end with its output captured: by the worker where this process has one.
+
+    Args:
+        command: Module and arguments.
+        cwd: Its working directory.
+        env: All its variables.
+        timeout_s: Seconds after which it is killed.
+
+    Raises:
+        subprocess.TimeoutExpired: It took longer.
+    """
+    cold = [sys.executable, "-m", *command]
+    late = threading.Event()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            program = _asker().start(command, env=env, cwd=cwd, out=out.fileno(), err=err.fileno())
+        except ConnectionError:
+            return subprocess.run(
+                cold, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                timeout=timeout_s, check=False,
+            )  # fmt: skip
+
+        def kill() -> None:
+            late.set()
+            with suppress(ProcessLookupError):
+                os.kill(program.pid, signal.SIGKILL)
+
+        timer = threading.Timer(timeout_s, kill)
+        timer.start()
+        try:
+            code = program.wait()
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise subprocess.TimeoutExpired(cold, timeout_s)
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+        return subprocess.CompletedProcess(cold, code, *texts)
+
+
+def _asker() -> Asker:
+    pid, _, file = os.environ.get(ASKED_THROUGH, "").partition(":")
+    if pid != str(os.getpid()):
+        # also in a process of its own below the one that was started: the socket is not there
+        raise ConnectionError("The warm worker did not start this process.")
+    if os.getpid() not in _inherited:
+        _inherited[os.getpid()] = Asker(socket.socket(fileno=int(file)))
+    return _inherited[os.getpid()]

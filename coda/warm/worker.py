@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from coda.warm.asking import ASKED_THROUGH
 from coda.warm.wire import receive, send
 
 READ_ON_LOADING = (
@@ -32,10 +33,11 @@ READ_ON_LOADING = (
 
 @dataclass
 class Program:
-    """What to be, in a fresh fork: a request, and its open files."""
+    """What to be, in a fresh fork: a request, its open files, and the socket to ask for more."""
 
     request: dict[str, Any]
     files: list[int]
+    connection: socket.socket
 
 
 class Worker:
@@ -48,11 +50,11 @@ class Worker:
     def __init__(self, connection: socket.socket, modules: Sequence[str]) -> None:
         """Serve `connection`, and import `modules` meanwhile."""
         self.modules = list(reversed(modules))
-        self._connection = connection
+        self._first = connection
         self._spoiled = sys.platform != "linux"  # other systems' libraries do not survive a fork
         self._variables = _read_once(os.environ)
         self._interrupt = signal.getsignal(signal.SIGINT)
-        self._children: set[int] = set()
+        self._children: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._bell, self._ring = socket.socketpair()
 
@@ -68,9 +70,8 @@ class Worker:
         # Ctrl-C is for the programs, where it was not ignored; this process ends with the runner
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         gc.disable()  # nothing here is garbage, and a search would touch all pages that forks share
-        take: Callable[[], Program | None] = self._take
-        self._selector.register(self._connection, selectors.EVENT_READ, take)
-        while self._connection.fileno() >= 0:
+        self._listen(self._first)
+        while self._first.fileno() >= 0:
             ready = self._selector.select(0 if self.modules else None)
             for key, _ in ready:
                 program: Program | None = key.data()
@@ -105,40 +106,47 @@ class Worker:
             traceback.print_exc()
             self._spoiled = True
 
+    def _listen(self, connection: socket.socket) -> None:
+        data: Callable[[], Program | None] = lambda: self._take(connection)  # noqa: E731
+        self._selector.register(connection, selectors.EVENT_READ, data)
+
     def _heard(self) -> None:
         with suppress(BlockingIOError):
             self._bell.recv(4096)
 
-    def _take(self) -> Program | None:
-        request, files = receive(self._connection, 2)
+    def _take(self, connection: socket.socket) -> Program | None:
+        request, files = receive(connection, 2)
         if request is None:
-            self._selector.unregister(self._connection)
-            self._connection.close()
+            self._selector.unregister(connection)
+            connection.close()
             return None
+        ours, its = socket.socketpair()
         request["warm"] = self.warm(request["env"])
         gc.freeze()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # its end is told after its number
         pid = os.fork()
         if pid == 0:
-            self._leave()
-            return Program(request, files)
+            self._leave(ours)
+            return Program(request, files, its)
+        its.close()
         for file in files:
             os.close(file)
-        self._children.add(pid)
+        self._children[pid] = connection
+        self._listen(ours)
         with suppress(OSError):
-            send(self._connection, {"pid": pid})
+            send(connection, {"pid": pid})
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         return None
 
     def _reap(self) -> None:
-        for child in list(self._children):  # by number: an import may have started programs of its own
+        for child, asked in list(self._children.items()):  # by number: an import may have started programs of its own
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
-                self._children.remove(pid)
+                del self._children[pid]
                 with suppress(OSError):  # who asked may be gone
-                    send(self._connection, {"code": os.waitstatus_to_exitcode(status)})
+                    send(asked, {"code": os.waitstatus_to_exitcode(status)})
 
-    def _leave(self) -> None:
+    def _leave(self, ours: socket.socket) -> None:
         """Close what is the parent's, in a fork."""
         signal.set_wakeup_fd(-1)
         self._ring.close()
@@ -149,6 +157,7 @@ class Worker:
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.close()
         self._selector.close()
+        ours.close()
         gc.enable()
 
 
@@ -163,6 +172,7 @@ def become(program: Program) -> None:
         os.execve(sys.executable, [sys.executable, "-m", *request["command"]], request["env"])  # noqa: S606
     os.environ.clear()
     os.environ.update(request["env"])
+    os.environ[ASKED_THROUGH] = f"{os.getpid()}:{program.connection.detach()}"
     tempfile.tempdir = None  # TMPDIR may be another one now
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()  # else all forks would draw the same numbers where no seed is given

@@ -1,7 +1,7 @@
-"""A fork server: `coda pipeline run` and the steps that KFP starts, without the seconds of imports each time.
+"""A fork server: `coda pipeline run`, the steps that KFP starts, and DVC, without the seconds of imports each time.
 
 An adaptation of a few tiny plates spends most of its time on starting Python and importing torch, timm, MLflow, Great
-Expectations some fifteen times (decision 0010). Here one process imports them, does nothing else, and
+Expectations and DVC some fifteen times (decision 0010). Here one process imports them, does nothing else, and
 forks a child for every program that would have been started. The programs are the real ones, with their own arguments,
 environment, exit codes and process groups: KFP's local runner walks the compiled pipeline as always, and only how it
 starts a task is replaced.
@@ -21,6 +21,7 @@ import runpy
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -37,8 +38,9 @@ WARM = (
     "coda.steps.report", "coda.steps.finish", "coda.steps.pretrain", "coda.steps.train_head", "coda.steps.evaluate",
     "coda.trigger.batch_versions", "kfp.dsl.executor_main", "great_expectations", "mlflow",
     "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.artifact.local_artifact_repo", "matplotlib.pyplot", "tifffile", "imagecodecs", "zarr",
-    "pyarrow.parquet", "sklearn.neighbors",
+    "mlflow.store.artifact.local_artifact_repo", "dvc.cli", "dvc.commands.add", "dvc.commands.data_sync", "dvc.repo",
+    "dvc_s3", "s3fs", "aiobotocore.session", "matplotlib.pyplot", "tifffile", "imagecodecs", "zarr", "pyarrow.parquet",
+    "sklearn.neighbors",
 )  # fmt: skip
 """Modules that the programs import; imported before the first fork."""
 
@@ -205,6 +207,17 @@ def run_task(full_command: list[str], env_vars: dict[str, str] | None = None) ->
     return child.wait()
 
 
+def run_program(
+    command: list[str], *, cwd: Path, env: dict[str, str], timeout_s: float
+) -> "subprocess.CompletedProcess[str]":
+    """Stand in for `coda.warm.asking.run`, by which a step starts DVC: a fork of this server, however long it takes."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        files = (0, out.fileno(), errors.fileno())
+        code = start(command, env=env, cwd=str(cwd), files=files, group=os.getpgid(0)).wait()
+        out.seek(0), errors.seek(0)
+        return subprocess.CompletedProcess(command, code, out.read(), errors.read())
+
+
 def threads() -> list[str]:
     """Return the names of this process's threads, those of C libraries included."""
     return sorted(path.read_text(encoding="utf-8").strip() for path in Path("/proc/self/task").glob("*/comm"))
@@ -217,6 +230,7 @@ def main() -> None:
     from coda.networks.torchvision_shim import ensure_torchvision
     from coda.runners import local, starting
     from coda.storage import clients
+    from coda.warm import asking
 
     ensure_torchvision()
     importlib.import_module("timm")  # after the shim, as the networks do
@@ -224,6 +238,7 @@ def main() -> None:
     # this server in place of a warm worker of each run: its forks bear names that a fault can be aimed at
     local.worker = lambda *_: contextlib.nullcontext()
     starting.run_step = lambda _, *command: run_task(*command)
+    asking.run = run_program
     name_this_process("forks")
     inherited = [name for name in threads() if name not in ("soak:forks", "jemalloc_bg_thd")]
     if inherited or clients._CLIENTS:

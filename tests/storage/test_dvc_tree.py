@@ -13,7 +13,7 @@ from servers import Moto
 from coda.contracts.placement import STORES_NAME, StoreReference, StoreReferences
 from coda.errors import IntegrityError
 from coda.settings import Settings
-from coda.storage.clone import cloned, object_key
+from coda.storage.clone import object_key
 from coda.storage.data_registry import commit_batch, create_registry, fetch_batch, fetch_tables
 from coda.storage.dvc_tree import BatchTree, Entry, tree_of
 from coda.storage.objects import store_for
@@ -59,16 +59,6 @@ def test_list_and_pointer_are_what_dvc_writes(tmp_path: Path) -> None:
     listing = next((tmp_path / ".dvc" / "cache").rglob("*.dir"))
     assert listing.read_bytes() == tree.listing
     assert listing.parent.name + listing.name == tree.digest
-
-
-def test_an_empty_registry_has_the_files_of_dvc_init(services: Settings, tmp_path: Path) -> None:
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
-        subprocess.run(command, cwd=tmp_path, check=True)
-    names = subprocess.run(["git", "ls-files"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
-    with cloned(services.data_registry, services.data_remote) as clone:
-        assert set(names) == {path for path in names if (clone.folder / path).is_file()}
-        ignored = [(folder / ".dvc" / ".gitignore").read_text() for folder in (tmp_path, clone.folder)]
-    assert ignored[0] == ignored[1]
 
 
 @given(st.dictionaries(st.text("ab/-. ü", min_size=1, max_size=6), st.binary(min_size=16, max_size=16), max_size=6))

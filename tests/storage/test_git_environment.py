@@ -91,7 +91,7 @@ def test_writers_and_readers_use_one_branch_whatever_the_servers_head_names(serv
         _commit_readme(tmp_path / "other", bare, "main")
     revision = commit_batch(batch(tmp_path / "b1", "1"), "lab_b", "b1", settings=settings, run_id="r")
     assert list_batches("lab_b", settings=settings) == [revision]
-    with cloned(settings.data_registry, settings.data_remote) as clone:
+    with cloned(settings.data_registry, settings.data_remote, None) as clone:
         assert clone.branch == {"empty": "main", "a file on its own branch": "master", "both branches": "main"}[server]
 
 
@@ -164,7 +164,15 @@ def test_a_repository_of_another_user_comes_with_gits_own_remedy(tmp_path, monke
     assert list_batches("lab_b", settings=settings) == []
 
 
-def test_a_user_without_a_home_is_no_hindrance(tmp_path, monkeypatch):
-    monkeypatch.delenv("HOME")
+def test_a_user_number_without_a_name_is_no_hindrance(tmp_path, monkeypatch, moto_server):
+    import pwd
+
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("USER", "LOGNAME", "LNAME", "USERNAME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
     with chosen_environment(tmp_path) as environment:
+        assert environment["USER"] == environment["LOGNAME"] == f"uid-{os.getuid()}"
         assert environment["HOME"] == str(tmp_path)

@@ -58,7 +58,7 @@ def direct(monkeypatch):
 
 
 def opened(url):
-    with cloned(url, "s3://bucket/dvc"):
+    with cloned(url, "s3://bucket/dvc", None):
         pass
 
 
@@ -133,7 +133,7 @@ def test_a_server_that_refuses_the_push_is_asked_once(words, tmp_path, monkeypat
     hook.write_text(f"#!/bin/sh\necho asked >> {bare}/pushes\necho '{words}' >&2\nexit 1\n")
     hook.chmod(0o755)
     with (
-        cloned(f"file://{bare}", "s3://bucket/dvc") as clone,
+        cloned(f"file://{bare}", "s3://bucket/dvc", None) as clone,
         pytest.raises(ConfigError, match=words),
     ):
         clone.publish({"data/lab_b/b1": "outs:\n- md5: 0.dir\n"}, "b1")
@@ -160,10 +160,10 @@ def test_the_git_server_of_the_small_cluster_takes_what_steps_push(root, tmp_pat
             assert time.monotonic() < deadline
             time.sleep(0.05)
         url = f"git://127.0.0.1:{port}/registry.git"
-        with cloned(url, "s3://bucket/dvc") as clone:
+        with cloned(url, "s3://bucket/dvc", None) as clone:
             clone.publish({"data/lab_b/b1": "outs:\n- md5: 0.dir\n"}, "b1")
         assert "b1" in git(tmp_path / "registry.git", "log", "-1", "--format=%s", "main")
-        with cloned(url, "s3://bucket/dvc") as clone:
+        with cloned(url, "s3://bucket/dvc", None) as clone:
             assert (clone.folder / "data/lab_b/b1.dvc").read_text().startswith("outs:")
     finally:
         daemon.terminate()

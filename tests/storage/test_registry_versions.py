@@ -116,7 +116,7 @@ def test_dvc_get_and_dvc_api_give_the_plates_of_a_revision_after_later_ones(serv
 
 
 def write(settings: Settings, path: str, text: str) -> None:
-    with cloned(settings.data_registry, settings.data_remote) as clone:
+    with cloned(settings.data_registry, settings.data_remote, settings.s3_endpoint) as clone:
         clone.publish({path: text}, f"Add {path}\n")
 
 

@@ -13,6 +13,7 @@ from servers import Moto, free_port
 from coda.errors import CodaError, ConfigError, TransientError
 from coda.storage import ObjectStore
 from coda.storage.failures import disk_explained
+from coda.storage.programs import dvc
 
 Answer = Callable[[BaseHTTPRequestHandler, int], None]
 
@@ -180,3 +181,17 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OSError, match="other"), disk_explained(tmp_path):
         raise OSError(errno.EIO, "other")
+
+
+@pytest.mark.parametrize("words", ["unexpected error - database or disk is full", "[Errno 28] No space left on device"])
+def test_a_disk_that_is_full_for_dvc_is_the_operators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\necho 'ERROR: {words}' >&2\nexit 255\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("coda.warm.asking.sys.executable", str(program))
+    with pytest.raises(ConfigError) as caught:
+        dvc(tmp_path, "push")
+    assert words in str(caught.value)
+    assert "Free some space" in str(caught.value)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coda.warm.asking import worker
+from coda.warm.asking import run, worker
 
 MODULES = ("json", "numpy")
 
@@ -120,6 +120,47 @@ def test_nothing_of_a_program_is_left_for_the_next(program, tmp_path):
         assert text.startswith("None False ")
         assert text.endswith(f"{tmp_path}\n")
     assert first[1] != second[1], "two programs drew the same random numbers"
+
+
+def test_a_program_may_ask_for_another_one(program, tmp_path):
+    program("import os, sys; print('inner', os.getppid()); print('e', file=sys.stderr); sys.exit(4)", "inner")
+    name = program(
+        """
+        import os
+        from pathlib import Path
+        from coda.warm.asking import run
+        for _ in range(2):
+            done = run(["inner"], cwd=Path.cwd(), env=os.environ, timeout_s=30)
+            print(done.returncode, done.stdout.split()[0], done.stderr, int(done.stdout.split()[1]) == os.getppid())
+        """
+    )
+    with worker((), tmp_path / "log") as asker:
+        assert outcome(asker, [name], tmp_path) == (0, "4 inner e\n True\n" * 2, "")
+
+
+def test_without_a_worker_programs_are_started_as_ever(program, tmp_path):
+    name = program("import sys; print('out'); sys.exit(5)")
+    done = run([name], cwd=tmp_path, env=os.environ, timeout_s=30)
+    assert (done.returncode, done.stdout, done.stderr) == (5, "out\n", "")
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_takes_too_long_is_killed(program, tmp_path, inside):
+    program("import time; time.sleep(60)", "slow")
+    name = program(
+        """
+        import os, subprocess
+        from pathlib import Path
+        from coda.warm.asking import run
+        try:
+            run(["slow"], cwd=Path.cwd(), env=os.environ, timeout_s=0.5)
+        except subprocess.TimeoutExpired:
+            print("late")
+        """
+    )
+    with worker((), tmp_path / "log") as asker:
+        end = outcome(asker, [name], tmp_path) if inside else cold([name], tmp_path)
+    assert end == (0, "late\n", "")
 
 
 def test_a_killed_worker_takes_its_program_along_and_is_told(program, tmp_path):
