@@ -60,10 +60,12 @@ def build(
     by: Annotated[By, typer.Option(help="What the two tables are joined by.")] = "compound",
     annotation_key: Annotated[str | None, typer.Option(help="Column of the annotation file to join by.")] = None,
     compound_key: Annotated[str | None, typer.Option(help="Column of the compound table to join by.")] = None,
-    mechanism: Annotated[str, typer.Option(help="Column with the mechanisms, several parted by '|'.")] = MECHANISM,
+    mechanism: Annotated[str, typer.Option(help="Column with the mechanisms, several separated by '|'.")] = MECHANISM,
     mechanism_separator: Annotated[
         list[str] | None,
-        typer.Option(help=f"What else parts mechanisms in a cell: {', '.join(SEPARATORS)} (bar: nothing); may repeat."),
+        typer.Option(
+            help=f"Other separators of mechanisms in a cell: {', '.join(SEPARATORS)} (bar: nothing); may repeat."
+        ),
     ] = None,
     controls: Annotated[
         Path | None, typer.Option(help="Table of controls: compound and Metadata_pert_type (a plate map will do).")

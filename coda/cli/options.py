@@ -31,7 +31,7 @@ Settings_ = Annotated[list[str], typer.Option("--set", help="One change as dotte
 
 TableSeparator = Annotated[
     list[str] | None,
-    typer.Option(help="What parts the values of tables: comma, semicolon, tab, bar; FILE=semicolon for one table."),
+    typer.Option(help="Separator of the values of tables: comma, semicolon, tab, bar; FILE=semicolon for one table."),
 ]
 TableEncoding = Annotated[
     list[str] | None, typer.Option(help="Encoding of tables, such as cp1252 or utf-16; FILE=cp1252 for one table.")

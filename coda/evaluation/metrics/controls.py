@@ -66,7 +66,7 @@ CONTROL_MAP = Metric(
 
 CONTROL_ACCURACY = Metric(
     name="control_accuracy",
-    says="share of positive-control wells told apart from the other positive controls on another batch or plate",
+    says="share of positive-control wells distinguished from the other positive controls on another batch or plate",
     better=1,
     of=lambda batch: control_accuracy(batch.well_features[1], batch.wells, batch.is_control),
     quantity="share of positive controls told apart",
