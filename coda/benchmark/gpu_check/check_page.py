@@ -9,7 +9,7 @@ from coda.durable import write_durably
 
 PAGE = "gpu_check.md"
 AIM, FIELDS_OF_A_SAMPLE = 3000, 2
-"""Samples a second that a large GPU is hoped to take (docs/speed.md); fields of a sample, an anchor and its partner."""
+"""Samples a second that a large GPU is hoped to take (decision 0012); fields of a sample, an anchor and its partner."""
 
 GIB = 2**30
 Row = dict[str, Any]
