@@ -8,11 +8,12 @@ from pathlib import Path
 from kfp import compiler
 
 from coda.runners.spec import with_gpus, with_image
+from coda.steps.declarations import STEPS
 from pipelines.adaptation import adaptation
 from pipelines.training import training
 
 PIPELINES = {"training": training, "adaptation": adaptation}
-SEVERAL = {"training": ("pretrain", "train-head"), "adaptation": ("adapt",)}
+SEVERAL = [name.replace("_", "-") for name, step in STEPS.items() if step.processes]
 """Steps that can use several GPUs."""
 
 HERE = Path(__file__).resolve().parent
@@ -33,9 +34,10 @@ def compile_pipelines(folder: Path = HERE, image: str = "", gpus: Mapping[str, i
         compiler.Compiler().compile(pipeline, str(draft))
         if image:
             draft.write_text(with_image(draft.read_text(encoding="utf-8"), image), encoding="utf-8")
-        for step in SEVERAL[name]:
-            if gpus and gpus.get(step, 1) > 1:
-                draft.write_text(with_gpus(draft.read_text(encoding="utf-8"), step, gpus[step]), encoding="utf-8")
+        for step, count in (gpus or {}).items():
+            text = draft.read_text(encoding="utf-8")
+            if count > 1 and f"exec-{step}:" in text:
+                draft.write_text(with_gpus(text, step, count), encoding="utf-8")
         draft.replace(path)  # whole or not at all: a run may be submitted from it at this moment
         files.append(path)
     return files
@@ -46,11 +48,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to")
     parser.add_argument("--image", default=os.environ.get("CODA_IMAGE", ""), help="image of the steps (CODA_IMAGE)")
-    steps = [step for several in SEVERAL.values() for step in several]
-    for step in steps:
+    for step in SEVERAL:
         parser.add_argument(f"--{step}-gpus", dest=step, type=int, default=1, help=f"GPUs of the step {step}")
     arguments = parser.parse_args()
-    for path in compile_pipelines(arguments.out, arguments.image, {step: vars(arguments)[step] for step in steps}):
+    for path in compile_pipelines(arguments.out, arguments.image, {step: vars(arguments)[step] for step in SEVERAL}):
         print(path)
 
 

@@ -24,11 +24,13 @@ from coda.storage.named_places import place_at
 from coda.training.annotations import KEY_COLUMNS, By, KeyedTable, annotate, read_keyed
 from coda.training.annotations import Annotated as Joined
 from coda.training.label_rule import (
+    DEFAULT_RULE,
     LEAST_COMPOUNDS,
     LabelReport,
+    labels_by,
     report_beside,
     report_of,
-    single_mechanism,
+    rule_of,
     table_of,
 )
 from coda.training.labels import MECHANISM
@@ -70,6 +72,7 @@ def build(
     controls: Annotated[
         Path | None, typer.Option(help="Table of controls: compound and Metadata_pert_type (a plate map will do).")
     ] = None,
+    rule: Annotated[str, typer.Option(help="Which compounds are learned (docs/labels.md).")] = DEFAULT_RULE,
     least: Annotated[int, typer.Option(min=1, help="Compounds that a mechanism needs.")] = LEAST_COMPOUNDS,
     jump_tables: Annotated[str | None, TABLES] = None,
     platemap: Annotated[Path | None, PLATEMAP] = None,
@@ -94,6 +97,7 @@ def build(
     if out.suffix != ".csv":
         problem = Problem("--out", str(out), "a file that ends in .csv", "Name it so.")
         raise ConfigError("The label table is a CSV.", [problem])
+    by_rule = rule_of(rule)
     files = {path.name: bytes_of(path) for path in (annotations, compounds, controls) if path is not None}
     dialects = table_dialects(table_separator, table_encoding, table_decimal, [annotations, compounds, controls], [])
     separators = _separators(mechanism_separator or ())
@@ -119,14 +123,14 @@ def build(
         kinds = _controls(files[controls.name], str(controls), of(controls.name))
     by_name = _solvents(joined, left, kinds, read_solvents(solvents) if solvents is not None else packaged())
     kinds |= dict.fromkeys(by_name, "negcon")
-    labels, dropped, counts = single_mechanism(joined, kinds, keep_poscon=keep_poscon, least=least)
+    labels, dropped, counts = labels_by(by_rule, joined, kinds, keep_poscon=keep_poscon, least=least)
     options = {
         "joined_by": by, "annotation_column": right.key, "compound_column": left.key, "mechanism_column": mechanism,
         "positive_controls_kept": keep_poscon, "least_compounds": least,
         "mechanism_separators": ["|", *(one for one in separators if one != "|")],
         "written_as": sorted({table.told for table in (left, right) if table.told}),
     }  # fmt: skip
-    report = report_of(labels, dropped, counts, joined, options=options, inputs=files, solvents=by_name)
+    report = report_of(by_rule, labels, dropped, counts, joined, options=options, inputs=files, solvents=by_name)
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(table_of(labels))

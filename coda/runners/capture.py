@@ -8,34 +8,12 @@ from pathlib import Path
 from typing import TextIO
 
 from coda.settings import without_secrets
+from coda.steps.declarations import STEPS
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTS = re.compile(r"Executing task '([^']+)'")
 _ENDS = re.compile(r"Task '([^']+)' finished with status (SUCCESS|FAILURE)")
 _REMEMBERED = re.compile(r"Task ([\w-]+) cache hit")
-
-WORDS = {
-    "plan-memory": "Reckoning the memory",
-    "plan-plates": "Planning the plates",
-    "ingest-plates": "Reading the plates",
-    "ingest": "Putting the batch together",
-    "archive": "Fetching earlier batches of the source",
-    "validate": "Judging the quality",
-    "quality-verdict": "Reading the verdict",
-    "version": "Versioning the data",
-    "pretrain": "Pretraining the extractor",
-    "train-head": "Training the heads",
-    "evaluate": "Evaluating on held-out batches",
-    "adapt": "Adapting the extractor",
-    "gate": "Judging the candidates without labels",
-    "register-training": "Registering extractor and heads",
-    "register-adaptation": "Registering the chosen model",
-    "release": "Releasing",
-    "predict": "Predicting the batch",
-    "report": "Writing the report",
-    "conclude": "Closing the run",
-}
-"""Step -> what it does, for people."""
 
 KEPT = 40
 """Last lines kept to explain a failure that left no reason of its own."""
@@ -113,4 +91,5 @@ def _plain(task: str) -> str:
 
 
 def _words(task: str) -> str:
-    return WORDS.get(_plain(task), task)
+    step = STEPS.get(_plain(task).replace("-", "_"))
+    return task if step is None else step.says

@@ -10,20 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from coda.runners.memory import BY_SIGNAL
+from coda.steps.declarations import STEPS
 from coda.warm.asking import Asker
 
 WARM = (
-    "kfp.dsl.executor_main", "coda.settings", "coda.steps.context", "numpy", "coda.steps.ingest", "tifffile",
-    "imagecodecs", "zarr", "pyarrow.parquet", "coda.steps.archive", "pandas", "coda.steps.validate", "scipy.stats",
-    "sqlalchemy", "altair", "great_expectations.util", "great_expectations.datasource.fluent", "great_expectations",
-    "coda.steps.version", "torch", "coda.networks.torchvision_shim:ensure_torchvision", "timm", "coda.steps.adapt",
-    "coda.steps.pretrain", "coda.steps.train_head", "coda.steps.evaluate", "sklearn.neighbors", "coda.steps.judge",
-    "mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.artifact.local_artifact_repo", "coda.steps.register_adaptation", "coda.steps.register_training",
-    "coda.steps.release", "coda.steps.predict", "coda.steps.report", "coda.steps.finish", "matplotlib.pyplot",
+    "kfp.dsl.executor_main", "coda.settings", "coda.steps.context",
+    *(module for step in STEPS.values() for module in step.imports),
 )  # fmt: skip
-"""Modules of the steps, in the order in which a run needs them; what they import inside their functions too, and large
-libraries in parts, since a step that is asked for waits for the import under way."""
+"""Modules of the steps, in the order in which a run needs them."""
 
 METADATA_ONLY = ("system.Metrics", "system.ClassificationMetrics", "system.SlicedClassificationMetrics")
 """Kinds of outputs whose content is their metadata: no step writes a file for them."""

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from coda.config.params import Compute, Params
 from coda.config.recorded import Today
 from coda.errors import CodaError, ConfigError, ContractError, IntegrityError, Problem, StoppedError, TransientError
 from coda.settings import Settings, read_settings, without_secrets
+from coda.steps.declarations import STEPS
 from coda.steps.keeping import stopping_on_sigterm
 from coda.storage.objects import ObjectStore
 from coda.training.distributed import joined
@@ -121,14 +123,9 @@ def recorded(failure: dict[str, Any]) -> CodaError:
 
 
 def _step(name: str) -> Callable[..., dict[str, float]]:
-    from coda.steps.adapt import adapt_in_processes
-    from coda.steps.pretrain import pretrain
-    from coda.steps.train_head import train_head
-
-    steps: dict[str, Callable[..., dict[str, float]]] = {
-        "pretrain": pretrain, "train_head": train_head, "adapt": adapt_in_processes,
-    }  # fmt: skip
-    return steps[name]
+    module, _, function = STEPS[name].processes.partition(":")
+    step: Callable[..., dict[str, float]] = getattr(import_module(module), function)
+    return step
 
 
 def main(place: str) -> None:

@@ -1,10 +1,11 @@
-"""The single-mechanism rule: which compounds a head learns, with a report of all that were left out and why.
+"""The rules of labels: which compounds a head learns, with a report of all that were left out and why.
 
 The paper trains on the compounds of JUMP-Target-2 that have one mechanism; it does not say how the annotations were
-joined, nor which of the remaining classes were kept. The rule here is ours, stated whole (docs/labels.md):
+joined, nor which of the remaining classes were kept. The rules here are ours, stated whole (docs/labels.md):
 
 1. Rows of the annotation that are about one compound count together.
-2. A compound with exactly one mechanism can be learned; with none, or with several ('|'), it is left out.
+2. What a compound of these mechanisms is learned as is the rule's own (`LabelRule`): by 'single-mechanism-1' one with
+   exactly one mechanism can be learned; with none, or with several ('|'), it is left out.
 3. Controls are left out: negative ones always, positive ones unless they are asked for.
 4. A mechanism needs at least two compounds that are left; with one, a head would learn a compound and not a mechanism.
 """
@@ -12,19 +13,42 @@ joined, nor which of the remaining classes were kept. The rule here is ours, sta
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from coda.errors import ContractError, Problem
+from coda.errors import ConfigError, ContractError, Problem
 from coda.training.annotations import Annotated
 from coda.training.labels import COMPOUND, MECHANISM, LabelList
 
-RULE = "single-mechanism-1"
-"""Name and version of the rule; another rule gets another name."""
-
 LEAST_COMPOUNDS = 2
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """What a compound is learned as.
+
+    Attributes:
+        name: Name and version, which reports keep; another rule gets another name.
+        says: Which compounds it learns, in a few words.
+        label: Returns the label of a compound, given its mechanisms (one or more); None leaves it out.
+    """
+
+    name: str
+    says: str
+    label: Callable[[Sequence[str]], str | None]
+
+
+LABEL_RULES = {
+    rule.name: rule
+    for rule in (
+        LabelRule("single-mechanism-1", "exactly one mechanism", lambda found: None if found[1:] else found[0]),
+    )
+}
+"""Name -> rule."""
+
+DEFAULT_RULE = "single-mechanism-1"
 
 
 @dataclass(frozen=True)
@@ -33,7 +57,7 @@ class Dropped:
 
     Attributes:
         no_mechanism: The annotation has a row without a mechanism.
-        several_mechanisms: Compound -> its mechanisms.
+        several_mechanisms: Compound that the rule gives no label -> its mechanisms.
         controls: Compound with one mechanism -> 'negcon', 'poscon' or 'empty'.
         too_few: Compound -> its mechanism, that no second compound has.
     """
@@ -79,71 +103,88 @@ class LabelReport:
         return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def single_mechanism(
-    annotated: Annotated, controls: Mapping[str, str], *, keep_poscon: bool = False, least: int = LEAST_COMPOUNDS
-) -> tuple[LabelList, Dropped, dict[str, int]]:
-    """Apply the rule.
+def rule_of(name: str) -> LabelRule:
+    """Return the rule of a name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if name not in LABEL_RULES:
+        known = "; ".join(f"{rule.name} ({rule.says})" for rule in LABEL_RULES.values())
+        raise ConfigError("There is no such rule of labels.", [Problem("--rule", name, known, "Choose one of these.")])
+    return LABEL_RULES[name]
+
+
+def labels_by(
+    rule: LabelRule, annotated: Annotated, controls: Mapping[str, str], *,
+    keep_poscon: bool = False, least: int = LEAST_COMPOUNDS,
+) -> tuple[LabelList, Dropped, dict[str, int]]:  # fmt: skip
+    """Apply a rule.
 
     Args:
+        rule: What a compound is learned as.
         annotated: Compounds with their mechanisms.
         controls: Compound -> 'negcon', 'poscon' or 'empty', for those that are controls.
         keep_poscon: Whether positive controls are learned as other compounds are.
         least: Compounds that a mechanism needs, at least 1.
 
     Returns:
-        The labels; what was left out; and counts: 'compounds' (of the compound table); 'annotated', 'one_mechanism' and
-        'classes_of_one_mechanism' (negative controls and empty wells apart); 'labelled' and 'classes'.
+        The labels; what was left out; and counts: 'compounds' (of the compound table); 'annotated', 'one_mechanism'
+        (with a label by the rule) and 'classes_of_one_mechanism' (negative controls and empty wells apart);
+        'labelled' and 'classes'.
 
     Raises:
         ContractError: Fewer than two mechanisms are left.
     """
     apart = {name: kind for name, kind in controls.items() if kind != "poscon" or not keep_poscon}
     mechanisms = annotated.mechanisms
-    one = {name: found[0] for name, found in mechanisms.items() if len(found) == 1}
+    ruled = {name: rule.label(found) for name, found in mechanisms.items() if found}
+    one = {name: label for name, label in ruled.items() if label is not None}
     candidates = {name: mechanism for name, mechanism in one.items() if name not in apart}
     sizes = Counter(candidates.values())
     labels = LabelList({name: mechanism for name, mechanism in candidates.items() if sizes[mechanism] >= least})
     dropped = Dropped(
         no_mechanism=tuple(name for name, found in mechanisms.items() if not found),
-        several_mechanisms={name: found for name, found in mechanisms.items() if len(found) > 1},
+        several_mechanisms={name: mechanisms[name] for name, label in ruled.items() if label is None},
         controls={name: apart[name] for name in one if name in apart},
         too_few={name: mechanism for name, mechanism in candidates.items() if name not in labels.compounds},
     )
-    treated = {name: found for name, found in mechanisms.items() if controls.get(name) not in {"negcon", "empty"}}
-    single = {found[0] for found in treated.values() if len(found) == 1}
+    treated = [name for name in ruled if controls.get(name) not in {"negcon", "empty"}]
+    single = [one[name] for name in treated if name in one]
     counts = {
         "compounds": len(mechanisms) + len(annotated.missed),
-        "annotated": sum(bool(found) for found in treated.values()),
-        "one_mechanism": sum(len(found) == 1 for found in treated.values()),
-        "classes_of_one_mechanism": len(single),
+        "annotated": len(treated),
+        "one_mechanism": len(single),
+        "classes_of_one_mechanism": len(set(single)),
         "labelled": len(labels.compounds),
         "classes": len(labels.classes),
     }
     if len(labels.classes) < 2:
         found_ = f"{len(labels.compounds)} compound(s) of {len(labels.classes)} mechanism(s)"
         remedy = "Check the counts: join by another column, or annotate more compounds."
-        problem = Problem("the single-mechanism rule", f"{found_} ({counts})", "at least two mechanisms", remedy)
+        problem = Problem(f"the rule {rule.name}", f"{found_} ({counts})", "at least two mechanisms", remedy)
         raise ContractError("No head can be trained with these labels.", [problem])
     return labels, dropped, counts
 
 
 def report_of(
-    labels: LabelList, dropped: Dropped, counts: Mapping[str, int], annotated: Annotated, *,
+    rule: LabelRule, labels: LabelList, dropped: Dropped, counts: Mapping[str, int], annotated: Annotated, *,
     options: Mapping[str, object], inputs: Mapping[str, bytes], solvents: Sequence[str] = (),
 ) -> LabelReport:  # fmt: skip
     """Return the report of a label table.
 
     Args:
+        rule: The rule that was applied.
         labels: The labels.
         dropped: What was left out.
-        counts: Numbers, from `single_mechanism`.
+        counts: Numbers, from `labels_by`.
         annotated: What was joined.
         options: How the rule was applied.
         inputs: Files that were read, by name.
         solvents: Compounds that were taken for negative controls by their names.
     """
     return LabelReport(
-        rule=RULE,
+        rule=rule.name,
         options=dict(options),
         inputs={name: hashlib.sha256(content).hexdigest() for name, content in inputs.items()},
         counts={**counts, "unused_annotations": annotated.unused, "annotation_rows": annotated.rows},

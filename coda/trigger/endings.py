@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from coda.contracts import FailureRecord, RunRecord
 from coda.errors import CodaError, ContractError, StoppedError, TransientError
 from coda.runners.memory import REMEDY, killed_for_memory
+from coda.steps.declarations import STEPS
 from coda.trigger.pace import Pace
 from coda.trigger.states import LedgerState, State
 
-READING = frozenset({"plan_memory", "plan_plates", "ingest_plates", "ingest", "archive", "validate", "quality_verdict"})
+READING = frozenset(step.name for step in STEPS.values() if step.reads)
 """Steps before anything is registered: what they cannot use is the delivery's fault, and the batch is refused."""
 
 

@@ -5,12 +5,9 @@ import importlib
 
 import pytest
 
-NAMES = (
-    "plan_memory",
-    "plan_plates", "ingest_plates", "ingest", "archive", "validate", "quality_verdict", "version", "pretrain",
-    "train_head", "evaluate",
-    "register_training", "register_adaptation", "release", "adapt", "gate", "predict", "report", "conclude",
-)  # fmt: skip
+from coda.steps.declarations import STEPS
+
+NAMES = tuple(STEPS)
 
 
 def test_there_is_one_file_for_each_step(root):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 
 from coda.errors import ContractError
 from coda.training.annotations import Annotated, annotate, read_keyed
-from coda.training.label_rule import read_report, report_beside, report_of, single_mechanism, table_of
+from coda.training.label_rule import LABEL_RULES, labels_by, read_report, report_beside, report_of, table_of
 from coda.training.labels import LabelList, read_labels
+
+RULE = LABEL_RULES["single-mechanism-1"]
+single_mechanism = partial(labels_by, RULE)
 
 COLUMNS = {
     "moa_hub2020_by_name": (287, 257, 171, (58, 144), (54, 136)),
@@ -97,7 +101,7 @@ def test_too_little_to_learn_is_refused_with_the_counts():
 def test_the_table_is_what_training_reads_and_the_report_knows_it(tmp_path):
     found = annotated({"a1": ("a",), "a2": ("a",), "b,1": ('b "x"',), "b2": ('b "x"',)}, ["lost"])
     labels, dropped, counts = single_mechanism(found, {})
-    report = report_of(labels, dropped, counts, found, options={"joined_by": "name"}, inputs={"hub.txt": b"abc"})
+    report = report_of(RULE, labels, dropped, counts, found, options={"joined_by": "name"}, inputs={"hub.txt": b"abc"})
     read = read_labels(table_of(labels), "labels.csv")
     assert read == labels
     assert read.digest == report.digest

@@ -1,6 +1,7 @@
 """`coda labels`, as a user types it."""
 
 import json
+import subprocess
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from coda.cli.labels import app
 from coda.errors import ConfigError, ContractError
+from coda.training.label_rule import LABEL_RULES, LabelRule
 from coda.training.labels import read_labels
 
 
@@ -45,6 +47,29 @@ def test_a_label_table_is_built_with_its_report(tables):
     assert report["dropped"]["too_few"] == {"J5": "c"}
     assert set(report["inputs"]) == {"hub.txt", "compounds.csv", "controls.csv"}
     assert str(tables) not in json.dumps(report)
+
+
+def test_a_rule_that_is_added_to_the_list_is_chosen_by_its_name_and_stands_in_the_report(tables, monkeypatch):
+    joint = LabelRule("joint-1", "each set of mechanisms", " + ".join)
+    monkeypatch.setitem(LABEL_RULES, joint.name, joint)
+    (tables / "own.csv").write_text("Metadata_Compound,moa\nx,a\ny,a\nz,a|b\nw,b|a\nv,b\nu,\n")
+    call("build", tables / "own.csv", "--rule", "joint-1", "--out", tables / "labels.csv")
+    labels = read_labels((tables / "labels.csv").read_bytes(), "labels.csv", built=True)
+    assert labels.compounds == {"x": "a", "y": "a", "z": "a + b", "w": "a + b"}
+    report = json.loads((tables / "labels.report.json").read_text())
+    assert report["rule"] == "joint-1"
+    assert report["dropped"] == {
+        "no_mechanism": ["u"], "several_mechanisms": {}, "controls": {}, "too_few": {"v": "b"}
+    }  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        call("build", tables / "own.csv", "--rule", "joint-2", "--out", tables / "labels.csv")
+    assert "single-mechanism-1 (exactly one mechanism); joint-1" in str(caught.value)
+
+
+def test_a_rule_stands_in_one_place(root):
+    command = ["git", "grep", "-l", 'exactly one mechanism"', "--", "coda", "components", "pipelines"]
+    found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split()
+    assert found == ["coda/training/label_rule.py"]
 
 
 def test_positive_controls_are_left_out_unless_asked_for(tables):
