@@ -6,7 +6,7 @@ is `coda.training.engine`; which images form pairs, and what else is added to th
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -19,6 +19,7 @@ from coda.config.params import OptimizerConfig, Pairs, Params
 from coda.networks.extractor import Extractor
 from coda.plates.stored import Fields
 from coda.training.checkpoint import Checkpoints
+from coda.training.engine import RunResult
 from coda.training.hooks import Hooks
 from coda.training.pairs import PairReport
 from coda.training.progress import Report
@@ -81,29 +82,16 @@ class SslTask:
 
 
 @dataclass(frozen=True)
-class SslResult:
-    """What a training leaves.
+class SslResult(RunResult):
+    """What a training leaves beside how it went; samples are fields (anchors).
 
     Attributes:
         state: The state, on the device it was trained on, ready to serve.
-        log: One entry a logged iteration: iteration, loss, learning_rate, gradient_norm, feature_spread, and what the
-            method and its hooks measure besides, each by its name.
-        alarms: Signs of collapse that were present at the end, in words.
         pairs: What the pair sampler found.
-        iterations: Iterations done.
-        samples_per_s: Fields (anchors) a second, since the start or the resume.
-        seconds: Wall time since the start or the resume.
-        speed: Samples a second over time (`coda.training.engine.RunResult`).
     """
 
     state: Any
-    log: list[dict[str, float]]
-    alarms: tuple[str, ...]
     pairs: PairReport
-    iterations: int
-    samples_per_s: float
-    seconds: float
-    speed: list[dict[str, float]] = field(default_factory=list)
 
 
 State = TypeVar("State", bound=MethodState)

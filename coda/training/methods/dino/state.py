@@ -1,6 +1,6 @@
 """The whole state of DINO: what adaptation continues from (paper section 3, step 3)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from coda.config.params import Params
-from coda.errors import IntegrityError, Problem
 from coda.networks import artifact
 from coda.networks.dino_head import DinoHead, new_dino_head
-from coda.networks.extractor import Extractor, new_extractor, require_kind
-from coda.networks.rebuild import REMEDY, rebuild
+from coda.networks.extractor import Extractor, new_extractor
+from coda.training.methods.stored_state import MOMENTS, read_state
 
 KIND = "adaptation_state"
 """Kind of a stored state; it is older than the choice of a method."""
 
-MOMENTS = "optimizer."
-"""Prefix of the optimizer's tensors in a kept state."""
+NETWORKS: Mapping[str, tuple[type[Extractor] | type[DinoHead], str]] = {
+    "student": (Extractor, "student"), "teacher": (Extractor, "teacher"),
+    "student_head": (DinoHead, "dino_head"), "teacher_head": (DinoHead, "dino_head"),
+}  # fmt: skip
+"""Name of each network in a stored state -> what it is, and the key of its config."""
 
 
 class DinoState(nn.Module):
@@ -104,53 +106,10 @@ def load_state(folder: Path, expected_digest: str | None = None) -> DinoState:
         IntegrityError: The folder's bytes are not the recorded ones.
         ConfigError: It holds another kind of network.
     """
-    heads = {"student_head": "dino_head", "teacher_head": "dino_head"}
-    networks, tensors, moments = read_state(folder, expected_digest, KIND, heads, {"centre": prototypes_of})
+    networks, tensors, moments = read_state(folder, expected_digest, KIND, NETWORKS, {"centre": prototypes_of})
     return DinoState(**networks, centre=tensors["centre"], moments=moments)
 
 
 def prototypes_of(config: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the shape of a moving average of logits of the head in a state's config."""
     return (int(config["dino_head"]["prototypes"]),)
-
-
-def read_state(
-    folder: Path,
-    expected_digest: str | None,
-    kind: str,
-    heads: Mapping[str, str],
-    loose: Mapping[str, Callable[[Mapping[str, Any]], tuple[int, ...]]],
-) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """Verify a model folder of a student and a teacher, and rebuild what is in it on the CPU.
-
-    Args:
-        folder: Model folder that `save_state` wrote.
-        expected_digest: What the registry recorded for it.
-        kind: ``kind`` that its config must have.
-        heads: Name of each head -> key of its config.
-        loose: Tensors that belong to no network -> their shapes, by the state's config.
-
-    Returns:
-        Networks by name ('student', 'teacher' and the heads), the loose tensors, and the optimizer's state.
-
-    Raises:
-        IntegrityError: The folder's bytes are not the recorded ones, or describe no network of ours.
-        ConfigError: It holds another kind of network.
-    """
-    loaded, config = artifact.load(folder, expected_digest)
-    require_kind(config, kind, folder)
-    moments = {name.removeprefix(MOMENTS): tensor for name, tensor in loaded.items() if name.startswith(MOMENTS)}
-    tensors = {name: tensor for name, tensor in loaded.items() if not name.startswith(MOMENTS)}
-    networks: dict[str, Any] = {}
-    for name in ("student", "teacher", *heads):
-        own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
-        build: Any = DinoHead if name in heads else Extractor
-        networks[name] = rebuild(build, config.get(heads.get(name, name)), own, folder)
-    known = {f"{name}.{key}" for name, network in networks.items() for key in network.state_dict()}
-    others = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name not in known}
-    wanted = {name: shape(config) for name, shape in loose.items()}
-    if others != wanted:
-        found = f"further tensors {dict(sorted(others.items())[:5])}"
-        problem = Problem(f"{folder}/weights.safetensors", found, f"these alone: {wanted}", REMEDY)
-        raise IntegrityError(f"The weights in {folder} are not those of its config.", [problem])
-    return networks, {name: tensors[name] for name in wanted}, moments

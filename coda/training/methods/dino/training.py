@@ -92,13 +92,4 @@ def train_dino(
         rate=f"{'pretrain' if isinstance(budget, Pretrain) else 'adaptation.budget'}.learning_rate",
     )  # fmt: skip
     steps.finish()
-    return SslResult(
-        state,
-        result.log,
-        result.alarms,
-        sampler.report,
-        result.iterations,
-        result.samples_per_s,
-        result.seconds,
-        result.speed,
-    )
+    return SslResult(**vars(result), state=state, pairs=sampler.report)

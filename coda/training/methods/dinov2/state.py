@@ -1,6 +1,5 @@
 """The whole state of DINOv2: DINO's, patch heads in both networks, their centre, and the token of hidden patches."""
 
-from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from coda.config.params import Params
 from coda.networks.dino_head import DinoHead, new_dino_head
 from coda.training.methods.dino import state as dino
 from coda.training.methods.dino.state import DinoState
+from coda.training.methods.stored_state import Shape, read_state
 from coda.training.randomness import generator
 
 KIND = "dinov2_state"
@@ -82,19 +82,12 @@ def load_state(folder: Path, expected_digest: str | None = None) -> Dinov2State:
         IntegrityError: The folder's bytes are not the recorded ones, or describe no network of ours.
         ConfigError: It holds another kind of network.
     """
-    heads = {
-        "student_head": "dino_head", "teacher_head": "dino_head",
-        "student_patch_head": "patch_head", "teacher_patch_head": "patch_head",
-    }  # fmt: skip
-    loose = {"centre": dino.prototypes_of, "mask_token": _width_of, "patch_centre": _patch_prototypes_of}
-    networks, tensors, moments = dino.read_state(folder, expected_digest, KIND, heads, loose)
+    heads = {f"{side}_patch_head": (DinoHead, "patch_head") for side in ("student", "teacher")}
+    loose: dict[str, Shape] = {
+        "centre": dino.prototypes_of,
+        "mask_token": lambda config: (int(config["patch_head"]["width"]),),
+        "patch_centre": lambda config: (int(config["patch_head"]["prototypes"]),),
+    }
+    networks, tensors, moments = read_state(folder, expected_digest, KIND, {**dino.NETWORKS, **heads}, loose)
     parts: dict[str, Any] = {**networks, **tensors}
     return Dinov2State(**parts, moments=moments)
-
-
-def _width_of(config: Mapping[str, Any]) -> tuple[int, ...]:
-    return (int(config["patch_head"]["width"]),)
-
-
-def _patch_prototypes_of(config: Mapping[str, Any]) -> tuple[int, ...]:
-    return (int(config["patch_head"]["prototypes"]),)

@@ -6,17 +6,14 @@ from typing import Any
 from torch import nn
 
 from coda.config.params import Params
-from coda.errors import IntegrityError, Problem
 from coda.networks import artifact
-from coda.networks.extractor import Extractor, new_extractor, require_kind
+from coda.networks.extractor import Extractor, new_extractor
 from coda.networks.mae import MaeDecoder
-from coda.networks.rebuild import REMEDY, rebuild
 from coda.networks.weights import initialise_xavier, seeded
+from coda.training.methods.stored_state import read_state
 
 KIND = "mae_state"
 """Kind of a stored state."""
-
-PARTS = ("encoder", "decoder")
 
 
 class MaeState(nn.Module):
@@ -83,15 +80,5 @@ def load_mae_state(folder: Path, expected_digest: str | None = None) -> MaeState
         IntegrityError: The folder's bytes are not the recorded ones, or describe no network of ours.
         ConfigError: It holds another kind of network.
     """
-    tensors, config = artifact.load(folder, expected_digest)
-    require_kind(config, KIND, folder)
-    own = {
-        part: {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
-        for part in PARTS
-    }
-    further = [name for name in tensors if not name.startswith(tuple(f"{part}." for part in PARTS))]
-    if further:
-        problem = Problem(f"{folder}/weights.safetensors", ", ".join(further[:5]), "encoder and decoder alone", REMEDY)
-        raise IntegrityError(f"The weights in {folder} are not those of its config.", [problem])
-    encoder = rebuild(Extractor, config.get("encoder"), own["encoder"], folder)
-    return MaeState(encoder, rebuild(MaeDecoder, config.get("decoder"), own["decoder"], folder))
+    networks = {"encoder": (Extractor, "encoder"), "decoder": (MaeDecoder, "decoder")}
+    return MaeState(**read_state(folder, expected_digest, KIND, networks)[0])

@@ -80,10 +80,7 @@ def train_mae(
     )  # fmt: skip
     state.encoder.eval()
     state.decoder.eval()
-    return SslResult(
-        state, result.log, result.alarms, sampler.report, result.iterations, result.samples_per_s, result.seconds,
-        result.speed,
-    )  # fmt: skip
+    return SslResult(**vars(result), state=state, pairs=sampler.report)
 
 
 class _Painter(nn.Module):
