@@ -11,7 +11,7 @@ from coda.adaptation.pairing_policy import PairingPolicy, choose_pairing
 from coda.adaptation.ttt import predict_with_ttt
 from coda.benchmark.job import Job
 from coda.benchmark.scoring import keep_and_score, unseen_compounds
-from coda.benchmark.source_models import MODEL_NAMES, Answers, SourceModel, Training, answers, frozen_heads
+from coda.benchmark.source_models import MODEL_NAMES, Answer, Answers, SourceModel, Training, answers, frozen_heads
 from coda.benchmark.specs import loaded
 from coda.config.params import Params
 from coda.contracts.recipe import Alignment
@@ -105,8 +105,16 @@ class Adapting:
         new = unseen_compounds(data.labels, self.trained.unseen)
         rows = [
             {**row, "alignment": way, "target": self.target}
-            for way, (classes, probabilities) in found.items()
-            for row in keep_and_score(fields.table, probabilities, classes, data.labels, folder / f"{way}.parquet", new)
+            for way, answer in found.items()
+            for row in keep_and_score(
+                fields.table,
+                answer.probabilities,
+                answer.classes,
+                data.labels,
+                folder / f"{way}.parquet",
+                new,
+                features=answer.features,
+            )
         ]
         Checkpoints(folder / "checkpoints").forget()
         return {**told, "scores": rows}
@@ -119,7 +127,7 @@ class Adapting:
             load_mae_state(source / "state"), head, treated, self.params, seed=self.trained.seed,
             checkpoints=Checkpoints(folder / "checkpoints"),
         )  # fmt: skip
-        return treated, {"none": (head.classes, probabilities)}
+        return treated, {"none": Answer(head.classes, probabilities)}
 
     def _adapt(self, folder: Path, source: Path, fields: FieldSet) -> dict[str, Any]:
         kept, seed, params = Checkpoints(folder / "checkpoints"), self.trained.seed, for_a_source(self.params)

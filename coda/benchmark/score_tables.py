@@ -8,7 +8,7 @@ import pandas as pd
 
 from coda.benchmark.benchmark_report import ReportTable
 from coda.benchmark.paper import SHORT, Printed, printed
-from coda.benchmark.scoring import RECALL
+from coda.benchmark.scoring import ECE, RECALL
 from coda.benchmark.systems import GROUP
 
 MISSING = (float("nan"), float("nan"))
@@ -64,7 +64,8 @@ def score_matrix(
         shown.append({"system": f"{system}{WAY_WORDS[alignment]}"} | _texts(entries, source))
         if alignment == "none":
             shown[-1] |= _paper(source, columns, system, level, metric)
-        numbers.append([mean for mean, _ in entries.values()])
+        # of a calibration error the least is marked
+        numbers.append([-mean if metric == ECE else mean for mean, _ in entries.values()])
         values.append({"system": system, "alignment": alignment} | _numbers(entries))
     frame = pd.DataFrame(shown).fillna("–")
     breaks = [place for place, (_, alignment) in enumerate(rows) if alignment != "none"][:1]

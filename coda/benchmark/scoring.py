@@ -10,13 +10,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.benchmark.benchmark_figures import UNNAMED
+from coda.benchmark.feature_scores import score_features
 from coda.evaluation.metrics.accuracy import accuracy, macro_f1
+from coda.evaluation.metrics.calibration_error import expected_calibration_error
 from coda.evaluation.metrics.metric_result import Matrix
 from coda.evaluation.predictions.prediction_levels import compound_table, field_table, probabilities_of, well_table
 from coda.training.labels import LabelList
 
 LEVELS = ("image", "well", "compound")
 METRICS = ("accuracy", "macro_f1")
+ECE = "ece"
+"""Expected calibration error: the one score of which less is better."""
+
 UNSEEN = ", unseen compounds"
 """Ends the name of a level whose compounds no head has learned from (not-same-compound)."""
 
@@ -59,9 +64,9 @@ def truth(table: pd.DataFrame, labels: LabelList, classes: Sequence[str]) -> NDA
 def score_predictions(
     fields: pd.DataFrame, labels: LabelList, classes: Sequence[str], unseen: frozenset[str] = frozenset()
 ) -> list[dict[str, Any]]:
-    """Return accuracy, macro F1 and recall by mechanism of fields, wells (mean over fields) and compounds.
+    """Return accuracy, macro F1, calibration error and recall by mechanism, over fields, wells and compounds.
 
-    A compound's probability is the mean over a batch's wells.
+    A well's probability is the mean over its fields, a compound's the mean over a batch's wells.
 
     Args:
         fields: Field-level prediction table (`coda.evaluation.predictions.prediction_levels.field_table`).
@@ -84,7 +89,11 @@ def score_predictions(
 
 
 def _scores(level: str, found: Matrix, true: NDArray[np.intp], classes: Sequence[str]) -> list[dict[str, Any]]:
-    scores = {"accuracy": accuracy(found, true), "macro_f1": macro_f1(found, true)}
+    scores = {
+        "accuracy": accuracy(found, true),
+        "macro_f1": macro_f1(found, true),
+        ECE: expected_calibration_error(found, true),
+    }
     scores |= {
         RECALL + name: accuracy(found, np.where(true == number, true, -1))
         for number, name in enumerate(classes)
@@ -100,6 +109,8 @@ def keep_and_score(
     labels: LabelList,
     path: Path,
     unseen: frozenset[str] = frozenset(),
+    *,
+    features: Matrix | None = None,
 ) -> list[dict[str, Any]]:
     """Write per-image predictions, so that any metric can be computed later, and return their scores.
 
@@ -110,13 +121,15 @@ def keep_and_score(
         labels: Compound -> mechanism; never written.
         path: Parquet file to write.
         unseen: See `score_predictions`.
+        features: What the head read, shape (fields, width); scored too where given (`score_features`).
     """
     table = field_table(rows, probabilities, classes)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".part")
     table.to_parquet(draft, index=False)
     draft.replace(path)
-    return score_predictions(table, labels, classes, unseen)
+    of_features = [] if features is None else score_features(rows, features, labels)
+    return [*score_predictions(table, labels, classes, unseen), *of_features]
 
 
 def mechanisms(table: pd.DataFrame, labels: LabelList) -> list[str]:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from coda.adaptation.base import FrozenHead
-from coda.adaptation.serving import Way, serve
+from coda.adaptation.serving import Service, Way, serve
 from coda.benchmark.classical_references import Measured, references
 from coda.benchmark.data import Labelled
 from coda.benchmark.job import Job
@@ -188,14 +188,15 @@ class Training:
         found = answers(extractor, folder, self.model, self.params, validation)
         return [
             {**row, "alignment": way, "target": self.source}
-            for way, (classes, probabilities) in found.items()
+            for way, answer in found.items()
             for row in keep_and_score(
                 validation.table,
-                probabilities,
-                classes,
+                answer.probabilities,
+                answer.classes,
                 data.labels,
                 folder / f"in_domain_{way}.parquet",
                 unseen_compounds(data.labels, self.unseen),
+                features=answer.features,
             )
         ]
 
@@ -213,8 +214,22 @@ def frozen_heads(folder: Path) -> Mapping[HeadAlignment, FrozenHead]:
     return found
 
 
-Answers = dict[str, tuple[tuple[str, ...], Any]]
-"""Way of serving -> classes, and probabilities of shape (fields, classes)."""
+class Answer(NamedTuple):
+    """What one way of serving gives.
+
+    Attributes:
+        classes: Classes of the head.
+        probabilities: Shape (fields, classes).
+        features: What the head read, pooled, shape (fields, width); None where nothing keeps it.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: Any
+    features: Any = None
+
+
+Answers = dict[str, Answer]
+"""Way of serving -> what it gives."""
 
 
 def answers(
@@ -242,22 +257,30 @@ def answers(
     params = settled(model_facts(extractor.config, "the extractor of this job"), Today.of(params))
     if model == "supervised":
         linear = load_linear_head(trained / "head")
-        return {"none": (linear.classes, predict_fields(extractor, linear, fields, params))}
+        return {"none": Answer(linear.classes, predict_fields(extractor, linear, fields, params))}
     heads = frozen_heads(trained)
     if model == "mae":
         head = heads["none"].head
-        return {"none": (head.classes, predict_fields(extractor, head, fields, params))}
+        return {"none": Answer(head.classes, predict_fields(extractor, head, fields, params))}
     if model == "classical":
         own = heads["classical"]
         way = Way("none", "standardise", own.head, own.source)  # standardised always: the system knows no other way
         served = serve(front_of(extractor, own.head), [way], fields, params)
         measured = Measured.of(fields, Profile(extractor.config), params)
-        found = {way.name: served.ways[way.name].probabilities, **references(Measured.read(trained), measured)}
-        return {name: (own.head.classes, probabilities) for name, probabilities in found.items()}
+        named = {
+            name: Answer(own.head.classes, probabilities)
+            for name, probabilities in references(Measured.read(trained), measured).items()
+        }
+        return {way.name: _answer(way, served), **named}
     ways = [
         Way(alignment, raw if alignment == "none" else alignment, heads[needed].head, heads[needed].source)
         for alignment, needed in WAYS
         if needed in heads
     ]
     served = serve(extractor, ways, fields, params)
-    return {way.name: (way.head.classes, served.ways[way.name].probabilities) for way in ways}
+    return {way.name: _answer(way, served) for way in ways}
+
+
+def _answer(way: Way, served: Service) -> Answer:
+    own = served.ways[way.name]
+    return Answer(way.head.classes, own.probabilities, own.features)

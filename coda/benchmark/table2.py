@@ -10,6 +10,7 @@ import pandas as pd
 from coda.benchmark.adapting import work
 from coda.benchmark.benchmark_figures import bars
 from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
+from coda.benchmark.feature_scores import FEATURES
 from coda.benchmark.gains import gains_by_seed
 from coda.benchmark.jobs import EventCallback, Job, Outcome, attempt_jobs
 from coda.benchmark.orderings import TABLE_2, ordering_table, ratio_table
@@ -23,7 +24,7 @@ from coda.benchmark.score_tables import (
     score_matrix,
     summary_table,
 )
-from coda.benchmark.scoring import UNSEEN
+from coda.benchmark.scoring import ECE, UNSEEN
 from coda.benchmark.setting import Setting
 from coda.benchmark.systems import SYSTEMS, lay_out, score_table, summarise
 from coda.errors import ConfigError, Problem, raise_if_any
@@ -33,6 +34,19 @@ LEVELS = (
     ("image", "macro_f1", "Macro F1 over images (%)", "Mean F1 over classes."),
     ("well", "accuracy", "Accuracy over wells (%)", "A well's probability is the mean over its fields."),
     ("compound", "accuracy", "Accuracy over compounds (%)", "The mean over a compound's wells in one batch."),
+)  # fmt: skip
+
+BEYOND_ACCURACY = (
+    ("well", ECE, "Calibration error over wells (%)",
+     "Expected calibration error, 15 bins: how far probabilities are from the share that is right. Less is better."),
+    (FEATURES, "nsc", "Nearest neighbour of another compound has the same mechanism (%)",
+     "NSC, of a treatment's mean profile in a batch, by what the head reads; chance is about one in the mechanisms."),
+    (FEATURES, "nscb", "Nearest neighbour of another compound and batch has the same mechanism (%)",
+     "NSCB: the same, with neighbours of the same batch left out."),
+    (FEATURES, "replicate_map", "Retrieval of replicates across batches (%)",
+     "Mean average precision of a treatment's wells, 0 is chance (copairs)."),
+    (FEATURES, "retrieved", "Treatments that are retrieved (%)",
+     "Share whose mean average precision is above chance, at a false discovery rate of 5 % (1,000 permutations)."),
 )  # fmt: skip
 
 NEW = (
@@ -192,6 +206,8 @@ def matrices(
     """
     new = [(level + UNSEEN, metric, title, what) for level, metric, title, what in NEW]
     new = new if (summary["level"] == new[0][0]).any() else []
+    scored = set(zip(summary["level"], summary["metric"], strict=True))
+    beyond = [row for row in BEYOND_ACCURACY if row[:2] in scored]
     return [
         score_matrix(
             summary, source, setting.targets, rows,
@@ -200,7 +216,7 @@ def matrices(
             metric=metric, caption=f"{what} {setting.caption}" + (f" {BEYOND}" if level == "image" else ""),
             in_domain=in_domain,
         )
-        for level, metric, title, what in (*LEVELS, *new)
+        for level, metric, title, what in (*LEVELS, *new, *beyond)
     ]  # fmt: skip
 
 

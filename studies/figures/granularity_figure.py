@@ -88,7 +88,7 @@ class AdaptingPart:
             heads=frozen_heads(source),
             checkpoints=kept,
         )
-        classes, probabilities = answers(result.state.teacher, source, "dino", params, fields)["none"]
+        classes, probabilities, _ = answers(result.state.teacher, source, "dino", params, fields)["none"]
         kept.forget()
         scores = keep_and_score(fields.table, probabilities, classes, data.labels, folder / "none.parquet")
         return {"scores": scores, "seconds": {"adaptation": result.seconds}, "alarms": list(result.alarms)}

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from coda.benchmark.adapting import Adapting, work
 from coda.benchmark.classical_references import REFERENCES
+from coda.benchmark.feature_scores import score_features
 from coda.benchmark.jobs import run_jobs
 from coda.benchmark.source_models import Training
 from coda.benchmark.specs import loaded
@@ -20,6 +21,7 @@ from coda.benchmark.table3 import table3
 from coda.errors import ConfigError
 from coda.evaluation.predictions.prediction_levels import compound_table, well_table
 from coda.networks.artifact import folder_digest
+from coda.training.labels import LabelList
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,36 @@ def test_scores_are_those_of_the_kept_predictions(result, setting):
                     assert row[0]["n"] == len(known)
                     checked += 1
     assert checked == 6 * (9 + 2 * 4 + len(REFERENCES))
+
+
+def test_features_are_scored_beside_what_heads_make_of_them(result):
+    own = result.scores[(result.scores["level"] == "features") & (result.scores["target"] == "lab_b")]
+    assert set(own["metric"]) == {"replicate_map", "retrieved", "nsc", "nscb"}
+    assert set(own["system"]) == {"Dual-model-DINO", "Dual-model-CB", "ODA", "CODA", "Classical profile"}
+    compared = own[own["metric"] != "replicate_map"]
+    assert compared["value"].between(0, 1).all()
+    assert (compared["n"] > 0).all()
+    calibration = result.scores[result.scores["metric"] == "ece"]
+    assert len(calibration) == len(result.scores[result.scores["metric"] == "macro_f1"])
+
+
+def test_scores_of_features_are_those_of_well_means(make_table):
+    compounds = [f"c{number // 8}" for number in range(64)]
+    table = make_table(64, Compound=compounds, Treatment=compounds)
+    table["Metadata_Batch"] = [f"b{number % 2}" for number in range(64)]
+    table["Metadata_Plate"] = table["Metadata_Batch"]
+    table["Metadata_Well"] = [f"A{number // 4 + 1:02d}" for number in range(64)]  # two fields a well and batch
+    labels = LabelList({f"c{number}": f"moa{number // 2}" for number in range(8)})
+    rng = np.random.default_rng(0)
+    centre = np.repeat(rng.normal(size=(4, 6)), 2, axis=0) + rng.normal(size=(8, 6)) * 0.1
+    features = centre[np.arange(64) // 8] + rng.normal(size=(64, 6)) * 0.02
+    found = {row["metric"]: row for row in score_features(table, features, labels)}
+    assert found["nsc"]["value"] == found["nscb"]["value"] == 1
+    assert found["nsc"]["n"] == found["nscb"]["n"] == 16
+    assert found["retrieved"]["value"] == 1
+    assert found["retrieved"]["n"] == 8
+    one = score_features(table.assign(Metadata_Batch="b0"), features, labels)
+    assert {row["metric"]: row["n"] for row in one}["nscb"] == 0  # a single batch has no other
 
 
 def test_in_domain_scores_are_of_a_batch_that_nothing_was_trained_on(result, setting):
