@@ -8,9 +8,15 @@ import pandas as pd
 
 from coda.contracts.quality import QualityReport
 from coda.evaluation.predictions.prediction_levels import COMPOUND, PREFIX, TREATED, WELL, classes_of
+from coda.quality.stats import cells_column
+
+FIELD = ["image_id"]
 
 REASON = "abstain_reason"
 """Column with the reason; empty where the prediction is an answer."""
+
+NO_CELLS = "No cell: no nucleus could be seen in any of its pictures."
+"""Reason of a row whose pictures are empty."""
 
 
 def mark_uncertain(table: pd.DataFrame, *, min_top_over_chance: float) -> pd.DataFrame:
@@ -44,6 +50,22 @@ def least_top(over_chance: float, classes: int) -> float:
     """
     by_odds = over_chance / (over_chance + max(classes, 1) - 1)
     return max(by_odds, min(over_chance / max(classes, 1), 0.5))
+
+
+def mark_without_cells(table: pd.DataFrame, fields: pd.DataFrame) -> pd.DataFrame:
+    """Give rows without a cell a reason: a network answers about an empty picture, too, and may be certain of it.
+
+    Args:
+        table: Prediction table of fields, wells or compounds, with reasons.
+        fields: Rows of the field index it was made from, with the number of nuclei where a channel shows them.
+    """
+    column = cells_column(fields.columns)
+    if column is None or table.empty:
+        return table
+    level = next(keys for keys in (FIELD, WELL, COMPOUND) if set(keys) <= set(table.columns))
+    most = fields[column].groupby(_keys(fields, level)).max()
+    empty = _keys(table, level).map(most) == 0
+    return table.assign(**{REASON: table[REASON].mask(empty, NO_CELLS)})
 
 
 def withhold(table: pd.DataFrame, rows: pd.Series, reason: str) -> pd.DataFrame:

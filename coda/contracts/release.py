@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from coda.contracts.base import Contract, Digest, Part, Slug
+from coda.contracts.fingerprints import StainFingerprints
 from coda.contracts.recipe import Alignment
 
 
@@ -54,6 +55,11 @@ class ReleaseRecord(Contract):
         gt=0,
         description="Smallest top probability that counts as an answer, in multiples of 1/classes; releases from "
         "before it was recorded have it in the parameters of their run.",
+    )
+    stains: StainFingerprints | None = Field(
+        default=None,
+        description="What the stains of the training source look like, to tell swapped ones by (decision 0051); "
+        "releases from before it was recorded have none.",
     )
     approver: str = Field(description="'gate' for an automatic release, else the person who promoted it.")
 

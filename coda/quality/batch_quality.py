@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from coda.config.params import Quality
 from coda.contracts.fields import METADATA_COLUMNS
+from coda.contracts.fingerprints import StainFingerprints
 from coda.contracts.ingest import IngestReport
 from coda.contracts.manifest import MANIFEST_NAME, BatchManifest
 from coda.contracts.quality import QualityReport
@@ -18,6 +20,7 @@ from coda.plates.stored_tables import read_stored
 from coda.quality.earlier_plates import count_plates, history_table, plates_of_instrument
 from coda.quality.expectations import run_suite
 from coda.quality.expected_tables import BatchData, batch_table, plate_table, problem_table, stain_table
+from coda.quality.fingerprints import fingerprints_of
 from coda.quality.plate_figures import kept_figures
 from coda.quality.red_flags import RedFlags
 from coda.quality.suite import load_suite
@@ -69,6 +72,7 @@ def validate_batch(
     others: Sequence[pd.DataFrame],
     docs: Path,
     red_flags: RedFlags | None = None,
+    stains: StainFingerprints | None = None,
 ) -> QualityReport:
     """Judge one batch and act on it: ``quality.json``, Data Docs, and an index of accepted plates only.
 
@@ -81,6 +85,7 @@ def validate_batch(
         others: Field indexes of other batches of the same source, for pairs of treatments.
         docs: Folder of the Data Docs.
         red_flags: The operator's list of plates with known faults, as `quality.red_flags` names it.
+        stains: What the stains of the plates look like that the model was trained on.
 
     Raises:
         ContractError: The folder holds no complete ingest.
@@ -89,6 +94,7 @@ def validate_batch(
     data = replace(read_batch(folder, others), red_flags=red_flags)
     suite = load_suite(quality.suite)
     past = plates_of_instrument(history, data.manifest.instrument.name)
+    data = replace(data, **_known_stains(past, stains, data, quality))
     plates = plate_table(data)
     tables = {
         "fields": data.index,
@@ -110,6 +116,20 @@ def validate_batch(
     report.write(folder / REPORT)
     _keep_accepted(folder, data.index, report)
     return report
+
+
+def _known_stains(
+    past: pd.DataFrame, trained: StainFingerprints | None, data: BatchData, quality: Quality
+) -> dict[str, Any]:
+    """Return what the batch's stains are compared with: plates of the same microscope, else those of the model."""
+    count = count_plates(past)
+    own = fingerprints_of([past]) if count >= quality.min_history_plates else None
+    if own is not None:
+        where = f"{count} earlier plates of {data.manifest.source} on the microscope {data.manifest.instrument.name}"
+        return {"stains": own, "stains_of": where}
+    if trained is not None:
+        return {"stains": trained, "stains_of": f"the {trained.plates} plate(s) that the model was trained on"}
+    return {"stains": None, "stains_of": "nothing to compare with"}
 
 
 def read_batch(folder: Path, others: Sequence[pd.DataFrame] = ()) -> BatchData:

@@ -8,11 +8,14 @@ import pandas as pd
 
 from coda.contracts.channels import Role, nuclei_of, roles_of
 from coda.contracts.fields import METADATA_COLUMNS
+from coda.contracts.fingerprints import StainFingerprints
 from coda.contracts.ingest import IngestReport, PlateOutcome
 from coda.contracts.manifest import BatchManifest
 from coda.plates.layout import FORMATS, fits, parse_well
 from coda.plates.plate_map import UNKNOWN_TREATMENT
+from coda.quality.fingerprints import NOT_COMPARED, against_reference
 from coda.quality.identity import stain_identity, stain_match
+from coda.quality.map_fit import UNTESTED, map_columns
 from coda.quality.plate_figures import plate_figures
 from coda.quality.red_flags import RedFlags
 from coda.quality.stats import QC_PREFIX, STATISTICS, pair_name
@@ -38,6 +41,8 @@ class BatchData:
         wells: One row a well of the plate maps.
         others: Field indexes of other accepted batches of the same source, newest last; for pairs.
         red_flags: The operator's list of plates with known faults, where there is one.
+        stains: What the stains look like where they are named rightly, where that is known.
+        stains_of: Whose stains these are, in words; where there are none, why.
     """
 
     manifest: BatchManifest
@@ -46,6 +51,8 @@ class BatchData:
     wells: pd.DataFrame
     others: Sequence[pd.DataFrame] = field(default=())
     red_flags: RedFlags | None = None
+    stains: StainFingerprints | None = None
+    stains_of: str = ""
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -76,7 +83,8 @@ def plate_table(data: BatchData) -> pd.DataFrame:
     names = [entry.plate for entry in data.manifest.plates]
     names += [name for name in outcomes if name not in names]
     names += [str(name) for name in index["Metadata_Plate"].dropna().unique() if str(name) not in names]
-    rows = [_plate_row(data, index, name, outcomes.get(name)) for name in names]
+    maps = map_columns(index, data.others, FORMATS[data.manifest.plate_wells])
+    rows = [_plate_row(data, index, name, outcomes.get(name)) | maps.get(name, UNTESTED) for name in names]
     return pd.DataFrame(rows)
 
 
@@ -118,9 +126,20 @@ def _plate_row(data: BatchData, index: pd.DataFrame, plate: str, outcome: PlateO
         "map_note": _map_note(wells),
         **_roles_played(data, has_fields=has_fields),
         **_flag(data, plate),
-        **stain_identity(fields, data.channels, data.roles),
+        **_stains(data, fields),
         **plate_figures(fields, FORMATS[data.manifest.plate_wells]),
     }
+
+
+def _stains(data: BatchData, fields: pd.DataFrame) -> dict[str, object]:
+    """Say where the nuclei are and, where they are in the channel with that role, whether the other stains are, too."""
+    found = stain_identity(fields, data.channels, data.roles)
+    order = dict(NOT_COMPARED)
+    if len(fields):
+        order["stains_compared"] = False
+        if data.stains is not None and not float(str(found["dna_margin"])) < 0:
+            order = against_reference(fields, data.roles, data.stains)
+    return found | order | {"stains_of": data.stains_of}
 
 
 def _flag(data: BatchData, plate: str) -> dict[str, object]:
@@ -257,6 +276,8 @@ def batch_table(data: BatchData, history_plates: int) -> pd.DataFrame:
         "stains_expected": ", ".join(delivered),
         "stains_absent": _some([name for name in delivered if name not in data.ingest.channels]),
         "history_plates": history_plates,
+        "stains_known": data.stains is not None,
+        "stains_of": data.stains_of,
     }
     return pd.DataFrame([row])
 

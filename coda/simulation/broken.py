@@ -151,15 +151,24 @@ def _missing_plate(delivery: _Delivery) -> str:
 
 def _swapped_stains(delivery: _Delivery) -> str:
     """load_data of the first plate says DNA for AGP and AGP for DNA."""
-    plate = delivery.plates[0]
+    return f"swapped_stains: {_swap(delivery, delivery.plates[0], 'DNA', 'AGP')}"
+
+
+def _swapped_cytoplasm(delivery: _Delivery) -> str:
+    """load_data of every plate says RNA for AGP and AGP for RNA."""
+    return f"swapped_cytoplasm: {' '.join(_swap(delivery, plate, 'RNA', 'AGP') for plate in delivery.plates)}"
+
+
+def _swap(delivery: _Delivery, plate: dict[str, Any], one: str, other: str) -> str:
+    first, second = f"FileName_Orig{one}", f"FileName_Orig{other}"
 
     def swap(rows: list[dict[str, str]]) -> list[dict[str, str]]:
         for row in rows:
-            row["FileName_OrigDNA"], row["FileName_OrigAGP"] = row["FileName_OrigAGP"], row["FileName_OrigDNA"]
+            row[first], row[second] = row[second], row[first]
         return rows
 
     delivery.edit_table(plate["load_data"], swap)
-    return f"swapped_stains: load_data of plate {plate['plate']} swaps DNA and AGP."
+    return f"load_data of plate {plate['plate']} swaps {one} and {other}."
 
 
 def _no_controls(delivery: _Delivery) -> str:
@@ -225,6 +234,21 @@ def _wrong_platemap(delivery: _Delivery) -> str:
     return f"wrong_platemap: the plate map of plate {plate['plate']} belongs to another plate."
 
 
+def _shuffled_platemap(delivery: _Delivery) -> str:
+    """The first plate's map has the right treatments in the wrong wells: in random order."""
+    plate = delivery.plates[0]
+
+    def shuffle(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+        filled = [row for row in rows if row["Metadata_pert_type"] != "empty"]
+        order = stream(delivery.seed, "break", "shuffled_platemap").permutation(len(filled))
+        wells = [row["Metadata_Well"] for row in filled]
+        moved = [{**filled[place], "Metadata_Well": well} for place, well in zip(order, wells, strict=True)]
+        return sorted([*moved, *(row for row in rows if row not in filled)], key=lambda row: row["Metadata_Well"])
+
+    delivery.edit_table(plate["plate_map"], shuffle)
+    return f"shuffled_platemap: the plate map of plate {plate['plate']} has its treatments in the wrong wells."
+
+
 def _zero_images(delivery: _Delivery) -> str:
     """A few images are valid TIFFs in which every pixel is 0, as a failed camera read-out leaves them."""
     paths = delivery.pick_images("zero_images")
@@ -242,9 +266,11 @@ KINDS: dict[str, Callable[[_Delivery], str]] = {
     "truncated_upload": _truncated_upload,
     "missing_plate": _missing_plate,
     "swapped_stains": _swapped_stains,
+    "swapped_cytoplasm": _swapped_cytoplasm,
     "no_controls": _no_controls,
     "unknown_stain": _unknown_stain,
     "wrong_platemap": _wrong_platemap,
+    "shuffled_platemap": _shuffled_platemap,
     "zero_images": _zero_images,
 }
 """Name of a kind -> what does it; the sentence of each is in docs/simulation.md."""

@@ -5,6 +5,8 @@ from pathlib import Path
 from coda.config.params import Params
 from coda.contracts import DataRevision
 from coda.plates.dataset import open_batches
+from coda.quality.fingerprints import FINGERPRINTS
+from coda.registry import DEFAULT_SCOPE, ReleaseLog
 from coda.settings import Settings
 from coda.storage.data_registry import fetch_tables, list_batches
 
@@ -12,7 +14,8 @@ from coda.storage.data_registry import fetch_tables, list_batches
 def archive(dataset: Path, out: Path, *, params: Params, settings: Settings) -> list[DataRevision]:
     """Fetch the tables of the newest batches that came before this dataset's own; their pixels stay where they are.
 
-    Only accepted batches are ever versioned, so all that the registry holds may be used.
+    Only accepted batches are ever versioned, so all that the registry holds may be used. Beside them lies what
+    the stains that the default release was trained on look like, for validation to compare with, where it says so.
 
     Args:
         dataset: Dataset folder of the run.
@@ -24,7 +27,7 @@ def archive(dataset: Path, out: Path, *, params: Params, settings: Settings) -> 
         The revisions fetched, by source, in the order in which the batches came.
 
     Raises:
-        IntegrityError: The registry's bytes are not the recorded ones.
+        IntegrityError: The registry's bytes are not the recorded ones, or the release log cannot be read.
         TransientError: Git or the object store does not answer.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -39,4 +42,7 @@ def archive(dataset: Path, out: Path, *, params: Params, settings: Settings) -> 
         earlier = known[:first]
         chosen += earlier[max(0, len(earlier) - params.adaptation.archive_batches) :]
     fetch_tables(chosen, out, settings=settings)
+    release = ReleaseLog(settings).current(DEFAULT_SCOPE)
+    if release is not None and release.stains is not None:
+        release.stains.write(out / FINGERPRINTS)
     return chosen

@@ -12,7 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, mark_uncertain, withhold
+from coda.adaptation.abstain import (
+    add_missing_compounds,
+    add_missing_wells,
+    mark_uncertain,
+    mark_without_cells,
+    withhold,
+)
 from coda.adaptation.answers import TOLERANCE, answers_for, differ_by, drawn
 from coda.adaptation.serving import Way, serve
 from coda.config.params import Params
@@ -149,9 +155,13 @@ def _tables(
         served = serve(front, [way], place_fields(stored, serving.compute.images), serving)
         probabilities = served.ways[way.name].probabilities
     least = serving.min_top_over_chance or 0.0
-    field = mark_uncertain(field_table(stored.table, probabilities, frozen.head.classes), min_top_over_chance=least)
-    well = mark_uncertain(well_table(field), min_top_over_chance=least)
-    compound = mark_uncertain(compound_table(well), min_top_over_chance=least)
+
+    def marked(table: pd.DataFrame) -> pd.DataFrame:
+        return mark_without_cells(mark_uncertain(table, min_top_over_chance=least), stored.table)
+
+    field = marked(field_table(stored.table, probabilities, frozen.head.classes))
+    well = marked(well_table(field))
+    compound = marked(compound_table(well))
     plan = pd.concat([batch.wells for batch in batches], ignore_index=True)
     reports = [batch.quality for batch in batches if batch.quality is not None]
     well = add_missing_wells(well, plan, reports)

@@ -198,6 +198,7 @@ def _record(run: _Run, chosen: Candidate, extractor: ModelRef, *, approver: str)
         gate_digest=run.report.digest(),
         statistics_digest=statistics,
         min_top_over_chance=run.params.predict.min_top_over_chance,
+        stains=run.base.stains,
         approver=approver,
     )
 

@@ -12,8 +12,10 @@ from coda.config import params_digest
 from coda.config.params import Params
 from coda.contracts import ModelRef, ReleaseRecord
 from coda.contracts.documents import document_at
+from coda.contracts.fingerprints import StainFingerprints
 from coda.contracts.recipe import Alignment
 from coda.errors import ConfigError, IntegrityError, Problem
+from coda.quality.fingerprints import FINGERPRINTS
 from coda.registry import Provenance, name_heads, register_extractor, register_head
 from coda.registry.drafts import keep_draft, keep_params, release_name
 from coda.settings import Settings
@@ -46,7 +48,7 @@ def register_training(
 
     Args:
         pretrained: ``extractor/`` and ``state/``.
-        heads: One model folder for each alignment.
+        heads: One model folder for each alignment, and what the stains look like.
         evaluation: Folder with ``metrics.json``: ``<alignment>_accuracy_field`` and ``_well`` of each head.
         revisions: ``revisions.json``.
         out: File to write: the draft, a ReleaseRecord.
@@ -81,6 +83,7 @@ def register_training(
         params_digest=provenance.params_digest,
         gate_sentence=_sentence(best, field, well),
         min_top_over_chance=params.predict.min_top_over_chance,
+        stains=StainFingerprints.read(heads / FINGERPRINTS) if (heads / FINGERPRINTS).is_file() else None,
         approver="gate",
     )
     track_training(pretrained, heads, scores, registered, record, params=params, settings=settings)

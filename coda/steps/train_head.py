@@ -18,6 +18,7 @@ from coda.networks.extractor import load_extractor
 from coda.networks.head import LABEL_REPORT, LABELS, SOURCE_STATISTICS, save_head
 from coda.networks.runtime import set_threads
 from coda.plates.dataset import ingested_batches, open_fields, require_covered
+from coda.quality.fingerprints import FINGERPRINTS, fingerprints_of
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
 from coda.steps.progress_bar import shown
@@ -43,8 +44,8 @@ def train_head(
     """Train the heads, the classical one among them; with evaluation, the only step that reads a mechanism of action.
 
     Writes ``out/<alignment>`` (model folder with label list, label report and source statistics) for each of
-    ``head.alignments``, ``out/classical`` (on profiles, decision 0046), and ``out/training.json`` (validations over
-    time, and what the label table missed).
+    ``head.alignments``, ``out/classical`` (on profiles, decision 0046), ``out/training.json`` (validations over
+    time, and what the label table missed), and what the stains look like (decision 0051).
 
     Args:
         dataset: Dataset folder, validated; the same as for `coda.steps.pretrain.pretrain`.
@@ -117,6 +118,9 @@ def train_head(
         classical = train_classical(extractor, training_fields, validation_fields, label_list, params)
         extra[SOURCE_STATISTICS] = classical.source.to_bytes()
         save_head(out / CLASSICAL, classical.head, extra, provenance)
+        stains = fingerprints_of([batch.accepted for batch in batches])
+        if stains is not None:
+            stains.write(out / FINGERPRINTS)
         return _record(out, {**results, CLASSICAL: classical}, joined, run_id)
 
 

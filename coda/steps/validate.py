@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from coda.config.params import Params
+from coda.contracts.fingerprints import StainFingerprints
 from coda.contracts.quality import QualityReport
 from coda.errors import ConfigError, ContractError, Problem
 from coda.plates.batch_files import LargerFileError, OutsideBatchError
 from coda.quality.batch_quality import DOCS, accepted_indexes, batch_folders, read_report, validate_batch
+from coda.quality.fingerprints import FINGERPRINTS
 from coda.quality.red_flags import RedFlags, read_red_flags
 from coda.settings import Settings
 from coda.steps.ingest import files_of
@@ -25,13 +27,15 @@ def validate(dataset: Path, *, params: Params, settings: Settings, history: Path
         dataset: Dataset folder from ingest.
         params: Parameters; `quality` is used, with the red-flag list that it names.
         settings: Where Data Docs are kept (`data_docs`); by default in each batch folder.
-        history: Dataset folder with earlier accepted batches; may be missing or empty.
+        history: Dataset folder with earlier accepted batches, and what the stains of the model's plates look like; may
+            be missing or empty.
 
     Returns:
         One report a batch, by source and batch name.
 
     Raises:
-        ContractError: The dataset holds no batch, or one without a finished ingest.
+        ContractError: The dataset holds no batch, or one without a finished ingest; or what is known of the stains
+            cannot be read.
         ConfigError: The suite or the red-flag list cannot be used.
         TransientError: The object storage that holds the red-flag list is away.
     """
@@ -40,16 +44,19 @@ def validate(dataset: Path, *, params: Params, settings: Settings, history: Path
         problem = Problem(str(dataset), "no batch", "<source>/<batch>/manifest.json", "Run ingest into this folder.")
         raise ContractError("There is nothing to validate.", [problem])
     flags = _red_flags(params.quality.red_flags, settings)
+    known = history / FINGERPRINTS if history is not None else None
+    stains = StainFingerprints.read(known) if known is not None and known.is_file() else None
     reports = []
     for folder in folders:
         source, batch = folder.parent.name, folder.name
         earlier = accepted_indexes(history, source, besides=[batch])
-        known = {str(index["Metadata_Batch"].iloc[0]) for index in earlier}
-        beside = accepted_indexes(dataset, source, besides=[batch, *known])
+        archived = {str(index["Metadata_Batch"].iloc[0]) for index in earlier}
+        beside = accepted_indexes(dataset, source, besides=[batch, *archived])
         docs = Path(settings.data_docs) / source / batch if settings.data_docs else folder / DOCS
         report = validate_batch(
-            folder, params.quality, history=earlier, others=[*earlier, *beside], docs=docs, red_flags=flags
-        )
+            folder, params.quality, history=earlier, others=[*earlier, *beside], docs=docs, red_flags=flags,
+            stains=stains,
+        )  # fmt: skip
         reports.append(report)
     return reports
 

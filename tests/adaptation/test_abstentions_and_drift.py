@@ -7,7 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coda.adaptation.abstain import add_missing_compounds, add_missing_wells, least_top, mark_uncertain, withhold
+from coda.adaptation.abstain import (
+    add_missing_compounds,
+    add_missing_wells,
+    least_top,
+    mark_uncertain,
+    mark_without_cells,
+    withhold,
+)
 from coda.adaptation.drift import drift_of
 from coda.contracts.quality import QualityReport, QuarantinedField
 from coda.evaluation.predictions.prediction_levels import compound_table, field_table, well_table
@@ -57,6 +64,32 @@ def test_limits_are_probabilities_and_fall_with_the_number_of_classes(over_chanc
     assert here <= max(0.5, over_chance / (over_chance + classes - 1))
     if over_chance * 2 <= classes and over_chance >= 1:
         assert here == over_chance / classes, "what it was before"
+
+
+def test_an_answer_about_empty_pictures_carries_a_reason_at_every_level(make_plates):
+    fields = make_plates(plates=2)
+    empty = fields.table["Metadata_Well"].isin(["A01", "A02"]) & (fields.table["Metadata_Plate"] == "b0p0")
+    one_field = (fields.table["Metadata_Well"] == "A03") & (fields.table["Metadata_Site"] == 1)
+    lost = (
+        fields.table["Metadata_Compound"]
+        == fields.table.loc[fields.table["Metadata_pert_type"] == "trt"].iloc[0]["Metadata_Compound"]
+    )
+    counts = fields.table.assign(QC_cells_DNA=np.where(empty | one_field | lost, 0.0, 12.0))
+    table = mark_uncertain(predicted(fields), min_top_over_chance=1.0)
+    field = mark_without_cells(table, counts)
+    assert ((field["abstain_reason"] != "") == (counts["QC_cells_DNA"] == 0)).all()
+    assert (field["predicted"] == "actin").all()
+    well = mark_without_cells(mark_uncertain(well_table(field), min_top_over_chance=1.0), counts)
+    told = set(
+        well.loc[well["abstain_reason"] != "", ["Metadata_Plate", "Metadata_Well"]].itertuples(index=False, name=None)
+    )
+    seen = counts.groupby(["Metadata_Plate", "Metadata_Well"])["QC_cells_DNA"].max()
+    assert told == set(seen[seen == 0].index) != set()
+    compound = mark_without_cells(mark_uncertain(compound_table(well), min_top_over_chance=1.0), counts)
+    assert compound.loc[compound["abstain_reason"] != "", "Metadata_Compound"].tolist() == sorted(
+        counts.loc[lost, "Metadata_Compound"].unique()
+    )
+    assert mark_without_cells(table, fields.table) is table
 
 
 def test_wells_without_prediction_are_listed_with_their_reason(make_plates):

@@ -5,9 +5,12 @@ docs/bad_input.md has one row for each case here.
 
 import re
 
+import pandas as pd
 import pytest
 
 from coda.local.offline import offline_settings
+from coda.quality.fingerprints import FINGERPRINTS, fingerprints_of
+from coda.simulation.broken import break_batch
 from coda.simulation.delivery import simulate_batch
 from coda.simulation.design import plan_experiment
 from coda.steps.ingest import ingest
@@ -159,6 +162,62 @@ def test_a_bad_plate_is_refused_with_what_is_wrong_and_what_to_do(judged, case):
     assert verdict.sentence.startswith("Batch lab_b/b1 was refused: ")
     missing = [text for text in words if text not in verdict.sentence]
     assert not missing, verdict.sentence
+
+
+def test_swapped_stains_of_the_cytoplasm_are_refused_beside_what_the_model_was_trained_on(params, tmp_path):
+    """Nothing is lost: what ingest wrote stays, and the same pictures under their right names are accepted."""
+    settings, experiment = offline_settings(tmp_path), plan_experiment(3, DESIGN)
+
+    def judged(name, laboratory, *kinds, history=None):
+        simulate_batch(experiment, laboratory, "b1", ["p1"], tmp_path / name / "in", workers=1)
+        folder = tmp_path / name / "in" / laboratory / "b1"
+        break_batch(folder, kinds, 0)
+        dataset = tmp_path / name / "dataset"
+        ingest([str(folder / "manifest.json")], dataset, params=params, settings=settings)
+        (report,) = validate(dataset, params=params, settings=settings, history=history)
+        assert_readable(report.to_json())
+        return report, dataset / laboratory / "b1"
+
+    trained, source = judged("trained", "lab_a")
+    assert "not checked: there is nothing to compare with" in told(trained, "stains_can_be_compared")
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    fingerprints_of([pd.read_parquet(source / "index.parquet")]).write(earlier / FINGERPRINTS)
+
+    swapped, folder = judged("swapped", "lab_c", "swapped_cytoplasm", history=earlier)
+    assert swapped.verdict == "refused"
+    words = (
+        "stains of the cytoplasm seem swapped: ", "those named AGP look like RNA", "those named RNA look like AGP",
+        "the 1 plate(s) that the model was trained on", "what FileName_OrigAGP has into FileName_OrigRNA",
+    )  # fmt: skip
+    assert not [text for text in words if text not in swapped.sentence], swapped.sentence
+    assert len(pd.read_parquet(folder / "index.parquet")) == 0
+    assert len(pd.read_parquet(folder / "index_ingested.parquet")) == 16
+
+    right, folder = judged("right", "lab_c", history=earlier)
+    assert right.verdict == "accepted_with_warnings"
+    assert len(pd.read_parquet(folder / "index.parquet")) == 16
+    assert told(right, "stains_can_be_compared") == "as expected"
+
+
+def test_a_shuffled_plate_map_is_refused_beside_plates_whose_maps_fit(params, tmp_path):
+    design = DESIGN.model_copy(
+        update={"mechanisms": 4, "compounds_per_mechanism": 3, "negcon_wells": 6, "sites_per_well": 1}
+    )
+    simulate_batch(plan_experiment(3, design), "lab_b", "b1", ["p1", "p2", "p3"], tmp_path / "in", workers=1)
+    folder = tmp_path / "in" / "lab_b" / "b1"
+    break_batch(folder, ["shuffled_platemap"], 0)
+    settings = offline_settings(tmp_path)
+    ingest([str(folder / "manifest.json")], tmp_path / "dataset", params=params, settings=settings)
+    (verdict,) = validate(tmp_path / "dataset", params=params, settings=settings)
+    assert (verdict.plates_accepted, verdict.plates_refused) == (("p2", "p3"), ("p1",))
+    words = ("the plate map fits the pictures much better replaced by that of plate p", "deliver the right one")
+    assert not [text for text in words if text not in verdict.sentence], verdict.sentence
+    assert "no more alike than those of random treatments" in told(verdict, "plate_map_explains_the_pictures")
+
+
+def told(report, name):
+    return next(check.observed for check in report.checks if check.name == name)
 
 
 SET_ASIDE = {

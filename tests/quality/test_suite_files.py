@@ -33,7 +33,7 @@ def columns(make_batch: Callable, tmp_path: Path) -> dict[str, set[str]]:
 
 
 def test_there_is_a_shipped_suite() -> None:
-    assert {"cell-painting-v1", "cell-painting-v2", "cell-painting-v3"} <= set(
+    assert {"cell-painting-v1", "cell-painting-v2", "cell-painting-v3", "cell-painting-v4"} <= set(
         SHIPPED
     )  # an old report can be made again
 
@@ -99,7 +99,7 @@ def test_unknown_names_and_broken_yaml_are_told_apart(tmp_path: Path) -> None:
         load_suite(str(path))
 
 
-@pytest.mark.parametrize("name", ["cell-painting-v1", "cell-painting-v2", "cell-painting-v3"])
+@pytest.mark.parametrize("name", ["cell-painting-v1", "cell-painting-v2", "cell-painting-v3", "cell-painting-v4"])
 def test_what_is_expected_names_parameters_alone_for_there_is_no_row_where_nothing_failed(name):
     known = set(Quality.model_fields)
     for item in load_suite(name).expectations:

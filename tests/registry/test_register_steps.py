@@ -13,10 +13,12 @@ from conftest_registry import Trained
 from coda.adaptation.candidates import Candidate, read_candidates, write_candidates
 from coda.config import Params, params_digest
 from coda.contracts import DataRevision, GateReport, ReleaseRecord
+from coda.contracts.fingerprints import StainFingerprints, Usual
 from coda.errors import ConfigError, IntegrityError, TransientError
 from coda.networks import artifact
 from coda.networks.extractor import save_extractor
 from coda.networks.head import SOURCE_STATISTICS
+from coda.quality.fingerprints import FINGERPRINTS
 from coda.registry import ReleaseLog, describe, list_versions, promote, rollback
 from coda.registry.comparison import compare, provenance_of, release_side
 from coda.registry.drafts import WAITING, find_release, read_kept, release_name
@@ -384,3 +386,16 @@ def test_promoting_by_hand_a_release_of_the_log(loop: Loop) -> None:
     assert record is not None
     assert promote(record, "lab_z", by="Ada", reason="try", settings=loop.settings).sequence == 1
     assert find_release("nothing", settings=loop.settings) is None
+
+
+def test_a_release_says_what_the_stains_looked_like_and_those_adapted_from_it_do(loop: Loop) -> None:
+    assert loop.train("before").stains is None
+    stains = StainFingerprints(
+        channels=("DNA",), plates=2, fields=9, statistics={"focus_DNA": Usual(usual=-3, spread=1)}
+    )
+    path = stains.write(loop.trained.heads / FINGERPRINTS)
+    try:
+        assert loop.train().stains == stains
+    finally:
+        path.unlink()
+    assert loop.adapt("release", "aligned").stains == stains

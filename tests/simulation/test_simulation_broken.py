@@ -105,6 +105,30 @@ def test_swapped_stains_change_load_data_alone(delivery):
     assert [row["FileName_OrigER"] for row in after] == [row["FileName_OrigER"] for row in before]
 
 
+def test_swapped_stains_of_the_cytoplasm_change_load_data_of_all_plates(delivery):
+    before = [table(delivery / f"load_data/plate_{number}.csv") for number in (1, 2)]
+    break_batch(delivery, ["swapped_cytoplasm"], 5)
+    after = [table(delivery / f"load_data/plate_{number}.csv") for number in (1, 2)]
+    for old, new in zip(before, after, strict=True):
+        assert [row["FileName_OrigRNA"] for row in new] == [row["FileName_OrigAGP"] for row in old]
+        assert [row["FileName_OrigAGP"] for row in new] == [row["FileName_OrigRNA"] for row in old]
+        assert [row["FileName_OrigER"] for row in new] == [row["FileName_OrigER"] for row in old]
+
+
+def test_a_shuffled_plate_map_has_the_same_wells_and_treatments_elsewhere(delivery):
+    before = table(delivery / "platemaps/plate_1.csv")
+    break_batch(delivery, ["shuffled_platemap"], 5)
+    after = table(delivery / "platemaps/plate_1.csv")
+    assert [row["Metadata_Well"] for row in after] == [row["Metadata_Well"] for row in before]
+    treatments = [[row["Metadata_Treatment"] for row in rows] for rows in (before, after)]
+    assert sorted(treatments[0]) == sorted(treatments[1])
+    assert treatments[0] != treatments[1]
+    for rows in (before, after):
+        assert {row["Metadata_Well"] for row in rows if row["Metadata_pert_type"] == "empty"} == {
+            row["Metadata_Well"] for row in before if row["Metadata_pert_type"] == "empty"
+        }
+
+
 def test_without_controls_the_rest_is_whole(delivery):
     break_batch(delivery, ["no_controls"], 5)
     kinds = {row["Metadata_pert_type"] for row in table(delivery / "platemaps/plate_1.csv")}

@@ -8,10 +8,13 @@ import pytest
 from servers import Moto
 
 from coda.config import Params
-from coda.contracts import BatchManifest, QualityReport
+from coda.contracts import BatchManifest, ModelRef, QualityReport, ReleaseRecord
+from coda.contracts.fingerprints import StainFingerprints, Usual
 from coda.contracts.ingest import IngestReport
 from coda.contracts.manifest import FileEntry, Instrument, PlateEntry
 from coda.errors import ContractError, IntegrityError
+from coda.quality.fingerprints import FINGERPRINTS
+from coda.registry import ReleaseLog
 from coda.settings import Settings
 from coda.steps.archive import archive
 from coda.steps.version import read_revisions, version
@@ -83,3 +86,30 @@ def test_the_way_of_a_source_through_its_batches(services: Settings, tmp_path: P
 def test_a_lost_list_of_revisions_is_named(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match=r"none\.json"):
         read_revisions(tmp_path / "none.json")
+
+
+def test_the_archive_says_what_the_models_stains_look_like_where_its_release_does(
+    services: Settings, tmp_path: Path, demo_params: Params
+) -> None:
+    add_batch(tmp_path / "new", "lab_b", "b1")
+    log = ReleaseLog(services)
+
+    def fetched() -> Path:
+        out = tmp_path / f"earlier-{log.newest_number('default')}"
+        archive(tmp_path / "new", out, params=demo_params, settings=services)
+        return out / FINGERPRINTS
+
+    assert not fetched().exists()
+    ref = ModelRef(name="m", version=1, digest="0" * 64)
+    old = ReleaseRecord(
+        release_id="r", source="lab_a", created_at=datetime(2026, 1, 1, tzinfo=UTC), method="source", extractor=ref,
+        head=ref, alignment="none", run_id="r", params_digest="0" * 64, gate_sentence="So it is.", approver="gate",
+    )  # fmt: skip
+    log.append(old, "default", action="promote", by="gate", reason="first", after=0)
+    assert not fetched().exists()
+    stains = StainFingerprints(
+        channels=("DNA", "ER"), plates=1, fields=4, statistics={"focus_ER": Usual(usual=-2.5, spread=0.1)}
+    )
+    new = old.model_copy(update={"stains": stains})
+    log.append(new, "default", action="promote", by="gate", reason="second", after=1)
+    assert StainFingerprints.read(fetched()) == stains
