@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -17,7 +17,7 @@ from coda.networks.artifact import folder_digest
 from coda.networks.extractor import load_extractor
 from coda.networks.head import LABEL_REPORT, LABELS, SOURCE_STATISTICS, save_head
 from coda.networks.runtime import set_threads
-from coda.plates.dataset import ingested_batches, open_fields, require_covered
+from coda.plates.dataset import BatchFolder, ingested_batches, open_fields, require_covered
 from coda.quality.fingerprints import FINGERPRINTS, fingerprints_of
 from coda.settings import Settings
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
@@ -118,9 +118,7 @@ def train_head(
         classical = train_classical(extractor, training_fields, validation_fields, label_list, params)
         extra[SOURCE_STATISTICS] = classical.source.to_bytes()
         save_head(out / CLASSICAL, classical.head, extra, provenance)
-        stains = fingerprints_of([batch.accepted for batch in batches])
-        if stains is not None:
-            stains.write(out / FINGERPRINTS)
+        _keep_stains(out, batches)
         return _record(out, {**results, CLASSICAL: classical}, joined, run_id)
 
 
@@ -175,6 +173,12 @@ def describe_join(joined: JoinReport, labels: LabelList) -> str:
     if joined.absent_compounds:
         text += f" {len(joined.absent_compounds)} labelled compounds are on no plate."
     return text
+
+
+def _keep_stains(out: Path, batches: Sequence[BatchFolder]) -> None:
+    stains = fingerprints_of([batch.accepted for batch in batches])
+    if stains is not None:
+        stains.write(out / FINGERPRINTS)
 
 
 def _record(
