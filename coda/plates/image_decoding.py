@@ -7,6 +7,8 @@ file cannot ask for a large memory; a file that ends early is refused, never fil
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import imagecodecs
@@ -43,6 +45,17 @@ class UnreadableImageError(ValueError):
     """This file is no image that can be used; the text is the reason, as a part of a sentence."""
 
 
+@contextmanager
+def _distrusting() -> Iterator[None]:
+    try:
+        yield
+    except UnreadableImageError:
+        raise
+    except _MALFORMED as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise UnreadableImageError(f"cannot be decoded ({told})") from error
+
+
 def decode_image(data: bytes, *, max_side: int) -> Image:
     """Decode a single-channel 8 or 16-bit TIFF, or an 8 or 16-bit grey PNG.
 
@@ -77,10 +90,11 @@ class TiffPages:
         self._file = file
         self._size = size
         try:
-            self._tiff = tifffile.TiffFile(file)
-        except _MALFORMED as error:
+            with _distrusting():
+                self._tiff = tifffile.TiffFile(file)
+        except UnreadableImageError:
             file.close()
-            raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
+            raise
 
     def decode(self, number: int, *, max_side: int) -> Image:
         """Return the grey values of an image, as `decode_image` does.
@@ -92,17 +106,11 @@ class TiffPages:
         Raises:
             UnreadableImageError: There is no such image, or it is none that can be used.
         """
-        try:
+        with _distrusting():
             page = _full_page(self._tiff, number)
             _check_page(page, max_side, self._size)
             pixels = page.asarray()
-        except UnreadableImageError:
-            raise
-        except _MALFORMED as error:
-            raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
-        if pixels.shape != (page.imagelength, page.imagewidth):
-            raise UnreadableImageError(f"decodes to shape {pixels.shape}, not the shape of its header")
-        return np.ascontiguousarray(pixels, dtype=np.uint16)
+        return _as_said(pixels, page)
 
     def close(self) -> None:
         """Close the file."""
@@ -142,25 +150,22 @@ def _decode_png(data: bytes, max_side: int) -> Image:
     height, width = _png_header(data, max_side)
     if b"IEND" not in data[-12:]:
         raise UnreadableImageError("is a PNG that ends early (truncated)")
-    try:
+    with _distrusting():
         pixels = np.asarray(imagecodecs.png_decode(data))
-    except _MALFORMED as error:
-        raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
     if pixels.shape != (height, width):
         raise UnreadableImageError(f"decodes to shape {pixels.shape}, not the {height} x {width} of its header")
     return np.ascontiguousarray(pixels, dtype=np.uint16)
 
 
 def _decode_tiff(data: bytes, max_side: int) -> Image:
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = _only_page(file)
-            _check_page(page, max_side, len(data))
-            pixels = _pixels(page, data)
-    except UnreadableImageError:
-        raise
-    except _MALFORMED as error:
-        raise UnreadableImageError(f"cannot be decoded ({_short(error)})") from error
+    with _distrusting(), tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = _only_page(file)
+        _check_page(page, max_side, len(data))
+        pixels = _pixels(page, data)
+    return _as_said(pixels, page)
+
+
+def _as_said(pixels: NDArray[np.generic], page: tifffile.TiffPage) -> Image:
     if pixels.shape != (page.imagelength, page.imagewidth):
         raise UnreadableImageError(f"decodes to shape {pixels.shape}, not the shape of its header")
     return np.ascontiguousarray(pixels, dtype=np.uint16)
@@ -217,7 +222,3 @@ def _check_page(page: tifffile.TiffPage, max_side: int, size: int) -> None:
 
 def _kind(page: tifffile.TiffPage) -> str:
     return {2: "signed", 3: "floating-point"}.get(int(page.sampleformat), "unsigned")
-
-
-def _short(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:160]

@@ -1,6 +1,6 @@
 """Pictures of an ingested plate: the plate as one sees it, some fields by stain, and heat maps in plate layout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,19 +184,18 @@ def _heat_figure(plate: PlateToDraw) -> Figure:
     grid = figure.subplots(len(names) + 1, max(len(channels), 2), squeeze=False)
     edges = {"left": 0.25 / size[0], "right": 1 - 0.65 / size[0], "bottom": 0.2 / size[1], "top": 1 - 0.6 / size[1]}
     figure.subplots_adjust(**edges, wspace=0.34, hspace=0.28)
-    places = [parse_well(well) or (0, 0) for well in rows["Metadata_Well"]]
     for line, name in zip(grid, names, strict=False):
         for axes, stain in zip(line, channels, strict=False):
-            values = layout_means(rows[f"QC_{name}_{stain}"].to_numpy(dtype=float), places, plate.shape)
+            values = plate_matrix(rows, f"QC_{name}_{stain}", plate.wells)
             _heat_map(figure, axes, values, f"{stain}: {HEAT_MAPS[name]}", from_zero=name in FROM_ZERO)
-    counts = np.zeros(plate.shape)
-    np.add.at(counts, tuple(np.array(places).T), 1)
+    stored = rows.groupby("Metadata_Well")["array"].transform("size")
+    counts = plate_matrix(rows.assign(stored=stored), "stored", plate.wells)
     last = list(grid[-1])
     cells = cells_column(rows.columns)
     if cells is not None:
-        values = layout_means(rows[cells].to_numpy(dtype=float), places, plate.shape)
+        values = plate_matrix(rows, cells, plate.wells)
         _heat_map(figure, last.pop(0), values, f"nuclei a field ({nuclei_of(plate.roles)})", from_zero=True)
-    _heat_map(figure, last.pop(0), np.where(counts > 0, counts, np.nan), "stored fields", from_zero=True)
+    _heat_map(figure, last.pop(0), counts, "stored fields", from_zero=True)
     for axes in [*last, *(axes for line in grid[:-1] for axes in line[len(channels) :])]:
         axes.set_axis_off()
     figure.suptitle(f"{plate.title}: quality statistics by well (grey: no field)", fontsize=10, y=1 - 0.15 / size[1])
@@ -220,12 +219,15 @@ def _heat_map(figure: Figure, axes: Axes, values: NDArray[np.float64], title: st
     figure.colorbar(shown, cax=axes.inset_axes((1.03, 0.1, 0.04, 0.8))).ax.tick_params(labelsize=6)
 
 
-def layout_means(
-    values: NDArray[np.float64], places: Sequence[tuple[int, int]], plate: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Return the mean of the values in each well, shape (rows, columns) of the plate; NaN where there is none."""
-    total, count = np.zeros(plate), np.zeros(plate)
-    for place, value in zip(places, values, strict=True):
-        total[place] += value
-        count[place] += 1
-    return np.asarray(np.divide(total, count, out=np.full(plate, np.nan), where=count > 0))
+def plate_matrix(rows: pd.DataFrame, column: str, wells: int) -> NDArray[np.float64]:
+    """Return the mean of a column over each well's fields in plate layout, NaN where there is none.
+
+    Returns:
+        Shape (rows, columns) of the format.
+    """
+    matrix = np.full(FORMATS[wells], np.nan)
+    for well, value in rows.groupby("Metadata_Well")[column].mean().items():
+        place = parse_well(str(well))
+        if place is not None and place[0] < matrix.shape[0] and place[1] < matrix.shape[1]:
+            matrix[place] = value
+    return matrix

@@ -52,7 +52,7 @@ def find(name: str, *, settings: Settings, **tags: str) -> list[Version]:
     with explained(f"search the versions of {name}", settings):
         found = all_pages(lambda token: client.search_model_versions(" and ".join(clauses), page_token=token))
         # MLflow reads versions and their tags in two queries: one deleted in between comes back without any tag
-        present = [item for item in found if item.tags or _exists(client, item)]
+        present = [item for item in found if item.tags or registered(name, int(item.version), settings=settings)]
     return sorted((_version(item) for item in present), key=lambda version: version.ref.version)
 
 
@@ -243,18 +243,6 @@ def _is_missing(error: Exception) -> bool:
     # MLflow has one exception for all that can go wrong with artifacts; only its words tell a lost file from a failure
     words = ("No such artifact", "does not exist", "404 Client Error", "NoSuchKey")
     return isinstance(error, FileNotFoundError) or any(word in str(error) for word in words)
-
-
-def _exists(client: Any, found: Any) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.get_model_version(found.name, str(found.version))
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return False
-    return True
 
 
 def _version(found: Any) -> Version:

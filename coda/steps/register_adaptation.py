@@ -118,13 +118,9 @@ def _base(candidates: Path, log: ReleaseLog) -> ReleaseRecord:
 
     It need not serve any more: another training run may have moved the default on since.
     """
-    path = candidates / BASE_RELEASE
-    record = ReleaseRecord.read(path)
-    if any(entry.release == record for entry in log.readable(DEFAULT_SCOPE)):
-        return record
-    found, expected = f"release {record.release_id}", f"a release that served {DEFAULT_SCOPE!r}"
-    problem = Problem(str(path), found, expected, "Run the adaptation again, and find out who changed the file.")
-    raise IntegrityError("The candidates do not come from a registered release.", [problem])
+    return _served(
+        candidates / BASE_RELEASE, DEFAULT_SCOPE, log, "The candidates do not come from a registered release."
+    )
 
 
 def _incumbent(candidates: Path, source: str, log: ReleaseLog) -> ReleaseRecord | None:
@@ -132,12 +128,16 @@ def _incumbent(candidates: Path, source: str, log: ReleaseLog) -> ReleaseRecord 
     path = candidates / INCUMBENT_RELEASE
     if not path.is_file():
         return log.current(source)
+    return _served(path, source, log, "The incumbent is not a registered release.")
+
+
+def _served(path: Path, scope: str, log: ReleaseLog, wrong: str) -> ReleaseRecord:
     record = ReleaseRecord.read(path)
-    if any(entry.release == record for entry in log.readable(source)):
+    if any(entry.release == record for entry in log.readable(scope)):
         return record
-    found, expected = f"release {record.release_id}", f"a release that served {source!r}"
+    found, expected = f"release {record.release_id}", f"a release that served {scope!r}"
     problem = Problem(str(path), found, expected, "Run the adaptation again, and find out who changed the file.")
-    raise IntegrityError("The incumbent is not a registered release.", [problem])
+    raise IntegrityError(wrong, [problem])
 
 
 def _extractor(run: _Run, chosen: Candidate) -> ModelRef:

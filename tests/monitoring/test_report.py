@@ -29,8 +29,9 @@ from coda.monitoring.facts import samples
 from coda.monitoring.report import gather, headline, write_report
 from coda.monitoring.report.composites import composite, read_examples
 from coda.monitoring.report.embeddings import draw_embeddings, principal_plane
-from coda.monitoring.report.heatmaps import chosen_statistics, draw_heat_maps, plate_matrix
+from coda.monitoring.report.heatmaps import chosen_statistics, draw_heat_maps
 from coda.plates.layout import well_name
+from coda.plates.plate_pictures import plate_matrix
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

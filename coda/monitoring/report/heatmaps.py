@@ -10,7 +10,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from coda.monitoring.report.data_uris import Picture, figure, from_figure, style
-from coda.plates.layout import FORMATS, parse_well, row_name
+from coda.plates.layout import FORMATS, row_name
+from coda.plates.plate_pictures import plate_matrix
 from coda.quality.stats import CELLS, QC_PREFIX, cells_column, channel_of
 
 WANTED = (
@@ -42,25 +43,6 @@ def chosen_statistics(index: pd.DataFrame) -> list[tuple[str, str]]:
         if len(found) < MOST and statistic in FALLBACK and column not in known:
             found.append((column, f"{statistic} of {channel}"))
     return [(column, words) for column, words in found if np.isfinite(index[column].to_numpy(dtype=float)).any()][:MOST]
-
-
-def plate_matrix(rows: pd.DataFrame, column: str, wells: int) -> NDArray[np.float64]:
-    """Return the mean of a column over each well's fields in plate layout, NaN where there is none.
-
-    Args:
-        rows: Rows of one plate with ``Metadata_Well``.
-        column: The column.
-        wells: Wells of the plate format.
-
-    Returns:
-        Shape (rows, columns) of the format.
-    """
-    matrix = np.full(FORMATS[wells], np.nan)
-    for well, value in rows.groupby("Metadata_Well")[column].mean().items():
-        place = parse_well(str(well))
-        if place is not None and place[0] < matrix.shape[0] and place[1] < matrix.shape[1]:
-            matrix[place] = value
-    return matrix
 
 
 def draw_heat_maps(index: pd.DataFrame, plates: Sequence[str], wells: int) -> list[tuple[str, Picture]]:
