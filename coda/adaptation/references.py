@@ -76,11 +76,6 @@ def write_references(out: Path, features: Mapping[Reference, NDArray[np.float32]
 def read_reference(features: Path, name: Reference, rows: int) -> NDArray[np.float32]:
     """Return the features of one reference.
 
-    Args:
-        features: Folder of features.
-        name: The reference.
-        rows: Fields that there must be.
-
     Raises:
         IntegrityError: They are missing, or do not belong to the fields.
     """

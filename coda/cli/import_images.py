@@ -90,15 +90,6 @@ def leave(
 ) -> tuple[Path, list[str]]:  # fmt: skip
     """Write tables and manifest of plates whose images stay; each image is read once, for its digest.
 
-    Args:
-        tree: Where the images lie.
-        found: The plates.
-        layout: How the tree is laid out.
-        options: How it was read.
-        identity: What the tree does not say.
-        target: Folder of the delivery.
-        work: Folder that keeps digests.
-
     Returns:
         The manifest's path, and remarks.
 

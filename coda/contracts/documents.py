@@ -14,13 +14,6 @@ Shape = TypeVar("Shape")
 def document(content: bytes, shape: TypeAdapter[Shape], *, where: str, expected: str, remedy: str) -> Shape:
     """Return what a JSON text holds, of the shape its readers rely on; more fields than they know are tolerated.
 
-    Args:
-        content: The text.
-        shape: What it must be.
-        where: Its path or address, for the message.
-        expected: What it should be, in words.
-        remedy: What to do when it is not.
-
     Raises:
         IntegrityError: It is no JSON, or of another shape; with the first place that is wrong.
     """

@@ -7,10 +7,6 @@ MOST_DIGITS = 15
 def against(found: float, limit: float) -> tuple[str, str]:
     """Return a share and the limit it was held against in percent, with as many digits as it takes to tell them apart.
 
-    Args:
-        found: The share, mostly in [0, 1].
-        limit: The limit.
-
     Returns:
         Both in percent: ``('60.4%', '60.0%')`` where whole percents would say "takes 60%; at most 60%"; plain whole
         percents where these differ, or where both numbers are equal.

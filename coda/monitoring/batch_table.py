@@ -156,10 +156,6 @@ def compact(store: ObjectStore, source: str | None = None) -> Compacted:
 
     It deletes nothing, and may be stopped anywhere or done by several at once: an object of a month is used for those
     batches alone whose entity tag it names.
-
-    Args:
-        store: The platform bucket.
-        source: One laboratory; all when not given.
     """
     months = batches = 0
     for name in [source] if source else sources(store):

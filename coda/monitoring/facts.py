@@ -18,13 +18,7 @@ OUTCOMES = ("release", "keep_incumbent", "hold", "refuse")
 
 
 def summarise(inputs: ReportInputs, batch: BatchInputs, at: datetime) -> BatchSummary:
-    """Return the numbers of one batch that later batches are compared with.
-
-    Args:
-        inputs: The whole run.
-        batch: One of its batches.
-        at: Time of the report, with time zone.
-    """
+    """Return the numbers of one batch that later batches are compared with."""
     judged = inputs.gate if inputs.gate and inputs.gate.batch == batch.manifest.batch else None
     return BatchSummary(
         source=batch.manifest.source,

@@ -11,9 +11,6 @@ KEY = ["source", "batch", "manifest_digest"]
 def batches_of(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row a batch version, oldest first: its facts, and the numbers that a list shows of it.
 
-    Args:
-        frame: The table of batches (`coda.monitoring.history`).
-
     Returns:
         `Facts`, and the columns `plates`, `fields` (accepted), `quarantined` (share) and `gain` (of the chosen way of
         predicting over the baseline), NaN where the batch has no such number.

@@ -125,11 +125,7 @@ def _seconds(at: Any) -> float:
 
 
 def drift_samples(standings: Mapping[str, Standing]) -> Iterator[Sample]:
-    """Yield the metrics of all sources; a series that a source has no longer is no longer exposed.
-
-    Args:
-        standings: By source.
-    """
+    """Yield the metrics of all sources; a series that a source has no longer is no longer exposed."""
     for name, standing in standings.items():
         source = {"source": name}
         labels = {**source, "batch": standing.batch, "page": standing.page}
@@ -158,11 +154,7 @@ def _of_reading(reading: Reading, labels: Mapping[str, str]) -> Iterator[Sample]
 
 
 def release_samples(entries: Iterable[PointerEntry]) -> Iterator[Sample]:
-    """Yield what serves each scope, from the release log: also after a rollback, which no run reports.
-
-    Args:
-        entries: All moves of all pointers.
-    """
+    """Yield what serves each scope, from the release log: also after a rollback, which no run reports."""
     newest: dict[str, PointerEntry] = {}
     for entry in entries:
         if entry.scope not in newest or newest[entry.scope].sequence < entry.sequence:

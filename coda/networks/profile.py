@@ -215,9 +215,6 @@ def _elongations(labels: NDArray[np.int32], area: Floats) -> Floats:
 def otsu(counts: NDArray[np.int64]) -> int:
     """Return the grey level above which pixels stand out (Otsu 1979): the largest variance between the two sides.
 
-    Args:
-        counts: Pixels of each grey level.
-
     Returns:
         The smallest of the best levels; the highest level of a constant picture, above which nothing is.
     """

@@ -71,12 +71,7 @@ def _stand_ins(absent: Sequence[str], spare: Sequence[str]) -> dict[str, str]:
 
 
 def unread(stored: Mapping[str, Sequence[str]], needed: Sequence[str]) -> list[str]:
-    """Return sentences about channels that batches have beside those that a model reads.
-
-    Args:
-        stored: Batch -> its stored channels.
-        needed: Channels that are read.
-    """
+    """Return sentences about channels that batches have beside those that a model reads."""
     extra: dict[tuple[str, ...], list[str]] = {}
     for batch, channels in stored.items():
         more = tuple(name for name in channels if name not in needed)

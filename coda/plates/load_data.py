@@ -59,14 +59,6 @@ def read_fields(
 ) -> tuple[list[FieldRow], list[Problem]]:
     """Read the fields of one plate.
 
-    Args:
-        table: The table as text, see `coda.plates.tabular.table.read`.
-        where: Name of the table, for messages.
-        plate: Plate that the rows must be about.
-        declared: Channels the manifest declares.
-        wells: Wells of the plate format.
-        resolver: The files that its rows may mean.
-
     Returns:
         Fields in the order of rows, columns and sites; and all problems of the table.
     """

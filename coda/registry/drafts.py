@@ -89,12 +89,7 @@ def read_kept(run_id: str, name: str, *, settings: Settings) -> dict[str, Any]:
 def list_drafts(
     *, settings: Settings, released: Iterable[ReleaseRecord] = ()
 ) -> Iterator[tuple[ObjectInfo, ReleaseRecord]]:
-    """Yield every draft that a run left in the platform bucket, promoted or not.
-
-    Args:
-        settings: Where the platform bucket is.
-        released: Releases of the log; see `released_drafts`.
-    """
+    """Yield every draft that a run left in the platform bucket, promoted or not."""
     store = store_for(settings.platform, settings)
     known = released_drafts(released)
     for item in store.list("runs/"):

@@ -39,12 +39,6 @@ def sign(path: Path, key: str) -> Path:
 def require_signature(path: Path, signature: Path, key: str, where: str) -> None:
     """Refuse a folder or file that the holder of a key did not sign as it is.
 
-    Args:
-        path: Folder or file.
-        signature: Its signature; need not exist.
-        key: PEM file of the public key.
-        where: Name of `path` for messages.
-
     Raises:
         IntegrityError: There is no signature, it is another key's, or a file is not the signed one (named).
         ConfigError: The library or the key is missing or cannot be used.

@@ -7,12 +7,7 @@ from contextlib import suppress
 
 
 def end_group(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """End a process that leads its own session, and its children: politely, then for good.
-
-    Args:
-        process: Started with ``start_new_session=True``.
-        grace_s: Seconds between asking and killing.
-    """
+    """End a process that leads its own session, and its children: politely, then for good."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)

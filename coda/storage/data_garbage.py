@@ -41,13 +41,7 @@ def stray_objects(kept: Collection[DataRevision], *, settings: Settings, before:
 
 
 def lost_objects(deleted: Collection[str], kept: Collection[DataRevision], *, settings: Settings) -> list[str]:
-    """Return the keys that were deleted, are still away, and that a version of a batch names by now.
-
-    Args:
-        deleted: Keys of deleted objects.
-        kept: As for `stray_objects`.
-        settings: Where the registry and its remote are.
-    """
+    """Return the keys that were deleted, are still away, and that a version of a batch names by now."""
     store = store_for(settings.data_remote, settings)
     named: set[str] = set()
     for digest in _digests(kept, settings):

@@ -99,12 +99,7 @@ def store_for(uri: str, settings: Settings) -> "ObjectStore":
 
 
 def locate(uri: str, settings: Settings) -> tuple["ObjectStore", str]:
-    """Return the store of an object's folder, and the object's name in it.
-
-    Args:
-        uri: Address of one object: ``s3://bucket/folder/name``.
-        settings: Where the services are.
-    """
+    """Return the store of an object's folder, and the object's name in it."""
     bucket, key = split_uri(uri)
     folder, _, name = key.rpartition("/")
     return ObjectStore(f"s3://{bucket}/{folder}", settings.s3_endpoint), name

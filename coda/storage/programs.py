@@ -71,12 +71,6 @@ _UNKNOWN: Meaning = (CodaError, "success", "Read the message; docs/registry.md m
 def git(folder: Path, *arguments: str, timeout_s: float = 300, variables: Mapping[str, str] | None = None) -> str:
     """Run git in a folder and return what it prints.
 
-    Args:
-        folder: Where it is run.
-        arguments: Its command line.
-        timeout_s: Seconds until it is stopped.
-        variables: Environment variables besides the chosen ones.
-
     Raises:
         TransientError: The remote does not answer, git took longer than `timeout_s`, or it was killed.
         ConfigError: The repository is not there, or its server refuses, or the disk is full.
@@ -88,11 +82,6 @@ def git(folder: Path, *arguments: str, timeout_s: float = 300, variables: Mappin
 
 def git_files(folder: Path, names: Sequence[str], *, timeout_s: float = 300) -> list[bytes | None]:
     """Return the contents of files in a repository's history, one process of git for all of them.
-
-    Args:
-        folder: The repository.
-        names: ``<commit>:<path>`` of each.
-        timeout_s: Seconds until git is stopped.
 
     Returns:
         In the order given; none where the commit, or the file in it, is not there.

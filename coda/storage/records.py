@@ -25,12 +25,6 @@ class UnreadableRecordError(IntegrityError):
 def read_record(store: ObjectStore, key: str, kind: type[Record], *, at_most: int = MAX_RECORD_BYTES) -> Record:
     """Return a record.
 
-    Args:
-        store: Where it is.
-        key: Its object.
-        kind: What it must be.
-        at_most: Bytes that are read.
-
     Raises:
         ObjectNotFoundError: There is no such object.
         UnreadableRecordError: It is too large, no JSON, of another version, or breaks its contract.

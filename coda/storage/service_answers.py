@@ -17,14 +17,6 @@ _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 def judged(service: str, setting: str, where: str, status: int, kind: str, body: str) -> CodaError | None:
     """Return what is wrong with an answer that should be JSON, or none when the service itself gave it.
 
-    Args:
-        service: Name of the service that should answer.
-        setting: Variable with its address, for the remedy.
-        where: Its address.
-        status: HTTP status.
-        kind: Content type of the answer.
-        body: The answer, or its beginning.
-
     Returns:
         TransientError: The service, or what is before it, is overloaded or failing.
         ServiceRefusedError: Something else answered, or nobody is let in.

@@ -72,12 +72,6 @@ def cannot_start(job: str, words: str) -> ConfigError:
 def failure(job: str, words: str, pods: Sequence[dict[str, Any]], log: Callable[[str], list[str]]) -> CodaError:
     """Return why a job failed.
 
-    Args:
-        job: Name of the job.
-        words: What Trainer says of it.
-        pods: Its pods.
-        log: Gives the last lines of a pod.
-
     Returns:
         A `ConfigError` where memory, image or setting must be mended, a `StoppedError` where a machine was lost or the
         pods were told to stop, else a `CodaError` with the last lines of the log.

@@ -26,14 +26,7 @@ def linear(rows: float, inputs: float, outputs: float) -> float:
 
 
 def blocks(tokens: float, *, width: int, depth: int, hidden: float) -> float:
-    """Return the forward work of transformer blocks on one sequence.
-
-    Args:
-        tokens: Length of the sequence.
-        width: Of a token.
-        depth: Number of blocks.
-        hidden: Width inside the MLP.
-    """
+    """Return the forward work of transformer blocks on one sequence."""
     weights = linear(tokens, width, 4 * width + 2 * hidden)
     attention = 4.0 * tokens**2 * width
     return depth * (weights + attention)

@@ -52,14 +52,6 @@ def cache_head_tokens(
     Statistics of a group (the section `alignment`) are fitted on all of its wells, labelled or not, so that a target
     batch, whose labels nobody knows, can be treated in the same way.
 
-    Args:
-        extractor: The served extractor (teacher).
-        training: Fields of the training batches.
-        validation: Fields of the held-out batches.
-        labels: The frozen label list.
-        params: Crops, `head`, `alignment` and compute.
-        seed: Of the random crops.
-
     Raises:
         ConfigError: The disk has no room for the tokens that memory may not hold.
     """

@@ -215,11 +215,6 @@ def report_beside(table: str) -> str:
 def read_report(content: bytes, labels: LabelList, where: str) -> dict[str, object]:
     """Read the report beside a label table, and hold it against the table.
 
-    Args:
-        content: The report as `LabelReport.to_bytes` wrote it.
-        labels: The table that it lies beside.
-        where: Its name for messages.
-
     Raises:
         ContractError: It is no report, or that of another table: the table was changed by hand since.
     """

@@ -59,12 +59,7 @@ def normal(name: str) -> str:
 
 
 def parted(cell: str, separators: Collection[str] = ()) -> list[str]:
-    """Return the mechanisms of a cell; '|' parts them, and what was named.
-
-    Args:
-        cell: The cell.
-        separators: Values of `SEPARATORS`.
-    """
+    """Return the mechanisms of a cell; '|' parts them, and what was named."""
     parts = [cell]
     for separator in dict.fromkeys((BAR, *separators)):
         split = _SPLITS.get(separator, re.compile(re.escape(separator)))
@@ -92,12 +87,7 @@ def several(name: str, known: Collection[str] = ()) -> str | None:
 
 
 def doubtful(cells: pd.Series, where: str) -> list[Problem]:
-    """Return a problem for each separator by which cells seem to hold several mechanisms.
-
-    Args:
-        cells: The cells, by line.
-        where: The table, for messages.
-    """
+    """Return a problem for each separator by which cells seem to hold several mechanisms."""
     names = [(int(line), part) for line, cell in zip(cells.index, cells, strict=True) for part in parted(cell)]
     known = {normal(part) for _, part in names}
     found: dict[str, list[tuple[int, str]]] = {}

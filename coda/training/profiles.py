@@ -25,10 +25,6 @@ Measure = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 def measured(fields: Fields, measures: Sequence[Measure]) -> list[NDArray[np.float32]]:
     """Measure the pictures of all fields in one pass over the pixels.
 
-    Args:
-        fields: Fields in memory or in plate stores.
-        measures: What is measured of each.
-
     Returns:
         For each measure its numbers, shape (fields, width), rows as the fields.
     """

@@ -52,13 +52,7 @@ def role_of(measure: str, policy: GatePolicy) -> Role:
 
 
 def scopes_of(policy: GatePolicy, *, samples: int, pool: Literal["cls", "mean"] = "mean") -> tuple[FitScope, ...]:
-    """Return the fit scope of every measure, in the order of the tables.
-
-    Args:
-        policy: Gives each measure its role.
-        samples: Bootstrap samples over treatments.
-        pool: What of the tokens the features are.
-    """
+    """Return the fit scope of every measure, in the order of the tables."""
     features = CLASS_TOKENS if pool == "cls" else FEATURES
     bootstrap = f"95 % percentile bootstrap over treatments, {samples} samples"
     deciding = bootstrap

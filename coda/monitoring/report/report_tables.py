@@ -153,14 +153,7 @@ def class_rows(wells: pd.DataFrame) -> list[ClassRow]:
 
 
 def plate_maps(wells: pd.DataFrame, classes: Sequence[ClassRow], size: int, most: int) -> list[dict[str, Any]]:
-    """Return the predicted classes in plate layout, at most so many plates.
-
-    Args:
-        wells: Well-level predictions of one batch.
-        classes: Their classes, numbered.
-        size: Wells of the plate format.
-        most: Plates at most.
-    """
+    """Return the predicted classes in plate layout, at most so many plates."""
     by_name = {row.name: row for row in classes}
     n_rows, n_columns = FORMATS[size]
     maps = []

@@ -108,10 +108,6 @@ def changes_of(count: int, rows: pd.DataFrame) -> tuple[Array, tuple[Changed, ..
     """Return the share of known compounds that each batch called another class, and those of the newest batch.
 
     A compound is known when an earlier batch had it; its class is what most of these said, of equals the first.
-
-    Args:
-        count: Batches of the source.
-        rows: Its numbers with `place`.
     """
     values, said = np.full(count, np.nan), defaultdict[str, Counter[str]](Counter)
     mine = rows[rows["measure"].isin(list(REFERENCES))].sort_values(["place", "measure", "subject"])

@@ -19,10 +19,6 @@ def wells_by_type(tables: JumpTables, plate: JumpPlate) -> tuple[dict[str, str],
     A well in which two of them differ is not in the result: nobody knows what this plate has there. A plate whose rows
     lack a well says nothing of it.
 
-    Args:
-        tables: The consortium's tables.
-        plate: The plate, whose own wells they lack.
-
     Returns:
         Well -> JCP2022 id; and what was done, in words.
 

@@ -266,11 +266,6 @@ def pert_type_of(jcp: str, modality: Modality, controls: Mapping[str, Control]) 
 
     A negative control is one of its own kind of plate only: DMSO beside reagents for genes says nothing of a cell
     without them. Positive controls count on every plate; JUMP puts compounds of known effect on its ORF plates.
-
-    Args:
-        jcp: JCP2022 id of the well.
-        modality: What the plate's wells are treated with.
-        controls: Controls by id.
     """
     control = controls.get(jcp)
     if jcp == EMPTY or (control is not None and control.pert_type == "empty"):

@@ -13,12 +13,6 @@ def illumination_of(
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the illumination functions of one plate.
 
-    Args:
-        rows: The plate's rows, as text.
-        plate: The plate as the table calls it.
-        stains: Stains to look for.
-        arrays: The npy files of the tree.
-
     Returns:
         Stain -> path of its npy file; and remarks on those that are absent, change within the plate, or carry another
         plate's name (which happens in public data and is left as it is).

@@ -67,11 +67,6 @@ PREPARED: Mapping[str, Literal["raw", "deepprofiler"]] = {"deepprofiler": "deepp
 def find_plates(layout: str, tree: Tree, options: ReadOptions) -> list[PlateListing]:
     """Return the plates of a tree.
 
-    Args:
-        layout: A name of `LAYOUTS`.
-        tree: Local folder or object storage.
-        options: What the user says about the tree.
-
     Raises:
         ConfigError: There is no such layout, or no such plate as `options` asks for.
         ContractError: The tree has problems; all of them together.

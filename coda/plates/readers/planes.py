@@ -55,9 +55,6 @@ class PlaneReader:
     def read(self, image: ImageRef) -> Image:
         """Return the pixels of an image.
 
-        Args:
-            image: A reference.
-
         Raises:
             UnreadableImageError: The file is damaged, has no such plane, or holds something else than grey values.
             TransientError: The storage is away.

@@ -60,12 +60,7 @@ class PlateBuilder:
         self._faults: list[Problem] = []
 
     def stain(self, *names: str, told: str) -> str | None:
-        """Return what a channel is called that goes by several names; None, and count the image, where it is left out.
-
-        Args:
-            names: Ways to call it (name, number).
-            told: How it is told to people.
-        """
+        """Return the stain of a channel of these names; None, and count the image as `told`, where it is left out."""
         stain = self.channels.stain(*names)
         if stain is None:
             self.left_out[plain(told)] += 1

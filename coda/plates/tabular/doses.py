@@ -74,10 +74,6 @@ def read_doses(table: Table, column: DoseColumn) -> tuple[dict[int, Decimal], li
     A value may carry its unit: the header's own, or, in a column whose header names none, any; there each value needs
     one.
 
-    Args:
-        table: The table.
-        column: One of `dose_columns`.
-
     Returns:
         Line -> dose in micromolar, for rows that give one; and what cannot be read.
     """
