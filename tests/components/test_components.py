@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 
 import pytest
 
@@ -13,6 +14,21 @@ NAMES = tuple(STEPS)
 def test_there_is_one_file_for_each_step(root):
     files = {path.stem for path in (root / "components").glob("*.py")} - {"__init__", "image"}
     assert files == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_step_declares_is_there(name, root):
+    """A module of another name would be imported by no warm worker, and nobody would see it."""
+    step = STEPS[name]
+    modules = [item.partition(":")[0] for item in (*step.imports, *filter(None, [step.processes]))]
+    own = [module for module in modules if module.startswith("coda.")]
+    assert [module for module in own if not (root / f"{module.replace('.', '/')}.py").is_file()] == []
+    # a library's own packages are not imported here: that would take as long as the step does
+    assert [module for module in modules if importlib.util.find_spec(module.partition(".")[0]) is None] == []
+    assert len(set(step.imports)) == len(step.imports)
+    if step.processes:
+        module, _, function = step.processes.partition(":")
+        assert f"def {function}(" in (root / f"{module.replace('.', '/')}.py").read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
