@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coda.cli.labels_jump import bytes_of, joined_by_position
+from coda.cli.labels_score import score
 from coda.cli.options import SolventsFile, TableDecimal, TableEncoding, TableSeparator, table_dialects
 from coda.cli.selecting import PlateOption, PlatePattern, PlatesFile, PlateType, plate_filter
 from coda.errors import ConfigError, ContractError, Problem, raise_if_any
@@ -50,6 +51,8 @@ TABLES = typer.Option(help="Folder or prefix with JUMP's plate.csv.gz and well.c
 SOURCE = typer.Option(help="Source whose plates are joined; may repeat; all of the tables if not given.")
 
 CONTROL_KINDS = ("negcon", "poscon", "empty")
+
+app.command()(score)
 
 
 @app.command()

@@ -195,3 +195,19 @@ def test_what_a_person_promoted_meanwhile_predicts_what_was_held(datasets, own, 
     assert unfit_for(datasets["b2"], released, own) == decision
     promoted = released.model_copy(update={"gate_digest": decision.digest()})
     assert unfit_for(datasets["b2"], promoted, own) is None
+
+
+def test_what_predict_wrote_can_be_scored_once_labels_are_known(datasets, own, given, params, tmp_path):
+    from coda.benchmark.labelled_batch import score_batch
+    from coda.training.labels import LabelList
+
+    predict(datasets["b2"], given, tmp_path / "out", params=params, settings=own, publish=False)
+    wells = pd.read_parquet(tmp_path / "out" / "well.parquet")
+    treated = wells[wells["Metadata_pert_type"] == "trt"]
+    said = {row.Metadata_Compound: row.predicted for row in treated.itertuples() if row.predicted}
+    found = score_batch(tmp_path / "out", LabelList(said))
+    (all_wells,) = [item for item in found.scores if (item.level, item.rows) == ("well", "all")]
+    right = treated["predicted"] == treated["Metadata_Compound"].map(said)
+    assert all_wells.number == len(treated) - found.unanswered
+    assert all_wells.accuracy.mean == pytest.approx(right[treated["predicted"] != ""].mean())
+    assert found.release_id == "train-1"
