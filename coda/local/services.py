@@ -122,6 +122,7 @@ class EmbeddedServices:
             "no_proxy": "127.0.0.1,localhost",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+            "DVC_NO_ANALYTICS": "1",
             "GX_ANALYTICS_ENABLED": "false",
         }
 

@@ -20,7 +20,7 @@ from coda.runners.port import Job
 from coda.runners.starting import keep_metadata
 from coda.runners.workdir import opened
 
-PASSED_ON = ("AWS_", "MLFLOW_", "NO_PROXY", "no_proxy", "OMP_NUM_THREADS", "GX_ANALYTICS_ENABLED")
+PASSED_ON = ("AWS_", "MLFLOW_", "NO_PROXY", "no_proxy", "OMP_NUM_THREADS", "DVC_NO_ANALYTICS", "GX_ANALYTICS_ENABLED")
 """Beginnings of the variables a container gets from this process, credentials among them."""
 
 NEVER = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE")
