@@ -141,7 +141,8 @@ def _values(fields: pd.DataFrame, channels: Sequence[str]) -> pd.DataFrame:
     for a, b in combinations(in_order(channels), 2):
         stored = [f"{QC_PREFIX}{pair_name('corr', *pair)}" for pair in ((a, b), (b, a))]
         for column in (name for name in stored if name in fields):
-            columns[pair_name("corr", a, b)] = np.arctanh(fields[column].astype(np.float64).clip(-0.99, 0.99))
+            correlation = fields[column].astype(np.float64).clip(-0.99, 0.99)
+            columns[pair_name("corr", a, b)] = pd.Series(np.arctanh(correlation), index=fields.index)
     counted = cells_column(fields.columns)
     places = ("height", "width", "Metadata_PixelSize_um")
     if counted is not None and all(name in fields for name in places):
