@@ -64,8 +64,8 @@ def fingerprints_of(tables: Sequence[pd.DataFrame]) -> StainFingerprints | None:
     plates = fields.groupby(["Metadata_Source", "Metadata_Batch", "Metadata_Plate"], observed=True)
     values = _values(fields, channels)
     medians = values.groupby(plates.ngroup()).median().median()
-    alone = {name: [f"{name}_{stain}" for stain in channels] for name in ALONE}
-    even = pd.concat([values[names].sub(values[names].mean(axis=1), axis=0) for names in alone.values()], axis=1)
+    alone = [[key for stain in channels if (key := f"{name}_{stain}") in values] for name in ALONE]
+    even = pd.concat([values[names].sub(values[names].mean(axis=1), axis=0) for names in alone], axis=1)
     varied = values.assign(**{str(name): even[name] for name in even})
     statistics = {
         str(name): Usual(usual=float(middle), spread=robust_sd(varied[name].dropna().to_numpy(np.float64)))

@@ -5,6 +5,7 @@ import os
 import signal
 import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,14 @@ from reading import Reading
 from servers import moto_server
 
 from coda.contracts.fields import METADATA_COLUMNS
+from coda.contracts.fingerprints import StainFingerprints
 from coda.errors import ConfigError, ContractError, TransientError
 from coda.networks.artifact import extra_file
 from coda.networks.classical_head import ClassicalHead
 from coda.networks.extractor import load_extractor
 from coda.networks.head import LABEL_REPORT, LABELS, load_head, load_source_statistics
 from coda.plates.stored import StoredFields
+from coda.quality.fingerprints import FINGERPRINTS
 from coda.settings import Settings
 from coda.steps.evaluate import evaluate
 from coda.steps.keeping import kept_checkpoints, stopping_on_sigterm
@@ -40,7 +43,8 @@ def place(tmp_path, monkeypatch, stored):
     for module in ("pretrain", "recorded_serving"):
         monkeypatch.setattr(f"coda.steps.{module}.prepared", lambda _batches: [])
     for module in ("pretrain", "train_head", "evaluate"):
-        monkeypatch.setattr(f"coda.steps.{module}.ingested_batches", lambda folder, _stores: [folder])
+        batch = SimpleNamespace(accepted=full.table.assign(QC_focus_DNA=-3.0))
+        monkeypatch.setattr(f"coda.steps.{module}.ingested_batches", lambda _folder, _stores, batch=batch: [batch])
         monkeypatch.setattr(
             f"coda.steps.{module}.open_fields", lambda _batches, _channels, centre: replace(full, centre=centre)
         )
@@ -73,6 +77,8 @@ def test_pretrain_train_head_evaluate(place, tiny, capsys):
     digest = read_labels(TABLE.encode(), "labels.csv").digest
     (place / "labels.report.json").write_text(json.dumps({"rule": "r", "digest": digest}))
     numbers = train_head(place, place / "pre", labels, place / "heads", params=params, settings=settings, run_id="r")
+    stains = StainFingerprints.read(place / "heads" / FINGERPRINTS)
+    assert (stains.channels, stains.statistics["focus_DNA"].usual) == (("DNA",), -3.0)
     assert numbers["labelled_fields"] == 24
     assert numbers["missed_compounds"] == 1
     said = capsys.readouterr().err
