@@ -1,6 +1,7 @@
 """`coda benchmark` on ingested plates, its messages, and what Ctrl-C leaves."""
 
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -111,3 +112,28 @@ def test_only_simulated_plates_are_shifted(ingested_plates, tmp_path, shift, sai
     found = CliRunner().invoke(app, ["table2", *dataset, "--out", str(tmp_path), "--shift", shift])
     assert isinstance(found.exception, ConfigError)
     assert said in str(found.exception)
+
+
+def test_shifts_and_systems_reach_the_table(root, tmp_path, monkeypatch):
+    from coda.benchmark import table2
+    from coda.cli import benchmark_options
+    from coda.simulation.shifts import read_shifts
+
+    given = {}
+
+    def setting(*_, shifts, **more):
+        given.update(more, shifts=shifts)
+        return SimpleNamespace(root=tmp_path)
+
+    def run(*_, systems, **__):
+        given["systems"] = systems
+        return SimpleNamespace(page="page", outcomes=[])
+
+    monkeypatch.setattr(benchmark_options, "simulated_setting", setting)
+    monkeypatch.setattr(table2, "table2", run)
+    shifts = ["--shift", "optical:1", "--shift", "all:1+missing:0.5", "--target", "lab_e"]
+    params = ["--params", str(root / "params.yaml"), "--out", str(tmp_path / "out")]
+    found = CliRunner().invoke(app, ["table2", *params, *shifts, "--system", "CODA"])
+    assert found.exit_code == 0, found.exception
+    assert given["shifts"] == [read_shifts("optical:1"), read_shifts("all:1+missing:0.5")]
+    assert (given["targets"], list(given["systems"])) == (["lab_e"], ["CODA"])
