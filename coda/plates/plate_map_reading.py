@@ -36,7 +36,7 @@ class ReadMap:
 
 
 def read_wells(
-    table: Table, *, where: str, plate: str, wells: int, solvents: Solvents | None = None, options: bool = False
+    table: Table, *, where: str, plate: str, wells: int, solvents: Solvents | None = None
 ) -> tuple[list[WellRow], list[Problem], list[str]]:
     """Read the wells of one plate.
 
@@ -46,7 +46,6 @@ def read_wells(
         plate: Plate that the rows must be about.
         wells: Wells of the plate format.
         solvents: Names that no treatment may have; the packaged ones when None.
-        options: Whether the reader of messages has the options of a command line.
 
     Returns:
         Wells in the order of rows and columns; all problems of the table; and remarks.
@@ -65,7 +64,7 @@ def read_wells(
         for line, name in zip(table.rows.index, table.rows["Metadata_Plate"], strict=True)
         if name != plate
     ]
-    read = read_map(table, where=where, plates={plate}, wells=wells, solvents=solvents, options=options)
+    read = read_map(table, where=where, plates={plate}, wells=wells, solvents=solvents)
     problems = sorted([*strangers, *read.problems], key=lambda problem: _line_of(problem.where))
     return read.plates.get(plate, []), shortened(problems, where), read.remarks
 

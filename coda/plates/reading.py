@@ -175,14 +175,12 @@ def quarantined(plate: str, job: FieldJob, fault: SetAsideError) -> QuarantinedF
     )
 
 
-def plate_shape(
-    files: BatchFiles, jobs: Sequence[FieldJob], *, max_side: int, sample: int = 15
-) -> tuple[int, int] | None:
+def plate_shape(files: BatchFiles, jobs: Sequence[FieldJob], *, max_side: int) -> tuple[int, int] | None:
     """Return the most frequent image shape among some fields spread over the plate; None when none can be read.
 
-    The first channel of at most `sample` fields is looked at; between equally frequent shapes the first one decides.
+    The first channel of at most 15 fields is looked at; between equally frequent shapes the first one decides.
     """
-    wanted = min(sample, len(jobs))
+    wanted = min(15, len(jobs))
     spread = [round(step) for step in np.linspace(0, len(jobs) - 1, wanted)] if jobs else []
     shapes: dict[tuple[int, int], int] = {}
     for step in [*spread, *(step for step in range(len(jobs)) if step not in set(spread))]:

@@ -7,7 +7,7 @@ cannot use. Only those of a service that is away are worth another try; all othe
 import os
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,24 +56,20 @@ _NAMED: tuple[tuple[type[aws.BotoCoreError], str, str], ...] = (
 """Root of a family of errors -> the setting behind it, and what to do."""
 
 
-def require_usable(variables: Mapping[str, str] | None = None) -> None:
+def require_usable() -> None:
     """Check what boto3 would send or open as it is: keys, region, and the files that variables name.
 
     A key from a file that ends in a line break, as `kubectl create secret --from-file` keeps it, cannot be sent.
 
-    Args:
-        variables: The environment; the process's own when not given.
-
     Raises:
         ConfigError: All variables that cannot be used, without their values.
     """
-    environment = os.environ if variables is None else variables
     problems = [
         Problem(name, "blanks or a line break in it", "a key as it was issued", f"Set {name} again, without them.")
         for name in _KEYS
-        if re.search(r"\s|[\x00-\x1f\x7f]", environment.get(name, ""))
+        if re.search(r"\s|[\x00-\x1f\x7f]", os.environ.get(name, ""))
     ]
-    problems += [_absent(name, Path(environment[name])) for name in BUNDLES if _is_absent(environment.get(name, ""))]
+    problems += [_absent(name, Path(os.environ[name])) for name in BUNDLES if _is_absent(os.environ.get(name, ""))]
     raise_if_any(ConfigError, "The credentials or settings of the object store cannot be used.", problems)
 
 

@@ -80,7 +80,7 @@ def git(folder: Path, *arguments: str, timeout_s: float = 300, variables: Mappin
     return output.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def git_files(folder: Path, names: Sequence[str], *, timeout_s: float = 300) -> list[bytes | None]:
+def git_files(folder: Path, names: Sequence[str]) -> list[bytes | None]:
     """Return the contents of files in a repository's history, one process of git for all of them.
 
     Returns:
@@ -91,7 +91,7 @@ def git_files(folder: Path, names: Sequence[str], *, timeout_s: float = 300) -> 
     """
     asked = [name for name in names if "\n" not in name]  # git could not tell where such a name ends: it has no file
     text = "".join(f"{name}\n" for name in asked).encode()
-    output = io.BytesIO(_run([*_GIT, "cat-file", "--batch"], folder, {}, timeout_s, given=text))
+    output = io.BytesIO(_run([*_GIT, "cat-file", "--batch"], folder, {}, timeout_s=300, given=text))
     found: dict[str, bytes] = {}
     for name in asked:
         answer = _OBJECT.fullmatch(output.readline().removesuffix(b"\n"))

@@ -45,9 +45,9 @@ def find_record(store: ObjectStore, key: str, kind: type[Record], *, at_most: in
         return None
 
 
-def read_object(store: ObjectStore, key: str, *, at_most: int = MAX_RECORD_BYTES) -> dict[str, Any]:
+def read_object(store: ObjectStore, key: str) -> dict[str, Any]:
     """Return a JSON object that has no contract of its own; raises as `read_record` does."""
-    body = _body(store, key, at_most)
+    body = _body(store, key, MAX_RECORD_BYTES)
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -79,9 +79,9 @@ def read(data: bytes, dialect: Dialect | None = None) -> Table:
     return Table(rows, separator, dialect.decimal, notes)
 
 
-def read_table(data: bytes, dialect: Dialect | None = None) -> pd.DataFrame:
+def read_table(data: bytes) -> pd.DataFrame:
     """Return the rows of a table that holds no numbers to be read; see `read`."""
-    return read(data, dialect).rows
+    return read(data).rows
 
 
 def _read_parquet(data: bytes) -> pd.DataFrame:
