@@ -29,12 +29,12 @@ SIMULATED_NOTES = (
         "all of them; differences between systems of one seed are far tighter."
     ),
 )
-APART = "Nothing was chosen on these seeds: parameters of the demo's scale were settled on seeds of 10 and above."
-CHOSEN = (
-    "Parameters of the demo's scale were settled while looking at seeds of 10 and above: these numbers flatter them."
-)
-FIRST_CHOSEN = 10
-"""Simulated seeds below are for reporting; anything may be chosen on the others."""
+FIRST_CHOOSING, FIRST_SPARE, FIRST_REPORTING = 10, 30, 100
+"""First simulated seeds that budgets and limits are chosen on, that nobody uses, and that report (docs/protocol.md)."""
+
+REPORTING = "Nothing was chosen on these seeds: they are kept for reporting (docs/protocol.md)."
+CHOSEN = "Parameters of the demo's scale were settled while looking at seeds of 10 to 29: these numbers flatter them."
+DEVELOPMENT = "Seeds below 10 are for development: nothing may be claimed on them (docs/protocol.md)."
 
 REAL_NOTES = (
     "A seed is another run on the same plates: other first weights, order and views.",
@@ -74,7 +74,7 @@ class Setting:
         """What the numbers can and cannot carry."""
         if not self.simulated:
             return REAL_NOTES
-        return (*SIMULATED_NOTES, APART if max(self.seeds) < FIRST_CHOSEN else CHOSEN)
+        return (*SIMULATED_NOTES, *what_seeds_carry(self.seeds))
 
     @property
     def caption(self) -> str:
@@ -111,6 +111,16 @@ class Setting:
             "params_digest": params_digest(self.params), "machine": machine(), "chance": self.chance,
             "data": {str(seed): spec.digest for seed, spec in self.data.items()},
         }  # fmt: skip
+
+
+def what_seeds_carry(seeds: Sequence[int]) -> tuple[str, ...]:
+    """Return what the protocol says of simulated seeds, for a report."""
+    said = {
+        DEVELOPMENT: min(seeds) < FIRST_CHOOSING,
+        CHOSEN: any(FIRST_CHOOSING <= seed < FIRST_SPARE for seed in seeds),
+        REPORTING: min(seeds) >= FIRST_REPORTING,
+    }
+    return tuple(sentence for sentence, holds in said.items() if holds)
 
 
 def simulated_setting(

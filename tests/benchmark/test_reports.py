@@ -11,6 +11,7 @@ from coda.benchmark.benchmark_report import ReportPicture, ReportTable, plain, w
 from coda.benchmark.orderings import TABLE_2, ordering_table, ratio_table
 from coda.benchmark.paper import table_2
 from coda.benchmark.score_tables import score_matrix
+from coda.benchmark.setting import CHOSEN, DEVELOPMENT, REPORTING, what_seeds_carry
 from coda.benchmark.systems import summarise
 
 
@@ -110,3 +111,12 @@ def test_numbers_that_are_none_become_null(value):
     assert plain({"a": frame, "b": np.float64(value), "c": (np.int64(3), np.array([value, 2.0]))}) == {
         "a": [{"x": None}, {"x": 1.5}], "b": None, "c": [3, [None, 2.0]],
     }  # fmt: skip
+
+
+def test_a_report_says_what_its_seeds_can_carry():
+    assert what_seeds_carry([0, 1]) == (DEVELOPMENT,)
+    assert what_seeds_carry([10, 29]) == (CHOSEN,)
+    assert what_seeds_carry([3, 12]) == (DEVELOPMENT, CHOSEN)
+    assert what_seeds_carry([30, 40]) == ()
+    assert what_seeds_carry([100, 139]) == (REPORTING,)
+    assert what_seeds_carry([29, 100]) == (CHOSEN,)
