@@ -92,6 +92,13 @@ def _account(report: IngestReport) -> str:
 @app.command()
 def validate(
     dataset: Data,
+    earlier: Annotated[
+        Path | None,
+        typer.Option(
+            "--earlier",
+            help="Dataset folder with earlier batches to compare with; also stain_fingerprints.json of a training run.",
+        ),
+    ] = None,
     params: ParamsFile = DEFAULT_PARAMS,
     overlay: Overlays = [],  # noqa: B006
     changes: Settings_ = [],  # noqa: B006
@@ -100,7 +107,8 @@ def validate(
     """Judge the quality of each batch; exit code 3 when one is refused."""
     from coda.steps.validate import validate as step
 
-    reports = step(dataset, params=read_params(params, overlay, changes), settings=offline_settings(work))
+    read = read_params(params, overlay, changes)
+    reports = step(dataset, params=read, settings=offline_settings(work), history=earlier)
     for report in reports:
         typer.echo(report.sentence)
     refused = [report for report in reports if report.refused]

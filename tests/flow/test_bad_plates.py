@@ -211,7 +211,11 @@ def test_a_shuffled_plate_map_is_refused_beside_plates_whose_maps_fit(params, tm
     ingest([str(folder / "manifest.json")], tmp_path / "dataset", params=params, settings=settings)
     (verdict,) = validate(tmp_path / "dataset", params=params, settings=settings)
     assert (verdict.plates_accepted, verdict.plates_refused) == (("p2", "p3"), ("p1",))
-    words = ("the plate map fits the pictures much better replaced by that of plate p", "deliver the right one")
+    words = (
+        "the plate map, replaced by that of plate p",
+        "would fit the pictures much better",
+        "deliver the right one",
+    )
     assert not [text for text in words if text not in verdict.sentence], verdict.sentence
     assert "no more alike than those of random treatments" in told(verdict, "plate_map_explains_the_pictures")
 
