@@ -1,5 +1,6 @@
 """The commands of `coda benchmark` that make a study again."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -130,7 +131,29 @@ def policies(
     raise_for_failures(result.outcomes)
 
 
+def plate_checks(
+    seeds: Annotated[str, typer.Option(help="Seeds of the plates, with commas.")] = "3,4",
+    json: Json = None,
+    processes: Processes = 0,
+) -> None:
+    """False alarms and detections of swapped stains and wrong plate maps, on simulated plates (decision 0051)."""
+    from studies import plate_checks as module
+
+    numbers, at_once = read_seeds(seeds), cores_for(processes)
+
+    def told(what: str) -> Callable[[int], None]:
+        return lambda seed: typer.echo(f"{what}: seed {seed} is done", err=True)
+
+    stains = module.over_seeds(module.stain_cases, numbers, processes=at_once, report=told("stains"))
+    maps = module.over_seeds(module.map_cases, numbers, processes=at_once, report=told("plate maps"))
+    tables = {"stains": module.stain_rates(stains), "maps": module.map_rates(maps)}
+    for name, table in tables.items():
+        typer.echo(f"\n{name}\n{table.to_string(index=False, float_format=lambda value: f'{value:.2f}')}")
+    if json is not None:
+        write_json(json, {"seeds": numbers, **tables})
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `coda benchmark`."""
-    for command in (granularity, cka, umap, options, calibrate, policies):
-        app.command()(command)
+    for command in (granularity, cka, umap, options, calibrate, policies, plate_checks):
+        app.command(command.__name__.replace("_", "-"))(command)

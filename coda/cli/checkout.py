@@ -20,7 +20,7 @@ ROOT = Path(coda.__file__).resolve().parent.parent
 
 COMMANDS = {
     "benchmarks.benchmark_commands": ("speed", "ingest", "scale", "drift"),
-    "studies.study_commands": ("granularity", "cka", "umap", "options", "calibrate", "policies"),
+    "studies.study_commands": ("granularity", "cka", "umap", "options", "calibrate", "policies", "plate-checks"),
 }
 """Module of a package beside this one -> commands that it adds to `coda benchmark`."""
 

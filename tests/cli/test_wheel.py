@@ -78,4 +78,4 @@ def test_a_checkout_has_every_command():
 
     assert missing_commands(ROOT) == []
     registered = {command.name or command.callback.__name__ for command in app.registered_commands}
-    assert registered == {"table2", "table3", *(name for names in COMMANDS.values() for name in names)}
+    assert registered == {"table2", "table3", "real", *(name for names in COMMANDS.values() for name in names)}
