@@ -70,7 +70,7 @@ def gc(
     What any entry of the release log names, past ones too, and all it descends from, is never listed.
     """
     settings = read_settings()
-    before = datetime.now(UTC) - timedelta(days=older_than)
+    before = _now() - timedelta(days=older_than)
     found = find_garbage(settings=settings, before=before, held=held)
     problems = collect(found, settings=settings, before=before, held=held) if yes else []
     if as_json:
@@ -100,3 +100,7 @@ def _bytes(size: int) -> str:
     while value >= 1000 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1
     return f"{value:.0f} {_UNITS[unit]}" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from coda.benchmark.pixel_shifts import KINDS, LOG_MAGNIFICATION, MAX_STRENGTH, PixelShift, read_shift, shifted
 from coda.errors import ConfigError
@@ -14,13 +15,6 @@ from coda.errors import ConfigError
 
 def shift(kind, strength):
     return PixelShift(kind=kind, strength=strength)
-
-
-def fine_detail(image):
-    """Return the share of a picture's power above a quarter of the sampling frequency."""
-    power = np.abs(np.fft.rfft2(image - image.mean())) ** 2
-    rows, columns = np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1])[None, :]
-    return power[np.hypot(rows, columns) > 0.25].sum() / power.sum()
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +63,9 @@ def test_a_stronger_shift_is_further_away_on_real_fields(real_fields):
 def test_optics_blur_and_leak_and_leave_the_light_of_a_single_stain(real_fields):
     alone = real_fields[:, :1]
     found = shifted(alone, list("abcd"), shift("optical", 1))
-    for before, after in zip(alone[:, 0], found[:, 0], strict=True):
-        assert fine_detail(after) < 0.5 * fine_detail(before)
-        # light that leaves the field comes in from its mirrored border, and nothing is lost
-        assert after.mean() == pytest.approx(before.mean(), abs=1.0)
+    for before, after in zip(alone[:, 0].astype(float), found[:, 0], strict=True):
+        narrow, wide = (gaussian_filter(before, sigma, mode="reflect") for sigma in (1.5, 12))
+        np.testing.assert_allclose(after, 0.8 * narrow + 0.2 * wide, atol=1.0)
     both = np.stack([np.full((64, 64), 100, np.uint8), np.zeros((64, 64), np.uint8)])[None]
     leaked = shifted(both, ["a"], shift("optical", 1))[0]
     assert np.unique(leaked[1]).tolist() == [15]
