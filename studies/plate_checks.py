@@ -5,10 +5,7 @@ cytoplasm's stains, and with maps that are turned, shifted or shuffled. Limits a
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from itertools import permutations
-from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
@@ -19,6 +16,7 @@ from coda.quality.fingerprints import against_reference, fingerprints_of
 from coda.quality.map_fit import map_columns, other_maps
 from coda.quality.stats import QC_PREFIX, field_statistics
 from coda.quality.suite import load_suite
+from coda.simulation.delivery import rendering_pool
 from coda.simulation.design import Design, plan_experiment
 from coda.simulation.field import render_field
 from coda.simulation.laboratories import find_laboratory
@@ -230,13 +228,9 @@ def over_seeds(
         processes: Seeds at the same time.
         report: Called with each seed that is done.
     """
-    if processes <= 1:
-        return pd.concat([_reported(cases(seed), seed, report) for seed in seeds], ignore_index=True)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        found = zip(pool.map(partial(cases), seeds), seeds, strict=True)
-        return pd.concat([_reported(table, seed, report) for table, seed in found], ignore_index=True)
-
-
-def _reported(table: pd.DataFrame, seed: int, report: Callable[[int], None]) -> pd.DataFrame:
-    report(seed)
-    return table
+    tables = []
+    with rendering_pool(processes) as pool:
+        for seed, table in zip(seeds, pool.map(cases, seeds) if pool else map(cases, seeds), strict=True):
+            report(seed)
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from coda.config.params import Params
+from coda.evaluation.metrics.two_sample import shrunk_covariance
 from coda.networks.profile import Profile
 from coda.plates.fieldset import FieldSet
 from coda.training.classical_training import logistic_regression
@@ -128,20 +129,9 @@ def sphering(controls: Numbers) -> tuple[Numbers, Numbers]:
         Mean, shape (width,), and a symmetric matrix, shape (width, width).
     """
     mean = controls.mean(axis=0)
-    values, vectors = np.linalg.eigh(_shrunk(controls - mean))
+    values, vectors = np.linalg.eigh(shrunk_covariance(controls))
     least = max(SMALLEST * float(values.mean()), SMALLEST**2)
     return mean, (vectors * np.maximum(values, least) ** -0.5) @ vectors.T
-
-
-def _shrunk(centred: Numbers) -> Numbers:
-    count, width = centred.shape
-    sample = centred.T @ centred / count
-    typical: Numbers = float(np.trace(sample)) / width * np.eye(width)
-    apart = float(((sample - typical) ** 2).sum())
-    noise = float(((centred**2).sum(axis=1) ** 2).sum() / count**2 - (sample**2).sum() / count)
-    share = min(noise / apart, 1.0) if apart > 0 else 1.0
-    shrunk: Numbers = (1 - share) * sample + share * typical
-    return shrunk
 
 
 def combat(numbers: Numbers, batches: NDArray[np.str_]) -> Numbers:

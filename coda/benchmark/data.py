@@ -129,17 +129,26 @@ def from_datasets(
     batches = [batch for folder in folders for batch in open_batches(folder)]
     chosen = [batch for batch in batches if sources is None or batch.manifest.source in sources]
     _require_batches(folders, batches, sources)
-    try:
-        built = Path(report_beside(str(labels_csv))).is_file()
-        labels = read_labels(labels_csv.read_bytes(), str(labels_csv), built=built)
-    except FileNotFoundError as error:
-        problem = Problem(str(labels_csv), "no such file", "a CSV with Metadata_Compound and moa", "Check the path.")
-        raise ConfigError("The label table is not there.", [problem]) from error
+    labels = read_label_file(labels_csv)
     _require_prepared_alike(chosen)
     fields = load_fields(chosen, params.extractor.channels, params.crops.centre)
     pixels = [batch.accepted[["image_id", "sha256"]].to_numpy(str).tolist() for batch in chosen]
     digest = digest_of_json([pixels, labels.digest, list(params.extractor.channels), params.crops.centre])
     return Labelled(fields, labels, ", ".join(str(folder) for folder in folders), digest)
+
+
+def read_label_file(path: Path) -> LabelList:
+    """Read a label table of this machine; one that `coda labels build` made has its report beside it.
+
+    Raises:
+        ConfigError: It is not there.
+        ContractError: It cannot be used.
+    """
+    try:
+        return read_labels(path.read_bytes(), str(path), built=Path(report_beside(str(path))).is_file())
+    except FileNotFoundError as error:
+        problem = Problem(str(path), "no such file", "a CSV with Metadata_Compound and moa", "Check the path.")
+        raise ConfigError("The label table is not there.", [problem]) from error
 
 
 def _require_prepared_alike(batches: Sequence[BatchFolder]) -> None:

@@ -10,16 +10,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coda.benchmark.data import Labelled
-from coda.benchmark.pixel_shifts import PixelShift, shifted
+from coda.benchmark.pixel_shifts import seen_through
 from coda.benchmark.specs import Ingested
 from coda.contracts.base import digest_of_json
 from coda.errors import ConfigError, Problem
 from coda.plates.fieldset import FieldSet
+from coda.simulation.shifts import Shift
 from coda.training.labels import LabelList
 from coda.training.split import group_names
 
 HELD_OUT = "held-out"
 """Target of the held-out plates as they are; with a comma and a shift, behind another microscope."""
+
+
+def target_of(shift: Shift) -> str:
+    """Return the name of the held-out plates behind another microscope: 'held-out, optical 1'."""
+    return f"{HELD_OUT}, {shift.kind} {shift.strength:g}"
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class ShiftedTargets(Labelled):
         shifts: Source -> what is done to its pixels when they are asked for; the others are as they are.
     """
 
-    shifts: Mapping[str, PixelShift]
+    shifts: Mapping[str, Shift]
 
     def of(self, source: str) -> FieldSet:
         """Return the fields of one source; shifted pixels are made now, and are the caller's.
@@ -41,7 +47,7 @@ class ShiftedTargets(Labelled):
         own, shift = super().of(source), self.shifts.get(source)
         if shift is None:
             return own
-        return FieldSet(shifted(own.images, own.table["image_id"].tolist(), shift), own.table, own.channels)
+        return FieldSet(seen_through(own.images, own.table["image_id"].tolist(), shift), own.table, own.channels)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class HeldOutPlates:
     plates: Ingested
     source: str
     held_out: tuple[str, ...]
-    shifts: tuple[PixelShift, ...]
+    shifts: tuple[Shift, ...]
     pseudo_compounds: int
 
     @property
@@ -71,7 +77,7 @@ class HeldOutPlates:
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the targets that the held-out plates stand for."""
-        return (HELD_OUT, *(f"{HELD_OUT}, {shift}" for shift in self.shifts))
+        return (HELD_OUT, *(target_of(shift) for shift in self.shifts))
 
     def load(self) -> ShiftedTargets:
         """Read the data; images are in memory once, whatever stands for them."""

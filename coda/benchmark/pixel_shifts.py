@@ -6,20 +6,17 @@ saturated, and detail that was never resolved does not come back.
 """
 
 import hashlib
-import re
-from typing import Literal, get_args
 
 import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
-from pydantic import Field
 
-from coda.contracts.base import Part
 from coda.errors import ConfigError, Problem
 from coda.simulation.optics import blur
+from coda.simulation.shifts import Shift, read_shifts
 
-Kind = Literal["photometric", "optical", "geometric"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS = ("photometric", "optical", "geometric")
+"""Kinds of shifts that finished pixels can show."""
 
 MAX_STRENGTH = 2.0
 
@@ -47,51 +44,34 @@ LOG_MAGNIFICATION = 0.26
 Floats = NDArray[np.float32]
 
 
-class PixelShift(Part):
-    """One kind of difference between microscopes.
-
-    Attributes:
-        kind: What differs.
-        strength: 0 changes nothing; at 1 it is what differs between instruments.
-    """
-
-    kind: Kind
-    strength: float = Field(ge=0, le=MAX_STRENGTH)
-
-    def __str__(self) -> str:
-        """Return it as it is typed, without the colon: ``optical 0.5``."""
-        return f"{self.kind} {self.strength:g}"
-
-
-def read_shift(text: str) -> PixelShift:
-    """Return the shift that an option names, as ``optical:0.5``.
+def read_pixel_shift(text: str) -> Shift:
+    """Return the shift that an option names, as ``optical:0.5``: one of the kinds that pixels can show.
 
     Raises:
-        ConfigError: It cannot be understood.
+        ConfigError: It cannot be understood, or pixels cannot show it.
     """
-    found = re.fullmatch(r"([a-z]+):(\d+(?:\.\d*)?)", text.strip())
-    if found is None or found[1] not in KINDS or float(found[2]) > MAX_STRENGTH:
-        expected = f"KIND:STRENGTH, a kind among {', '.join(KINDS)} and a strength from 0 to {MAX_STRENGTH:g}"
-        raise ConfigError(
-            "A shift cannot be understood.", [Problem("--shift", repr(text), expected, "Write for example optical:1.")]
-        )
-    return PixelShift.model_validate({"kind": found[1], "strength": float(found[2])})
+    found, *more = read_shifts(text)
+    if more or found.kind not in KINDS or found.strength > MAX_STRENGTH:
+        expected = f"one of {', '.join(KINDS)}, with a strength from 0 to {MAX_STRENGTH:g}"
+        problem = Problem("--shift", repr(text), expected, "Write for example --shift optical:1.")
+        raise ConfigError("Pixels cannot show this shift.", [problem])
+    return found
 
 
-def shifted(images: NDArray[np.uint8], names: list[str], shift: PixelShift) -> NDArray[np.uint8]:
+def seen_through(images: NDArray[np.uint8], names: list[str], shift: Shift) -> NDArray[np.uint8]:
     """Return fields as the other microscope shows them.
 
     Args:
         images: Shape (fields, channels, height, width).
         names: Name of each field; noise is drawn from it, so a field looks the same wherever it stands.
-        shift: What differs. Strength 0 gives a copy.
+        shift: Of a kind among `KINDS`. Strength 0 gives a copy.
 
     Returns:
         The same shape.
 
     Example:
         >>> flat = np.full((1, 1, 4, 4), 100, np.uint8)
-        >>> np.unique(shifted(flat, ["f1"], read_shift("optical:1"))).tolist()
+        >>> np.unique(seen_through(flat, ["f1"], read_pixel_shift("optical:1"))).tolist()
         [100]
     """
     out = np.empty_like(images)

@@ -8,9 +8,9 @@ import numpy as np
 from coda.benchmark.benchmark_figures import canvas
 from coda.benchmark.benchmark_report import ReportPicture, ReportTable, write_report
 from coda.benchmark.gains import gain_table, gains_over_aligned
-from coda.benchmark.held_out_plates import HELD_OUT, HeldOutPlates, choose_held_out, described
+from coda.benchmark.held_out_plates import HELD_OUT, HeldOutPlates, choose_held_out, described, target_of
 from coda.benchmark.jobs import EventCallback
-from coda.benchmark.pixel_shifts import PixelShift, shifted
+from coda.benchmark.pixel_shifts import seen_through
 from coda.benchmark.score_tables import WAY_WORDS, long_table, present, recall_table
 from coda.benchmark.setting import Setting, require_pairs
 from coda.benchmark.specs import ingested, loaded
@@ -18,6 +18,7 @@ from coda.benchmark.systems import SYSTEMS, summarise
 from coda.benchmark.table2 import Result, as_json, matrices, notes, run_table
 from coda.config.params import Params
 from coda.errors import ConfigError, Problem
+from coda.simulation.shifts import Shift
 
 NOTES = (
     (
@@ -43,7 +44,7 @@ def real_setting(
     source: str,
     targets: Sequence[str] = (),
     hold_out: Sequence[str] = (),
-    shifts: Sequence[PixelShift] = (),
+    shifts: Sequence[Shift] = (),
     pseudo_compounds: int = 0,
 ) -> Setting:
     """Return the setting on a user's plates, read once.
@@ -69,7 +70,7 @@ def real_setting(
     others = tuple(targets) or tuple(sorted(there - {source}))
     if targets:
         require_pairs([source], targets)
-    strange = there & {HELD_OUT, *(f"{HELD_OUT}, {shift}" for shift in shifts)}
+    strange = there & {HELD_OUT, *(target_of(shift) for shift in shifts)}
     if strange:
         problem = Problem("--dataset", f"a source called {', '.join(strange)}", "another name", "Rename it.")
         raise ConfigError("A source has the name of a target that is made.", [problem])
@@ -128,7 +129,7 @@ def _examples(spec: HeldOutPlates) -> ReportPicture:
     names = held.table["image_id"].tolist()
     one = names.index(sorted(names)[len(names) // 2])
     as_it_is = held.take(np.array([one])).images
-    seen = [as_it_is, *(shifted(as_it_is, [names[one]], shift) for shift in spec.shifts)]
+    seen = [as_it_is, *(seen_through(as_it_is, [names[one]], shift) for shift in spec.shifts)]
     stains = held.channels
     figure = canvas(1.6 * len(stains) + 0.8, 1.6 * len(spec.targets))
     axes = figure.subplots(len(spec.targets), len(stains), squeeze=False)

@@ -123,7 +123,7 @@ class PlateOptions:
         Raises:
             CodaError: The options, the plates or the labels cannot be used.
         """
-        from coda.benchmark.pixel_shifts import read_shift
+        from coda.benchmark.pixel_shifts import read_pixel_shift
         from coda.benchmark.real import real_setting
 
         problems = []
@@ -137,7 +137,7 @@ class PlateOptions:
         return real_setting(
             read_seeds(self.seeds), read_params(self.params, self.overlay, self.changes), self.work,
             folders=self.dataset, labels=self.label_table(), source=self.source[0], targets=self.target,
-            hold_out=hold_out, shifts=[read_shift(text) for text in shifts if text != "none"],
+            hold_out=hold_out, shifts=[read_pixel_shift(text) for text in shifts if text != "none"],
             pseudo_compounds=pseudo_compounds,
         )  # fmt: skip
 

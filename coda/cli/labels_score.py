@@ -10,11 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from coda.benchmark.benchmark_report import write_json
+from coda.benchmark.data import read_label_file
 from coda.benchmark.labelled_batch import LabelledBatch, score_batch
 from coda.cli.benchmark_options import place_for_numbers
-from coda.errors import ConfigError, Problem
-from coda.training.label_rule import report_beside
-from coda.training.labels import LabelList, read_labels
 
 SHOWN = 6
 """Compounds that are named; --json has all."""
@@ -31,18 +29,10 @@ def score(
     ] = None,
 ) -> None:
     """Score the predictions of a batch with labels that became known: the only test of accuracy there is."""
-    found = score_batch(predictions, _labels(labels), _labels(learned) if learned else None)
+    found = score_batch(predictions, read_label_file(labels), read_label_file(learned) if learned else None)
     _print(found)
     if json is not None:
         write_json(json, asdict(found))
-
-
-def _labels(path: Path) -> LabelList:
-    try:
-        return read_labels(path.read_bytes(), str(path), built=Path(report_beside(str(path))).is_file())
-    except FileNotFoundError as error:
-        problem = Problem(str(path), "no such file", "a CSV with Metadata_Compound and moa", "Check the path.")
-        raise ConfigError("The label table is not there.", [problem]) from error
 
 
 def _print(found: LabelledBatch) -> None:

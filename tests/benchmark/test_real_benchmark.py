@@ -14,18 +14,19 @@ from typer.testing import CliRunner
 from coda.benchmark.data import Labelled, from_datasets
 from coda.benchmark.gains import MIN_COMPOUNDS, gain
 from coda.benchmark.held_out_plates import HELD_OUT, HeldOutPlates, choose_held_out, divided
-from coda.benchmark.pixel_shifts import PixelShift, shifted
+from coda.benchmark.pixel_shifts import seen_through
 from coda.benchmark.real import real
 from coda.benchmark.setting import Setting
 from coda.benchmark.specs import ingested
 from coda.cli.benchmark import app
 from coda.errors import ConfigError
 from coda.plates.fieldset import FieldSet
+from coda.simulation.shifts import Shift
 from coda.training.labels import LabelList
 from tests.benchmark.conftest import SHORT
 from tests.training.conftest import TINY
 
-OPTICAL = PixelShift(kind="optical", strength=1)
+OPTICAL = Shift(kind="optical", strength=1)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_held_out_plates_are_a_target_and_nothing_of_them_is_trained_on(spec, in
     rows = (all_.fields.table["Metadata_Batch"] == "b3").to_numpy() & (all_.fields.table["Metadata_Source"] == "lab_a")
     np.testing.assert_array_equal(held.images, all_.fields.take(rows.to_numpy()).images)
     other = data.of(f"{HELD_OUT}, optical 1")
-    np.testing.assert_array_equal(other.images, shifted(held.images, held.table["image_id"].tolist(), OPTICAL))
+    np.testing.assert_array_equal(other.images, seen_through(held.images, held.table["image_id"].tolist(), OPTICAL))
     assert other.table.drop(columns="Metadata_Source").equals(held.table.drop(columns="Metadata_Source"))
     np.testing.assert_array_equal(data.of("lab_b").images, all_.of("lab_b").images)
     # images are there once
@@ -55,7 +56,7 @@ def test_held_out_plates_are_a_target_and_nothing_of_them_is_trained_on(spec, in
 def test_the_digest_names_all_that_the_data_depend_on(spec):
     others = [
         replace(spec, held_out=("b2",)), replace(spec, shifts=()), replace(spec, pseudo_compounds=0),
-        replace(spec, shifts=(PixelShift(kind="optical", strength=0.5),)),
+        replace(spec, shifts=(Shift(kind="optical", strength=0.5),)),
     ]  # fmt: skip
     assert len({spec.digest, *(other.digest for other in others)}) == 5
 
